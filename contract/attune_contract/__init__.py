@@ -1,0 +1,5 @@
+"""What the parts of Attune agree on: resources, claims, subjects, messages, files and variables.
+
+The operator, the API and every sensor meet only through this package; it imports none of them. Names in it are
+contracts: other programs, in other languages, rely on the same ones (``docs/sensor-protocol.md``).
+"""

@@ -1,0 +1,30 @@
+"""What a sensor is given: environment variables, files and where they are (design, "What a sensor is given")."""
+
+from typing import Final
+
+SENSOR_REF: Final = "ATTUNE_SENSOR_REF"
+SENSOR_INSTANCE: Final = "ATTUNE_SENSOR_INSTANCE"
+TRIGGER_TYPES: Final = "ATTUNE_TRIGGER_TYPES"
+API_URL: Final = "ATTUNE_API_URL"
+API_TOKEN_FILE: Final = "ATTUNE_API_TOKEN_FILE"  # noqa: S105 - a variable's name
+NATS_URL: Final = "ATTUNE_NATS_URL"
+NATS_CREDS_FILE: Final = "ATTUNE_NATS_CREDS_FILE"
+NATS_INBOX_PREFIX: Final = "ATTUNE_NATS_INBOX_PREFIX"
+RULES_SUBJECT: Final = "ATTUNE_RULES_SUBJECT"
+ACKS_SUBJECT: Final = "ATTUNE_ACKS_SUBJECT"
+CONFIG_FILE: Final = "ATTUNE_CONFIG_FILE"
+SPOOL_DIR: Final = "ATTUNE_SPOOL_DIR"
+LOG_LEVEL: Final = "ATTUNE_LOG_LEVEL"
+METRICS_PORT: Final = "ATTUNE_METRICS_PORT"
+
+#: Directory where the Secret is mounted. A whole volume: a subPath would never be refreshed.
+CREDENTIALS_DIR: Final = "/var/run/attune/credentials"
+TOKEN_KEY: Final = "token"  # noqa: S105 - a file's name
+NATS_CREDS_KEY: Final = "nats.creds"
+
+CONFIG_DIR: Final = "/etc/attune"
+CONFIG_KEY: Final = "config.json"
+SPOOL_MOUNT: Final = "/var/spool/attune"
+
+#: Port on which a sensor serves ``/live``, ``/ready`` and ``/metrics``.
+DEFAULT_METRICS_PORT: Final = 8080

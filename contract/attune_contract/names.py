@@ -1,0 +1,57 @@
+"""Names in Kubernetes: API group, labels, annotations, condition types and their reasons."""
+
+from enum import StrEnum
+from typing import Final
+
+GROUP: Final = "attune.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+SENSORS: Final = "sensors"
+RULES: Final = "rules"
+
+#: Field manager of everything that the operator applies (Kubernetes, server-side apply).
+FIELD_MANAGER: Final = "attune-operator"
+
+SENSOR_LABEL: Final = f"{GROUP}/sensor"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "attune-operator"
+
+ROTATE_AT: Final = f"{GROUP}/rotate-at"
+REVOKE_BEFORE: Final = f"{GROUP}/revoke-before"
+
+
+def sensor_object_name(sensor_name: str) -> str:
+    """Name of the Deployment, ServiceAccount, Secret and ConfigMap that belong to a Sensor."""
+    return f"sensor-{sensor_name}"
+
+
+class ConditionType(StrEnum):
+    """Types of the conditions in ``status.conditions``."""
+
+    READY = "Ready"
+    CREDENTIALS_VALID = "CredentialsValid"
+    RULES_SYNCED = "RulesSynced"
+    ACCEPTED = "Accepted"
+    ACTIVE = "Active"
+
+
+class AcceptedReason(StrEnum):
+    """Why a Rule is accepted or not."""
+
+    ACCEPTED = "Accepted"
+    UNKNOWN_TRIGGER_TYPE = "UnknownTriggerType"
+    INVALID_PARAMETERS = "InvalidParameters"
+    NOT_ALLOWED = "NotAllowed"
+
+
+class ActiveReason(StrEnum):
+    """Why a Rule is active or not."""
+
+    ACTIVE = "Active"
+    NOT_ACCEPTED = "NotAccepted"
+    DISABLED = "Disabled"
+    SENSOR_PAUSED = "SensorPaused"
+    AWAITING_SENSOR = "AwaitingSensor"
+    REJECTED = "Rejected"
+    FAILING = "Failing"
+    COMPLETED = "Completed"

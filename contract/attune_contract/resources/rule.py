@@ -1,0 +1,65 @@
+"""The Rule resource (design, "The Rule resource")."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from attune_contract.resources.common import Conditions, FreeForm, Metadata, Model, TriggerTypeName
+
+
+class Trigger(Model):
+    """Which occurrences the rule is about."""
+
+    type: TriggerTypeName
+    """The trigger type's name or one of its aliases, like core.intervaltimer. `kubectl get sensors` lists the Sensors,
+    and each one's spec.triggerTypes says what it offers."""
+    parameters: FreeForm = Field(default_factory=dict)
+    """Parameters of the trigger type, checked against the schema that its Sensor declares. What is wrong with them shows
+    in the condition Accepted."""
+
+
+class RuleSpec(Model):
+    """What the user wants."""
+
+    enabled: bool = True
+    """Whether the rule fires. A disabled rule stays bound to its sensor and says Active=False, reason Disabled."""
+    trigger: Trigger
+    """Which occurrences the rule is about."""
+
+
+class RuleStatus(Model):
+    """What the operator found. It is written by the operator alone."""
+
+    observed_generation: int | None = None
+    """The metadata.generation that this status was computed from."""
+    sensor: str | None = None
+    """The Sensor that serves this rule, as namespace/name; absent while no Sensor does."""
+    conditions: Conditions = Field(default_factory=list)
+    """Accepted: the trigger type exists, admits this namespace and takes these parameters. Active: the sensor itself said
+    that it runs this generation; when False, the reason says what is in the way."""
+    last_event_time: datetime | None = None
+    """When the rule's latest stored event occurred; updated at a bounded rate."""
+
+
+class Rule(Model):
+    """A Rule says which occurrences matter: a trigger type with its parameters. The operator binds it to the one Sensor that
+    serves it, and the sensor reports an event for each occurrence.
+    """
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    api_version: Literal["attune.dev/v1alpha1"] = "attune.dev/v1alpha1"
+    kind: Literal["Rule"] = "Rule"
+    metadata: Metadata
+    spec: RuleSpec
+    status: RuleStatus = Field(default_factory=RuleStatus)
+
+    @classmethod
+    def from_object(cls, body: Any) -> "Rule":
+        """Read an object as the Kubernetes API gives it.
+
+        Raises:
+            pydantic.ValidationError: the object is not a Rule.
+        """
+        return cls.model_validate(body)

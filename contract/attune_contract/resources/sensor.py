@@ -1,0 +1,272 @@
+"""The Sensor resource (design, "The Sensor resource")."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from attune_contract.identity import MAX_SENSOR_NAME_LENGTH, SensorRef
+from attune_contract.resources.common import Conditions, FreeForm, Metadata, Model, TriggerTypeName, cel
+
+_DURATION = re.compile(r"([0-9]+)(h|m|s)")
+_DURATION_UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration as Kubernetes writes it: ``24h``, ``1h30m``, ``90s``.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    if not re.fullmatch(r"([0-9]+(h|m|s))+", text):
+        raise ValueError(f"{text!r} is not a duration; write hours, minutes and seconds, like 24h or 1h30m")
+    return timedelta(seconds=sum(int(n) * _DURATION_UNITS[unit] for n, unit in _DURATION.findall(text)))
+
+
+class TriggerType(Model):
+    """A named kind of occurrence that this sensor can report."""
+
+    name: TriggerTypeName
+    """The canonical name, pack.name, like core.intervaltimer."""
+    aliases: Annotated[
+        list[TriggerTypeName], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field(default_factory=list)
+    """Other names under which Rules may ask for it."""
+    parameters_schema: FreeForm | None = None
+    """JSON Schema (2020-12) for a Rule's trigger.parameters. Without it, any parameters are accepted."""
+    payload_schema: FreeForm | None = None
+    """JSON Schema (2020-12) for the payload of the events."""
+
+
+class RuleNamespaces(Model):
+    """From which namespaces this sensor takes Rules."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "self.from == 'Selector' ? has(self.selector) : !has(self.selector)",
+                    "give a selector with from: Selector, and only then",
+                )
+            ]
+        }
+    )
+
+    from_: Annotated[Literal["Same", "All", "Selector"], Field(alias="from")] = "Same"
+    """Same: the sensor's own namespace. All: every one. Selector: those whose labels match the selector."""
+    selector: FreeForm | None = None
+    """A label selector (matchLabels, matchExpressions) on namespaces."""
+
+
+class AllowedRules(Model):
+    """Which Rules this sensor takes."""
+
+    namespaces: RuleNamespaces = Field(default_factory=RuleNamespaces)
+    """From which namespaces."""
+
+
+class TokenPolicy(Model):
+    """How the sensor's credentials are made and renewed."""
+
+    ttl: Annotated[
+        str,
+        Field(
+            max_length=20,
+            pattern=r"^([0-9]{1,6}(h|m|s)){1,3}$",
+            json_schema_extra={
+                "x-kubernetes-validations": [
+                    cel("duration(self) <= duration('72h')", "a token's ttl is at most 72h"),
+                    cel(
+                        "duration(self) >= duration('1s')",
+                        "a token's ttl must be longer than nothing; write it like 24h",
+                    ),
+                ]
+            },
+        ),
+    ] = "24h"
+    """How long a token is valid, from 10m to 72h. It is renewed at two thirds of it."""
+    on_rotate: Literal["Reload", "Restart"] = "Reload"
+    """Reload: the sensor reads the renewed file by itself, nothing is restarted. Restart: the pods are rolled, for
+    programs that read their credentials only once."""
+
+    def lifetime(self) -> timedelta:
+        """The ttl as a length of time."""
+        return parse_duration(self.ttl)
+
+
+class EnvironmentVariable(Model):
+    """An environment variable, as in a container of a pod."""
+
+    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The variable's name. Names that begin with ATTUNE_ are the operator's."""
+    value: str | None = None
+    """Its value."""
+    value_from: FreeForm | None = None
+    """Where its value comes from, as in a container: secretKeyRef, configMapKeyRef, fieldRef or resourceFieldRef."""
+
+
+class SensorSpec(Model):
+    """What the user wants."""
+
+    image: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The container image of the sensor."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """As in a container."""
+    command: list[str] | None = None
+    """As in a container: what is run instead of the image's entrypoint."""
+    args: list[str] | None = None
+    """As in a container: arguments instead of the image's."""
+    env: Annotated[
+        list[EnvironmentVariable],
+        Field(
+            max_length=256,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                "x-kubernetes-validations": [
+                    cel(
+                        "self.all(e, !e.name.startsWith('ATTUNE_'))",
+                        "variables that begin with ATTUNE_ are set by the operator; choose another name",
+                    )
+                ],
+            },
+        ),
+    ] = Field(default_factory=list)
+    """Environment variables, as in a container."""
+    env_from: list[FreeForm] = Field(default_factory=list)
+    """Sources of environment variables, as in a container."""
+    runner: Literal["Standalone", "Stdio"] = "Standalone"
+    """Standalone: the program speaks the sensor protocol itself. Stdio: it prints JSON lines, and a supervisor of ours
+    speaks for it."""
+    trigger_types: Annotated[
+        list[TriggerType],
+        Field(
+            min_length=1,
+            max_length=32,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                "x-kubernetes-validations": [
+                    cel(
+                        "self.all(t, !has(t.aliases) || t.aliases.all(a, self.all(u, u.name != a)))",
+                        "an alias must differ from the names of the sensor's trigger types",
+                    ),
+                    cel(
+                        "self.all(t, !has(t.aliases) || t.aliases.all(a, self.exists_one(u, "
+                        "has(u.aliases) && u.aliases.exists(b, b == a))))",
+                        "an alias may stand for one trigger type only",
+                    ),
+                ],
+            },
+        ),
+    ]
+    """What this sensor can report. Its token allows exactly these."""
+    rules: AllowedRules = Field(default_factory=AllowedRules)
+    """Which Rules this sensor takes."""
+    paused: bool = False
+    """Stops the sensor without forgetting anything: no pods run, and its rules say SensorPaused."""
+    replicas: Annotated[int, Field(ge=1, le=16)] = 1
+    """How many pods run at once. Each fires the same occurrences, and each occurrence is stored once."""
+    token: TokenPolicy = Field(default_factory=TokenPolicy)
+    """How the sensor's credentials are made and renewed."""
+    config: FreeForm | None = None
+    """Free-form configuration, handed to the sensor as a JSON file."""
+    resources: FreeForm | None = None
+    """Compute resources, as in a container."""
+    node_selector: dict[str, str] | None = None
+    """As in a pod."""
+    tolerations: list[FreeForm] = Field(default_factory=list)
+    """As in a pod."""
+    affinity: FreeForm | None = None
+    """As in a pod."""
+    priority_class_name: str | None = None
+    """As in a pod."""
+    image_pull_secrets: list[FreeForm] = Field(default_factory=list)
+    """As in a pod."""
+    termination_grace_period_seconds: Annotated[int, Field(ge=0, le=3600)] | None = None
+    """As in a pod: how long the sensor has to deliver what it holds when it is stopped."""
+
+    def canonical(self, trigger_type: str) -> TriggerType | None:
+        """The trigger type that goes by this name or alias here; None when this sensor has none."""
+        for declared in self.trigger_types:
+            if trigger_type == declared.name or trigger_type in declared.aliases:
+                return declared
+        return None
+
+
+class TokenStatus(Model):
+    """The token that is in the Secret now."""
+
+    issued_at: datetime | None = None
+    """When it was made."""
+    expires_at: datetime | None = None
+    """When it ends."""
+    rotates_at: datetime | None = None
+    """When the operator means to renew it."""
+    key_id: str | None = None
+    """Which key signed it (kid)."""
+
+
+class RuleCounts(Model):
+    """How many Rules this sensor serves."""
+
+    bound: Annotated[int, Field(ge=0)] = 0
+    """Rules bound to this sensor."""
+    active: Annotated[int, Field(ge=0)] = 0
+    """Those that the sensor says it runs."""
+    rejected: Annotated[int, Field(ge=0)] = 0
+    """Those that the sensor refused."""
+
+
+class SensorStatus(Model):
+    """What the operator found. It is written by the operator alone."""
+
+    observed_generation: int | None = None
+    """The metadata.generation that this status was computed from."""
+    conditions: Conditions = Field(default_factory=list)
+    """Ready: its pods run and answer. CredentialsValid: its token is good and will be renewed in time. RulesSynced: the
+    rule stream holds exactly the Rules bound to it."""
+    token: TokenStatus | None = None
+    """The token that is in the Secret now; never the token itself."""
+    rules: RuleCounts | None = None
+    """How many Rules this sensor serves."""
+    last_event_time: datetime | None = None
+    """When the latest stored event of this sensor occurred; updated at a bounded rate."""
+
+
+class Sensor(Model):
+    """A Sensor is a program that watches something and reports events. The operator runs it as pods, gives it a scoped
+    credential that it renews, and tells it which Rules it serves.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    f"self.metadata.name.size() <= {MAX_SENSOR_NAME_LENGTH}",
+                    f"a Sensor's name has at most {MAX_SENSOR_NAME_LENGTH} characters",
+                )
+            ]
+        }
+    )
+
+    api_version: Literal["attune.dev/v1alpha1"] = "attune.dev/v1alpha1"
+    kind: Literal["Sensor"] = "Sensor"
+    metadata: Metadata
+    spec: SensorSpec
+    status: SensorStatus = Field(default_factory=SensorStatus)
+
+    @classmethod
+    def from_object(cls, body: Any) -> "Sensor":
+        """Read an object as the Kubernetes API gives it.
+
+        Raises:
+            pydantic.ValidationError: the object is not a Sensor.
+        """
+        return cls.model_validate(body)
+
+    @property
+    def ref(self) -> SensorRef:
+        """Its ref."""
+        return SensorRef(self.metadata.namespace, self.metadata.name)

@@ -1,0 +1,67 @@
+"""NATS subjects and streams (design, "The rule stream", "Credentials" and "The API")."""
+
+from typing import Final
+
+from attune_contract.identity import SensorRef
+
+RULES_STREAM: Final = "ATTUNE_RULES"
+ACKS_STREAM: Final = "ATTUNE_ACKS"
+IDENTITIES_STREAM: Final = "ATTUNE_IDENTITIES"
+EVENTS_STREAM: Final = "ATTUNE_EVENTS"
+HISTORY_STREAM: Final = "ATTUNE_RULE_HISTORY"
+
+ALL_RULES: Final = "attune.rules.>"
+ALL_ACKS: Final = "attune.acks.>"
+ALL_IDENTITIES: Final = "attune.identities.>"
+ALL_EVENTS: Final = "attune.events.>"
+ALL_HISTORY: Final = "attune.history.>"
+
+
+def rule_subject(sensor: SensorRef, rule_uid: str) -> str:
+    """Where the state of one rule bound to ``sensor`` is kept (last message per subject)."""
+    return f"attune.rules.{sensor.token}.{rule_uid}"
+
+
+def rules_filter(sensor: SensorRef) -> str:
+    """The one filter that a sensor may read, and all that it needs (``ATTUNE_RULES_SUBJECT``)."""
+    return f"attune.rules.{sensor.token}.>"
+
+
+def acks_prefix(sensor: SensorRef) -> str:
+    """What a sensor's acks begin with (``ATTUNE_ACKS_SUBJECT``); a dot and the rule's uid follow."""
+    return f"attune.acks.{sensor.token}"
+
+
+def ack_subject(sensor: SensorRef, rule_uid: str) -> str:
+    """Where ``sensor`` says what it did with a rule."""
+    return f"{acks_prefix(sensor)}.{rule_uid}"
+
+
+def identity_subject(sensor: SensorRef) -> str:
+    """Where the operator says which tokens of ``sensor`` are still accepted."""
+    return f"attune.identities.{sensor.token}"
+
+
+def event_subject(rule_namespace: str, rule_uid: str) -> str:
+    """Where accepted events of a rule leave the API."""
+    return f"attune.events.{rule_namespace}.{rule_uid}"
+
+
+def history_subject(rule_uid: str) -> str:
+    """Where the lifecycle events of a rule are kept for people to read."""
+    return f"attune.history.{rule_uid}"
+
+
+def split_binding(subject: str) -> tuple[str, str]:
+    """Take a rule's or an ack's subject apart into the binding's two tokens and the rule's uid.
+
+    Returns:
+        (``<namespace>.<name with underscores>``, rule uid); compare the first with :attr:`SensorRef.token`.
+
+    Raises:
+        ValueError: the subject has another shape.
+    """
+    parts = subject.split(".")
+    if len(parts) != 5 or parts[0] != "attune" or parts[1] not in ("rules", "acks"):
+        raise ValueError(f"{subject!r} is not attune.rules.<namespace>.<sensor>.<uid> (nor attune.acks.…)")
+    return f"{parts[2]}.{parts[3]}", parts[4]
