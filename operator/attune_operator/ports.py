@@ -1,0 +1,138 @@
+"""Where the operator's parts meet: the Sensor side, the Rule side and Kubernetes.
+
+Each side depends on these values and protocols, not on the other side, so each is tested with the other left out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from attune_contract import names
+from attune_contract.identity import SensorRef
+
+#: A watch event's type as Kubernetes names it; None for objects of the initial listing (kopf's convention).
+WatchEventType = Literal["ADDED", "MODIFIED", "DELETED"] | None
+
+#: An object's body as the Kubernetes API gives it.
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorRuntime:
+    """How a Sensor's pods do: how many are ready, and when none is, why (a sentence for people)."""
+
+    ready_replicas: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSummary:
+    """What the Rule side knows about one Sensor's Rules; becomes ``status.rules`` and the condition RulesSynced.
+
+    ``synced`` is None while it is not known yet (the first comparison is under way): the condition is then Unknown.
+    ``reason`` is one CamelCase word, ``message`` a sentence.
+    """
+
+    bound: int = 0
+    active: int = 0
+    rejected: int = 0
+    synced: bool | None = None
+    reason: str = "Pending"
+    message: str = "The rules have not been compared with the stream yet."
+    last_event_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectReference:
+    """The object that a Kubernetes Event is about."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    api_version: str = names.API_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectEvent:
+    """Something that happened to an object, for ``kubectl describe``.
+
+    ``reason`` is CamelCase (``TokenRenewed``), ``action`` what was done or tried (``Renew``), ``message`` a sentence of at
+    most 1 KiB with no secret in it.
+    """
+
+    regarding: ObjectReference
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    action: str = "Reconcile"
+
+
+class EventSink(Protocol):
+    """Where Kubernetes Events go."""
+
+    def record(self, event: ObjectEvent) -> None:
+        """Hand over an Event; never blocks and never raises. Equal events are aggregated, and floods are cut."""
+
+
+class RuleCluster(EventSink, Protocol):
+    """What the Rule side needs of Kubernetes.
+
+    The lists are complete (all pages, all watched namespaces) or the call raises: a list that may lack something must never
+    be taken for the truth.
+    """
+
+    async def list_rules(self) -> list[dict[str, Any]]:
+        """Every Rule in the watched namespaces."""
+        ...
+
+    async def list_sensors(self) -> list[dict[str, Any]]:
+        """Every Sensor in the watched namespaces."""
+        ...
+
+    async def list_namespaces(self) -> list[dict[str, Any]]:
+        """Every watched namespace (their labels are what selectors match)."""
+        ...
+
+    async def patch_rule_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
+        """Merge ``status`` into the Rule's status subresource. A Rule that is gone is no error.
+
+        Raises:
+            ClusterError: Kubernetes refused or could not be reached; try again later.
+        """
+
+
+class ClusterError(Exception):
+    """A call to Kubernetes failed. ``status`` is the HTTP status, 0 when there was no answer."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+#: Told when a Sensor's summary may have changed; cheap, called in the event loop.
+SummaryListener = Callable[[SensorRef], None]
+
+
+class RuleSide(Protocol):
+    """What the Sensor side and the handlers need of the Rule side. The observers are cheap and never block."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    def observe_rule(self, kind: WatchEventType, body: Body) -> None:
+        """A Rule was seen, changed or deleted."""
+
+    def observe_sensor(self, kind: WatchEventType, body: Body) -> None:
+        """A Sensor was seen, changed or deleted."""
+
+    def observe_namespace(self, kind: WatchEventType, body: Body) -> None:
+        """A namespace was seen, changed or deleted."""
+
+    def observe_runtime(self, ref: SensorRef, runtime: SensorRuntime) -> None:
+        """A Sensor's pods became ready or stopped being so."""
+
+    def summary(self, ref: SensorRef) -> RuleSummary:
+        """What is known about a Sensor's Rules now."""
+        ...
