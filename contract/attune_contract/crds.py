@@ -164,12 +164,12 @@ def render() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the files; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m attune_contract.crds", description=__doc__)
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directories", type=Path, nargs="+")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file differs")
     options = parser.parse_args(arguments)
     stale = []
-    for name, text in render().items():
-        path: Path = options.directory / name
+    files = {directory / name: text for directory in options.directories for name, text in render().items()}
+    for path, text in files.items():
         if options.check:
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 stale.append(str(path))

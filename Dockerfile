@@ -1,0 +1,62 @@
+# One target for each image: operator, api, sensor-timer, nats.
+#
+#   docker build --target operator -t attune/operator:0.1.0 .
+#
+# Dependencies come from uv.lock and change rarely, so they are layers of their own; a changed source file costs one COPY.
+# What runs is a virtual environment and our packages: no compiler, no pip, no uv, and no user but a number.
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_PROJECT_ENVIRONMENT=/opt/attune \
+    UV_PYTHON_DOWNLOADS=never
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
+WORKDIR /src
+COPY pyproject.toml uv.lock ./
+
+FROM build AS operator-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra operator
+
+FROM build AS api-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra api
+
+FROM build AS sensor-timer-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra timer
+
+FROM build AS nats-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra nats
+
+FROM ${PYTHON_IMAGE} AS runtime
+ENV PATH=/opt/attune/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/opt/attune/app \
+    PYTHONUNBUFFERED=1
+# The base image's own pip is not needed to run anything.
+RUN rm -rf /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-*.dist-info \
+    /usr/local/lib/python3.*/ensurepip /usr/local/bin/pip*
+USER 65532:65532
+
+FROM runtime AS operator
+COPY --from=operator-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY operator/attune_operator /opt/attune/app/attune_operator
+ENTRYPOINT ["python", "-m", "attune_operator"]
+
+FROM runtime AS api
+COPY --from=api-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY api/attune_api /opt/attune/app/attune_api
+ENTRYPOINT ["python", "-m", "attune_api"]
+
+FROM runtime AS sensor-timer
+COPY --from=sensor-timer-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/timer/attune_timer /opt/attune/app/attune_timer
+ENTRYPOINT ["python", "-m", "attune_timer"]
+
+FROM scratch AS nats
+COPY --from=nats-dependencies /opt/attune/bin/nats-server /nats-server
+USER 65532:65532
+ENTRYPOINT ["/nats-server"]

@@ -1,0 +1,116 @@
+# `make help` lists the targets. A new machine needs only make and Python 3.11 or later: uv comes by itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+PYTHON ?= python3
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+
+UV := .uv/bin/uv
+RUN := .venv/bin
+SOURCES := contract operator api sensor_images deploy tests
+# Anything that runs programs of the cluster: needs nothing installed but Python.
+CLUSTER_TOOL := PYTHONPATH=deploy/cluster $(PYTHON) -m attune_cluster
+DEMO := PYTHONPATH=deploy/cluster:deploy/demo $(PYTHON) -m attune_demo
+
+.PHONY: help
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- The tools --------------------------------------------------------------------------------------------------------
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Attune needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.13 …" >&2; exit 1; }
+	@echo "Getting uv $(UV_VERSION) …"
+	@rm -rf .uv
+	@$(PYTHON) -m venv .uv 2>/dev/null || { rm -rf .uv; \
+	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { rm -rf .uv; exit 1; }
+
+.venv/.synced: $(UV) pyproject.toml uv.lock
+	@echo "Installing what uv.lock names …"
+	@$(UV) sync --frozen --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+.PHONY: sync
+sync: .venv/.synced  ## Install the development environment into .venv
+
+# --- Looking at the code ----------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: .venv/.synced  ## ruff, mypy, import-linter, and whether deploy/crds is what the models say
+	$(RUN)/ruff check $(SOURCES)
+	$(RUN)/ruff format --check $(SOURCES)
+	$(RUN)/mypy
+	$(RUN)/lint-imports --no-cache
+	$(RUN)/python -m attune_contract.crds --check deploy/crds deploy/helm/attune/files/crds
+
+.PHONY: format
+format: .venv/.synced  ## Let ruff format and mend what it can
+	$(RUN)/ruff check --fix $(SOURCES)
+	$(RUN)/ruff format $(SOURCES)
+
+.PHONY: crds
+crds: .venv/.synced  ## Write the CustomResourceDefinitions from contract/
+	$(RUN)/python -m attune_contract.crds deploy/crds deploy/helm/attune/files/crds
+
+# --- Tests ------------------------------------------------------------------------------------------------------------
+
+.PHONY: unit
+unit: .venv/.synced  ## Unit tests
+	$(RUN)/pytest tests/unit
+
+.PHONY: integration
+integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd and kube-apiserver
+	$(CLUSTER_TOOL) tools >/dev/null
+	$(RUN)/pytest tests/integration
+
+.PHONY: e2e
+e2e: .venv/.synced cluster  ## Tests on the whole system in the cluster
+	$(RUN)/pytest tests/e2e
+
+.PHONY: test
+test: lint unit  ## Everything: lint, unit, integration, e2e on a cluster (brought up, and taken down if it was not there)
+	@if $(CLUSTER_TOOL) status >/dev/null 2>&1; then kept=yes; else kept=no; fi; \
+	failed=0; $(MAKE) cluster && $(MAKE) integration && $(MAKE) e2e || failed=$$?; \
+	[ $$kept = yes ] || $(MAKE) cluster-down; exit $$failed
+
+.PHONY: bench
+bench: .venv/.synced  ## Benchmarks as ratios to a reference: make bench [BENCH=name] [OUT=file]
+	$(RUN)/python tests/bench/run.py $(if $(BENCH),--only $(BENCH)) $(if $(OUT),--out $(OUT))
+
+# --- A cluster, and the system in it ----------------------------------------------------------------------------------
+
+.PHONY: cluster
+cluster:  ## A Kubernetes cluster with our images; CLUSTER=kind|local|current, writes .cluster/kubeconfig
+	@$(CLUSTER_TOOL) up
+	@$(CLUSTER_TOOL) images
+
+.PHONY: cluster-down
+cluster-down:  ## End the cluster and leave nothing of it behind
+	@$(CLUSTER_TOOL) down
+
+.PHONY: images
+images:  ## Build the images and load them into the cluster
+	@$(CLUSTER_TOOL) images
+
+.PHONY: demo
+demo: cluster  ## Cluster, images, helm install, sample sensor and rule; then the events as they come
+	@$(DEMO)
+
+.PHONY: up
+up: cluster  ## Install the chart (or upgrade it) in the cluster
+	@$(DEMO) --only install
+
+.PHONY: down
+down:  ## Uninstall the chart; the cluster stays
+	@$(DEMO) --only uninstall
+
+.PHONY: status
+status:  ## What runs: the cluster, the chart's pods, sensors and rules
+	@$(CLUSTER_TOOL) status
+	@$(DEMO) --only status
