@@ -1,4 +1,4 @@
-"""Messages on the rule stream and the ack stream (design, "The rule stream").
+"""Messages on the rule, ack and identity streams (design, "The rule stream" and "Credentials").
 
 They are ``msgspec`` structures: a sensor reads 100,000 of them in a second and pays no pydantic for it. Field names on the
 wire are as written here. Readers ignore fields that they do not know, so that fields can be added.
@@ -61,16 +61,32 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
+class IdentityState(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tokens of one sensor are still accepted (stream ``ATTUNE_IDENTITIES``, last message per sensor).
+
+    The operator publishes it, on :func:`attune_contract.subjects.identity_subject`, before it hands out a token that needs
+    it, so that a new token is never refused for the old state. The API enforces it on every call. A sensor of which no
+    state was ever published (one outside the cluster) is judged by its token alone.
+    """
+
+    sensor_ref: str  #: ``namespace/name``
+    uid: str  #: the Sensor's ``metadata.uid``; a token with another ``sub`` is refused
+    not_before: int | None = None  #: earliest ``iat`` still accepted, seconds since the epoch; None accepts any
+    trigger_types: tuple[str, ...] = ()  #: canonical names that may be reported now; a token may name more
+    deleted: bool = False  #: the Sensor is gone: every token of it is refused
+
+
 class InvalidMessage(ValueError):  # noqa: N818 - read as a sentence: "raise InvalidMessage"
     """A message that is not what its subject promises. The text says what is wrong with it."""
 
 
 _RULE_DECODER: Final = msgspec.json.Decoder(RuleState)
 _ACK_DECODER: Final = msgspec.json.Decoder(Ack)
+_IDENTITY_DECODER: Final = msgspec.json.Decoder(IdentityState)
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
-def encode(message: RuleState | Ack) -> bytes:
+def encode(message: RuleState | Ack | IdentityState) -> bytes:
     """The message's JSON. Keys are sorted, so equal states have equal bytes."""
     return _ENCODER.encode(message)
 
@@ -97,6 +113,18 @@ def decode_ack(body: bytes) -> Ack:
         return _ACK_DECODER.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidMessage(f"not an ack: {error}") from error
+
+
+def decode_identity(body: bytes) -> IdentityState:
+    """Read which tokens of a sensor are accepted.
+
+    Raises:
+        InvalidMessage: the body is not JSON of the right shape.
+    """
+    try:
+        return _IDENTITY_DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not a sensor's identity: {error}") from error
 
 
 # CloudEvents 1.0, NATS protocol binding, binary mode: attributes are headers that begin with "ce-".
