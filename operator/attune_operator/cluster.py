@@ -1,0 +1,65 @@
+"""Kubernetes as the Rule side sees it (:class:`~attune_operator.ports.RuleCluster`), and lists over the watched namespaces."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+
+from attune_operator.events import EventRecorder
+from attune_operator.kube import NAMESPACE, RULE, SENSOR, Kind, KubeClient, Object
+from attune_operator.ports import ClusterError, ObjectEvent
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_FORBIDDEN: Final = 403
+
+
+class KubeCluster:
+    """Lists, status patches and Events. ``namespaces`` are those that are watched; empty means all."""
+
+    def __init__(self, client: KubeClient, *, recorder: EventRecorder, namespaces: Sequence[str] = ()) -> None:
+        self.client = client
+        self._recorder = recorder
+        self.namespaces = tuple(namespaces)
+
+    async def list_all(self, kind: Kind, *, labels: str = "") -> list[Object]:
+        """Every object of ``kind`` in the watched namespaces; complete, or it raises."""
+        if not self.namespaces:
+            return await self.client.list_objects(kind, labels=labels)
+        lists = await asyncio.gather(*(self.client.list_objects(kind, name, labels=labels) for name in self.namespaces))
+        return [item for items in lists for item in items]
+
+    async def list_rules(self) -> list[dict[str, Any]]:
+        """Every Rule in the watched namespaces."""
+        return await self.list_all(RULE)
+
+    async def list_sensors(self) -> list[dict[str, Any]]:
+        """Every Sensor in the watched namespaces."""
+        return await self.list_all(SENSOR)
+
+    async def list_namespaces(self) -> list[dict[str, Any]]:
+        """Every watched namespace. One that does not exist (yet) is left out."""
+        if not self.namespaces:
+            return await self.client.list_objects(NAMESPACE)
+        found = await asyncio.gather(*(self._namespace(name) for name in self.namespaces))
+        return [item for item in found if item is not None]
+
+    async def _namespace(self, name: str) -> Object | None:
+        try:
+            return await self.client.get(NAMESPACE, None, name)
+        except ClusterError as error:
+            if error.status != _FORBIDDEN:
+                raise
+            # Where the operator may not read namespaces it knows the one label that each of them has.
+            _log.debug("namespace_not_readable", namespace=name)
+            labels = {"kubernetes.io/metadata.name": name}
+            return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+    async def patch_rule_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
+        """Merge ``status`` into a Rule's status subresource. A Rule that is gone is no error."""
+        await self.client.merge(RULE, namespace, name, {"status": status}, subresource="status")
+
+    def record(self, event: ObjectEvent) -> None:
+        """Hand an Event over."""
+        self._recorder.record(event)

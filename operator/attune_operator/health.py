@@ -1,0 +1,126 @@
+"""Liveness, readiness and metrics over HTTP, served by the loop that does the work.
+
+That is the point: an answer proves that the loop turns. ``/healthz`` besides fails when the loop was held up, or when one of
+the supervised tasks is no longer there; ``/readyz`` until the operator has its keys and a complete list of everything.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from attune_operator import metrics
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_BEAT = 1.0
+#: Seconds without a beat after which the loop counts as stalled.
+_STALLED = 15.0
+
+
+class Heartbeat:
+    """Measures that the event loop turns."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._last = monotonic()
+
+    def stalled(self) -> bool:
+        """Whether the loop has not come around for too long."""
+        return self._monotonic() - self._last > _STALLED
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self._last = self._monotonic()
+            await asyncio.sleep(_BEAT)
+            metrics.LOOP_LAG.set(max(0.0, self._monotonic() - self._last - _BEAT))
+
+
+class Health:
+    """What the probes answer. ``alive`` tells of the supervised tasks; ``ready`` names what is still awaited."""
+
+    def __init__(self, *, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+        self._awaited: set[str] = set()
+        self._dead: str | None = None
+
+    def awaits(self, what: str) -> None:
+        """Not ready before :meth:`arrived` was called for this too."""
+        self._awaited.add(what)
+
+    def arrived(self, what: str) -> None:
+        """What was awaited is there now."""
+        self._awaited.discard(what)
+
+    def died(self, what: str) -> None:
+        """A supervised task ended that should not have."""
+        self._dead = what
+
+    def liveness(self) -> tuple[int, str]:
+        """HTTP status and text of ``/healthz``."""
+        if self._dead is not None:
+            return 503, f"{self._dead} has ended"
+        if self._heartbeat.stalled():
+            return 503, "the event loop was held up"
+        return 200, "ok"
+
+    def readiness(self) -> tuple[int, str]:
+        """HTTP status and text of ``/readyz``."""
+        status, text = self.liveness()
+        if status == 200 and self._awaited:
+            return 503, f"waiting for {', '.join(sorted(self._awaited))}"
+        return status, text
+
+
+async def _answer(pair: tuple[int, str]) -> web.Response:
+    status, text = pair
+    return web.Response(status=status, text=text + "\n")
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    # Built in a thread: with thousands of series it takes longer than the loop should be held.
+    body = await asyncio.to_thread(generate_latest)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class HealthServer:
+    """The two HTTP servers. ``liveness_port`` and ``metrics_port`` are the real ports once :meth:`start` returned."""
+
+    def __init__(self, *, health: Health, address: str, liveness_port: int, metrics_port: int) -> None:
+        self._health = health
+        self._address = address
+        self.liveness_port = liveness_port
+        self.metrics_port = metrics_port
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self) -> None:
+        """Begin to answer.
+
+        Raises:
+            OSError: a port is taken.
+        """
+        probes = web.Application()
+        probes.router.add_get("/healthz", lambda _: _answer(self._health.liveness()))
+        probes.router.add_get("/readyz", lambda _: _answer(self._health.readiness()))
+        scrapes = web.Application()
+        scrapes.router.add_get("/metrics", _metrics)
+        self.liveness_port = await self._serve(probes, self.liveness_port)
+        self.metrics_port = await self._serve(scrapes, self.metrics_port)
+        _log.info("health_served", liveness_port=self.liveness_port, metrics_port=self.metrics_port)
+
+    async def _serve(self, app: web.Application, port: int) -> int:
+        runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, self._address, port).start()
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Stop answering."""
+        for runner in self._runners:
+            await runner.cleanup()

@@ -1,0 +1,256 @@
+"""A thin client for the Kubernetes API on plain objects, over ``kubernetes.aio``.
+
+Plain dictionaries, because server-side apply must send exactly the fields that the operator means to own: a typed model would
+add its defaults. Every call has a timeout and raises :class:`ClusterError` with a sentence that names the call.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import aiohttp
+import msgspec
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client.exceptions import ApiException
+
+from attune_contract import names
+from attune_operator import metrics
+from attune_operator.ports import ClusterError
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
+#: Objects in one page of a list. Small enough that decoding a page never holds the loop for long.
+_PAGE: Final = 500
+_LIST_ATTEMPTS: Final = 3
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object and where the API serves it. ``group`` is empty for the core API."""
+
+    kind: str
+    plural: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As an object's ``apiVersion`` says it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The path under the API server's root."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part is not None]
+        return "/".join(parts)
+
+
+SENSOR: Final = Kind("Sensor", names.SENSORS, names.GROUP, names.VERSION)
+RULE: Final = Kind("Rule", names.RULES, names.GROUP, names.VERSION)
+NAMESPACE: Final = Kind("Namespace", "namespaces", namespaced=False)
+DEPLOYMENT: Final = Kind("Deployment", "deployments", "apps")
+SECRET: Final = Kind("Secret", "secrets")
+CONFIG_MAP: Final = Kind("ConfigMap", "configmaps")
+SERVICE_ACCOUNT: Final = Kind("ServiceAccount", "serviceaccounts")
+NETWORK_POLICY: Final = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
+POD: Final = Kind("Pod", "pods")
+EVENT: Final = Kind("Event", "events")
+
+
+async def load_configuration() -> Any:
+    """How to reach the API server: ``KUBECONFIG`` when it is set, else the pod's own account, else ``~/.kube/config``.
+
+    Raises:
+        ClusterError: there is none of them, or it cannot be read.
+    """
+    configuration = kubernetes_client.Configuration()
+    try:
+        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kubernetes_config.load_kube_config(client_configuration=configuration)
+    except (kubernetes_config.ConfigException, OSError) as error:
+        raise ClusterError(
+            f"no way to the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG to a kubeconfig file."
+        ) from error
+    configuration.connection_pool_maxsize = 32
+    return configuration
+
+
+def _reason(body: bytes | str | None) -> str:
+    """The ``message`` of a ``Status`` answer, which is made for people."""
+    try:
+        decoded = json.loads(body or "{}")
+    except ValueError:
+        return ""
+    return str(decoded.get("message", ""))[:500] if isinstance(decoded, dict) else ""
+
+
+class KubeClient:
+    """Calls to one API server."""
+
+    def __init__(self, configuration: Any) -> None:
+        self.configuration = configuration
+        self._api = kubernetes_client.ApiClient(configuration)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._api.close()
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Any:
+        """One request; returns the decoded answer.
+
+        Raises:
+            ClusterError: there was no answer in time, or it was none of 2xx.
+        """
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        status = 0
+        try:
+            _, url, headers, _, _ = await self._api.param_serialize(
+                method, path, query_params=list((query or {}).items()), header_params=headers,
+                auth_settings=["BearerToken"],
+            )  # fmt: skip
+            answer = await self._api.call_api(method, url, headers, body, _request_timeout=_TIMEOUT)
+            raw = cast("bytes", await answer.read())
+            status = answer.status
+        except ApiException as error:
+            status = error.status or 0
+            reason = _reason(error.body)
+            raise ClusterError(f"{method} {path}: {status} {reason or error.reason}", status=status) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from error
+        finally:
+            metrics.REQUESTS.labels(method, str(status)).inc()
+        if not 200 <= status <= 299:
+            raise ClusterError(f"{method} {path}: {status} {_reason(raw)}", status=status)
+        return msgspec.json.decode(raw)
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """The object, or None when there is none."""
+        try:
+            return cast("Object", await self._call("GET", kind.path(namespace, name)))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
+        """Every object of ``kind``, in one namespace or in all; complete, or it raises.
+
+        ``apiVersion`` and ``kind``, which lists leave out of their items, are put back.
+        """
+        for _ in range(_LIST_ATTEMPTS):
+            try:
+                return await self._list_once(kind, namespace, labels)
+            except ClusterError as error:
+                # 410: the pages took longer than the API server keeps their snapshot. From the start, then.
+                if error.status != 410:
+                    raise
+        raise ClusterError(f"GET {kind.path(namespace)}: the list expired {_LIST_ATTEMPTS} times while it was read")
+
+    async def _list_once(self, kind: Kind, namespace: str | None, labels: str) -> list[Object]:
+        query = {"limit": str(_PAGE)}
+        if labels:
+            query["labelSelector"] = labels
+        found: list[Object] = []
+        while True:
+            page = await self._call("GET", kind.path(namespace), query=query)
+            for item in page.get("items") or ():
+                item.setdefault("apiVersion", kind.api_version)
+                item.setdefault("kind", kind.kind)
+                found.append(item)
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return found
+            query["continue"] = token
+            await asyncio.sleep(0)  # others may want the loop between two pages
+
+    async def apply(self, kind: Kind, body: Object) -> Object:
+        """Server-side apply as the operator's field manager; returns the object as it is afterwards."""
+        metadata = body["metadata"]
+        return cast(
+            "Object",
+            await self._call(
+                "PATCH",
+                kind.path(metadata.get("namespace"), metadata["name"]),
+                query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
+                body=body,
+                content_type="application/apply-patch+yaml",
+            ),
+        )
+
+    async def create(self, kind: Kind, body: Object) -> Object:
+        """Make a new object (409 when there is one)."""
+        path = kind.path(body["metadata"].get("namespace"))
+        return cast("Object", await self._call("POST", path, query={"fieldManager": names.FIELD_MANAGER}, body=body))
+
+    async def replace(self, kind: Kind, body: Object) -> Object:
+        """Put the whole object, which must carry the ``resourceVersion`` that it replaces (409 when that has changed)."""
+        metadata = body["metadata"]
+        return cast(
+            "Object",
+            await self._call(
+                "PUT",
+                kind.path(metadata.get("namespace"), metadata["name"]),
+                query={"fieldManager": names.FIELD_MANAGER},
+                body=body,
+            ),
+        )
+
+    async def merge(
+        self, kind: Kind, namespace: str | None, name: str, patch: Object, *, subresource: str | None = None
+    ) -> Object | None:
+        """JSON merge patch (RFC 7396); None when the object is gone."""
+        try:
+            return cast(
+                "Object",
+                await self._call(
+                    "PATCH",
+                    kind.path(namespace, name, subresource),
+                    query={"fieldManager": names.FIELD_MANAGER},
+                    body=patch,
+                    content_type="application/merge-patch+json",
+                ),
+            )
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str) -> None:
+        """Delete exactly the object with this uid; that it is gone, or is another by now, is fine."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        try:
+            await self._call("DELETE", kind.path(namespace, name), body={**body, "propagationPolicy": "Background"})
+        except ClusterError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows this kind (its CustomResourceDefinition is there and established)."""
+        try:
+            found = await self._call("GET", f"/apis/{kind.group}/{kind.version}" if kind.group else "/api/v1")
+        except ClusterError as error:
+            if error.status == 404:
+                return False
+            raise
+        return any(resource.get("name") == kind.plural for resource in found.get("resources", ()))

@@ -1,0 +1,134 @@
+"""The operator's settings: one class, from the environment (prefix ``ATTUNE_OPERATOR_``), printed masked at start."""
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from attune_contract import claims
+from attune_contract.resources.sensor import parse_duration
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def _own_namespace() -> str:
+    """The namespace of the pod that this runs in; outside a cluster, the chart's default."""
+    try:
+        return _NAMESPACE_FILE.read_text(encoding="ascii").strip() or "attune-system"
+    except OSError:
+        return "attune-system"
+
+
+def _duration(value: Any) -> Any:
+    """``10m`` and ``1h30m`` as Kubernetes writes durations; a bare number is seconds."""
+    if isinstance(value, str):
+        text = value.strip()
+        return timedelta(seconds=float(text)) if text.replace(".", "", 1).isdigit() else parse_duration(text)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set about the operator. Durations are written like 60s, 10m, 24h; a bare number is seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ATTUNE_OPERATOR_", frozen=True, use_attribute_docstrings=True)
+
+    namespace: str = Field(default_factory=_own_namespace)
+    """Where the operator keeps its own Secrets and ConfigMaps (signing keys, JWKS, NATS authorisation)."""
+    watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces that are served, comma-separated; empty for all of them."""
+
+    nats_url: str = "nats://nats:4222"
+    """NATS as the operator reaches it."""
+    nats_creds_file: Path | None = None
+    """Credentials of the operator's own NATS user where NATS_AUTH is none and the server wants some."""
+    nats_ca_file: Path | None = None
+    """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
+    nats_auth: Literal["none", "managed"] = "none"
+    """managed: the operator keeps a NATS operator and account key, writes the server's authorisation and gives every
+    sensor a user of its own. none: NATS takes anybody (or is somebody else's to guard)."""
+    nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """Replicas of each stream; 3 for a NATS cluster."""
+
+    sensor_nats_url: str = ""
+    """NATS as sensors reach it; empty for NATS_URL."""
+    sensor_api_url: str = "http://attune-api:8080"
+    """The API as sensors reach it."""
+    sensor_log_level: str = "INFO"
+    """ATTUNE_LOG_LEVEL of the sensors."""
+    sensor_ca_config_map: str = ""
+    """Name of a ConfigMap (key ca.crt) in the operator's namespace with the certificates that sensors check the API's and
+    NATS's against. It is copied to where the sensors are. Empty for the system's."""
+    network_policies: bool = True
+    """Whether each sensor gets a NetworkPolicy that lets nothing in but scrapes and probes."""
+
+    token_issuer: str = claims.DEFAULT_ISSUER
+    """Claim iss of the tokens; the API must be set to the same."""
+    token_min_ttl: Duration = claims.MIN_TTL
+    """Shortest ttl that a Sensor is given; tests lower it."""
+    signing_key_period: Duration = timedelta(days=30)
+    """Age at which the signing key is replaced."""
+    signing_key_lead: Duration = timedelta(minutes=5)
+    """How long the next key is published before it signs. Kubelet may take two minutes to bring it to the API."""
+
+    sweep_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
+    """How often everything is listed and compared again; watch events are only hints."""
+    key_check_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
+    """How often the signing keys are looked at."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many Sensors are reconciled at once."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """Port of /metrics; 0 for one that is free."""
+    liveness_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    """Port of /healthz and /readyz; 0 for one that is free."""
+    bind_address: str = "0.0.0.0"  # noqa: S104 - a pod's own address; kubelet and Prometheus come from outside
+    """Address that both ports are bound to."""
+    instance: str = Field(default_factory=lambda: os.environ.get("HOSTNAME") or socket.gethostname())
+    """Which operator this is, in Events."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severity that is logged."""
+    log_format: Literal["json", "console"] = "json"
+    """json: one object a line. console: for people at a terminal."""
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        return value
+
+    @field_validator("nats_creds_file", "nats_ca_file", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def nats_url_for_sensors(self) -> str:
+        """NATS as sensors reach it."""
+        return self.sensor_nats_url or self.nats_url
+
+    def masked(self) -> dict[str, Any]:
+        """The settings for the log. A password inside a URL is masked; there is no other secret among them."""
+        shown = self.model_dump(mode="json")
+        return {key: _without_password(value) if key.endswith("_url") else value for key, value in shown.items()}
+
+
+def _without_password(urls: str) -> str:
+    return ",".join(
+        f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
+        for url in urls.split(",")
+        for scheme, _, rest in [url.partition("://")]
+    )
