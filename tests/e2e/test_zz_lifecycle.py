@@ -13,12 +13,12 @@ CHART = str(REPOSITORY / "deploy" / "helm" / "attune")
 
 def terminating(kube: Kubectl) -> list[str]:
     """Everything in the cluster of ours that is being deleted."""
-    found = []
-    for kind in ("sensors", "rules", "pods", "persistentvolumeclaims"):
-        for item in kube.list(kind, SYSTEM):
-            if "deletionTimestamp" in item["metadata"]:
-                found.append(f"{kind}/{item['metadata']['name']}")
-    return found
+    return [
+        f"{kind}/{item['metadata']['name']}"
+        for kind in ("sensors", "rules", "pods", "persistentvolumeclaims")
+        for item in kube.list(kind, SYSTEM)
+        if "deletionTimestamp" in item["metadata"]
+    ]
 
 
 def test_upgrade_uninstall_and_install_again(system: System) -> None:
