@@ -1,7 +1,8 @@
 """Runs the benchmarks and writes their results as JSON: ``make bench [BENCH=name] [OUT=file]``.
 
-A benchmark is a module ``bench_<name>.py`` beside this file with ``async def run() -> dict[str, object]``; the result has a ``ratio`` to a
-reference that it measured in the same run, since machines are shared and noisy and absolute times mean little.
+A benchmark is a module ``bench_<name>.py`` beside this file with ``async def run() -> dict[str, object]``; the result
+has a ``ratio`` to a reference that it measured in the same run, since machines are shared and noisy and absolute times
+mean little.
 """
 
 import argparse
