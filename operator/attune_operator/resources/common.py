@@ -1,0 +1,79 @@
+"""What all objects of a Sensor have in common: their name, labels and owner."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from attune_contract import names
+from attune_contract.resources import Sensor
+
+#: Digest of what the operator applied, on each object: tells "the Sensor changed" from "somebody edited the object".
+APPLIED: Final = f"{names.GROUP}/applied"
+#: Digest of the config file, on the pods: a changed file rolls them.
+CONFIG_DIGEST: Final = f"{names.GROUP}/config-digest"
+#: When the credentials were made, on the pods: with onRotate Restart it rolls them.
+CREDENTIALS_ISSUED: Final = f"{names.GROUP}/credentials-issued-at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What sensors are told of the world around them."""
+
+    nats_url: str
+    api_url: str
+    log_level: str = "INFO"
+    nats_credentials: bool = False  #: the Secret holds ``nats.creds`` besides the token
+    network_policies: bool = True
+    ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against
+
+
+def digest(value: Any) -> str:
+    """A short digest of any JSON value; equal values have equal digests."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def selector(sensor: Sensor) -> dict[str, str]:
+    """The labels that select a Sensor's pods. Fixed for ever: a Deployment's selector cannot be changed."""
+    return {names.SENSOR_LABEL: sensor.metadata.name}
+
+
+def labels(sensor: Sensor) -> dict[str, str]:
+    """The labels of a Sensor's objects."""
+    return {
+        **selector(sensor),
+        names.MANAGED_BY_LABEL: names.MANAGED_BY,
+        "app.kubernetes.io/name": "attune-sensor",
+        "app.kubernetes.io/instance": sensor.metadata.name,
+        "app.kubernetes.io/part-of": "attune",
+    }
+
+
+def owner(sensor: Sensor) -> dict[str, Any]:
+    """The Sensor as controlling owner: Kubernetes deletes what it owned after it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "Sensor",
+        "name": sensor.metadata.name,
+        "uid": sensor.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def metadata(sensor: Sensor) -> dict[str, Any]:
+    """The metadata of a Sensor's objects, without annotations."""
+    return {
+        "name": names.sensor_object_name(sensor.metadata.name),
+        "namespace": sensor.metadata.namespace,
+        "labels": labels(sensor),
+        "ownerReferences": [owner(sensor)],
+    }
+
+
+def sealed(body: dict[str, Any]) -> dict[str, Any]:
+    """The object with the digest of itself among its annotations."""
+    annotated = {**(body["metadata"].get("annotations") or {})}
+    annotated[APPLIED] = digest(body)
+    return {**body, "metadata": {**body["metadata"], "annotations": annotated}}

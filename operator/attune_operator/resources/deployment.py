@@ -1,0 +1,185 @@
+"""The Deployment that runs a Sensor's pods, under the restricted Pod Security profile (design, "The Sensor resource")."""
+
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from attune_contract import environment, subjects
+from attune_contract.resources import Sensor
+from attune_operator.resources import common, small
+from attune_operator.resources.common import Environment, sealed
+
+CONTAINER: Final = "sensor"
+#: Group of the mounted files, so that whatever user the image names can read them.
+_GROUP: Final = 65532
+_SPOOL_LIMIT: Final = "1Gi"
+_TMP_LIMIT: Final = "64Mi"
+#: Seconds a sensor has to deliver what it holds when nobody says otherwise.
+_GRACE: Final = 30
+#: Room for an idle sensor. No limits: what a sensor may use is its author's to say, and the namespace's to bound.
+_REQUESTS: Final = {"requests": {"cpu": "10m", "memory": "48Mi"}}
+
+
+def sensor_environment(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
+    """The container's environment: the author's variables first, so that ours may not be replaced."""
+    spec, ref = sensor.spec, sensor.ref
+    credentials = PurePosixPath(environment.CREDENTIALS_DIR)
+    own: dict[str, str] = {
+        environment.SENSOR_REF: str(ref),
+        environment.TRIGGER_TYPES: ",".join(declared.name for declared in spec.trigger_types),
+        environment.API_URL: surroundings.api_url,
+        environment.API_TOKEN_FILE: str(credentials / environment.TOKEN_KEY),
+        environment.NATS_URL: surroundings.nats_url,
+        environment.NATS_INBOX_PREFIX: ref.inbox_prefix,
+        environment.RULES_SUBJECT: subjects.rules_filter(ref),
+        environment.ACKS_SUBJECT: subjects.acks_prefix(ref),
+        environment.SPOOL_DIR: environment.SPOOL_MOUNT,
+        environment.LOG_LEVEL: surroundings.log_level,
+        environment.METRICS_PORT: str(environment.DEFAULT_METRICS_PORT),
+    }
+    if surroundings.nats_credentials:
+        own[environment.NATS_CREDS_FILE] = str(credentials / environment.NATS_CREDS_KEY)
+    files = small.config_files(sensor, surroundings)
+    if environment.CONFIG_KEY in files:
+        own[environment.CONFIG_FILE] = f"{environment.CONFIG_DIR}/{environment.CONFIG_KEY}"
+    if small.CA_KEY in files:
+        # What OpenSSL and the libraries on top of it read where nothing else is said.
+        own["SSL_CERT_FILE"] = f"{environment.CONFIG_DIR}/{small.CA_KEY}"
+    authors = [
+        variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.env if variable.name not in own
+    ]
+    return [
+        *authors,
+        *({"name": name, "value": value} for name, value in own.items()),
+        {"name": environment.SENSOR_INSTANCE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ]
+
+
+def _probe(path: str, **times: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": small.METRICS_PORT_NAME}, **times}
+
+
+def _container(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
+    spec = sensor.spec
+    mounts = [
+        # The whole volume: a subPath would never be refreshed.
+        {"name": "credentials", "mountPath": environment.CREDENTIALS_DIR, "readOnly": True},
+        {"name": "spool", "mountPath": environment.SPOOL_MOUNT},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container, where it is an empty volume
+    ]
+    if small.config_files(sensor, surroundings):
+        mounts.append({"name": "config", "mountPath": environment.CONFIG_DIR, "readOnly": True})
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": spec.image,
+        "env": sensor_environment(sensor, surroundings),
+        "ports": [
+            {
+                "name": small.METRICS_PORT_NAME,
+                "containerPort": environment.DEFAULT_METRICS_PORT,
+                "protocol": "TCP",
+            }
+        ],
+        # Every second while it starts, so that a sensor serves its rules as soon as it can; then less often.
+        "startupProbe": _probe("/live", periodSeconds=1, timeoutSeconds=2, failureThreshold=120),
+        "readinessProbe": _probe("/ready", periodSeconds=2, timeoutSeconds=2, failureThreshold=3),
+        "livenessProbe": _probe("/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        "resources": spec.resources if spec.resources is not None else _REQUESTS,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        # Its last log lines become the reason that the Sensor's condition shows.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+    optional = {
+        "imagePullPolicy": spec.image_pull_policy,
+        "command": spec.command,
+        "args": spec.args,
+        "envFrom": spec.env_from or None,
+    }
+    return container | {key: value for key, value in optional.items() if value is not None}
+
+
+def _volumes(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
+    name = common.metadata(sensor)["name"]
+    volumes: list[dict[str, Any]] = [
+        # Readable for the group: the image chooses its user, and the files belong to root.
+        {"name": "credentials", "secret": {"secretName": name, "defaultMode": 0o440}},
+        {"name": "spool", "emptyDir": {"sizeLimit": _SPOOL_LIMIT}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": _TMP_LIMIT}},
+    ]
+    if small.config_files(sensor, surroundings):
+        volumes.append({"name": "config", "configMap": {"name": name, "defaultMode": 0o444}})
+    return volumes
+
+
+def _pod(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
+    spec = sensor.spec
+    grace = spec.termination_grace_period_seconds
+    pod: dict[str, Any] = {
+        "serviceAccountName": common.metadata(sensor)["name"],
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "fsGroup": _GROUP,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": _GRACE if grace is None else grace,
+        "containers": [_container(sensor, surroundings)],
+        "volumes": _volumes(sensor, surroundings),
+    }
+    optional = {
+        "nodeSelector": spec.node_selector or None,
+        "tolerations": spec.tolerations or None,
+        "affinity": spec.affinity or None,
+        "priorityClassName": spec.priority_class_name,
+        "imagePullSecrets": spec.image_pull_secrets or None,
+    }
+    return pod | {key: value for key, value in optional.items() if value is not None}
+
+
+def deployment(sensor: Sensor, surroundings: Environment, *, issued_at: datetime | None) -> dict[str, Any]:
+    """The Deployment.
+
+    A new pod is up before an old one goes: both fire the same occurrences meanwhile, and each is stored once. A changed
+    config rolls the pods; renewed credentials do so only with ``onRotate: Restart``.
+
+    Args:
+        sensor: whose it is.
+        surroundings: what sensors are told.
+        issued_at: when the credentials in the Secret were made.
+    """
+    spec = sensor.spec
+    annotations = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(environment.DEFAULT_METRICS_PORT),
+    }
+    if files := small.config_files(sensor, surroundings):
+        annotations[common.CONFIG_DIGEST] = common.digest(files)
+    if spec.token.on_rotate == "Restart" and issued_at is not None:
+        annotations[common.CREDENTIALS_ISSUED] = issued_at.isoformat()
+    return sealed(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": common.metadata(sensor),
+            "spec": {
+                "replicas": 0 if spec.paused else spec.replicas,
+                "revisionHistoryLimit": 2,
+                "selector": {"matchLabels": common.selector(sensor)},
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "template": {
+                    "metadata": {"labels": common.labels(sensor), "annotations": annotations},
+                    "spec": _pod(sensor, surroundings),
+                },
+            },
+        }
+    )

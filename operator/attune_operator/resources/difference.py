@@ -1,0 +1,99 @@
+"""Whether an object is what the operator applied, and who else has changed it.
+
+Kubernetes fills in defaults, so an object always has more than was applied. It is as wanted when everything that was applied is
+there with the same value, and nobody else owns a field of it (``metadata.managedFields``): a field that somebody *added*
+would survive server-side apply for ever.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from attune_contract import names
+
+#: Where each kind keeps what it is about. The rest (status, other people's annotations) is not the operator's.
+_CONTENT: Final = ("spec", "data", "stringData", "binaryData", "automountServiceAccountToken")
+#: `kubectl rollout restart` writes this, and means well.
+_TOLERATED: Final = ("f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt")
+
+
+def covers(found: Any, wanted: Any) -> bool:
+    """Whether everything in ``wanted`` is in ``found``. Lists must have the same length: their defaults are inside items."""
+    if isinstance(wanted, Mapping):
+        if not isinstance(found, Mapping):
+            return not wanted and found is None
+        return all(covers(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        if not isinstance(found, list):
+            return not wanted and found is None
+        return len(found) == len(wanted) and all(map(covers, found, wanted))
+    if _is_quantity(found, wanted):
+        return True
+    return bool(found == wanted)
+
+
+def _is_quantity(found: Any, wanted: Any) -> bool:
+    """Kubernetes writes numbers that were given for quantities as text (``cpu: 1`` becomes ``"1"``)."""
+    return (
+        isinstance(wanted, int | float)
+        and not isinstance(wanted, bool)
+        and isinstance(found, str)
+        and found == str(wanted)
+    )
+
+
+def _leaves(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    inner = {key: value for key, value in fields.items() if key != "."}
+    if not inner:
+        yield path
+    for key, value in inner.items():
+        yield from _leaves(value if isinstance(value, Mapping) else {}, (*path, key))
+
+
+def _concerns_content(entry: Mapping[str, Any]) -> bool:
+    fields = entry.get("fieldsV1") or {}
+    for part in _CONTENT:
+        if (owned := fields.get(f"f:{part}")) is None:
+            continue
+        if any(leaf != _TOLERATED for leaf in _leaves(owned)):
+            return True
+    return False
+
+
+def strangers(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who else owns a field of the object's content (names of field managers, sorted)."""
+    managers = {
+        str(entry.get("manager", ""))
+        for entry in found["metadata"].get("managedFields") or ()
+        if entry.get("manager") != names.FIELD_MANAGER and not _is_status(entry) and _concerns_content(entry)
+    }
+    return tuple(sorted(managers))
+
+
+def _is_status(entry: Mapping[str, Any]) -> bool:
+    return entry.get("subresource") == "status"
+
+
+def without_strangers(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The object to put in the place of ``found``: what is wanted, and nothing that others added.
+
+    Its ``managedFields`` keep our own entries and those of status writers; the strangers' go with their fields.
+    """
+    old = found["metadata"]
+    metadata = {
+        **{key: old[key] for key in ("name", "namespace", "uid", "resourceVersion", "finalizers") if key in old},
+        "labels": {**(old.get("labels") or {}), **(wanted["metadata"].get("labels") or {})},
+        "annotations": {**(old.get("annotations") or {}), **(wanted["metadata"].get("annotations") or {})},
+        "ownerReferences": wanted["metadata"]["ownerReferences"],
+        "managedFields": [
+            entry
+            for entry in old.get("managedFields") or ()
+            if entry.get("manager") == names.FIELD_MANAGER or _is_status(entry) or not _concerns_content(entry)
+        ],
+    }
+    kept = {"status": found["status"]} if "status" in found else {}
+    return {**wanted, **kept, "metadata": metadata}
+
+
+def as_wanted(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether nothing is to be written."""
+    return covers(found, wanted) and not strangers(found)

@@ -1,0 +1,79 @@
+"""The smaller objects of a Sensor: ServiceAccount, Secret, ConfigMap, NetworkPolicy."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attune_contract import environment, names
+from attune_contract.resources import Sensor
+from attune_operator.resources import common
+from attune_operator.resources.common import Environment, sealed
+
+CA_KEY: Final = "ca.crt"
+METRICS_PORT_NAME: Final = "metrics"
+#: On the Secret: from which ``iat`` on the API accepts this Sensor's tokens.
+NOT_BEFORE: Final = f"{names.GROUP}/not-before"
+
+
+def service_account(sensor: Sensor) -> dict[str, Any]:
+    """An account without rights, whose token is not mounted either: a sensor has no business with Kubernetes."""
+    return sealed(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": common.metadata(sensor),
+            "automountServiceAccountToken": False,
+        }
+    )
+
+
+def secret(sensor: Sensor, files: Mapping[str, str], *, not_before: int | None) -> dict[str, Any]:
+    """The credentials, one key a file.
+
+    It carries no digest of itself: what is in it is judged by what it says, and a digest of a secret is no public matter.
+    """
+    metadata = common.metadata(sensor)
+    if not_before is not None:
+        metadata["annotations"] = {NOT_BEFORE: str(not_before)}
+    data = {name: base64.b64encode(text.encode()).decode("ascii") for name, text in sorted(files.items())}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
+
+
+def config_files(sensor: Sensor, surroundings: Environment) -> dict[str, str]:
+    """The files under ``/etc/attune``, empty when there are none."""
+    files = {}
+    if sensor.spec.config is not None:
+        files[environment.CONFIG_KEY] = json.dumps(sensor.spec.config, indent=2, sort_keys=True, ensure_ascii=False)
+    if surroundings.ca_certificates:
+        files[CA_KEY] = surroundings.ca_certificates
+    return files
+
+
+def config_map(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | None:
+    """The sensor's configuration as a file; None when it has none."""
+    files = config_files(sensor, surroundings)
+    if not files:
+        return None
+    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": common.metadata(sensor), "data": files})
+
+
+def network_policy(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | None:
+    """Nothing gets in but scrapes and probes. What goes out is not restricted: sensors watch the world outside.
+
+    Policies add up, so a sensor that listens (a webhook) gets a second one, made by whoever deploys it, that opens its port.
+    """
+    if not surroundings.network_policies:
+        return None
+    return sealed(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": common.metadata(sensor),
+            "spec": {
+                "podSelector": {"matchLabels": common.selector(sensor)},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"ports": [{"port": METRICS_PORT_NAME, "protocol": "TCP"}]}],
+            },
+        }
+    )
