@@ -1,0 +1,128 @@
+"""Which one Sensor serves a Rule (design, "The Rule resource").
+
+Among the Sensors that declare the trigger type, or have it as an alias, and admit the Rule's namespace, one in the Rule's
+own namespace wins, then the oldest; of equally old ones, the first by its ref, so that there is always one answer.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from attune_operator.rules import selectors
+from attune_operator.rules.records import SensorRecord, TriggerDeclaration
+
+#: Label that Kubernetes puts on every namespace; known even before the namespace itself was seen.
+_NAME_LABEL: Final = "kubernetes.io/metadata.name"
+_NAMED_IN_MESSAGES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The Sensor that serves the Rule, and the trigger type as it declares it."""
+
+    sensor: SensorRecord
+    trigger: TriggerDeclaration
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownTriggerType:
+    """No Sensor offers the trigger type."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAllowed:
+    """Sensors offer the trigger type, and none takes Rules from the Rule's namespace."""
+
+    message: str
+
+
+Binding = Bound | UnknownTriggerType | NotAllowed
+
+
+def seniority(sensor: SensorRecord) -> tuple[float, str, str]:
+    """What Sensors are ordered by: age, then ref."""
+    return (sensor.created_at.timestamp(), sensor.ref.namespace, sensor.ref.name)
+
+
+def bind(
+    *,
+    namespace: str,
+    trigger_type: str,
+    candidates: Iterable[SensorRecord],
+    labels: Mapping[str, str] | None,
+    known_types: frozenset[str],
+) -> Binding:
+    """Decide who serves a Rule.
+
+    Args:
+        namespace: the Rule's namespace.
+        trigger_type: what the Rule asks for, by whichever name.
+        candidates: the Sensors that offer the trigger type, by any name.
+        labels: the labels of the Rule's namespace, None while they are not known.
+        known_types: every trigger type and alias that some Sensor offers, for the hint when there is no candidate.
+    """
+    offering = sorted(candidates, key=seniority)
+    if not offering:
+        return UnknownTriggerType(_unknown(trigger_type, known_types))
+    known_labels = {_NAME_LABEL: namespace, **(labels or {})}
+    admitting = [sensor for sensor in offering if admits(sensor, namespace=namespace, labels=known_labels)]
+    if not admitting:
+        return NotAllowed(_not_allowed(trigger_type, namespace, offering))
+    chosen = next((sensor for sensor in admitting if sensor.ref.namespace == namespace), admitting[0])
+    declaration = chosen.declaration(trigger_type)
+    if declaration is None:
+        raise ValueError(f"the candidate {chosen.ref} does not offer {trigger_type}")
+    return Bound(chosen, declaration)
+
+
+def admits(sensor: SensorRecord, *, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Whether the Sensor takes Rules from the namespace. A selector that is not one takes none."""
+    match sensor.namespaces.source:
+        case "All":
+            return True
+        case "Selector":
+            try:
+                return selectors.matches(sensor.namespaces.selector, labels)
+            except selectors.InvalidSelector:
+                return False
+        case _:
+            return sensor.ref.namespace == namespace
+
+
+@lru_cache(maxsize=1024)  # many Rules may ask for the same missing type
+def _unknown(trigger_type: str, known_types: frozenset[str]) -> str:
+    text = f"No Sensor offers the trigger type {trigger_type}."
+    if close := difflib.get_close_matches(trigger_type, sorted(known_types), n=_NAMED_IN_MESSAGES, cutoff=0.6):
+        text += f" Did you mean {' or '.join(close)}?"
+    elif known_types:
+        shown = sorted(known_types)[: 2 * _NAMED_IN_MESSAGES]
+        text += f" Offered are {', '.join(shown)}{', …' if len(known_types) > len(shown) else ''}."
+    return f"{text} `kubectl get sensors -A` lists the Sensors."
+
+
+def _not_allowed(trigger_type: str, namespace: str, offering: list[SensorRecord]) -> str:
+    shown = "; ".join(f"{sensor.ref} takes Rules {_admitted(sensor)}" for sensor in offering[:_NAMED_IN_MESSAGES])
+    more = len(offering) - _NAMED_IN_MESSAGES
+    return (
+        f"No Sensor of {trigger_type} takes Rules from the namespace {namespace}: {shown}"
+        f"{f'; and {more} more' if more > 0 else ''}. {_remedy(offering[0], namespace)}"
+    )
+
+
+def _admitted(sensor: SensorRecord) -> str:
+    if sensor.namespaces.source == "Selector":
+        return f"from namespaces with {selectors.describe(sensor.namespaces.selector)} only"
+    return f"from its own namespace {sensor.ref.namespace} only"
+
+
+def _remedy(sensor: SensorRecord, namespace: str) -> str:
+    if sensor.namespaces.source == "Selector":
+        return f"Label the namespace {namespace} to match, or widen spec.rules.namespaces of the Sensor {sensor.ref}."
+    return (
+        f"Create the Rule in {sensor.ref.namespace}, or set spec.rules.namespaces.from of the Sensor {sensor.ref} to All "
+        "or Selector."
+    )

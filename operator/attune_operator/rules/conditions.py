@@ -1,0 +1,207 @@
+"""What a Rule's status says, and why (design, "The Rule resource").
+
+``Active`` is True only by the sensor's own word for this generation, and only while the sensor has pods. What is not known
+right now (NATS is away, the operator has just started) is no reason to take back what was true.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from attune_contract.identity import SensorRef
+from attune_contract.messages import AckState
+from attune_contract.names import AcceptedReason, ActiveReason, ConditionType
+from attune_operator.ports import SensorRuntime
+from attune_operator.rules.records import ConditionRecord, StatusRecord
+
+_MAX_MESSAGE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """Whether a Rule is accepted, why, and who serves it then."""
+
+    reason: AcceptedReason
+    message: str
+    sensor: SensorRef | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is."""
+        return self.reason is AcceptedReason.ACCEPTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A sensor's latest word on a rule."""
+
+    generation: int
+    state: AckState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What ``Active`` depends on besides the Rule itself.
+
+    Attributes:
+        paused: the serving Sensor is paused.
+        runtime: how its pods do; None while that is not known.
+        word: what it last said of the rule; None when it said nothing.
+        words_known: whether ``word`` can be relied on; False while the ack stream was not read.
+        obstacle: why the rule cannot reach its sensor now, as a sentence; empty when it can.
+    """
+
+    paused: bool = False
+    runtime: SensorRuntime | None = None
+    word: Word | None = None
+    words_known: bool = True
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One condition without its times: status ("True" or "False"), reason, message."""
+
+    status: str
+    reason: str
+    message: str
+
+
+def accepted_verdict(acceptance: Acceptance) -> Verdict:
+    """The condition Accepted."""
+    return Verdict("True" if acceptance.accepted else "False", acceptance.reason, acceptance.message)
+
+
+def active_verdict(
+    *,
+    acceptance: Acceptance,
+    enabled: bool,
+    generation: int,
+    circumstances: Circumstances,
+    previous: StatusRecord,
+) -> Verdict:
+    """The condition Active.
+
+    ``previous`` is the status as it stands: what it says of the same generation and Sensor is kept while nothing better is
+    known.
+    """
+    sensor = acceptance.sensor
+    if not acceptance.accepted or sensor is None:
+        return Verdict("False", ActiveReason.NOT_ACCEPTED, "The rule is not accepted; see the condition Accepted.")
+    if not enabled:
+        return Verdict("False", ActiveReason.DISABLED, "The rule is disabled (spec.enabled is false).")
+    if circumstances.paused:
+        return Verdict("False", ActiveReason.SENSOR_PAUSED, f"The Sensor {sensor} is paused (its spec.paused is true).")
+    runtime, word = circumstances.runtime, circumstances.word
+    if runtime is not None and runtime.ready_replicas < 1:
+        why = runtime.message or "none of its pods is ready."
+        return Verdict("False", ActiveReason.AWAITING_SENSOR, f"The Sensor {sensor} is not ready: {why}")
+    if runtime is None or not circumstances.words_known:
+        if (kept := _kept(previous, sensor=sensor, generation=generation)) is not None:
+            return kept
+        why = circumstances.obstacle or "it is not known yet whether its pods are ready."
+        return Verdict("False", ActiveReason.AWAITING_SENSOR, f"Waiting for the Sensor {sensor}: {why}")
+    if word is not None and word.generation == generation:
+        return _by_word(word, sensor)
+    why = circumstances.obstacle or f"it has not confirmed generation {generation} of this rule yet."
+    return Verdict("False", ActiveReason.AWAITING_SENSOR, f"Waiting for the Sensor {sensor}: {why}")
+
+
+def _by_word(word: Word, sensor: SensorRef) -> Verdict:
+    said = word.message[:_MAX_MESSAGE]
+    match word.state:
+        case AckState.ACTIVE:
+            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor} runs the rule.")
+        case AckState.REJECTED:
+            return Verdict("False", ActiveReason.REJECTED, said or f"The Sensor {sensor} rejected the rule.")
+        case AckState.FAILING:
+            return Verdict(
+                "False",
+                ActiveReason.FAILING,
+                said or f"The Sensor {sensor} cannot run the rule at present and goes on trying.",
+            )
+        case AckState.COMPLETED:
+            return Verdict("False", ActiveReason.COMPLETED, said or "The rule ran to its end and will not fire again.")
+        case _:
+            # It says of an enabled rule that it stopped: its word on what was before, or it is shutting down.
+            return Verdict(
+                "False",
+                ActiveReason.AWAITING_SENSOR,
+                f"The Sensor {sensor} stopped the rule and has not begun it again.",
+            )
+
+
+def _kept(previous: StatusRecord, *, sensor: SensorRef, generation: int) -> Verdict | None:
+    active = previous.active
+    if active is None or active.observed_generation != generation or previous.sensor != str(sensor):
+        return None
+    if active.reason in (ActiveReason.ACTIVE, ActiveReason.REJECTED, ActiveReason.FAILING, ActiveReason.COMPLETED):
+        return Verdict(active.status, active.reason, active.message)
+    return None
+
+
+def next_status(
+    *,
+    generation: int,
+    acceptance: Acceptance,
+    accepted: Verdict,
+    active: Verdict,
+    previous: StatusRecord,
+    now: datetime,
+) -> StatusRecord:
+    """The status that should stand, equal to ``previous`` where nothing changed.
+
+    ``lastTransitionTime`` moves only when a condition's status flips (Kubernetes API conventions).
+    """
+    return StatusRecord(
+        observed_generation=generation,
+        sensor=str(acceptance.sensor) if acceptance.accepted and acceptance.sensor is not None else None,
+        accepted=_condition(accepted, previous.accepted, generation=generation, now=now),
+        active=_condition(active, previous.active, generation=generation, now=now),
+    )
+
+
+def _condition(
+    verdict: Verdict, previous: ConditionRecord | None, *, generation: int, now: datetime
+) -> ConditionRecord:
+    keeps_time = previous is not None and previous.status == verdict.status and previous.last_transition_time
+    return ConditionRecord(
+        status=verdict.status,
+        reason=str(verdict.reason),
+        message=verdict.message,
+        last_transition_time=previous.last_transition_time
+        if previous is not None and keeps_time
+        else kubernetes_time(now),
+        observed_generation=generation,
+    )
+
+
+def kubernetes_time(time: datetime) -> str:
+    """A time as ``metav1.Time`` writes it: UTC, whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status_patch(status: StatusRecord) -> dict[str, Any]:
+    """The status as a merge patch (RFC 7386): a list is replaced as a whole, and null takes a field away."""
+    conditions = (
+        (ConditionType.ACCEPTED, status.accepted),
+        (ConditionType.ACTIVE, status.active),
+    )
+    return {
+        "observedGeneration": status.observed_generation,
+        "sensor": status.sensor,
+        "conditions": [_as_object(str(kind), condition) for kind, condition in conditions if condition is not None],
+    }
+
+
+def _as_object(kind: str, condition: ConditionRecord) -> Mapping[str, Any]:
+    return {
+        "type": kind,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastTransitionTime": condition.last_transition_time,
+        "observedGeneration": condition.observed_generation,
+    }

@@ -1,0 +1,136 @@
+"""What has to be written so that the rule stream says what Kubernetes says (design, "The rule stream").
+
+The stream is a projection, never a second truth. Two guards keep a stale operator from spoiling it:
+
+- each write carries the sequence that the subject was last seen with, so it fails if somebody else wrote since;
+- what somebody else wrote is touched only by an operator that knows better: it has a newer generation of the Rule, or it has
+  listed everything from Kubernetes after it saw that message.
+
+A tombstone carries the last state that was known, has a TTL and rolls its subject up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule
+from attune_operator.rules.view import StreamEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What a Rule should have on the stream. ``body`` is ``state`` encoded."""
+
+    subject: str
+    state: RuleState
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One message to publish: on ``subject``, only if its last message still has ``expected_sequence`` (0: none)."""
+
+    subject: str
+    event_type: RuleEventType
+    body: bytes
+    generation: int
+    expected_sequence: int
+
+    @property
+    def tombstone(self) -> bool:
+        """Whether it says that the rule is gone from the subject."""
+        return self.event_type is RuleEventType.DELETED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do for one rule.
+
+    ``writes`` are in the order in which they must be sent: what is left behind is buried before the new place is written, so
+    that no two sensors run the rule. ``contested`` says that something on the stream is not ours to touch until Kubernetes
+    was listed again.
+    """
+
+    writes: tuple[Write, ...] = ()
+    contested: bool = False
+
+
+NOTHING: Final = Plan()
+
+
+def plan(
+    *,
+    desired: Desired | None,
+    present: Sequence[StreamEntry],
+    listed: int,
+    generation: int | None,
+    confirmed_gone: bool = False,
+) -> Plan:
+    """Compare what a rule should have on the stream with what is there.
+
+    Args:
+        desired: what it should have; None: nothing (it is gone, or not accepted).
+        present: what is known of the stream for this rule.
+        listed: when the latest complete list from Kubernetes began, on the count of ``StreamEntry.seen``.
+        generation: the Rule's generation as we know it; None: we know of no such Rule.
+        confirmed_gone: Kubernetes told that the Rule was deleted; a uid never comes back.
+    """
+    writes: list[Write] = []
+    contested = False
+    standing: StreamEntry | None = None
+    for entry in present:
+        if desired is not None and entry.subject == desired.subject:
+            standing = entry
+        elif not entry.tombstone:
+            if confirmed_gone or _may_touch(entry, listed=listed, generation=generation):
+                writes.append(_tombstone(entry))
+            else:
+                contested = True
+    if desired is not None and not _stands(standing, desired):
+        if standing is None or _may_touch(standing, listed=listed, generation=generation):
+            writes.append(
+                Write(
+                    subject=desired.subject,
+                    event_type=_event_type(standing, desired.state),
+                    body=desired.body,
+                    generation=desired.state.generation,
+                    expected_sequence=0 if standing is None else standing.sequence,
+                )
+            )
+        else:
+            contested = True
+    return Plan(writes=tuple(writes), contested=contested) if writes or contested else NOTHING
+
+
+def _stands(standing: StreamEntry | None, desired: Desired) -> bool:
+    return standing is not None and not standing.tombstone and standing.body == desired.body
+
+
+def _may_touch(entry: StreamEntry, *, listed: int, generation: int | None) -> bool:
+    """Whether we know better than whoever wrote the entry."""
+    if entry.seen < listed:
+        return True
+    return generation is not None and not entry.tombstone and generation > entry.generation
+
+
+def _tombstone(entry: StreamEntry) -> Write:
+    return Write(
+        subject=entry.subject,
+        event_type=RuleEventType.DELETED,
+        body=entry.body,
+        generation=entry.generation,
+        expected_sequence=entry.sequence,
+    )
+
+
+def _event_type(standing: StreamEntry | None, state: RuleState) -> RuleEventType:
+    """What the new state means to a reader of the subject."""
+    if standing is None or standing.tombstone:
+        return RuleEventType.CREATED
+    try:
+        before = decode_rule(standing.body)
+    except InvalidMessage:
+        return RuleEventType.UPDATED
+    if before.enabled == state.enabled:
+        return RuleEventType.UPDATED
+    return RuleEventType.ENABLED if state.enabled else RuleEventType.DISABLED

@@ -1,0 +1,242 @@
+"""What is kept of Rules, Sensors and namespaces: the fields that decisions need, and no more.
+
+There may be 100,000 Rules, so whole objects are not kept: strings that repeat are interned, parameters stay the JSON that
+they are sent as, and records are immutable, so that "did anything change" is a comparison.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from attune_contract.identity import SensorRef
+
+_JSON: Final = msgspec.json.Encoder(order="sorted", enc_hook=lambda value: dict(value))
+
+
+class InvalidObject(ValueError):  # noqa: N818 - read as a sentence
+    """An object of Kubernetes that is not what its CustomResourceDefinition promises."""
+
+
+class ConditionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A condition as it stands in Kubernetes (``attune_contract.resources.Condition``)."""
+
+    status: str
+    reason: str
+    message: str
+    last_transition_time: str
+    observed_generation: int
+
+
+class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A Rule's status as it stands in Kubernetes, or as it should."""
+
+    observed_generation: int | None = None
+    sensor: str | None = None
+    accepted: ConditionRecord | None = None
+    active: ConditionRecord | None = None
+
+
+class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` the manager of spec's last change."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    enabled: bool
+    trigger_type: str
+    parameters: bytes
+    created_at: datetime
+    changed_by: str = ""
+    changed_at: str = ""
+
+
+class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A Rule as it was seen once: its record, its status, and the latest event that the status tells of."""
+
+    rule: RuleRecord
+    status: StatusRecord
+    last_event_time: str | None = None
+
+
+class TriggerDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+    """A trigger type that a Sensor declares. ``schema`` is canonical JSON, empty when there is none."""
+
+    name: str
+    aliases: tuple[str, ...]
+    schema: bytes
+
+
+class NamespacePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Which namespaces' Rules a Sensor takes. ``selector`` is canonical JSON of a label selector."""
+
+    source: str
+    selector: bytes = b""
+
+
+class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What bindings need of a Sensor."""
+
+    ref: SensorRef
+    uid: str
+    created_at: datetime
+    paused: bool
+    triggers: tuple[TriggerDeclaration, ...]
+    namespaces: NamespacePolicy
+
+    def declaration(self, trigger_type: str) -> TriggerDeclaration | None:
+        """The trigger type that goes by this name or alias here."""
+        for declared in self.triggers:
+            if trigger_type == declared.name or trigger_type in declared.aliases:
+                return declared
+        return None
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """Every name and alias that Rules may ask this Sensor for."""
+        return frozenset(name for declared in self.triggers for name in (declared.name, *declared.aliases))
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys, so that equal values have equal bytes."""
+    return _JSON.encode(value)
+
+
+def is_deleting(body: Mapping[str, Any]) -> bool:
+    """Whether the object only waits for its finalizers."""
+    return bool(body.get("metadata", {}).get("deletionTimestamp"))
+
+
+def object_uid(body: Mapping[str, Any]) -> str:
+    """``metadata.uid``, or an empty string."""
+    return str(body.get("metadata", {}).get("uid") or "")
+
+
+def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
+    """Read a Rule.
+
+    Raises:
+        InvalidObject: a field is missing or has another type.
+    """
+    try:
+        metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
+        trigger = spec["trigger"]
+        changed_by, changed_at = _last_change_of_spec(metadata)
+        parameters = trigger.get("parameters") or {}
+        if not isinstance(parameters, Mapping):
+            raise TypeError("spec.trigger.parameters is not an object")
+        rule = RuleRecord(
+            uid=_text(metadata["uid"]),
+            namespace=sys.intern(_text(metadata["namespace"])),
+            name=_text(metadata["name"]),
+            generation=int(metadata.get("generation", 0)),
+            enabled=bool(spec.get("enabled", True)),
+            trigger_type=sys.intern(_text(trigger["type"])),
+            parameters=canonical_json(parameters),
+            created_at=_time(metadata.get("creationTimestamp")),
+            changed_by=sys.intern(changed_by),
+            changed_at=changed_at,
+        )
+        return ObservedRule(rule=rule, status=_status(status), last_event_time=status.get("lastEventTime"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidObject(f"not a Rule: {type(error).__name__}: {error}") from error
+
+
+def parse_sensor(body: Mapping[str, Any]) -> SensorRecord:
+    """Read a Sensor.
+
+    Raises:
+        InvalidObject: a field is missing or has another type.
+    """
+    try:
+        metadata, spec = body["metadata"], body["spec"]
+        policy = (spec.get("rules") or {}).get("namespaces") or {}
+        source = _text(policy.get("from", "Same"))
+        return SensorRecord(
+            ref=SensorRef(sys.intern(_text(metadata["namespace"])), sys.intern(_text(metadata["name"]))),
+            uid=_text(metadata["uid"]),
+            created_at=_time(metadata.get("creationTimestamp")),
+            paused=bool(spec.get("paused", False)),
+            triggers=tuple(_declaration(declared) for declared in spec["triggerTypes"]),
+            namespaces=NamespacePolicy(
+                source=source,
+                selector=canonical_json(policy.get("selector") or {}) if source == "Selector" else b"",
+            ),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidObject(f"not a Sensor: {type(error).__name__}: {error}") from error
+
+
+def parse_namespace(body: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """Read a namespace's name and labels.
+
+    Raises:
+        InvalidObject: it has no name.
+    """
+    try:
+        metadata = body["metadata"]
+        labels = metadata.get("labels") or {}
+        return _text(metadata["name"]), {sys.intern(str(key)): sys.intern(str(labels[key])) for key in labels}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidObject(f"not a Namespace: {type(error).__name__}: {error}") from error
+
+
+def _declaration(declared: Mapping[str, Any]) -> TriggerDeclaration:
+    schema = declared.get("parametersSchema")
+    return TriggerDeclaration(
+        name=sys.intern(_text(declared["name"])),
+        aliases=tuple(sys.intern(_text(alias)) for alias in declared.get("aliases") or ()),
+        schema=b"" if schema is None else canonical_json(schema),
+    )
+
+
+def _status(status: Mapping[str, Any]) -> StatusRecord:
+    conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
+    return StatusRecord(
+        observed_generation=status.get("observedGeneration"),
+        sensor=None if status.get("sensor") is None else sys.intern(str(status["sensor"])),
+        accepted=_condition(conditions.get("Accepted")),
+        active=_condition(conditions.get("Active")),
+    )
+
+
+def _condition(condition: Mapping[str, Any] | None) -> ConditionRecord | None:
+    if condition is None:
+        return None
+    return ConditionRecord(
+        status=sys.intern(str(condition.get("status", "Unknown"))),
+        reason=sys.intern(str(condition.get("reason", ""))),
+        message=sys.intern(str(condition.get("message", ""))),
+        last_transition_time=str(condition.get("lastTransitionTime", "")),
+        observed_generation=int(condition.get("observedGeneration") or 0),
+    )
+
+
+def _last_change_of_spec(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Who last changed the spec, and when, as far as ``managedFields`` tells (Kubernetes, server-side apply)."""
+    latest = ("", "")
+    for entry in metadata.get("managedFields") or ():
+        if entry.get("subresource") or "f:spec" not in (entry.get("fieldsV1") or {}):
+            continue
+        time = str(entry.get("time") or "")
+        if time >= latest[1]:
+            latest = (str(entry.get("manager") or ""), time)
+    return latest
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r} is not a name")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    """A time of Kubernetes; the epoch when there is none, so that the object counts as the oldest."""
+    if value is None:
+        return datetime.fromtimestamp(0, UTC)
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(str(value))

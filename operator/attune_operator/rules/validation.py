@@ -1,0 +1,101 @@
+"""Whether a Rule's parameters are what its trigger type asks for, in words that help its author."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from jsonschema import ValidationError
+from jsonschema.exceptions import best_match
+
+from attune_contract.identity import SensorRef
+from attune_operator.rules.bounded_schema import BoundedSchema, TooCostly, UnusableSchema
+from attune_operator.rules.records import TriggerDeclaration
+
+#: Largest message on the rule stream, in bytes: the rule's state with its parameters.
+MAX_STATE_BYTES: Final = 512 * 1024
+_MAX_ERRORS: Final = 3
+_MAX_ERROR_LENGTH: Final = 300
+_ROOT: Final = "parameters"
+#: Verdicts on parameters up to this size are remembered: thousands of Rules often have the same few.
+_REMEMBERED_BYTES: Final = 4096
+
+
+def check_parameters(*, parameters: bytes, trigger: TriggerDeclaration, sensor: SensorRef) -> str | None:
+    """Check a Rule's parameters (JSON) against the schema of its trigger type.
+
+    Returns:
+        None when they fit; else a sentence for the condition Accepted, reason InvalidParameters.
+    """
+    if not trigger.schema:
+        return None
+    verdict = _remembered if len(parameters) <= _REMEMBERED_BYTES else _verdict
+    problem = verdict(trigger.schema, parameters)
+    if problem is None:
+        return None
+    blames_schema, text = problem
+    if blames_schema:
+        return (
+            f"The parametersSchema of {trigger.name} in the Sensor {sensor} cannot be used: {text}. Its author has to "
+            "mend it."
+        )
+    return text
+
+
+def too_large(size: int) -> str | None:
+    """What to say when a rule's state has ``size`` bytes; None when that is allowed."""
+    if size <= MAX_STATE_BYTES:
+        return None
+    return f"{_ROOT}: the rule has {size} bytes, and at most {MAX_STATE_BYTES} can be sent to a sensor."
+
+
+def _verdict(schema: bytes, parameters: bytes) -> tuple[bool, str] | None:
+    try:
+        errors = _compiled(schema).errors(parameters, limit=_MAX_ERRORS + 1)
+    except UnusableSchema as error:
+        return True, _cut(str(error))
+    except TooCostly as error:
+        return False, f"{_ROOT}: cannot be checked, {error}."
+    if not errors:
+        return None
+    shown = [describe(error) for error in errors[:_MAX_ERRORS]]
+    if len(errors) > _MAX_ERRORS:
+        shown.append("and more")
+    return False, "; ".join(shown)
+
+
+_remembered = lru_cache(maxsize=8192)(_verdict)
+
+
+class _Broken:
+    """A schema that cannot be used, remembered like one that can."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def errors(self, document: bytes, *, limit: int) -> list[ValidationError]:
+        raise UnusableSchema(self._reason)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(schema: bytes) -> BoundedSchema | _Broken:
+    try:
+        return BoundedSchema(schema)
+    except UnusableSchema as error:
+        return _Broken(str(error))
+
+
+def describe(error: ValidationError) -> str:
+    """One error as ``parameters.interval: -1 is less than …``. Of alternatives, the one that comes closest is named."""
+    deepest = best_match([error]) or error
+    return _cut(f"{_path(deepest.absolute_path)}: {deepest.message}")
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    path = _ROOT
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_ERROR_LENGTH else f"{text[: _MAX_ERROR_LENGTH - 1]}…"
