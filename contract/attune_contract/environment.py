@@ -12,10 +12,19 @@ NATS_CREDS_FILE: Final = "ATTUNE_NATS_CREDS_FILE"
 NATS_INBOX_PREFIX: Final = "ATTUNE_NATS_INBOX_PREFIX"
 RULES_SUBJECT: Final = "ATTUNE_RULES_SUBJECT"
 ACKS_SUBJECT: Final = "ATTUNE_ACKS_SUBJECT"
+#: Certificates (PEM) that the API's and NATS's own are checked against, besides the system's; absent when there are none.
+CA_FILE: Final = "ATTUNE_CA_FILE"
 CONFIG_FILE: Final = "ATTUNE_CONFIG_FILE"
 SPOOL_DIR: Final = "ATTUNE_SPOOL_DIR"
 LOG_LEVEL: Final = "ATTUNE_LOG_LEVEL"
 METRICS_PORT: Final = "ATTUNE_METRICS_PORT"
+
+# Optional, with defaults that suit a pod.
+METRICS_HOST: Final = "ATTUNE_METRICS_HOST"  #: address to serve on; every one unless given
+GRACE_SECONDS: Final = "ATTUNE_GRACE_SECONDS"  #: time for delivering what is held after SIGTERM
+RESYNC_SECONDS: Final = "ATTUNE_RESYNC_SECONDS"  #: how often the whole rule state is read again
+SPOOL_MAX_BYTES: Final = "ATTUNE_SPOOL_MAX_BYTES"  #: bound of the spool
+SPOOL_FULL: Final = "ATTUNE_SPOOL_FULL"  #: what happens at the bound: drop-oldest, drop-newest or block
 
 #: Directory where the Secret is mounted. A whole volume: a subPath would never be refreshed.
 CREDENTIALS_DIR: Final = "/var/run/attune/credentials"

@@ -18,6 +18,8 @@ MANAGED_BY: Final = "attune-operator"
 
 ROTATE_AT: Final = f"{GROUP}/rotate-at"
 REVOKE_BEFORE: Final = f"{GROUP}/revoke-before"
+#: On the Secret with the signing keys: a new value (the time, say) starts a rotation of the signing key.
+ROTATE_KEYS: Final = f"{GROUP}/rotate-keys"
 
 
 def sensor_object_name(sensor_name: str) -> str:
