@@ -1,0 +1,33 @@
+"""What a sensor is written with: rules in, events out.
+
+:func:`run_sensor` runs a :class:`RuleHandler`; what a handler needs of the contract is re-exported here.
+"""
+
+from attune_contract.events import EventReport, event_id, scheduled
+from attune_contract.identity import SensorRef
+from attune_contract.messages import AckState, RuleState
+from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError
+from attune_sensor.rules import Rule, RuleHandler
+from attune_sensor.runtime import SensorContext, SensorRuntime, run_sensor
+from attune_sensor.settings import SensorSettings, WhenFull
+
+__all__ = [
+    "AckState",
+    "CredentialsError",
+    "EventReport",
+    "InvalidRule",
+    "Rule",
+    "RuleHandler",
+    "RuleState",
+    "SensorContext",
+    "SensorError",
+    "SensorRef",
+    "SensorRuntime",
+    "SensorSettings",
+    "SettingsError",
+    "SpoolError",
+    "WhenFull",
+    "event_id",
+    "run_sensor",
+    "scheduled",
+]

@@ -1,0 +1,227 @@
+"""Posts events to the API, and says in few words what came of it (design, "The API")."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from attune_contract.events import MAX_BATCH_EVENTS, MAX_BODY_BYTES
+from attune_sensor.credentials import CredentialFile, Token
+from attune_sensor.errors import CredentialsError
+from attune_sensor.metrics import Metrics
+
+_PATH: Final = "/api/v1/events/batch"
+_OPEN: Final = b'{"events":['
+_CLOSE: Final = b"]}"
+
+#: What one request may carry.
+MAX_EVENTS: Final = MAX_BATCH_EVENTS
+MAX_EVENTS_BYTES: Final = MAX_BODY_BYTES - len(_OPEN) - len(_CLOSE)
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0)
+_KEEP_ALIVE: Final = 30.0
+#: The longest wait that the API may ask for (seconds); longer ones are cut.
+_MAX_RETRY_AFTER: Final = 300.0
+_MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+
+
+class EventResult(msgspec.Struct, frozen=True):
+    """What the API did with one event: ``stored``, ``duplicate``, or ``refused`` for a reason."""
+
+    id: str
+    status: str
+    reason: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    data: list[EventResult]
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The API took the request; each event has its own result, in order."""
+
+    results: list[EventResult]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """The API refused the request as a whole, and would again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The request may succeed later. ``retry_after`` is what the API asked for, in seconds."""
+
+    kind: str
+    reason: str
+    retry_after: float | None = None
+
+
+Outcome = Accepted | RequestRefused | Unavailable
+
+#: Refusals of the whole request that say nothing about its content: a wrong address, a proxy, a load that is too high.
+_RETRIED_STATUS: Final = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.MISDIRECTED_REQUEST,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+
+
+def judge(*, status: int, body: bytes, sent: int, retry_after: str | None, now: float) -> Outcome:
+    """Decide what an answer means.
+
+    Args:
+        status: the HTTP status code.
+        body: the answer's body.
+        sent: how many events the request carried.
+        retry_after: the header of that name (RFC 9110 §10.2.3): seconds, or a date.
+        now: Unix time in seconds.
+    """
+    if 200 <= status < 300:
+        try:
+            results = _ANSWER.decode(body).data
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return Unavailable("answer", f"the API's answer is not as agreed: {error}")
+        if len(results) != sent:
+            return Unavailable("answer", f"the API answered with {len(results)} results for {sent} events")
+        return Accepted(results)
+    reason = f"HTTP {status}{_detail(body)}"
+    if 400 <= status < 500 and status not in _RETRIED_STATUS:
+        return RequestRefused(reason)
+    return Unavailable(f"http_{status}", reason, parse_retry_after(retry_after, now=now))
+
+
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """Seconds to wait; None when the header is absent or unreadable."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _MAX_RETRY_AFTER)
+    try:
+        seconds = parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, TypeError):
+        return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER)
+
+
+def _detail(body: bytes) -> str:
+    """The words of a problem document (RFC 9457), or the beginning of another text."""
+    try:
+        problem: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        text = body[:200].decode("utf-8", "replace").strip()
+        return f": {text}" if text else ""
+    if isinstance(problem, dict):
+        words = [str(problem[key]) for key in ("title", "detail") if problem.get(key)]
+        return f": {', '.join(words)[:500]}" if words else ""
+    return ""
+
+
+class EventsApi:
+    """The API as a sensor uses it.
+
+    Args:
+        url: the API's address.
+        token: the file with the sensor's token, read for each request.
+        user_agent: who is calling.
+        metrics: where the latency of requests is measured.
+    """
+
+    def __init__(self, *, url: str, token: CredentialFile[Token], user_agent: str, metrics: Metrics) -> None:
+        self._url = url + _PATH
+        self._token = token
+        self._user_agent = user_agent
+        self._metrics = metrics
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, events: Sequence[bytes], *, now: Callable[[], float] = time.time) -> Outcome:
+        """Post events, each given as its JSON. Never raises for what the API or the network does.
+
+        A 401 is answered by reading the token's file again, and by one more try when it has changed.
+        """
+        body = b"".join((_OPEN, b",".join(events), _CLOSE))
+        try:
+            token = self._token.read()
+            outcome = await self._request(body, len(events), token, now=now)
+            if isinstance(outcome, Unavailable) and outcome.kind == "http_401":
+                renewed = self._token.read(fresh=True)
+                if renewed.value != token.value:
+                    outcome = await self._request(body, len(events), renewed, now=now)
+        except CredentialsError as error:
+            return Unavailable("token", str(error))
+        return outcome
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _request(self, body: bytes, sent: int, token: Token, *, now: Callable[[], float]) -> Outcome:
+        try:
+            return await self._try(body, sent, token, now=now)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                return Unavailable("connection", f"cannot reach {self._url}: {error}")
+        except TimeoutError:
+            return Unavailable("timeout", f"{self._url} did not answer within {_TIMEOUT.total:g} s")
+        except aiohttp.ClientError as error:
+            return Unavailable("connection", f"{self._url}: {error or type(error).__name__}")
+        # A server closes a connection that was idle for long, and may do so while a request is on its way. Events have ids, so
+        # sending them twice does no harm.
+        try:
+            return await self._try(body, sent, token, now=now)
+        except TimeoutError:
+            return Unavailable("timeout", f"{self._url} did not answer within {_TIMEOUT.total:g} s")
+        except aiohttp.ClientError as error:
+            return Unavailable("connection", f"{self._url}: {error or type(error).__name__}")
+
+    async def _try(self, body: bytes, sent: int, token: Token, *, now: Callable[[], float]) -> Outcome:
+        session = self._session
+        if session is None:
+            session = self._session = aiohttp.ClientSession(
+                timeout=_TIMEOUT,
+                connector=aiohttp.TCPConnector(limit=4, keepalive_timeout=_KEEP_ALIVE),
+                headers={"User-Agent": self._user_agent, "Content-Type": "application/json"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        began = time.perf_counter()
+        code = "error"
+        try:
+            # Redirects are not followed: the token must not travel to another host.
+            async with session.post(
+                self._url, data=body, headers={"Authorization": f"Bearer {token.value}"}, allow_redirects=False
+            ) as response:
+                code = str(response.status)
+                # The whole body is read, so that the connection can be used again.
+                answer = await response.content.read(_MAX_ANSWER_BYTES)
+                while len(chunk := await response.content.read(65536)) and len(answer) < _MAX_ANSWER_BYTES:
+                    answer += chunk
+                return judge(
+                    status=response.status,
+                    body=answer,
+                    sent=sent,
+                    retry_after=response.headers.get("Retry-After"),
+                    now=now(),
+                )
+        finally:
+            self._metrics.api_latency.labels(code).observe(time.perf_counter() - began)

@@ -1,0 +1,444 @@
+"""Delivers events to the API: at once when it can, later when it must, each rule's in order, none silently lost.
+
+Events wait in memory; while the API is away they move to the spool, if there is one, and from then on all take that way until it
+is empty, so that order is kept. One request is under way at a time: an event that comes while nothing is under way leaves at
+once, and those that come meanwhile leave together with the next request.
+"""
+
+import asyncio
+import collections
+import contextlib
+import functools
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from attune_contract.events import EventReport
+from attune_sensor.api_client import (
+    MAX_EVENTS,
+    MAX_EVENTS_BYTES,
+    Accepted,
+    EventResult,
+    Outcome,
+    RequestRefused,
+    Unavailable,
+)
+from attune_sensor.backoff import Backoff
+from attune_sensor.metrics import Metrics
+from attune_sensor.outage import Outage
+from attune_sensor.settings import WhenFull
+from attune_sensor.spool import Position, Spool
+
+_T = TypeVar("_T")
+
+_RETRY: Final = Backoff(initial=0.25, maximum=15.0)
+_MEMORY_BYTES: Final = 32 * 1024 * 1024
+#: With more than this in memory, events move to the spool even while the API answers.
+_SPILL_BYTES: Final = 8 * 1024 * 1024
+_SPILL_CHUNK: Final = 2000
+_SYNC_INTERVAL: Final = 1.0
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(EventReport)
+
+
+class Poster(Protocol):
+    """What posts events (:class:`attune_sensor.api_client.EventsApi`)."""
+
+    async def post(self, events: Sequence[bytes]) -> Outcome:
+        """Post events, each given as its JSON."""
+
+
+class Emitter:
+    """The way of events from the sensor to the API.
+
+    Args:
+        api: what posts them.
+        spool: where they wait on disk; None keeps them in memory only.
+        metrics: where they are counted.
+        log: a structlog logger.
+        when_full: what happens to an event for which there is no room.
+        memory_bytes: bound of what waits in memory.
+        chance: random numbers in [0, 1), for jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Poster,
+        spool: Spool | None,
+        metrics: Metrics,
+        log: Any,
+        when_full: WhenFull = WhenFull.DROP_OLDEST,
+        memory_bytes: int = _MEMORY_BYTES,
+        retry: Backoff = _RETRY,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._api = api
+        self._spool = spool
+        self._metrics = metrics
+        self._log = log
+        self._when_full = when_full
+        self._memory_limit = memory_bytes
+        self._retry = retry
+        self._chance = chance
+        self._queue: collections.deque[bytes] = collections.deque()
+        self._queue_bytes = 0
+        self._under_way: list[bytes] = []  # taken from the queue, not answered yet
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._closing = False
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool") if spool is not None else None
+        self._api_outage = Outage(log=log, name="api")
+        self._spool_outage = Outage(log=log, name="spool")
+        self._full_outage = Outage(log=log, name="event_queue")
+        self._last_sync = 0.0
+        self._emitted = metrics.events.labels("emitted")
+        metrics.queued_events.set_function(lambda: len(self._queue) + len(self._under_way))
+
+    # For those who have events.
+
+    def emit_nowait(self, event: EventReport) -> bool:
+        """Take an event for delivery; returns at once.
+
+        Returns:
+            Whether there was room. Under ``drop-oldest`` there always is.
+
+        Raises:
+            TypeError: the payload has something that JSON does not know.
+            ValueError: the event is larger than what the API takes, or the emitter is closed.
+        """
+        body = self._encode(event)
+        if self._queue_bytes + len(body) > self._memory_limit and not self._make_room(len(body)):
+            return False
+        self._put(body)
+        return True
+
+    async def emit(self, event: EventReport) -> bool:
+        """Take an event for delivery. Under ``block`` this waits until there is room for it.
+
+        Returns and raises as :meth:`emit_nowait`.
+        """
+        body = self._encode(event)
+        while self._queue_bytes + len(body) > self._memory_limit:
+            if self._when_full is not WhenFull.BLOCK:
+                if not self._make_room(len(body)):
+                    return False
+                break
+            self._full_outage.failed("full", "too many events wait for the API; the sensor waits for room")
+            self._room.clear()
+            await self._room.wait()
+            if self._closing:
+                raise ValueError("the sensor is stopping and takes no more events")
+        self._put(body)
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not delivered yet, in memory and in the spool."""
+        return len(self._queue) + len(self._under_way) + (self._spool.count if self._spool is not None else 0)
+
+    # For the runtime.
+
+    async def run(self) -> None:
+        """Deliver until :meth:`close`."""
+        await self._open_spool()
+        attempt = 0
+        while True:
+            if not self._queue and not self._spooled():
+                self._idle.set()
+                if self._closing:
+                    return
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            self._idle.clear()
+            failure = await self._step()
+            if failure is None:
+                attempt = 0
+                self._api_outage.recovered(spooled=self._spooled())
+                continue
+            attempt += 1
+            self._api_outage.failed(failure.kind, failure.reason)
+            delay = self._retry.delay(attempt=attempt, chance=self._chance())
+            if failure.retry_after is not None:
+                delay = max(delay, failure.retry_after * (1 + 0.1 * self._chance()))
+            if self._closing and self._spool is not None and not self._spool_outage.ongoing:
+                return  # what remains is safe on disk
+            await self._wait_out(delay)
+
+    async def close(self, *, run: "asyncio.Task[None]", grace_seconds: float) -> int:
+        """Take no more events, deliver what waits, and stop.
+
+        Args:
+            run: the task of :meth:`run`; it has ended when this returns.
+            grace_seconds: how long to try. What is left then goes to the spool.
+
+        Returns:
+            How many events were lost, because there is no spool or it has no room.
+        """
+        self._closing = True
+        self._wake.set()
+        self._room.set()
+        await asyncio.wait({run}, timeout=grace_seconds)
+        run.cancel()
+        await asyncio.wait({run})
+        self._return_under_way()
+        if self._queue and self._spool is not None:
+            await self._spill()
+        lost = len(self._queue)
+        if lost:
+            self._metrics.events.labels("dropped").inc(lost)
+            self._log.error("events_lost", events=lost, reason="they could not be delivered before the sensor ended")
+        if self._spool is not None:
+            left = self._spool.count
+            with contextlib.suppress(OSError):
+                await self._on_disk(self._spool.close)
+            if left:
+                self._log.info("events_left_in_spool", events=left)
+        if self._disk is not None:
+            self._disk.shutdown(wait=False)
+        return lost
+
+    # The queue in memory.
+
+    def _encode(self, event: EventReport) -> bytes:
+        if self._closing:
+            raise ValueError("the sensor is stopping and takes no more events")
+        body = _ENCODER.encode(event)
+        if len(body) > MAX_EVENTS_BYTES:
+            raise ValueError(f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}")
+        self._emitted.inc()
+        return body
+
+    def _put(self, body: bytes) -> None:
+        self._queue.append(body)
+        self._queue_bytes += len(body)
+        self._wake.set()
+
+    def _make_room(self, needed: int) -> bool:
+        dropped = 0
+        if self._when_full is WhenFull.DROP_OLDEST:
+            while self._queue and self._queue_bytes + needed > self._memory_limit:
+                self._take_first()
+                dropped += 1
+        fits = self._queue_bytes + needed <= self._memory_limit
+        if not fits:
+            dropped += 1
+        self._dropped(dropped, "memory")
+        return fits
+
+    def _dropped(self, number: int, where: str) -> None:
+        if number:
+            self._metrics.events.labels("dropped").inc(number)
+            self._full_outage.failed(where, f"events are dropped ({self._when_full}): the {where} for them is full")
+
+    def _take_first(self) -> bytes:
+        body = self._queue.popleft()
+        self._queue_bytes -= len(body)
+        return body
+
+    def _return_under_way(self) -> None:
+        for body in reversed(self._under_way):
+            self._queue.appendleft(body)
+            self._queue_bytes += len(body)
+        self._under_way = []
+
+    # Delivery.
+
+    def _spooled(self) -> int:
+        return self._spool.count if self._spool is not None else 0
+
+    async def _step(self) -> Unavailable | None:
+        """Deliver one batch; what could not be delivered is where it was, or in the spool."""
+        if self._spool is not None and (self._spooled() or self._queue_bytes > _SPILL_BYTES):
+            await self._spill()
+            if self._spooled():
+                return await self._step_from_spool()
+        size = 0
+        while self._queue and len(self._under_way) < MAX_EVENTS:
+            size += len(self._queue[0]) + 1
+            if self._under_way and size > MAX_EVENTS_BYTES:
+                break
+            self._under_way.append(self._take_first())
+        rest, failure = await self._deliver(self._under_way)
+        self._under_way = rest
+        if failure is not None:
+            self._return_under_way()
+            await self._spill()
+        self._has_room()
+        return failure
+
+    async def _step_from_spool(self) -> Unavailable | None:
+        spool = self._spool
+        if spool is None:
+            raise AssertionError("only called with a spool")
+        try:
+            records, position = await self._on_disk(
+                lambda: spool.peek(max_records=MAX_EVENTS, max_bytes=MAX_EVENTS_BYTES - MAX_EVENTS)
+            )
+        except OSError as error:
+            self._metrics.spool_errors.inc()
+            lost = await self._on_disk(spool.drop_oldest)
+            self._metrics.events.labels("dropped").inc(lost)
+            self._log.error("spool_damaged", error=str(error), events_lost=lost)
+            return None
+        _rest, failure = await self._deliver(records)
+        if failure is None:
+            await self._advance(position)
+        return failure
+
+    async def _deliver(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
+        """Post records, halving a batch that is refused until what is wrong with it is alone.
+
+        Returns:
+            What remains to be delivered, and why.
+        """
+        parts = collections.deque([records] if records else [])
+        while parts:
+            part = parts[0]
+            outcome = await self._api.post(part)
+            match outcome:
+                case Accepted(results):
+                    self._account(part, results)
+                    parts.popleft()
+                case RequestRefused(reason) if len(part) == 1:
+                    self._account(part, [EventResult("", "refused", reason)])
+                    parts.popleft()
+                case RequestRefused():
+                    parts.popleft()
+                    half = len(part) // 2
+                    parts.appendleft(part[half:])
+                    parts.appendleft(part[:half])
+                case Unavailable():
+                    return [record for rest in parts for record in rest], outcome
+        return [], None
+
+    def _account(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
+        counts = collections.Counter(result.status for result in results)
+        for status, number in counts.items():
+            known = status if status in ("stored", "duplicate") else "refused"
+            self._metrics.events.labels(known).inc(number)
+        if counts["stored"] + counts["duplicate"] == len(results):
+            return
+        refused: dict[tuple[str, str], list[EventReport]] = {}
+        for record, result in zip(records, results, strict=True):
+            if result.status not in ("stored", "duplicate"):
+                event = _DECODER.decode(record)
+                refused.setdefault((event.rule_uid, result.reason), []).append(event)
+        for (rule_uid, reason), events in refused.items():
+            first = events[0]
+            self._log.warning(
+                "events_refused",
+                rule=f"{first.rule_namespace}/{first.rule_name}",
+                rule_uid=rule_uid,
+                trigger_type=first.trigger_type,
+                reason=reason,
+                events=len(events),
+                first_event_id=str(first.id),
+            )
+
+    async def _wait_out(self, seconds: float) -> None:
+        """Wait before the next try. Events that come meanwhile go to the spool."""
+        if self._closing:
+            seconds = min(seconds, 1.0)
+        was_closing = self._closing
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._wake.clear()
+            await self._spill()
+            if self._closing and not was_closing:
+                return
+            if self._queue and self._spool is not None:
+                # The disk is full, or the spool. Do not try again for each event.
+                await asyncio.sleep(min(1.0, left))
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+
+    # The spool. Its methods block, so they are called in a thread, one at a time.
+
+    async def _on_disk(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function)
+
+    async def _open_spool(self) -> None:
+        if self._spool is None:
+            return
+        report = await self._on_disk(self._spool.open)
+        if report.damaged_bytes:
+            self._log.warning("spool_repaired", cut_off_bytes=report.damaged_bytes)
+        if report.records:
+            self._log.info("spool_replayed", events=report.records, size=report.size)
+        self._show_spool()
+
+    async def _spill(self) -> None:
+        """Move what waits in memory to the end of the spool. When the disk fails it stays in memory."""
+        spool = self._spool
+        if spool is None:
+            return
+        while self._queue:
+            # Taken out first: while the disk works, the front of the queue may be dropped to make room.
+            while self._queue and len(self._under_way) < _SPILL_CHUNK:
+                self._under_way.append(self._take_first())
+            chunk = self._under_way
+            try:
+                written = await self._on_disk(functools.partial(spool.append, chunk))
+                self._metrics.events.labels("spooled").inc(written)
+                self._under_way = chunk[written:]
+                if time.monotonic() - self._last_sync > _SYNC_INTERVAL:
+                    self._last_sync = time.monotonic()
+                    await self._on_disk(spool.sync)
+            except OSError as error:
+                self._metrics.spool_errors.inc()
+                problem = f"cannot write to the spool: {error.strerror or error}; events wait in memory"
+                self._spool_outage.failed(type(error).__name__, problem)
+                self._return_under_way()
+                self._show_spool()
+                return
+            self._spool_outage.recovered()
+            self._show_spool()
+            full = bool(self._under_way)
+            self._return_under_way()
+            if full and not await self._spool_full(spool):
+                return
+        self._has_room()
+
+    async def _spool_full(self, spool: Spool) -> bool:
+        """The spool took not all. Returns whether it is worth trying again."""
+        if self._when_full is WhenFull.DROP_OLDEST:
+            lost = await self._on_disk(spool.drop_oldest)
+            self._dropped(lost, "spool")
+            return lost > 0
+        # Under drop-newest and block, memory fills up next, and there the rule is applied to newcomers.
+        return False
+
+    async def _advance(self, position: Position) -> None:
+        spool = self._spool
+        if spool is None:
+            raise AssertionError("only called with a spool")
+        try:
+            await self._on_disk(lambda: spool.advance(position))
+        except OSError as error:
+            self._metrics.spool_errors.inc()
+            self._spool_outage.failed(
+                type(error).__name__, f"cannot remove what was delivered: {error.strerror or error}"
+            )
+        self._show_spool()
+        self._has_room()
+
+    def _show_spool(self) -> None:
+        if self._spool is not None:
+            self._metrics.spool_bytes.set(self._spool.size)
+            self._metrics.spool_events.set(self._spool.count)
+
+    def _has_room(self) -> None:
+        if self._queue_bytes < self._memory_limit:
+            self._room.set()
+            if self._queue_bytes < self._memory_limit // 2:
+                self._full_outage.recovered()

@@ -1,0 +1,24 @@
+"""Errors of the SDK. Each text is a sentence that says what is wrong, where, and what to do."""
+
+
+class SensorError(Exception):
+    """Base of the SDK's errors."""
+
+
+class SettingsError(SensorError):
+    """The environment lacks a variable, or one has a value that cannot be used."""
+
+
+class CredentialsError(SensorError, OSError):
+    """A credentials file is missing, empty or not what it should be.
+
+    It is an ``OSError``, so that nats-py, which reads credentials while it reconnects, goes on trying.
+    """
+
+
+class InvalidRule(SensorError):  # noqa: N818 - read as a sentence: "raise InvalidRule"
+    """A rule cannot run as written. The text goes to the Rule's condition ``Active`` (reason ``Rejected``)."""
+
+
+class SpoolError(SensorError):
+    """The spool directory cannot be used."""

@@ -1,0 +1,215 @@
+"""Brings what runs in line with the rules that are known, one rule at a time, and says what came of it.
+
+Level-triggered: it compares what runs with what is wanted now, so changes that come while a handler is busy are not queued
+but taken together. A rule that fails is retried with backoff and holds nobody else up.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from attune_contract.messages import AckState
+from attune_sensor.acks import AckPublisher
+from attune_sensor.backoff import Backoff
+from attune_sensor.errors import InvalidRule
+from attune_sensor.metrics import Metrics
+from attune_sensor.rule_table import RuleChange
+from attune_sensor.rules import Rule, RuleHandler
+
+_RETRY: Final = Backoff(initial=1.0, maximum=60.0)
+#: Rules that are worked on at once.
+_WORKERS: Final = 8
+#: A worker lets others run after so many rules that never waited for anything.
+_YIELD_AFTER: Final = 32
+
+
+class _Entry:
+    """One rule: what is wanted, what runs, what was said."""
+
+    __slots__ = ("attempt", "busy", "early", "queued", "retry", "running", "verdict", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted: Rule | None = None
+        self.running: Rule | None = None
+        self.verdict: AckState | None = None
+        self.early: tuple[AckState, str] | None = None  # reported by the handler before its method returned
+        self.attempt = 0
+        self.queued = False
+        self.busy = False
+        self.retry: asyncio.TimerHandle | None = None
+
+
+class RuleSupervisor:
+    """Calls the handler's methods.
+
+    Args:
+        handler: what runs rules.
+        acks: where the results are said.
+        trigger_types: what this sensor provides; a rule of another type is rejected.
+        metrics: where rules are counted by state.
+        log: a structlog logger.
+        call_timeout: seconds after which a method of the handler is given up and counts as failed.
+        chance: random numbers in [0, 1), for jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        handler: RuleHandler,
+        acks: AckPublisher,
+        trigger_types: Iterable[str],
+        metrics: Metrics,
+        log: Any,
+        call_timeout: float = 30.0,
+        retry: Backoff = _RETRY,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._handler = handler
+        self._acks = acks
+        self._trigger_types = frozenset(trigger_types)
+        self._metrics = metrics
+        self._log = log
+        self._call_timeout = call_timeout
+        self._retry = retry
+        self._chance = chance
+        self._entries: dict[str, _Entry] = {}
+        self._queue: asyncio.Queue[str] = asyncio.Queue()  # holds a rule once at most, so it is bounded by their number
+        for state in AckState:
+            metrics.rules.labels(state)
+
+    def apply(self, changes: Iterable[RuleChange]) -> None:
+        """Take up changes; they are worked on soon."""
+        for change in changes:
+            entry = self._entries.get(change.uid)
+            if entry is None:
+                entry = self._entries[change.uid] = _Entry()
+            entry.wanted = change.new
+            entry.attempt = 0
+            self._enqueue(change.uid, entry)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_WORKERS):
+                tasks.create_task(self._work())
+
+    async def close(self) -> None:
+        """Let the handler stop everything. Call it after :meth:`run` was cancelled."""
+        for entry in self._entries.values():
+            if entry.retry is not None:
+                entry.retry.cancel()
+        await self._handler.close()
+
+    def report(self, rule: Rule, state: AckState, message: str = "") -> None:
+        """Take up what the handler says about a rule that it runs, or is about to run; about others it is ignored."""
+        entry = self._entries.get(rule.uid)
+        if entry is None or entry.wanted is None or entry.wanted.state != rule.state:
+            return
+        if entry.busy:
+            entry.early = (state, message)
+        elif entry.running is not None:
+            self._verdict(entry, entry.wanted, state, message)
+
+    def _enqueue(self, uid: str, entry: _Entry) -> None:
+        if entry.retry is not None:
+            entry.retry.cancel()
+            entry.retry = None
+        if not entry.queued:
+            entry.queued = True
+            if not entry.busy:
+                self._queue.put_nowait(uid)
+
+    async def _work(self) -> None:
+        streak = 0
+        while True:
+            uid = await self._queue.get()
+            entry = self._entries[uid]
+            entry.queued, entry.busy = False, True
+            try:
+                await self._settle(uid, entry)
+            finally:
+                entry.busy = False
+            if entry.queued:
+                self._queue.put_nowait(uid)
+            elif entry.wanted is None and entry.running is None:
+                del self._entries[uid]
+            streak += 1
+            if streak % _YIELD_AFTER == 0:
+                await asyncio.sleep(0)
+
+    async def _settle(self, uid: str, entry: _Entry) -> None:
+        wanted = entry.wanted
+        if wanted is None or not wanted.state.enabled or wanted.trigger_type not in self._trigger_types:
+            await self._stop(entry)
+            if wanted is None:
+                self._acks.forget(uid)
+                self._count(entry, None)
+            elif not wanted.state.enabled:
+                self._verdict(entry, wanted, AckState.STOPPED, "")
+            else:
+                offered = ", ".join(sorted(self._trigger_types))
+                text = f"this sensor does not provide the trigger type {wanted.trigger_type}; it provides {offered}"
+                self._verdict(entry, wanted, AckState.REJECTED, text)
+            return
+        if entry.running is not None and entry.running.state == wanted.state:
+            if entry.running is not wanted:
+                entry.running = wanted
+            return
+        entry.early = None
+        try:
+            async with asyncio.timeout(self._call_timeout):
+                if entry.running is None:
+                    await self._handler.start(wanted)
+                else:
+                    await self._handler.update(entry.running, wanted)
+        except InvalidRule as error:
+            # The rule no longer asks for what runs.
+            await self._stop(entry)
+            self._log.info("rule_rejected", rule=wanted.ref, rule_uid=uid, reason=str(error))
+            self._verdict(entry, wanted, AckState.REJECTED, str(error))
+        except Exception as error:
+            self._metrics.rule_failures.inc()
+            # After a failed update nobody knows what runs; begin from nothing.
+            await self._stop(entry)
+            entry.attempt += 1
+            delay = self._retry.delay(attempt=entry.attempt, chance=self._chance())
+            self._log.exception("rule_failed", rule=wanted.ref, rule_uid=uid, retry_in_seconds=round(delay, 1))
+            self._verdict(entry, wanted, AckState.FAILING, describe(error, timeout=self._call_timeout))
+            loop = asyncio.get_running_loop()
+            entry.retry = loop.call_later(delay, self._enqueue, uid, entry)
+        else:
+            entry.running = wanted
+            entry.attempt = 0
+            state, message = entry.early or (AckState.ACTIVE, "")
+            self._verdict(entry, wanted, state, message)
+
+    async def _stop(self, entry: _Entry) -> None:
+        running = entry.running
+        if running is None:
+            return
+        entry.running = None
+        try:
+            async with asyncio.timeout(self._call_timeout):
+                await self._handler.stop(running)
+        except Exception:
+            self._metrics.rule_failures.inc()
+            self._log.exception("rule_stop_failed", rule=running.ref, rule_uid=running.uid)
+
+    def _verdict(self, entry: _Entry, rule: Rule, state: AckState, message: str) -> None:
+        self._count(entry, state)
+        self._acks.say(rule, state, message)
+
+    def _count(self, entry: _Entry, state: AckState | None) -> None:
+        if entry.verdict is not None:
+            self._metrics.rules.labels(entry.verdict).dec()
+        if state is not None:
+            self._metrics.rules.labels(state).inc()
+        entry.verdict = state
+
+
+def describe(error: BaseException, *, timeout: float) -> str:
+    """A sentence for the condition of a rule that failed."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"the sensor did not finish within {timeout:g} s; it will try again"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,100 @@
+"""The rules that a sensor knows: pure state, changed by snapshots and live messages (design, "The rule stream")."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from attune_contract.messages import RuleState
+from attune_sensor.rules import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """What became of one rule: new (``old`` is None), gone (``new`` is None) or changed."""
+
+    uid: str
+    old: Rule | None
+    new: Rule | None
+
+
+class RuleTable:
+    """All rules bound to this sensor, disabled ones too.
+
+    The truth is the stream. Within it, order is given by the generation: a lower one than what is known is a repetition
+    or was overtaken, and is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[str, Rule] = {}
+        # Generations of rules that a live tombstone took away, so that an overtaken message does not bring one back. A
+        # snapshot is complete and in order, so these live only until the next one.
+        self._buried: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules.values())
+
+    def get(self, uid: str) -> Rule | None:
+        """The rule with this uid; None when it is not bound to this sensor."""
+        return self._rules.get(uid)
+
+    def put(self, rule: Rule) -> RuleChange | None:
+        """Apply a live message with a rule's state; None when it changes nothing."""
+        uid = rule.uid
+        old = self._rules.get(uid)
+        if not _supersedes(rule, old) or rule.generation < self._buried.get(uid, rule.generation):
+            return None
+        self._rules[uid] = rule
+        self._buried.pop(uid, None)
+        return RuleChange(uid, old, rule)
+
+    def bury(self, uid: str, last: RuleState | None) -> RuleChange | None:
+        """Apply a live tombstone; None when it changes nothing.
+
+        Args:
+            uid: the rule's uid, from the subject.
+            last: the state that the tombstone carries; None when it carries none.
+        """
+        old = self._rules.get(uid)
+        if old is not None and last is not None and last.generation < old.generation:
+            return None
+        if last is not None:
+            self._buried[uid] = max(last.generation, self._buried.get(uid, 0))
+        if old is None:
+            return None
+        del self._rules[uid]
+        return RuleChange(uid, old, None)
+
+    def replace(self, snapshot: Mapping[str, Rule], *, unreadable: AbstractSet[str] = frozenset()) -> list[RuleChange]:
+        """Swap the whole state for a complete snapshot: what is absent is deleted.
+
+        Args:
+            snapshot: every rule in the stream, by uid.
+            unreadable: uids whose message could not be read; what is known of them stays.
+        """
+        changes: list[RuleChange] = []
+        after: dict[str, Rule] = {}
+        for uid, rule in snapshot.items():
+            old = self._rules.get(uid)
+            if _supersedes(rule, old):
+                changes.append(RuleChange(uid, old, rule))
+                after[uid] = rule
+            elif old is not None:
+                after[uid] = old
+        for uid, old in self._rules.items():
+            if uid in after:
+                continue
+            if uid in unreadable:
+                after[uid] = old
+            else:
+                changes.append(RuleChange(uid, old, None))
+        self._rules = after
+        self._buried.clear()
+        return changes
+
+
+def _supersedes(new: Rule, old: Rule | None) -> bool:
+    """Whether ``new`` says something that ``old`` did not: not a lower generation, nor the same once more."""
+    return old is None or (new.generation >= old.generation and new.state != old.state)

@@ -1,0 +1,309 @@
+"""Puts the parts of a sensor together and runs them until it is told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from attune_contract.events import EventReport
+from attune_contract.messages import AckState
+from attune_sensor import logs
+from attune_sensor.acks import AckPublisher
+from attune_sensor.api_client import EventsApi
+from attune_sensor.connection import NatsConnection
+from attune_sensor.credentials import CredentialFile, parse_nats_credentials, parse_token
+from attune_sensor.emitter import Emitter, Poster
+from attune_sensor.errors import CredentialsError, SensorError, SettingsError
+from attune_sensor.http_server import Check, HealthServer
+from attune_sensor.metrics import Metrics
+from attune_sensor.rule_reader import RuleReader
+from attune_sensor.rule_supervisor import RuleSupervisor
+from attune_sensor.rule_table import RuleTable
+from attune_sensor.rules import Rule, RuleHandler
+from attune_sensor.settings import SensorSettings
+from attune_sensor.spool import Spool
+
+
+class SensorContext:
+    """What a handler is given: how to report events, and what it may need to know.
+
+    Attributes:
+        settings: the sensor's settings.
+        config: the Sensor's free-form configuration (``spec.config``); empty when there is none.
+        log: a structlog logger.
+        metrics: the sensor's metrics; add your own to ``metrics.registry``.
+    """
+
+    def __init__(
+        self, *, settings: SensorSettings, config: dict[str, Any], log: Any, metrics: Metrics, emitter: Emitter
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.log = log
+        self.metrics = metrics
+        self._emitter = emitter
+        self._supervisor: RuleSupervisor | None = None
+        self._live_checks: dict[str, Check] = {}
+
+    def emit_nowait(self, event: EventReport) -> bool:
+        """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit_nowait`."""
+        return self._emitter.emit_nowait(event)
+
+    async def emit(self, event: EventReport) -> bool:
+        """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit`."""
+        return await self._emitter.emit(event)
+
+    def completed(self, rule: Rule) -> None:
+        """Say that a running rule came to its end and will not fire again."""
+        if self._supervisor is not None:
+            self._supervisor.report(rule, AckState.COMPLETED)
+
+    def failing(self, rule: Rule, message: str) -> None:
+        """Say that a running rule cannot do its work now; the handler goes on trying."""
+        if self._supervisor is not None:
+            self._supervisor.report(rule, AckState.FAILING, message)
+
+    def recovered(self, rule: Rule) -> None:
+        """Say that a rule that was failing works again."""
+        if self._supervisor is not None:
+            self._supervisor.report(rule, AckState.ACTIVE)
+
+    def add_live_check(self, name: str, check: Check) -> None:
+        """Have ``/live`` fail, and so the pod restarted, when ``check`` returns what is wrong."""
+        self._live_checks[name] = check
+
+
+class SensorRuntime:
+    """One sensor.
+
+    Args:
+        settings: what it was given.
+        handler: makes what runs the rules.
+        api: what posts events; the real API unless given.
+        now: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SensorSettings,
+        handler: Callable[[SensorContext], RuleHandler],
+        api: Poster | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._now = now
+        self._log = structlog.get_logger("attune_sensor").bind(sensor=str(settings.sensor), instance=settings.instance)
+        self._token = CredentialFile(path=settings.token_file, parse=parse_token)
+        nats_credentials = (
+            CredentialFile(path=settings.nats_creds_file, parse=parse_nats_credentials)
+            if settings.nats_creds_file is not None
+            else None
+        )
+        self._api = EventsApi(
+            url=settings.api_url,
+            token=self._token,
+            user_agent=f"attune-sensor/{settings.sensor}",
+            metrics=self.metrics,
+        )
+        spool = (
+            Spool(directory=settings.spool_dir, max_bytes=settings.spool_max_bytes)
+            if settings.spool_dir is not None
+            else None
+        )
+        self.emitter = Emitter(
+            api=api or self._api, spool=spool, metrics=self.metrics, log=self._log, when_full=settings.when_full
+        )
+        self.context = SensorContext(
+            settings=settings, config=_read_config(settings), log=self._log, metrics=self.metrics, emitter=self.emitter
+        )
+        self.rules = RuleTable()
+        self._connection = NatsConnection(
+            url=settings.nats_url,
+            name=f"sensor {settings.sensor} {settings.instance}",
+            inbox_prefix=settings.nats_inbox_prefix,
+            credentials=nats_credentials,
+            metrics=self.metrics,
+            log=self._log,
+        )
+        self.acks = AckPublisher(
+            connection=self._connection,
+            prefix=settings.acks_subject,
+            instance=settings.instance,
+            metrics=self.metrics,
+            log=self._log,
+        )
+        self.supervisor = RuleSupervisor(
+            handler=handler(self.context),
+            acks=self.acks,
+            trigger_types=settings.trigger_types,
+            metrics=self.metrics,
+            log=self._log,
+        )
+        self.context._supervisor = self.supervisor
+        self._reader = RuleReader(
+            connection=self._connection,
+            filter_subject=settings.rules_subject,
+            table=self.rules,
+            on_changes=self.supervisor.apply,
+            on_snapshot=self._snapshot_taken,
+            metrics=self.metrics,
+            log=self._log,
+            resync_seconds=settings.resync_seconds,
+        )
+        self._snapshot = asyncio.Event()
+        self._idle_said = False
+        self._stop = asyncio.Event()
+        self.server = HealthServer(
+            host=settings.metrics_host,
+            port=settings.metrics_port,
+            live=self.context._live_checks,
+            ready={"token": self._token_problem, "rules": self._rules_problem, "stopping": self._stopping},
+            metrics=self.metrics,
+            refresh=self._refresh_metrics,
+        )
+
+    def stop(self) -> None:
+        """Have :meth:`run` stop its rules, deliver what waits, and return."""
+        self._stop.set()
+
+    async def wait_snapshot(self) -> None:
+        """Wait until the rule state was read completely for the first time."""
+        await self._snapshot.wait()
+
+    async def run(self) -> None:
+        """Run until :meth:`stop`.
+
+        Raises:
+            Exception: a part failed in a way that it cannot mend; the process should end, and be started anew.
+        """
+        self._log.info(
+            "sensor_starting", **{k: v for k, v in self.settings.masked().items() if k not in ("sensor", "instance")}
+        )
+        await self.server.start()
+        delivery = asyncio.create_task(self.emitter.run(), name="emitter")
+        try:
+            await self._run_parts(delivery)
+        finally:
+            # In this order: nothing new is made, then what was made is delivered.
+            deadline = time.monotonic() + self.settings.grace_seconds
+            try:
+                await self.supervisor.close()
+            finally:
+                left = max(0.1, deadline - time.monotonic())
+                lost = await self.emitter.close(run=delivery, grace_seconds=left)
+                await self._api.close()
+                await self.server.stop()
+                self._log.info("sensor_stopped", events_lost=lost)
+
+    async def _run_parts(self, delivery: "asyncio.Task[None]") -> None:
+        """Run everything but the delivery of events, which outlives it, until told to stop or until a part dies."""
+        parts = [
+            asyncio.create_task(self._connection.run(), name="nats"),
+            asyncio.create_task(self._reader.run(), name="rule reader"),
+            asyncio.create_task(self.acks.run(), name="acks"),
+            asyncio.create_task(self.supervisor.run(), name="rule supervisor"),
+            asyncio.create_task(self._watch(), name="watch"),
+        ]
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({stop, delivery, *parts}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                error = task.exception()
+                self._log.error("sensor_part_died", part=task.get_name(), error=repr(error))
+                raise error or RuntimeError(f"{task.get_name()} ended by itself")
+        finally:
+            # The connection goes last, for the others say goodbye over it.
+            for task in (stop, *reversed(parts)):
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _snapshot_taken(self) -> None:
+        self._snapshot.set()
+        self.acks.repeat()
+        if len(self.rules) == 0 and not self._idle_said:
+            self._log.info("sensor_serves_no_rule", rules_subject=self.settings.rules_subject)
+        self._idle_said = len(self.rules) == 0
+
+    async def _watch(self) -> None:
+        """Say once that a token is missing or expired, and that it is good again."""
+        said: str | None = None
+        while True:
+            problem = self._token_problem()
+            if problem != said:
+                if problem is None:
+                    self._log.info("token_good_again")
+                else:
+                    self._log.warning("token_unusable", error=problem)
+                said = problem
+            await asyncio.sleep(5)
+
+    def _token_problem(self) -> str | None:
+        try:
+            token = self._token.read()
+        except CredentialsError as error:
+            return str(error)
+        if token.expires_at is not None and token.expires_at <= self._now():
+            return f"the token in {self._token.path} has expired; the operator should have renewed it"
+        return None
+
+    def _rules_problem(self) -> str | None:
+        if self._snapshot.is_set():
+            return None
+        return "the rules were not read yet" if self._connection.connected else "not connected to NATS yet"
+
+    def _stopping(self) -> str | None:
+        return "the sensor is stopping" if self._stop.is_set() else None
+
+    def _refresh_metrics(self) -> None:
+        with contextlib.suppress(CredentialsError):
+            self.metrics.token_expiry.set(self._token.read().expires_at or 0)
+
+
+def _read_config(settings: SensorSettings) -> dict[str, Any]:
+    path = settings.config_file
+    if path is None or not path.exists():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the sensor's configuration {path}: {error}") from error
+
+
+def run_sensor(handler: Callable[[SensorContext], RuleHandler]) -> int:
+    """A sensor's ``main``: settings from the environment, logs to standard output, SIGTERM and SIGINT stop it.
+
+    Returns:
+        The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not as it should be.
+    """
+    logs.configure(level="INFO")
+    log = structlog.get_logger("attune_sensor")
+    try:
+        settings = SensorSettings.from_environment(os.environ)
+        logs.configure(level=settings.log_level)
+        return asyncio.run(_run(settings, handler))
+    except SettingsError as error:
+        log.error("sensor_misconfigured", error=str(error))
+        return 2
+    except SensorError as error:
+        log.error("sensor_failed", error=str(error))
+        return 1
+    except Exception:
+        log.exception("sensor_failed")
+        return 1
+
+
+async def _run(settings: SensorSettings, handler: Callable[[SensorContext], RuleHandler]) -> int:
+    runtime = SensorRuntime(settings=settings, handler=handler)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runtime.stop)
+    await runtime.run()
+    return 0

@@ -1,0 +1,68 @@
+"""When a timer fires: pure functions of time, with no clock inside (design, "Timers")."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from attune_timer import instants
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One firing: the instant for which it is scheduled, and its number where the schedule counts."""
+
+    at: int
+    k: int | None = None
+
+
+class Schedule(Protocol):
+    """Instants in ascending order. All times are microseconds since 1970 (UTC)."""
+
+    def next(self, after: int) -> Occurrence | None:
+        """The first occurrence later than ``after``; None when there is none any more."""
+
+    def latest(self, *, after: int, until: int) -> Occurrence | None:
+        """The last occurrence later than ``after`` and not later than ``until``; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalSchedule:
+    """Fires at ``anchor + k × interval``: nothing drifts, and whoever computes it finds the same instants.
+
+    Args:
+        anchor: what fixes the phase.
+        interval: length of the interval, positive.
+        first_k: the first k that fires: 0 fires at the anchor, 1 an interval after it.
+        start: no occurrence is earlier; None for no such bound.
+        end: no occurrence is later; None for no such bound.
+    """
+
+    anchor: int
+    interval: int
+    first_k: int = 0
+    start: int | None = None
+    end: int | None = None
+
+    def next(self, after: int) -> Occurrence | None:
+        """The first occurrence later than ``after``; None when there is none any more."""
+        return self._occurrence(max((after - self.anchor) // self.interval + 1, self._first()))
+
+    def latest(self, *, after: int, until: int) -> Occurrence | None:
+        """The last occurrence later than ``after`` and not later than ``until``; None when there is none."""
+        until = min(until, self._last_instant())
+        k = (until - self.anchor) // self.interval
+        if k < self._first() or self.anchor + k * self.interval <= after:
+            return None
+        return self._occurrence(k)
+
+    def _first(self) -> int:
+        if self.start is None:
+            return self.first_k
+        # The first k at or after the start: division rounded up.
+        return max(self.first_k, -((self.anchor - self.start) // self.interval))
+
+    def _last_instant(self) -> int:
+        return instants.LAST if self.end is None else min(self.end, instants.LAST)
+
+    def _occurrence(self, k: int) -> Occurrence | None:
+        at = self.anchor + k * self.interval
+        return Occurrence(at, k) if at <= self._last_instant() else None
