@@ -24,11 +24,10 @@ from attune_operator.ports import ClusterError
 
 _log = structlog.stdlib.get_logger(__name__)
 
-KEYS_SECRET: Final = "attune-signing-keys"
+KEYS_SECRET: Final = "attune-signing-keys"  # noqa: S105 - its name
 KEYS_KEY: Final = "signing-keys.json"
 JWKS_CONFIG_MAP: Final = "attune-jwks"
 JWKS_KEY: Final = "jwks.json"
-ROTATE_KEYS: Final = f"{names.GROUP}/rotate-keys"
 _CONFLICT: Final = 409
 _ATTEMPTS: Final = 5
 _LABELS: Final = {names.MANAGED_BY_LABEL: names.MANAGED_BY, "app.kubernetes.io/part-of": "attune"}
@@ -109,7 +108,7 @@ class KeyStore:
         config_map = await self._client.get(CONFIG_MAP, self._namespace, JWKS_CONFIG_MAP)
         published = (config_map or {}).get("data", {}).get(JWKS_KEY, "")
         found = self._read(secret, published, now)
-        requested = ((secret or {}).get("metadata", {}).get("annotations") or {}).get(ROTATE_KEYS, "")
+        requested = ((secret or {}).get("metadata", {}).get("annotations") or {}).get(names.ROTATE_KEYS, "")
         keys, changes = signing.advance(
             found, now=now, policy=self._policy, requested=requested, new_seed=self._new_seed
         )

@@ -43,8 +43,7 @@ def sensor_environment(sensor: Sensor, surroundings: Environment) -> list[dict[s
     if environment.CONFIG_KEY in files:
         own[environment.CONFIG_FILE] = f"{environment.CONFIG_DIR}/{environment.CONFIG_KEY}"
     if small.CA_KEY in files:
-        # What OpenSSL and the libraries on top of it read where nothing else is said.
-        own["SSL_CERT_FILE"] = f"{environment.CONFIG_DIR}/{small.CA_KEY}"
+        own[environment.CA_FILE] = f"{environment.CONFIG_DIR}/{small.CA_KEY}"
     authors = [
         variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.env if variable.name not in own
     ]

@@ -5,7 +5,9 @@ there with the same value, and nobody else owns a field of it (``metadata.manage
 would survive server-side apply for ever.
 """
 
+import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from attune_contract import names
@@ -14,6 +16,16 @@ from attune_contract import names
 _CONTENT: Final = ("spec", "data", "stringData", "binaryData", "automountServiceAccountToken")
 #: `kubectl rollout restart` writes this, and means well.
 _TOLERATED: Final = ("f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt")
+
+_QUANTITY: Final = re.compile(
+    r"(?P<number>[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?)(?P<suffix>[numkMGTPE]|[KMGTPE]i)?"
+)
+_SUFFIXES: Final = {
+    "": Decimal(1),
+    **{suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -6, -3), strict=True)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+}
 
 
 def covers(found: Any, wanted: Any) -> bool:
@@ -26,19 +38,24 @@ def covers(found: Any, wanted: Any) -> bool:
         if not isinstance(found, list):
             return not wanted and found is None
         return len(found) == len(wanted) and all(map(covers, found, wanted))
-    if _is_quantity(found, wanted):
-        return True
-    return bool(found == wanted)
+    return bool(found == wanted) or _same_quantity(found, wanted)
 
 
-def _is_quantity(found: Any, wanted: Any) -> bool:
-    """Kubernetes writes numbers that were given for quantities as text (``cpu: 1`` becomes ``"1"``)."""
-    return (
-        isinstance(wanted, int | float)
-        and not isinstance(wanted, bool)
-        and isinstance(found, str)
-        and found == str(wanted)
-    )
+def quantity(value: Any) -> Decimal | None:
+    """A Kubernetes quantity (``500m``, ``1Gi``, ``0.5``) as a number; None when it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if not (match := _QUANTITY.fullmatch(str(value))):
+        return None
+    return Decimal(match["number"]) * _SUFFIXES[match["suffix"] or ""]
+
+
+def _same_quantity(found: Any, wanted: Any) -> bool:
+    """Kubernetes keeps quantities in its own form: ``0.5`` becomes ``500m``, and ``1`` becomes ``"1"``."""
+    if type(found) is type(wanted) and not isinstance(found, str):
+        return False
+    amount = quantity(wanted)
+    return amount is not None and amount == quantity(found)
 
 
 def _leaves(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -94,6 +111,14 @@ def without_strangers(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> di
     return {**wanted, **kept, "metadata": metadata}
 
 
+def _metadata_covers(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    owners = found.get("ownerReferences") or ()
+    return all(covers(found.get(part) or {}, wanted.get(part) or {}) for part in ("labels", "annotations")) and all(
+        any(covers(owner, needed) for owner in owners) for needed in wanted.get("ownerReferences") or ()
+    )
+
+
 def as_wanted(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether nothing is to be written."""
-    return covers(found, wanted) and not strangers(found)
+    content = {key: value for key, value in wanted.items() if key not in ("metadata", "apiVersion", "kind")}
+    return covers(found, content) and _metadata_covers(found["metadata"], wanted["metadata"]) and not strangers(found)

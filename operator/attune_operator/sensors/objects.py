@@ -1,0 +1,157 @@
+"""Brings one object of a Sensor to what it should be: creates, updates, repairs, and refuses to take what is another's."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import structlog
+
+from attune_contract import names
+from attune_contract.resources import Sensor
+from attune_operator import metrics
+from attune_operator.kube import Kind, KubeClient, Object
+from attune_operator.resources import difference
+from attune_operator.resources.common import APPLIED
+from attune_operator.sensors.store import Store
+
+_log = structlog.stdlib.get_logger(__name__)
+
+Change = Literal["Created", "Updated", "Repaired", "Removed"]
+_REMEMBERED: Final = 10_000
+
+
+class NameTaken(Exception):  # noqa: N818 - read as a sentence
+    """An object of the name that is needed belongs to somebody else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The object as it is now, and what was done to it (None: nothing)."""
+
+    object: Object | None
+    change: Change | None
+    detail: str = ""
+
+
+def _owner(found: Object) -> dict[str, Any] | None:
+    owners = found["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def claim(found: Object, sensor: Sensor) -> Literal["ours", "stale"]:
+    """Whose an object of our name is: ``ours``, or ``stale``: left of a Sensor of this name that was deleted.
+
+    Raises:
+        NameTaken: it is somebody else's.
+    """
+    owner = _owner(found)
+    if owner is None:
+        # What lost its owner (kubectl delete --cascade=orphan) is taken up again; what never had our label is not ours.
+        if (found["metadata"].get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY:
+            return "ours"
+    elif owner.get("uid") == sensor.metadata.uid:
+        return "ours"
+    elif owner.get("kind") == "Sensor" and owner.get("name") == sensor.metadata.name:
+        return "stale"
+    kind, name = found.get("kind", "object"), found["metadata"]["name"]
+    raise NameTaken(
+        f"A {kind} named {name} is there already and does not belong to this Sensor; delete or rename it, or rename the Sensor."
+    )
+
+
+class Objects:
+    """Writes a Sensor's objects through one client, and remembers what it wrote."""
+
+    def __init__(self, client: KubeClient, *, store: Store) -> None:
+        self._client = client
+        self._store = store
+        # Objects that Kubernetes keeps in another form than they were applied in: (kind, uid) → what was written, and which
+        # state of the object came of it. They are as wanted for as long as neither changes.
+        self._settled: dict[tuple[str, str], tuple[str, str]] = {}
+
+    async def find(self, kind: Kind, sensor: Sensor) -> Object | None:
+        """The object as last seen; where nothing was seen, Kubernetes is asked."""
+        found = self._store.child(kind, sensor.ref)
+        if found is None:
+            name = names.sensor_object_name(sensor.metadata.name)
+            found = await self._client.get(kind, sensor.metadata.namespace, name)
+        return found
+
+    async def ensure(self, kind: Kind, sensor: Sensor, wanted: Object, *, renewed: bool = False) -> Outcome:
+        """Make the object what is wanted, and do nothing when it is. ``renewed``: its content is new on purpose.
+
+        Raises:
+            NameTaken: there is one that belongs to somebody else.
+            ClusterError: Kubernetes could not be reached or refused.
+        """
+        found = await self.find(kind, sensor)
+        if found is not None and (
+            claim(found, sensor) == "stale" or found.get("immutable") or found["metadata"].get("deletionTimestamp")
+        ):
+            # It cannot be changed, or will be gone in a moment: away with it, and a new one in its place.
+            metadata = found["metadata"]
+            await self._client.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+            self._store.remove(kind, found)
+            found = None
+        if found is not None and self._is_settled(found, wanted):
+            return Outcome(object=found, change=None)
+        written = await self._write(kind, wanted)
+        self._remember(written, wanted)
+        self._store.put(kind, written)
+        change, detail = _describe(found, wanted, renewed=renewed)
+        metrics.WRITES.labels(kind.kind, change.lower()).inc()
+        _log.info(
+            "object_written", kind=kind.kind, sensor=str(sensor.ref), change=change, detail=detail,
+            name=wanted["metadata"]["name"],
+        )  # fmt: skip
+        return Outcome(object=written, change=change, detail=detail)
+
+    async def _write(self, kind: Kind, wanted: Object) -> Object:
+        written = await self._client.apply(kind, wanted)
+        if difference.strangers(written):
+            # Applying gives back what is ours. What others added stays, unless the whole object is put.
+            written = await self._client.replace(kind, difference.without_strangers(written, wanted))
+        return written
+
+    def _state(self, found: Object) -> str:
+        metadata = found["metadata"]
+        return str(metadata.get("generation") or metadata.get("resourceVersion"))
+
+    def _is_settled(self, found: Object, wanted: Object) -> bool:
+        if difference.as_wanted(found, wanted):
+            return True
+        settled = self._settled.get((found.get("kind", ""), found["metadata"]["uid"]))
+        return settled == (_applied(wanted), self._state(found)) and _applied(found) == _applied(wanted)
+
+    def _remember(self, written: Object, wanted: Object) -> None:
+        key = (written.get("kind", ""), written["metadata"]["uid"])
+        self._settled.pop(key, None)
+        if _applied(wanted) and not difference.as_wanted(written, wanted):
+            _log.info("object_kept_in_another_form", kind=key[0], name=written["metadata"]["name"])
+            self._settled[key] = (_applied(wanted), self._state(written))
+            while len(self._settled) > _REMEMBERED:
+                del self._settled[next(iter(self._settled))]
+
+    async def remove(self, kind: Kind, sensor: Sensor) -> Outcome:
+        """Delete the object if it is ours; one that was never there, or is another's, is none of our business."""
+        found = self._store.child(kind, sensor.ref)
+        owner = _owner(found) if found is not None else None
+        if found is None or owner is None or owner.get("uid") != sensor.metadata.uid:
+            return Outcome(object=None, change=None)
+        metadata = found["metadata"]
+        await self._client.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        self._store.remove(kind, found)
+        metrics.WRITES.labels(kind.kind, "removed").inc()
+        return Outcome(object=None, change="Removed", detail="the Sensor does not need it any more")
+
+
+def _applied(found: Object) -> str:
+    return str((found["metadata"].get("annotations") or {}).get(APPLIED, ""))
+
+
+def _describe(found: Object | None, wanted: Object, *, renewed: bool) -> tuple[Change, str]:
+    if found is None:
+        return "Created", ""
+    if renewed or _applied(found) != _applied(wanted):
+        return "Updated", ""
+    others = difference.strangers(found)
+    return "Repaired", f"it had been changed by {', '.join(others)}" if others else "it had been changed"

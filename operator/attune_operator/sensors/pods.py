@@ -1,0 +1,92 @@
+"""Why pods are not ready, read from what kubelet and the scheduler say of them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from attune_operator.ports import Body
+from attune_operator.resources.deployment import CONTAINER
+
+_MESSAGE: Final = 500
+#: Reasons of a waiting container that pass by themselves.
+_STARTING: Final = frozenset({"ContainerCreating", "PodInitializing", ""})
+_IMAGE: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps a pod from being ready. ``grave`` is what does not pass by itself."""
+
+    reason: str
+    message: str
+    grave: bool
+
+
+def _tail(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MESSAGE else "…" + text[-_MESSAGE:]
+
+
+def _condition(body: Body, kind: str) -> Mapping[str, Any]:
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return next((condition for condition in conditions if condition.get("type") == kind), {})
+
+
+def is_ready(pod: Body) -> bool:
+    """Whether the pod's readiness probe says yes, and it is not on its way out."""
+    return not pod["metadata"].get("deletionTimestamp") and _condition(pod, "Ready").get("status") == "True"
+
+
+def _ended(terminated: Mapping[str, Any]) -> str:
+    code, reason = terminated.get("exitCode"), terminated.get("reason") or "Error"
+    how = "was killed for using more memory than its limit" if reason == "OOMKilled" else f"ended with status {code}"
+    said = _tail(str(terminated.get("message") or ""))
+    return f"{how}; it said last: {said}" if said else f"{how}, and left no message"
+
+
+def trouble(pod: Body) -> Trouble:
+    """Why a pod that is not ready is not. Only steady facts: what changes with each restart would flap."""
+    name = pod["metadata"]["name"]
+    status = pod.get("status") or {}
+    containers = [found for found in status.get("containerStatuses") or () if found.get("name") == CONTAINER]
+    if containers:
+        return _container_trouble(name, containers[0])
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return Trouble("Unschedulable", f"Pod {name} finds no node: {_tail(scheduled.get('message', ''))}", True)
+    if status.get("phase") == "Failed":
+        return Trouble("PodFailed", f"Pod {name} failed: {_tail(status.get('message', ''))}", True)
+    return Trouble("Progressing", f"Pod {name} is being started.", False)
+
+
+def _container_trouble(name: str, container: Mapping[str, Any]) -> Trouble:
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    reason = waiting.get("reason") or ""
+    ended = state.get("terminated") or last.get("terminated")
+    if reason in _IMAGE:
+        # ErrImagePull and ImagePullBackOff take turns, and mean the same.
+        image = container.get("image", "")
+        said = _tail(waiting.get("message", ""))
+        return Trouble("ImagePullBackOff", f"The image {image} cannot be pulled for pod {name}: {said}", True)
+    if waiting and reason not in _STARTING and reason != "CrashLoopBackOff":
+        return Trouble(reason, f"Pod {name} cannot start: {_tail(waiting.get('message', ''))}", True)
+    if ended is not None:
+        return Trouble("CrashLoopBackOff", f"The sensor in pod {name} {_ended(ended)}.", True)
+    if "running" in state:
+        what = "does not answer /ready" if container.get("started") else "does not answer /live yet"
+        return Trouble("NotReady", f"The sensor in pod {name} runs and {what}; `kubectl logs` may say why.", False)
+    return Trouble("Progressing", f"Pod {name} is being started.", False)
+
+
+def worst(pods: Iterable[Body]) -> Trouble | None:
+    """What is most in the way among pods that are neither ready nor going; None when there is no such pod."""
+    living = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    troubles = [trouble(pod) for pod in sorted(living, key=_created) if not is_ready(pod)]
+    return next((found for found in troubles if found.grave), troubles[0] if troubles else None)
+
+
+def _created(pod: Body) -> str:
+    return str(pod["metadata"].get("creationTimestamp") or "")

@@ -1,0 +1,103 @@
+"""Whose turn it is: a set of keys, each worked on by one worker at a time (the work queue of client-go, for asyncio).
+
+A key that is added while it waits is still one entry; one that is added while it is worked on comes again afterwards. So the
+queue is never longer than there are keys, and no change is lost.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+_BACKOFF_BASE: Final = 0.25
+_BACKOFF_CAP: Final = 60.0
+
+
+def backoff(failures: int, *, random_: Callable[[], float] = random.random) -> float:
+    """Seconds to wait after so many failures in a row: doubling, at most a minute, half of it jitter."""
+    full = min(_BACKOFF_CAP, _BACKOFF_BASE * 2.0 ** min(failures, 16))
+    return full * (0.5 + random_() / 2)
+
+
+class WorkQueue(Generic[Key]):
+    """Keys that wait. All calls are made in one event loop."""
+
+    def __init__(self, *, random_: Callable[[], float] = random.random) -> None:
+        self._random = random_
+        self._waiting: dict[Key, None] = {}
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, key: Key) -> None:
+        """Have ``key`` worked on as soon as possible."""
+        if key in self._working:
+            self._again.add(key)
+        else:
+            self._waiting[key] = None
+            self._filled.set()
+
+    def add_after(self, key: Key, delay: float) -> None:
+        """Have ``key`` worked on in ``delay`` seconds; of several times the earliest holds."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(0.0, delay)
+        if (timer := self._timers.get(key)) is not None:
+            if timer[0] <= due:
+                return
+            timer[1].cancel()
+        self._timers[key] = (due, loop.call_at(due, self._fire, key))
+
+    def _fire(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def get(self) -> Key:
+        """Take the key that has waited longest; :meth:`done` must follow."""
+        while not self._waiting:
+            self._filled.clear()
+            await self._filled.wait()
+        key = next(iter(self._waiting))
+        del self._waiting[key]
+        self._working.add(key)
+        # What it was waiting for happens now.
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer[1].cancel()
+        return key
+
+    def done(self, key: Key, *, after: float | None = None) -> None:
+        """The work went well. ``after``: seconds until it is to be looked at again anyhow."""
+        self._failures.pop(key, None)
+        self._finish(key)
+        if after is not None:
+            self.add_after(key, after)
+
+    def failed(self, key: Key) -> float:
+        """The work failed: it comes again after a while; returns the seconds.
+
+        A change that comes in meanwhile does not wait.
+        """
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = backoff(failures, random_=self._random)
+        self._finish(key)
+        self.add_after(key, delay)
+        return delay
+
+    def _finish(self, key: Key) -> None:
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def forget(self, key: Key) -> None:
+        """The key is no more: its timer and its failures go."""
+        self._failures.pop(key, None)
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer[1].cancel()

@@ -1,0 +1,388 @@
+"""Brings one Sensor to what it should be, whatever the reason for looking at it.
+
+Level-triggered: it reads what is there, computes what should be, and writes what differs; a look at a Sensor that is as it
+should be writes nothing. Credentials come first, since a pod without them could only wait, and the status last.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import structlog
+from pydantic import ValidationError
+
+from attune_contract.identity import SensorRef
+from attune_contract.messages import IdentityState
+from attune_contract.names import ConditionType
+from attune_contract.resources import Sensor
+from attune_operator import metrics
+from attune_operator.credentials import policy
+from attune_operator.credentials.issuer import Assessment, Issued, Issuer
+from attune_operator.kube import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    POD,
+    SECRET,
+    SENSOR,
+    SERVICE_ACCOUNT,
+    Kind,
+    KubeClient,
+    Object,
+)
+from attune_operator.ports import (
+    ClusterError,
+    EventSink,
+    ObjectEvent,
+    ObjectReference,
+    RuleSummary,
+    SensorRuntime,
+)
+from attune_operator.resources import small
+from attune_operator.resources.common import Environment
+from attune_operator.resources.deployment import deployment
+from attune_operator.sensors import readiness, schemas, status
+from attune_operator.sensors.objects import NameTaken, Objects, Outcome
+from attune_operator.sensors.readiness import Verdict
+from attune_operator.sensors.status import TokenInfo
+from attune_operator.sensors.store import Store
+
+_log = structlog.stdlib.get_logger(__name__)
+
+#: On a pod: touched when its credentials were renewed, which makes kubelet bring the new files at once.
+TOUCHED: Final = "attune.dev/credentials-renewed-at"
+#: Seconds until a refusal is looked at again though nothing was heard of.
+_REFUSED_AGAIN: Final = 30.0
+
+
+class Identities(Protocol):
+    """Where the API learns which tokens are still accepted."""
+
+    def accepted_from(self, ref: SensorRef, *, uid: str) -> int | None:
+        """What was published before: the earliest ``iat`` that is accepted, seconds since the epoch."""
+        ...
+
+    async def publish(self, ref: SensorRef, state: IdentityState) -> None:
+        """Publish what is accepted from now on, or see to it that it will be; does not raise."""
+        ...
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look at one Sensor: what was found out so far, and when to look again (seconds)."""
+
+    sensor: Sensor
+    body: Object
+    again: list[float] = field(default_factory=list)
+    error: ClusterError | None = None
+
+
+class Reconciler:
+    """Looks at Sensors, one call a look. Calls for different Sensors may run at once; for the same, never."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        store: Store,
+        issuer: Issuer,
+        events: EventSink,
+        environment: Callable[[], Environment],
+        identities: Identities,
+        summary: Callable[[SensorRef], RuleSummary],
+        observe_runtime: Callable[[SensorRef, SensorRuntime], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._objects = Objects(client, store=store)
+        self._issuer = issuer
+        self._events = events
+        self._environment = environment
+        self._identities = identities
+        self._summary = summary
+        self._observe_runtime = observe_runtime
+        self._now = now
+        self._runtimes: dict[SensorRef, SensorRuntime] = {}
+
+    def forget(self, ref: SensorRef) -> None:
+        """The Sensor is gone."""
+        self._runtimes.pop(ref, None)
+
+    async def reconcile(self, ref: SensorRef) -> float | None:
+        """Look at one Sensor and put right what is wrong. Returns the seconds until the next look; None for "when told".
+
+        Raises:
+            ClusterError: something could not be written; what could be said about it is in the Sensor's status.
+        """
+        body = self._store.sensor(ref)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            return None
+        try:
+            sensor = Sensor.from_object(body)
+        except ValidationError as error:
+            # Only where the CustomResourceDefinition is older than the operator, or was changed by hand.
+            await self._refuse_unreadable(body, error)
+            return _REFUSED_AGAIN
+        look = _Look(sensor=sensor, body=body)
+        credentials, token = await self._credentials(look)
+        ready = await self._run(look, token)
+        await self._report(look, ready=ready, credentials=credentials, token=token)
+        if look.error is not None:
+            raise look.error
+        return min(look.again, default=None)
+
+    # -- credentials ---------------------------------------------------------------------------------------------------
+
+    async def _credentials(self, look: _Look) -> tuple[Verdict, TokenInfo | None]:
+        """Renew the credentials if need be; returns the content of CredentialsValid and what may be said of the token."""
+        sensor, issued = look.sensor, None
+        try:
+            secret = await self._objects.find(SECRET, sensor)
+            assessed = self._issuer.assess(sensor, secret)
+            floor = self._identities.accepted_from(sensor.ref, uid=sensor.metadata.uid)
+            accepted_from = max((v for v in (assessed.accepted_from, floor) if v is not None), default=None)
+            await self._identities.publish(sensor.ref, self._identity(assessed, accepted_from))
+            if assessed.renewal is not None:
+                issued = await self._renew(look, assessed, accepted_from, exists=secret is not None)
+            else:
+                await self._keep_secret(look, assessed, accepted_from)
+        except (ClusterError, NameTaken, ValueError) as error:
+            return self._not_renewed(look, error), None
+        token = issued.token if issued is not None else assessed.input.token
+        if token is None:
+            return Verdict(status="False", reason="Pending", message="The credentials are made in a moment."), None
+        after = (
+            self._issuer.assess(sensor, await self._objects.find(SECRET, sensor)) if issued is not None else assessed
+        )
+        ahead = policy.look_again_at(after.input)
+        if ahead is not None:
+            look.again.append(max(0.05, (ahead - self._now()).total_seconds()))
+        info = TokenInfo(
+            issued_at=token.claims.issued_at,
+            expires_at=token.claims.expires_at,
+            rotates_at=ahead or policy.due_at(token),
+            key_id=token.kid,
+        )
+        metrics.TOKEN_EXPIRY.labels(sensor.ref.namespace, sensor.ref.name).set(info.expires_at.timestamp())
+        message = " ".join(["The credentials in the Secret are valid and renewed in time.", *assessed.remarks])
+        return Verdict(status="True", reason="Valid", message=message), info
+
+    def _identity(self, assessed: Assessment, accepted_from: int | None) -> IdentityState:
+        data = assessed.input
+        return IdentityState(
+            sensor_ref=str(data.ref), uid=data.uid, not_before=accepted_from, trigger_types=data.trigger_types
+        )
+
+    async def _renew(
+        self, look: _Look, assessed: Assessment, accepted_from: int | None, *, exists: bool
+    ) -> Issued | None:
+        """Make new credentials and write them; None when it is too early for them (by less than a second, mostly)."""
+        assert assessed.renewal is not None  # noqa: S101 - for the type checker
+        sensor, renewal = look.sensor, assessed.renewal
+        wait = 0.0 if accepted_from is None else accepted_from - self._now().timestamp()
+        if wait > 0:
+            look.again.append(wait + 0.01)
+            return None
+        issued = self._issuer.issue(assessed)
+        wanted = small.secret(sensor, issued.files, not_before=accepted_from)
+        outcome = await self._objects.ensure(SECRET, sensor, wanted, renewed=True)
+        metrics.TOKENS_ISSUED.labels(renewal.reason).inc()
+        first = outcome.change == "Created" and not (look.body.get("status") or {}).get("token")
+        _log.info(
+            "token_issued", sensor=str(sensor.ref), reason=renewal.reason, message=renewal.message,
+            expires_at=issued.token.claims.expires_at.isoformat(), key=issued.token.kid,
+        )  # fmt: skip
+        expiry = status.timestamp(issued.token.claims.expires_at)
+        self._record(
+            look.sensor, "TokenIssued" if first else "TokenRenewed",
+            f"Credentials valid until {expiry}" + ("." if first else f", because {renewal.message}."),
+            action="Issue" if first else "Renew",
+        )  # fmt: skip
+        if exists and sensor.spec.token.on_rotate == "Reload":
+            await self._touch_pods(sensor)
+        return issued
+
+    async def _keep_secret(self, look: _Look, assessed: Assessment, accepted_from: int | None) -> None:
+        """Nothing is renewed; labels, owner and additions by hand are still put right."""
+        wanted = small.secret(look.sensor, assessed.files, not_before=accepted_from)
+        self._record_change(look, SECRET, await self._objects.ensure(SECRET, look.sensor, wanted))
+
+    def _not_renewed(self, look: _Look, error: Exception) -> Verdict:
+        sensor = look.sensor
+        metrics.TOKEN_FAILURES.inc()
+        _log.warning("token_not_renewed", sensor=str(sensor.ref), error=str(error))
+        if isinstance(error, ClusterError):
+            look.error = error
+        else:
+            look.again.append(_REFUSED_AGAIN)
+        reason = "NameTaken" if isinstance(error, NameTaken) else "RenewalFailed"
+        old = (look.body.get("status") or {}).get("token") or {}
+        kept = f" The token that is there is valid until {old['expiresAt']}." if old.get("expiresAt") else ""
+        message = f"The credentials could not be looked after: {error}. It is tried again.{kept}"
+        return Verdict(status="False", reason=reason, message=message, warn=True)
+
+    async def _touch_pods(self, sensor: Sensor) -> None:
+        """Have kubelet look at the Secret now instead of within two minutes. Only a courtesy: failures are logged."""
+        patch = {"metadata": {"annotations": {TOUCHED: self._now().isoformat()}}}
+        for pod in self._store.pods(sensor.ref):
+            metadata = pod["metadata"]
+            if metadata.get("deletionTimestamp"):
+                continue
+            try:
+                await self._client.merge(POD, metadata["namespace"], metadata["name"], patch)
+            except ClusterError as error:
+                _log.info("pod_not_touched", pod=metadata["name"], sensor=str(sensor.ref), error=str(error))
+
+    # -- what runs -----------------------------------------------------------------------------------------------------
+
+    async def _run(self, look: _Look, token: TokenInfo | None) -> Verdict:
+        """Bring the Sensor's objects to what they should be; returns the content of Ready."""
+        sensor = look.sensor
+        if (found := schemas.problem(sensor)) is not None:
+            reason, message = found
+            return self._refused(look, Verdict(status="False", reason=reason, message=message, warn=True))
+        if sensor.spec.runner != "Standalone":
+            message = f"spec.runner: {sensor.spec.runner} is not available in this version; use Standalone."
+            return self._refused(look, Verdict(status="False", reason="RunnerNotAvailable", message=message, warn=True))
+        surroundings = self._environment()
+        issued_at = token.issued_at if token is not None else self._issued_before(look)
+        wanted: list[tuple[Kind, Object | None]] = [
+            (SERVICE_ACCOUNT, small.service_account(sensor)),
+            (CONFIG_MAP, small.config_map(sensor, surroundings)),
+            (NETWORK_POLICY, small.network_policy(sensor, surroundings)),
+            (DEPLOYMENT, deployment(sensor, surroundings, issued_at=issued_at)),
+        ]
+        running: Object | None = None
+        try:
+            for kind, body in wanted:
+                if body is None:
+                    outcome = await self._objects.remove(kind, sensor)
+                else:
+                    outcome = await self._objects.ensure(kind, sensor, body)
+                self._record_change(look, kind, outcome)
+                running = outcome.object
+        except NameTaken as error:
+            return self._refused(look, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
+        except ClusterError as error:
+            look.error = error
+            if 400 <= error.status < 500 and error.status not in (401, 408, 429):
+                message = f"Kubernetes refuses what the Sensor needs: {error}"
+                return Verdict(status="False", reason="ApplyFailed", message=message, warn=True)
+            raise
+        verdict, runtime = readiness.judge(sensor, running, self._store.pods(sensor.ref))
+        self._tell(sensor.ref, runtime)
+        return verdict
+
+    def _issued_before(self, look: _Look) -> datetime | None:
+        """When the token in the Secret was made, where the Secret could not be looked at: pods are not rolled for that."""
+        text = ((look.body.get("status") or {}).get("token") or {}).get("issuedAt")
+        return datetime.fromisoformat(text) if text else None
+
+    def _refused(self, look: _Look, verdict: Verdict) -> Verdict:
+        """The Sensor cannot be run as it is written. What runs of it from before goes on, and is reported."""
+        look.again.append(_REFUSED_AGAIN)
+        before = self._store.child(DEPLOYMENT, look.sensor.ref)
+        ready = int(((before or {}).get("status") or {}).get("readyReplicas") or 0)
+        self._tell(look.sensor.ref, SensorRuntime(ready_replicas=ready, message="" if ready else verdict.message))
+        return verdict
+
+    def _tell(self, ref: SensorRef, runtime: SensorRuntime) -> None:
+        if self._runtimes.get(ref) != runtime:
+            self._runtimes[ref] = runtime
+            self._observe_runtime(ref, runtime)
+
+    # -- what is said --------------------------------------------------------------------------------------------------
+
+    async def _report(self, look: _Look, *, ready: Verdict, credentials: Verdict, token: TokenInfo | None) -> None:
+        """Write the status if it differs, and an Event if the Sensor became ready or stopped being so."""
+        sensor, old = look.sensor, look.body.get("status") or {}
+        new = status.compose(
+            look.body,
+            ready=ready,
+            credentials=credentials,
+            token=token,
+            summary=self._summary(sensor.ref),
+            now=self._now(),
+        )
+        if token is None and credentials.status == "False" and "token" in old:
+            new["token"] = old["token"]  # what is there stays there
+        changes = status.patch(old, new)
+        if not changes:
+            return
+        written = await self._client.merge(
+            SENSOR, sensor.metadata.namespace, sensor.metadata.name, {"status": changes}, subresource="status"
+        )
+        if written is not None:
+            self._store.put(SENSOR, written)
+        before = {found.get("type"): found for found in old.get("conditions") or ()}
+        for kind, verdict in ((ConditionType.READY, ready), (ConditionType.CREDENTIALS_VALID, credentials)):
+            was = before.get(kind) or {}
+            if (was.get("status"), was.get("reason")) == (verdict.status, verdict.reason):
+                continue
+            _log.info(
+                "condition_changed", sensor=str(sensor.ref), condition=str(kind), status=verdict.status,
+                reason=verdict.reason, message=verdict.message,
+            )  # fmt: skip
+            if verdict.warn:
+                self._record(sensor, verdict.reason, verdict.message, warning=True)
+            elif kind is ConditionType.READY and verdict.reason in ("Available", "Paused"):
+                self._record(sensor, verdict.reason, verdict.message)
+
+    async def _refuse_unreadable(self, body: Object, error: ValidationError) -> None:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        verdict = Verdict(status="False", reason="InvalidSpec", message=f"{where}: {first['msg']}", warn=True)
+        generation = int(body["metadata"].get("generation") or 0)
+        old = body.get("status") or {}
+        conditions = {found.get("type"): found for found in old.get("conditions") or ()}
+        conditions[ConditionType.READY] = status.condition(
+            ConditionType.READY,
+            verdict,
+            old=conditions.get(ConditionType.READY, {}),
+            now=self._now(),
+            generation=generation,
+        )
+        changes = status.patch(old, {**old, "observedGeneration": generation, "conditions": list(conditions.values())})
+        if changes:
+            metadata = body["metadata"]
+            await self._client.merge(
+                SENSOR, metadata["namespace"], metadata["name"], {"status": changes}, subresource="status"
+            )
+
+    def _record_change(self, look: _Look, kind: Kind, outcome: Outcome) -> None:
+        if outcome.change is None:
+            return
+        change, detail = outcome.change, outcome.detail
+        seen = bool((look.body.get("status") or {}).get("observedGeneration"))
+        if change == "Created" and seen and kind is not CONFIG_MAP:
+            change, detail = "Repaired", "it was missing"
+        what = f"{change} {kind.kind} sensor-{look.sensor.metadata.name}"
+        self._record(look.sensor, change, f"{what}: {detail}." if detail else f"{what}.", action=change)
+
+    def _record(
+        self, sensor: Sensor, reason: str, message: str, *, action: str = "Reconcile", warning: bool = False
+    ) -> None:
+        metadata = sensor.metadata
+        regarding = ObjectReference(kind="Sensor", namespace=metadata.namespace, name=metadata.name, uid=metadata.uid)
+        self._events.record(
+            ObjectEvent(
+                regarding=regarding,
+                reason=reason,
+                message=message,
+                action=action,
+                type="Warning" if warning else "Normal",
+            )
+        )
+
+
+def sensor_states(store: Store) -> dict[str, int]:
+    """How many Sensors are ready, are not, and are not judged yet; for the metric."""
+    counts: dict[str, int] = {"True": 0, "False": 0, "Unknown": 0}
+    for ref in store.sensors():
+        body: Any = store.sensor(ref) or {}
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        found = next((c.get("status") for c in conditions if c.get("type") == ConditionType.READY), "Unknown")
+        counts[found if found in counts else "Unknown"] += 1
+    return counts

@@ -1,0 +1,108 @@
+"""The Sensor's status as it should be, beside the one that it has. Pure.
+
+What has not changed keeps its time, and a status that is the same is not written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from attune_contract.names import ConditionType
+from attune_operator.ports import Body, RuleSummary
+from attune_operator.sensors.readiness import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """What may be said about the token in the Secret."""
+
+    issued_at: datetime
+    expires_at: datetime
+    rotates_at: datetime
+    key_id: str
+
+
+def timestamp(time: datetime) -> str:
+    """A time as Kubernetes writes it: UTC, whole seconds (RFC 3339)."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def condition(kind: ConditionType, verdict: Verdict, *, old: Mapping[str, Any], now: datetime, generation: int) -> Body:
+    """One condition. Its ``lastTransitionTime`` changes with its status, and only with that."""
+    same = old.get("status") == verdict.status
+    return {
+        "type": str(kind),
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "message": verdict.message[:32768],
+        "lastTransitionTime": old["lastTransitionTime"] if same and "lastTransitionTime" in old else timestamp(now),
+        "observedGeneration": generation,
+    }
+
+
+def rules_synced(summary: RuleSummary) -> Verdict:
+    """The content of RulesSynced."""
+    status: Literal["True", "False", "Unknown"] = (
+        "Unknown" if summary.synced is None else "True" if summary.synced else "False"
+    )
+    return Verdict(status=status, reason=summary.reason, message=summary.message, warn=summary.synced is False)
+
+
+def compose(
+    body: Body,
+    *,
+    ready: Verdict,
+    credentials: Verdict,
+    token: TokenInfo | None,
+    summary: RuleSummary,
+    now: datetime,
+) -> dict[str, Any]:
+    """The whole status. Fields that the operator does not know are not in it."""
+    generation = int(body["metadata"].get("generation") or 0)
+    old = body.get("status") or {}
+    before = {found.get("type"): found for found in old.get("conditions") or ()}
+    verdicts = {
+        ConditionType.READY: ready,
+        ConditionType.CREDENTIALS_VALID: credentials,
+        ConditionType.RULES_SYNCED: rules_synced(summary),
+    }
+    status: dict[str, Any] = {
+        "observedGeneration": generation,
+        "conditions": [
+            condition(kind, verdict, old=before.get(kind, {}), now=now, generation=generation)
+            for kind, verdict in verdicts.items()
+        ],
+        "rules": {"bound": summary.bound, "active": summary.active, "rejected": summary.rejected},
+    }
+    if token is not None:
+        status["token"] = {
+            "issuedAt": timestamp(token.issued_at),
+            "expiresAt": timestamp(token.expires_at),
+            "rotatesAt": timestamp(token.rotates_at),
+            "keyId": token.key_id,
+        }
+    # It only ever goes forward: a Rule side that has just started has not seen the events yet.
+    seen = [time for time in (old.get("lastEventTime"), _optional(summary.last_event_time)) if time]
+    if seen:
+        status["lastEventTime"] = max(seen, key=_comparable)
+    return status
+
+
+def _optional(time: datetime | None) -> str | None:
+    return None if time is None else timestamp(time)
+
+
+def _comparable(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def patch(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge patch (RFC 7396) that makes ``new`` of ``old``; empty when there is nothing to write."""
+    old = old or {}
+    changed = {key: value for key, value in new.items() if old.get(key) != value}
+    removed = {key: None for key in old if key not in new}
+    return {**changed, **removed}
