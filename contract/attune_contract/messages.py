@@ -146,6 +146,14 @@ def rule_event_headers(
     }
 
 
+#: Extension attributes of entries in the rule history: the binding (``<namespace>.<name with underscores>``), the field
+#: manager that last changed the Rule's spec and when, and why a rule left its subject.
+HISTORY_SENSOR: Final = "ce-sensor"
+HISTORY_CHANGED_BY: Final = "ce-changedby"
+HISTORY_CHANGED_AT: Final = "ce-changedat"
+HISTORY_REASON: Final = "ce-reason"
+
+
 def is_tombstone(headers: Mapping[str, str] | None) -> bool:
     """Whether a message says that the rule is gone from this subject."""
     return headers is not None and headers.get("ce-type") == RuleEventType.DELETED
