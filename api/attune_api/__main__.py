@@ -1,0 +1,120 @@
+"""``attune-api``: serve, or ``attune-api migrate``."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+
+import structlog
+import uvicorn
+import uvloop
+from prometheus_client import disable_created_metrics
+from pydantic import ValidationError
+
+from attune_api.app import create_app
+from attune_api.logs import configure_logs
+from attune_api.settings import Settings
+from attune_api.storage.database import open_database
+from attune_api.storage.migrate import upgrade
+
+log = structlog.get_logger("attune_api")
+
+#: Seconds that running requests get to finish after SIGTERM. Kubernetes gives a pod 30 by default.
+_GRACE = 20
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its habit of killing itself by the signal that stopped it: a stop that was asked for is exit 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        yield
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        log.info("stopping", signal=number.name)
+        # A second Ctrl-C does not wait for running requests.
+        self.force_exit = self.should_exit and number is signal.SIGINT
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            log.info("listening", addresses=[listener.getsockname()[:2] for listener in self._listeners()])
+
+    def _listeners(self) -> Iterator[socket.socket]:
+        for server in self.servers:
+            yield from server.sockets
+
+
+async def _serve(settings: Settings) -> int:
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close them and not we
+        timeout_graceful_shutdown=_GRACE,
+    )
+    server = _Server(config)
+    await server.serve()
+    log.info("stopped")
+    return 0 if server.started else 3
+
+
+async def _migrate(settings: Settings) -> int:
+    database = open_database(settings.database_url)
+    try:
+        await upgrade(database)
+    finally:
+        await database.close()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="attune-api", description="Takes events from sensors. Settings: variables that begin with ATTUNE_API_."
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("serve", "migrate"),
+        default="serve",
+        help="serve (default), or bring the database's tables up to date",
+    )
+    command = parser.parse_args(arguments).command
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "ATTUNE_API_" + "_".join(str(part) for part in fault["loc"]).upper()
+            sys.stderr.write(f"attune-api: {name}: {fault['msg']}\n")
+        sys.exit(2)
+    disable_created_metrics()  # a second series for each counter, which nothing here reads
+    configure_logs(level=settings.log_level, style=settings.log_format)
+    log.info("settings", command=command, **settings.masked())
+    run = _serve if command == "serve" else _migrate
+    try:
+        sys.exit(uvloop.run(run(settings)))
+    except (OSError, RuntimeError, ValueError) as error:
+        log.critical("failed", error=f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Puts the app together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from attune_api import problems
+from attune_api.dependencies import SECURITY_SCHEMES
+from attune_api.middleware import RequestMiddleware
+from attune_api.routes import auth, ingest, operations, query
+from attune_api.routes.schemas import BatchSchema, EventReportSchema
+from attune_api.services import running
+from attune_api.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI app. It starts and stops its services with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Attune",
+        version=version("attune"),
+        summary="Events from sensors, each kept once.",
+        description="Errors are problem details (RFC 9457).",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(RequestMiddleware)
+    for module in (ingest, query, auth, operations):
+        app.include_router(module.router)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _openapi(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+    )
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = SECURITY_SCHEMES
+    schemas = components.setdefault("schemas", {})
+    # Bodies that the routes read themselves, and problem details, which FastAPI does not see.
+    for model in (problems.ProblemDocument, BatchSchema, EventReportSchema):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    # FastAPI documents its own error format for 422; ours are problem details everywhere.
+    for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        invalid = operation["responses"].get("422")
+        if invalid is not None and "application/json" in invalid["content"]:
+            operation["responses"]["422"] = problems.documented(422)[422]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return document

@@ -1,0 +1,47 @@
+"""What routes ask for: the services, and who is calling. Nothing else makes these."""
+
+from typing import Annotated, Any, Final, cast
+
+from fastapi import Depends, Request
+
+from attune_api.identity.callers import Caller, SensorCaller
+from attune_api.services import Services
+
+
+async def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _sensor(request: Request, services: ServicesDep) -> SensorCaller:
+    return services.access.sensor(request.headers.get("authorization"))
+
+
+async def _caller(request: Request, services: ServicesDep) -> Caller:
+    return await services.access.caller(request.headers.get("authorization"))
+
+
+#: The sensor that calls; 401 for anybody else.
+SensorDep = Annotated[SensorCaller, Depends(_sensor)]
+#: Whoever calls; 401 for nobody.
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+# The schemes are documented, not run: identity.access reads the header and words the refusals.
+SECURITY_SCHEMES: Final[dict[str, Any]] = {
+    "sensorToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A sensor's token.",
+    },
+    "callerToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A Kubernetes token (`kubectl create token`), or the admin token where there is no cluster.",
+    },
+}
+SENSOR_ONLY: Final[dict[str, Any]] = {"security": [{"sensorToken": []}]}
+CALLER_ONLY: Final[dict[str, Any]] = {"security": [{"callerToken": []}]}
+ANY_TOKEN: Final[dict[str, Any]] = {"security": [{"sensorToken": []}, {"callerToken": []}]}

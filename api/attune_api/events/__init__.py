@@ -1,0 +1,1 @@
+"""Events: validated, stored once, found again."""

@@ -1,0 +1,211 @@
+"""Events in the database: stored once by their id, found by keyset pages.
+
+**The order of ``seq`` is the order of commits.** A follower (a page reader, the outbox) remembers one number and asks for
+what is above it, so a row must never become visible below a number that was visible before. On SQLite that is given:
+there is one writer. On PostgreSQL a sequence hands out numbers before transactions commit, so two replicas could commit
+5 before 4, and a follower would skip 4 for ever. Therefore :func:`store_events` takes an advisory lock for the rest of
+its transaction before it draws any number. PostgreSQL releases it only after the commit is visible. Group commit makes
+that cheap: the lock is taken once for hundreds of events. Numbers may have gaps (a duplicate, a rollback on PostgreSQL).
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from attune_api.storage.tables import METADATA
+
+EVENTS: Final = METADATA.tables["events"]
+
+#: Key of the lock under which numbers are drawn on PostgreSQL ("events" in hexadecimal).
+_SEQUENCE_LOCK: Final = 0x6576656E7473
+
+
+class Status(StrEnum):
+    """What became of an event."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one event: its ``seq`` when it is in the database, the reason when it was refused."""
+
+    status: Status
+    seq: int | None = None
+    reason: str | None = None
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as readers get it. The payload is passed through unread."""
+
+    id: uuid.UUID
+    seq: int
+    trigger_type: str
+    rule_uid: str
+    rule_namespace: str
+    rule_name: str
+    sensor_ref: str
+    occurred_at: str
+    received_at: str
+    payload: msgspec.Raw
+
+
+def rfc3339(time: datetime) -> str:
+    """A UTC time with microseconds, always six digits, and ``Z`` (RFC 3339)."""
+    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+_COLUMNS: Final = tuple(EVENTS.c[name] for name in StoredEvent.__struct_fields__)
+_STORED_ONCE: Final = {
+    "sqlite": sqlite_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq),
+    "postgresql": postgresql_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq),
+}
+_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({_SEQUENCE_LOCK})")
+_OTHERS: Final = (
+    "Another event with this id is stored for another sensor or rule; an id is made of the rule and the occurrence."
+)
+
+
+async def store_events(connection: AsyncConnection, *, rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    """Insert events whose ids are new. Of those with an id that is known, the first one stored stays as it is.
+
+    Args:
+        connection: in a transaction, which the caller commits.
+        rows: as :func:`attune_api.events.reports.as_row` makes them; two may have the same id.
+
+    Returns:
+        What became of each, in their order.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database could not, or would not; nothing is stored.
+    """
+    if not rows:
+        return []
+    unique: dict[uuid.UUID, Mapping[str, Any]] = {}
+    for row in rows:
+        unique.setdefault(row["id"], row)
+    if connection.dialect.name == "postgresql":
+        await connection.execute(_LOCK)
+    result = await connection.execute(_STORED_ONCE[connection.dialect.name], list(unique.values()))
+    stored = {row.id: row.seq for row in result}
+    known = await _owners(connection, ids=[key for key in unique if key not in stored])
+    outcomes: list[Outcome] = []
+    for row in rows:
+        key = row["id"]
+        if key in known:
+            outcomes.append(_again(row, owner=known[key]))
+            continue
+        outcomes.append(Outcome(status=Status.STORED, seq=stored[key]))
+        known[key] = _Owner(stored[key], row["sensor_ref"], row["rule_uid"])
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    seq: int
+    sensor_ref: str
+    rule_uid: str
+
+
+def _again(row: Mapping[str, Any], *, owner: _Owner) -> Outcome:
+    if (row["sensor_ref"], row["rule_uid"]) == (owner.sensor_ref, owner.rule_uid):
+        return Outcome(status=Status.DUPLICATE, seq=owner.seq)
+    return Outcome(status=Status.REFUSED, reason=_OTHERS)
+
+
+async def _owners(connection: AsyncConnection, *, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Owner]:
+    found: dict[uuid.UUID, _Owner] = {}
+    for start in range(0, len(ids), 500):
+        wanted = ids[start : start + 500]
+        statement = select(EVENTS.c.id, EVENTS.c.seq, EVENTS.c.sensor_ref, EVENTS.c.rule_uid)
+        for row in await connection.execute(statement.where(EVENTS.c.id.in_(wanted))):
+            found[row.id] = _Owner(row.seq, row.sensor_ref, row.rule_uid)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events; None is any. Times are compared with ``occurred_at``: after is inclusive, before is not."""
+
+    rule_uid: str | None = None
+    rule_namespace: str | None = None
+    rule_name: str | None = None
+    trigger_type: str | None = None
+    sensor_ref: str | None = None
+    occurred_after: datetime | None = None
+    occurred_before: datetime | None = None
+
+    def clauses(self) -> list[ColumnElement[bool]]:
+        """The filter as conditions that must all hold."""
+        names = ("rule_uid", "rule_namespace", "rule_name", "trigger_type", "sensor_ref")
+        clauses = [EVENTS.c[name] == value for name in names if (value := getattr(self, name)) is not None]
+        if self.occurred_after is not None:
+            clauses.append(EVENTS.c.occurred_at >= self.occurred_after)
+        if self.occurred_before is not None:
+            clauses.append(EVENTS.c.occurred_at < self.occurred_before)
+        return clauses
+
+
+async def list_events(
+    connection: AsyncConnection,
+    *,
+    where: EventFilter,
+    order: Literal["asc", "desc"],
+    beyond: int | None,
+    limit: int,
+) -> list[StoredEvent]:
+    """Events in the order of ``seq``.
+
+    Args:
+        connection: to read with.
+        where: which events.
+        order: ``asc`` for the oldest first.
+        beyond: only those after this ``seq`` in that order; None to begin at its beginning.
+        limit: how many at most.
+    """
+    statement: Select[Any] = select(*_COLUMNS).where(*where.clauses()).limit(limit)
+    if order == "asc":
+        statement = statement.order_by(EVENTS.c.seq.asc())
+        statement = statement if beyond is None else statement.where(EVENTS.c.seq > beyond)
+    else:
+        statement = statement.order_by(EVENTS.c.seq.desc())
+        statement = statement if beyond is None else statement.where(EVENTS.c.seq < beyond)
+    return [_event(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def get_event(connection: AsyncConnection, *, event_id: uuid.UUID) -> StoredEvent | None:
+    """The event with this id, or None."""
+    result = await connection.execute(select(*_COLUMNS).where(EVENTS.c.id == event_id))
+    row = result.mappings().one_or_none()
+    return None if row is None else _event(row)
+
+
+async def newest_seq(connection: AsyncConnection) -> int:
+    """The highest ``seq`` there is; 0 when there are no events."""
+    return int((await connection.execute(select(func.max(EVENTS.c.seq)))).scalar_one() or 0)
+
+
+def _event(row: RowMapping) -> StoredEvent:
+    return StoredEvent(
+        id=row["id"],
+        seq=row["seq"],
+        trigger_type=row["trigger_type"],
+        rule_uid=row["rule_uid"],
+        rule_namespace=row["rule_namespace"],
+        rule_name=row["rule_name"],
+        sensor_ref=row["sensor_ref"],
+        occurred_at=rfc3339(row["occurred_at"]),
+        received_at=rfc3339(row["received_at"]),
+        payload=row["payload"],
+    )

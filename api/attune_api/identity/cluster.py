@@ -1,0 +1,187 @@
+"""The cluster's word on callers: TokenReview says who, SubjectAccessReview says what they may do.
+
+So the cluster's RBAC is the only place where rights are kept (design, "The API"). Answers are kept for a few seconds, so
+that a reader who polls does not double the API server's load.
+"""
+
+import hashlib
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import httpx
+import msgspec
+import structlog
+
+from attune_api.files import WatchedFile
+from attune_api.identity.callers import ClusterCaller
+
+log = structlog.get_logger(__name__)
+
+#: Seconds for which a yes is believed, and a no. A right that was just given should not be waited for.
+KEEP_YES: Final = 10.0
+KEEP_NO: Final = 2.0
+_REMEMBERED: Final = 4096
+_TIMEOUT: Final = httpx.Timeout(5.0, pool=2.0)
+
+
+class ClusterUnavailable(Exception):  # noqa: N818 - read as a sentence: "raise ClusterUnavailable"
+    """The cluster's API server gave no answer that could be used; the text says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """What somebody wants to do, in the words of Kubernetes' RBAC. An empty namespace means in all of them."""
+
+    verb: str
+    resource: str
+    namespace: str = ""
+    subresource: str = ""
+    name: str = ""
+    group: str = "attune.dev"
+
+    def __str__(self) -> str:
+        what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        where = f"in namespace {self.namespace}" if self.namespace else "in all namespaces"
+        return f"{self.verb} {what}.{self.group} {where}"
+
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class ExpiringCache(Generic[_K, _V]):
+    """A bounded dictionary whose entries end by themselves; the oldest go first when it is full.
+
+    Args:
+        most: entries at once.
+        clock: seconds that never jump, as ``time.monotonic``.
+    """
+
+    def __init__(self, *, most: int, clock: Callable[[], float]) -> None:
+        self._most = most
+        self._clock = clock
+        self._entries: OrderedDict[_K, tuple[float, _V]] = OrderedDict()
+
+    def get(self, key: _K) -> _V | None:
+        """The value, unless there is none or it has ended."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[0] <= self._clock():
+            del self._entries[key]
+            return None
+        return entry[1]
+
+    def put(self, key: _K, value: _V, *, seconds: float) -> None:
+        """Keep a value for that long."""
+        self._entries.pop(key, None)
+        self._entries[key] = (self._clock() + seconds, value)
+        if len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A token that the cluster does not know."""
+
+
+class Cluster:
+    """Asks the cluster's API server, with this pod's own ServiceAccount (ClusterRole ``system:auth-delegator``).
+
+    Args:
+        client: for requests to the API server; :func:`cluster_client` makes one. Closed by :meth:`close`.
+        token_file: this program's own token; kubelet renews it.
+        clock: as ``time.monotonic``.
+    """
+
+    def __init__(self, *, client: httpx.AsyncClient, token_file: Path, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._token = WatchedFile(token_file)
+        self._callers: ExpiringCache[bytes, ClusterCaller | _Unknown] = ExpiringCache(most=_REMEMBERED, clock=clock)
+        self._rights: ExpiringCache[tuple[Hashable, ...], bool] = ExpiringCache(most=_REMEMBERED, clock=clock)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def who(self, token: str) -> ClusterCaller | None:
+        """Whose token it is, or None when the cluster does not know it (TokenReview).
+
+        Raises:
+            ClusterUnavailable: the cluster did not say.
+        """
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._callers.get(digest)
+        if known is None:
+            status = await self._review("authentication.k8s.io/v1/tokenreviews", "TokenReview", {"token": token})
+            known = _caller(status) or _Unknown()
+            self._callers.put(digest, known, seconds=KEEP_NO if isinstance(known, _Unknown) else KEEP_YES)
+        return None if isinstance(known, _Unknown) else known
+
+    async def may(self, caller: ClusterCaller, right: Right) -> bool:
+        """Whether the cluster's RBAC lets ``caller`` do it (SubjectAccessReview).
+
+        Raises:
+            ClusterUnavailable: the cluster did not say.
+        """
+        extra = tuple(sorted((key, tuple(values)) for key, values in caller.extra.items()))
+        key = (caller.username, caller.uid, caller.groups, extra, right)
+        known = self._rights.get(key)
+        if known is None:
+            attributes = {name: value for name, value in msgspec.to_builtins(right).items() if value}
+            spec = {
+                "user": caller.username,
+                "uid": caller.uid,
+                "groups": list(caller.groups),
+                "extra": {name: list(values) for name, values in caller.extra.items()},
+                "resourceAttributes": attributes,
+            }
+            status = await self._review("authorization.k8s.io/v1/subjectaccessreviews", "SubjectAccessReview", spec)
+            known = status.get("allowed") is True and status.get("denied") is not True
+            self._rights.put(key, known, seconds=KEEP_YES if known else KEEP_NO)
+        return known
+
+    async def _review(self, path: str, kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        group_version = path.rpartition("/")[0]
+        try:
+            answer = await self._client.post(
+                f"/apis/{path}",
+                json={"apiVersion": group_version, "kind": kind, "spec": spec},
+                headers={"Authorization": f"Bearer {self._token.read().decode().strip()}"},
+            )
+        except OSError as error:
+            raise ClusterUnavailable(f"this program's own token cannot be read: {error.strerror}") from None
+        except httpx.HTTPError as error:
+            # Only the kind of the error: its text might hold the request.
+            raise ClusterUnavailable(f"{kind} failed: {type(error).__name__}") from None
+        if answer.status_code not in (200, 201):
+            log.error("cluster_refused_review", kind=kind, status=answer.status_code)
+            raise ClusterUnavailable(f"{kind} was answered with {answer.status_code}")
+        try:
+            status = answer.json()["status"]
+        except (ValueError, KeyError, TypeError):
+            raise ClusterUnavailable(f"{kind} was answered with something else") from None
+        return status if isinstance(status, dict) else {}
+
+
+def _caller(status: Mapping[str, Any]) -> ClusterCaller | None:
+    user = status.get("user")
+    if status.get("authenticated") is not True or not isinstance(user, dict) or not user.get("username"):
+        return None
+    return ClusterCaller(
+        username=user["username"],
+        uid=user.get("uid") or "",
+        groups=tuple(user.get("groups") or ()),
+        extra={name: tuple(values) for name, values in (user.get("extra") or {}).items()},
+    )
+
+
+def cluster_client(*, url: str, ca_file: Path) -> httpx.AsyncClient:
+    """A client for the cluster's API server, which is checked against ``ca_file`` (the machine's own, if missing)."""
+    context = ssl.create_default_context(cafile=str(ca_file) if ca_file.exists() else None)
+    limits = httpx.Limits(max_connections=20, max_keepalive_connections=10)
+    return httpx.AsyncClient(base_url=url, verify=context, timeout=_TIMEOUT, limits=limits, trust_env=False)

@@ -1,0 +1,63 @@
+"""What the API counts (Prometheus)."""
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import generate_latest
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """All metrics, in a registry of their own, so that two apps in one process (tests) do not share them."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.requests = Counter(
+            "attune_api_requests", "Answered requests.", ["method", "route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "attune_api_request_seconds", "From request to answer.", ["route"], buckets=_FAST, registry=registry
+        )
+        events = Counter("attune_api_events", "Events by what became of them.", ["status"], registry=registry)
+        self.events = {status: events.labels(status) for status in ("stored", "duplicate", "refused")}
+        self.waiting = Gauge("attune_api_events_waiting", "Events that wait for the database.", registry=registry)
+        self.group_size = Histogram(
+            "attune_api_group_commit_events",
+            "Events that shared a transaction.",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+            registry=registry,
+        )
+        self.commit_seconds = Histogram(
+            "attune_api_group_commit_seconds", "How long a transaction took.", buckets=_FAST, registry=registry
+        )
+        self.commits_failed = Counter("attune_api_group_commits_failed", "Transactions that failed.", registry=registry)
+        self.tokens_refused = Counter(
+            "attune_api_tokens_refused", "Requests whose token was refused.", ["reason"], registry=registry
+        )
+        self.tokens_minted = Counter("attune_api_tokens_minted", "Sensor tokens handed out.", registry=registry)
+        self.outbox_published = Counter(
+            "attune_api_outbox_published", "Events that JetStream acknowledged.", registry=registry
+        )
+        self.outbox_position = Gauge(
+            "attune_api_outbox_position", "seq up to which events were passed on.", registry=registry
+        )
+        self.nats_connected = Gauge("attune_api_nats_connected", "1 while connected to NATS.", registry=registry)
+        self.identities_known = Gauge(
+            "attune_api_sensor_identities", "Sensors whose accepted tokens are known.", registry=registry
+        )
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,196 @@
+"""Keys, callers, identities, and tokens for sensors outside the cluster."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from attune_api.dependencies import ANY_TOKEN, CALLER_ONLY, CallerDep, ServicesDep
+from attune_api.events.pages import InvalidCursor, decode_text, encode_text
+from attune_api.events.store import rfc3339
+from attune_api.identity.callers import Caller, ClusterCaller, SensorCaller
+from attune_api.identity.cluster import Right
+from attune_api.identity.keys import KeysUnavailable, SigningKey
+from attune_api.identity.minting import (
+    NotMintable,
+    TokenRequest,
+    ensure_identity,
+    list_identities,
+    mint_token,
+    subject_for,
+)
+from attune_api.problems import Problem, documented, unavailable
+from attune_api.routes.answers import json_answer
+from attune_api.routes.schemas import IdentityPage, TokenAnswer, WhoAnswer
+from attune_api.services import Services
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["identity"])
+
+
+@router.get(
+    "/.well-known/jwks.json",
+    operation_id="getKeys",
+    summary="Public keys of sensor tokens",
+    response_class=Response,
+    responses={200: {"description": "JSON Web Key Set (RFC 7517)"}, **documented(503)},
+)
+async def jwks(services: ServicesDep) -> Response:
+    """The keys that sensor tokens are verified with, as a JSON Web Key Set."""
+    try:
+        keys = services.keys.current()
+    except KeysUnavailable as error:
+        raise unavailable(str(error), kind="keys-unavailable", retry_after=2) from None
+    return json_answer(keys.jwks(), headers={"Cache-Control": "public, max-age=30"})
+
+
+@router.get(
+    "/auth/whoami",
+    operation_id="whoAmI",
+    summary="Who is calling",
+    response_class=Response,
+    responses={200: {"model": WhoAnswer}, **documented(401, 503)},
+    openapi_extra=ANY_TOKEN,
+)
+async def whoami(caller: CallerDep) -> Response:
+    """Whom the token speaks for, and what it allows."""
+    return json_answer({"data": _who(caller)}, headers={"Cache-Control": "no-store"})
+
+
+def _who(caller: Caller) -> dict[str, Any]:
+    match caller:
+        case SensorCaller():
+            return {
+                "login": caller.login,
+                "kind": "sensor",
+                "trigger_types": sorted(caller.trigger_types),
+                "expires_at": caller.claims.expires_at,
+            }
+        case ClusterCaller():
+            return {"login": caller.login, "kind": "cluster", "groups": list(caller.groups)}
+    return {"login": caller.login, "kind": "admin"}
+
+
+@router.post(
+    "/auth/sensor-token",
+    operation_id="createSensorToken",
+    summary="Mint a sensor token",
+    status_code=201,
+    response_class=Response,
+    responses={201: {"model": TokenAnswer}, **documented(400, 401, 403, 409, 422, 503)},
+    openapi_extra=CALLER_ONLY,
+)
+async def create_sensor_token(request: TokenRequest, services: ServicesDep, caller: CallerDep) -> Response:
+    """A token for a sensor outside the cluster; one inside is given its own.
+
+    The caller needs the right to `create` the subresource `sensors/token` in the sensor's namespace. The identity
+    `sensor:<ref>` is created, or reused when it is there.
+    """
+    sensor = request.sensor
+    await services.access.require(
+        caller,
+        Right(verb="create", resource="sensors", subresource="token", namespace=sensor.namespace, name=sensor.name),
+    )
+    if request.ttl_seconds < services.settings.token_min_ttl:
+        raise Problem(422, f"ttl_seconds must be at least {services.settings.token_min_ttl}.", kind="invalid-request")
+    key = _signing_key(services)
+    now = datetime.now(UTC)
+    try:
+        async with services.database.writer.begin() as connection:
+            identity_id = await ensure_identity(
+                connection,
+                login=sensor.login,
+                attributes={"trigger_types": request.trigger_types, "minted_by": caller.login},
+                new_id=uuid.uuid4(),
+                now=now,
+            )
+            # Inside the transaction: a token that cannot be minted leaves no identity behind.
+            subject = subject_for(request, identity_id=identity_id, state=services.states.get(str(sensor)))
+    except NotMintable as error:
+        raise Problem(409, str(error), kind="token-not-mintable") from None
+    except (SQLAlchemyError, OSError, TimeoutError):
+        raise unavailable(
+            "The database does not answer; ask again.", kind="storage-unavailable", retry_after=2
+        ) from None
+    minted = mint_token(
+        request, subject=subject, key=key, issuer=services.settings.token_issuer, now=now, token_id=uuid.uuid4()
+    )
+    services.metrics.tokens_minted.inc()
+    log.info(
+        "sensor_token_minted",
+        sensor=str(sensor),
+        by=caller.login,
+        kid=key.kid,
+        jti=minted.claims.token_id,
+        trigger_types=list(minted.claims.trigger_types),
+        expires_at=minted.claims.expires_at.isoformat(),
+    )
+    data = {
+        "identity_id": identity_id,
+        "sensor_ref": str(sensor),
+        "token": minted.token,
+        "expires_at": minted.claims.expires_at,
+        "trigger_types": list(minted.claims.trigger_types),
+    }
+    return json_answer({"data": data}, status=201, headers={"Cache-Control": "no-store"})
+
+
+def _signing_key(services: Services) -> SigningKey:
+    if services.signing_keys is None:
+        raise unavailable(
+            "This API mints no tokens; set ATTUNE_API_SIGNING_KEYS_FILE.", kind="minting-off", retry_after=60
+        )
+    try:
+        key = services.signing_keys.current()
+        published = services.keys.current().by_id.get(key.kid)
+    except KeysUnavailable as error:
+        raise unavailable(str(error), kind="keys-unavailable", retry_after=2) from None
+    if published is None or published.public_bytes_raw() != key.private.public_key().public_bytes_raw():
+        raise unavailable(
+            f"The active signing key {key.kid!r} is not among the published keys yet; ask again.",
+            kind="key-not-published",
+            retry_after=5,
+        )
+    return key
+
+
+@router.get(
+    "/api/v1/identities",
+    operation_id="listIdentities",
+    summary="List identities",
+    response_class=Response,
+    responses={200: {"model": IdentityPage}, **documented(400, 401, 403, 422, 503)},
+    openapi_extra=CALLER_ONLY,
+)
+async def identities(
+    services: ServicesDep,
+    caller: CallerDep,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Whom tokens were minted for, by login. Needs the right to `list` sensors in all namespaces."""
+    await services.access.require(caller, Right(verb="list", resource="sensors"))
+    try:
+        after = "" if cursor is None else decode_text(cursor)
+    except InvalidCursor as error:
+        raise Problem(400, str(error), kind="invalid-cursor") from None
+    async with services.database.reader.connect() as connection:
+        rows = await list_identities(connection, after=after, limit=limit + 1)
+    shown = rows[:limit]
+    data = [
+        {
+            "id": row.id,
+            "login": row.login,
+            "attributes": row.attributes,
+            "created_at": rfc3339(row.created_at),
+            "updated_at": rfc3339(row.updated_at),
+        }
+        for row in shown
+    ]
+    more = encode_text(shown[-1].login) if len(rows) > limit else None
+    return json_answer({"data": data, "next_cursor": more})

@@ -1,0 +1,126 @@
+"""The parts of the running program, and how they are started and stopped."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from attune_api.body import BodyMemory
+from attune_api.events.writer import EventWriter
+from attune_api.identity.access import Access
+from attune_api.identity.cluster import Cluster, cluster_client
+from attune_api.identity.keys import SigningKeys, VerificationKeys
+from attune_api.identity.revocation import IdentityStates, load_states
+from attune_api.identity.tokens import TokenVerifier
+from attune_api.metrics import Metrics
+from attune_api.settings import Settings
+from attune_api.storage.database import Database, open_database
+from attune_api.storage.migrate import current_revision, newest_revision, upgrade
+from attune_api.streams.identities import IdentityReader
+from attune_api.streams.link import NatsLink
+from attune_api.streams.outbox import Outbox
+from attune_api.supervise import Supervisor
+
+log = structlog.get_logger(__name__)
+
+
+class TablesOutdated(RuntimeError):  # noqa: N818 - read as a sentence
+    """The database is at another revision than this program needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What routes work with; there is one per app, and it reaches them through ``attune_api.dependencies``."""
+
+    settings: Settings
+    metrics: Metrics
+    database: Database
+    writer: EventWriter
+    bodies: BodyMemory
+    keys: VerificationKeys
+    signing_keys: SigningKeys | None
+    states: IdentityStates
+    access: Access
+    supervisor: Supervisor
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Services]:
+    """Start everything; stop it in the reverse order, with every event that was taken answered first.
+
+    Raises:
+        TablesOutdated: the tables must be migrated, and this program was told not to.
+        ValueError: settings contradict each other.
+        sqlalchemy.exc.SQLAlchemyError, OSError: there is no database.
+    """
+    metrics = Metrics()
+    stored = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.database_url)
+        stack.push_async_callback(database.close)
+        await _prepare_tables(database, migrate=settings.migrates_at_start)
+        async with database.reader.connect() as connection:
+            states = IdentityStates(await load_states(connection))
+        metrics.identities_known.set(len(states))
+        keys = VerificationKeys(settings.jwks_file)
+        server = settings.kubernetes_server()
+        cluster = None
+        if server is not None:
+            cluster = Cluster(
+                client=cluster_client(url=server, ca_file=settings.kubernetes_ca_file),
+                token_file=settings.kubernetes_token_file,
+                clock=time.monotonic,
+            )
+            stack.push_async_callback(cluster.close)
+        supervisor = Supervisor()
+        stack.push_async_callback(supervisor.stop_all)
+        writer = EventWriter(database=database, metrics=metrics, most_waiting=settings.queue_events, stored=stored)
+        if settings.nats_url:
+            link = NatsLink(url=settings.nats_url, creds_file=settings.nats_creds_file, metrics=metrics)
+            supervisor.start("nats", link.run())
+            outbox = Outbox(
+                database=database,
+                link=link,
+                stored=stored,
+                metrics=metrics,
+                max_age=settings.events_stream_max_age,
+                max_bytes=settings.events_stream_max_bytes,
+            )
+            supervisor.start("outbox", outbox.run())
+            reader = IdentityReader(database=database, link=link, states=states, metrics=metrics)
+            supervisor.start("identities", reader.run())
+        supervisor.start("writer", writer.run())
+        stack.push_async_callback(writer.close)
+        yield Services(
+            settings=settings,
+            metrics=metrics,
+            database=database,
+            writer=writer,
+            bodies=BodyMemory(most=settings.body_memory),
+            keys=keys,
+            signing_keys=SigningKeys(settings.signing_keys_file) if settings.signing_keys_file else None,
+            states=states,
+            access=Access(
+                verifier=TokenVerifier(keys=keys, issuer=settings.token_issuer, clock=time.time),
+                states=states,
+                issuer=settings.token_issuer,
+                cluster=cluster,
+                admin_token_file=settings.admin_token_file,
+                metrics=metrics,
+            ),
+            supervisor=supervisor,
+        )
+
+
+async def _prepare_tables(database: Database, *, migrate: bool) -> None:
+    if migrate:
+        await upgrade(database)
+        return
+    current, newest = await current_revision(database), newest_revision()
+    if current != newest:
+        raise TablesOutdated(
+            f"the database is at revision {current or 'none'}, and this program needs {newest}; run `attune-api migrate`"
+        )

@@ -1,0 +1,129 @@
+"""What the API is told by its environment (variables that begin with ``ATTUNE_API_``)."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+
+
+class Settings(BaseSettings):
+    """One instance per process, read once at start and logged with its secrets masked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ATTUNE_API_", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's address is not known before it runs
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one, which the log line ``listening`` names."""
+    database_url: str = "sqlite+aiosqlite:////var/lib/attune/attune.db"
+    """SQLAlchemy URL of a SQLite file or a PostgreSQL database (``postgresql://user:password@host/name``)."""
+    migrate_at_start: bool | None = None
+    """Whether to bring the tables up to date before serving. Not set: yes for SQLite, no for PostgreSQL, where
+    ``attune-api migrate`` does it once instead of every replica."""
+    jwks_file: Path = Path("/etc/attune/jwks/jwks.json")
+    """JSON Web Key Set with the public keys of sensor tokens; read again whenever its content changes."""
+    token_issuer: str = DEFAULT_ISSUER
+    """``iss`` that sensor tokens must have, and that minted ones get."""
+    signing_keys_file: Path | None = None
+    """JSON Web Key Set with private keys and the member ``active`` (a ``kid``). Not set: no tokens are minted."""
+    token_min_ttl: Annotated[int, Field(ge=1)] = int(MIN_TTL.total_seconds())
+    """Shortest life in seconds of a token that can be asked for."""
+    admin_token_file: Path | None = None
+    """File with a token that may do everything, for running without a cluster."""
+    kubernetes_auth: Literal["auto", "on", "off"] = "auto"
+    """Whether callers other than sensors are checked with the cluster. auto: where a ServiceAccount is mounted."""
+    kubernetes_url: str | None = None
+    """The cluster's API server. Not set: the one that pods are told of."""
+    kubernetes_token_file: Path = SERVICE_ACCOUNT / "token"
+    """Token with which this API calls the cluster's; read again when it changes."""
+    kubernetes_ca_file: Path = SERVICE_ACCOUNT / "ca.crt"
+    """Certificates that the cluster's API server is checked against."""
+    nats_url: str | None = None
+    """NATS server or servers, comma-separated. Not set: events are not passed on, and revocations not heard of."""
+    nats_creds_file: Path | None = None
+    """NATS user JWT and seed; read again when it changes."""
+    events_stream_max_age: Annotated[int, Field(ge=1)] = 7 * 24 * 3600
+    """Seconds that events stay in the stream ``ATTUNE_EVENTS``, if this API has to create it."""
+    events_stream_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """Bytes that the stream ``ATTUNE_EVENTS`` may hold, if this API has to create it; the oldest go first."""
+    queue_events: Annotated[int, Field(ge=1000)] = 20_000
+    """Events that may wait for the database before new ones are answered with 503."""
+    body_memory: Annotated[int, Field(ge=2 * 1024 * 1024)] = 32 * 1024 * 1024
+    """Bytes of request bodies held at once before new ones are answered with 503."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("database_url")
+    @classmethod
+    def _async_driver(cls, value: str) -> str:
+        try:
+            url = make_url(value)
+        except ArgumentError as error:
+            # The URL itself may hold a password, so it is not repeated.
+            raise ValueError("not a database URL; write sqlite:////path/file or postgresql://host/name") from error
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        if url.drivername not in _DRIVERS.values():
+            raise ValueError(f"{url.drivername!r} is not supported; use sqlite or postgresql")
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            raise ValueError("SQLite needs a file, since several connections share it; write sqlite:////path/file")
+        return url.render_as_string(hide_password=False)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def uses_sqlite(self) -> bool:
+        """Whether the database is a SQLite file."""
+        return make_url(self.database_url).get_backend_name() == "sqlite"
+
+    @property
+    def migrates_at_start(self) -> bool:
+        """Whether tables are brought up to date before serving."""
+        return self.uses_sqlite if self.migrate_at_start is None else self.migrate_at_start
+
+    def kubernetes_server(self) -> str | None:
+        """URL of the cluster's API server, or None where callers are not checked with a cluster.
+
+        Raises:
+            ValueError: ``kubernetes_auth`` is on, and there is no server to be found.
+        """
+        if self.kubernetes_auth == "off":
+            return None
+        url = self.kubernetes_url
+        host = os.environ.get("KUBERNETES_SERVICE_HOST")
+        if url is None and host:
+            port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+            url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        if self.kubernetes_auth == "auto":
+            return url if url and self.kubernetes_token_file.exists() else None
+        if url is None:
+            raise ValueError(
+                "ATTUNE_API_KUBERNETES_AUTH is on, but this is no pod; set ATTUNE_API_KUBERNETES_URL, or set it to off"
+            )
+        return url
+
+    def masked(self) -> dict[str, Any]:
+        """The settings as they may be logged."""
+        shown = self.model_dump(mode="json")
+        shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
+        if self.nats_url and "@" in self.nats_url:
+            shown["nats_url"] = "***@" + self.nats_url.rpartition("@")[2]
+        return shown

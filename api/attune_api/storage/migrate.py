@@ -1,0 +1,71 @@
+"""Bring the tables up to date (Alembic), from inside the running program or by ``attune-api migrate``."""
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from attune_api.storage.database import Database
+
+log = structlog.get_logger(__name__)
+
+_MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
+
+#: Held on PostgreSQL while migrating, so that replicas that start together take turns ("attune" in hexadecimal).
+_LOCK: Final = 0x617474756E65
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration; ``connection`` is what ``migrations/env.py`` works on."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def newest_revision() -> str:
+    """The revision that this version of the program needs."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if head is None:
+        raise RuntimeError(f"there are no migrations in {_MIGRATIONS}")
+    return head
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+async def current_revision(database: Database) -> str | None:
+    """The revision the tables are at; None for an empty database."""
+    async with database.writer.connect() as connection:
+        return await connection.run_sync(_current)
+
+
+async def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the tables to ``revision``, in one transaction; without effect when they are there already."""
+
+    def run(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        command.upgrade(alembic_config(connection), revision)
+
+    async with database.writer.begin() as connection:
+        before = await connection.run_sync(_current)
+        await connection.run_sync(run)
+        after = await connection.run_sync(_current)
+    log.info("database_migrated", before=before, after=after)
+
+
+async def downgrade(database: Database, revision: str) -> None:
+    """Take the tables back to ``revision`` (``base`` for none), in one transaction."""
+
+    def run(connection: Connection) -> None:
+        command.downgrade(alembic_config(connection), revision)
+
+    async with database.writer.begin() as connection:
+        await connection.run_sync(run)

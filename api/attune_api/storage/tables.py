@@ -1,0 +1,87 @@
+"""The tables. ``attune_api.migrations`` says how they came to be; a test holds the two together."""
+
+import uuid
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Column, Index, MetaData, Text, Uuid
+from sqlmodel import Field, SQLModel
+
+from attune_api.storage.types import RawJson, Sequence, UtcTime
+
+#: Constraints have names, so that a migration can change them on both databases.
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Table(SQLModel):
+    """What all tables have in common."""
+
+    metadata = METADATA
+
+
+class Event(Table, table=True):
+    """An event that was accepted.
+
+    ``seq`` grows in the order of *commits*, on PostgreSQL too (see ``events.store``), so a follower that has read up to
+    one number never has to look back. It is never given twice, even after the newest rows were deleted.
+    """
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index(None, "id", unique=True),
+        Index(None, "rule_uid", "seq"),
+        Index(None, "rule_namespace", "seq"),
+        Index(None, "rule_namespace", "rule_name", "seq"),
+        Index(None, "trigger_type", "seq"),
+        Index(None, "sensor_ref", "seq"),
+        Index(None, "occurred_at"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: int | None = Field(default=None, sa_column=Column(Sequence, primary_key=True, autoincrement=True))
+    id: uuid.UUID = Field(sa_column=Column(Uuid(), nullable=False))
+    trigger_type: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_uid: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_namespace: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_name: str = Field(sa_column=Column(Text(), nullable=False))
+    sensor_ref: str = Field(sa_column=Column(Text(), nullable=False))
+    occurred_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    received_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    payload: Any = Field(sa_column=Column(RawJson, nullable=False))
+
+
+class Outbox(Table, table=True):
+    """How far events were passed on: everything up to ``position`` (a ``seq``) has been acknowledged."""
+
+    __tablename__ = "outbox"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    position: int = Field(sa_column=Column(Sequence, nullable=False))
+
+
+class Identity(Table, table=True):
+    """Whom this API minted tokens for, and what it was told about them."""
+
+    __tablename__ = "identities"
+
+    id: uuid.UUID = Field(sa_column=Column(Uuid(), primary_key=True))
+    login: str = Field(sa_column=Column(Text(), nullable=False, unique=True))
+    attributes: Any = Field(sa_column=Column(RawJson, nullable=False))
+    created_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+
+
+class SensorIdentity(Table, table=True):
+    """The last :class:`attune_contract.messages.IdentityState` of each sensor, so that it holds over restarts."""
+
+    __tablename__ = "sensor_identities"
+
+    sensor_ref: str = Field(sa_column=Column(Text(), primary_key=True))
+    state: Any = Field(sa_column=Column(RawJson, nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))

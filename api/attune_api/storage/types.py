@@ -1,0 +1,42 @@
+"""Column types that mean the same on SQLite and on PostgreSQL."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator
+
+#: A 64-bit number. SQLite calls its row number INTEGER and would not use BIGINT for it.
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+#: JSON; read back as :class:`msgspec.Raw`, since most of it only passes through.
+RawJson = JSON().with_variant(JSONB(), "postgresql")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A point in time with microseconds. SQLite has no zones, so there it is kept as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def encode_json(value: Any) -> str:
+    """JSON text of a value, for the database driver."""
+    return msgspec.json.encode(value).decode()
+
+
+def decode_json(text: str | bytes) -> msgspec.Raw:
+    """JSON text from the database as it is, unread."""
+    return msgspec.Raw(text.encode() if isinstance(text, str) else text)

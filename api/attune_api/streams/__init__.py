@@ -1,0 +1,1 @@
+"""All that speaks NATS: the outbox that passes events on, and the reader of identity states."""

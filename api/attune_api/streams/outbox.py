@@ -1,0 +1,280 @@
+"""The outbox: events that were accepted leave for JetStream, in order, at least once, with a stable id.
+
+The table ``outbox`` says how far it came. What is after that is published, in the order of ``seq``, each message with
+its event's id as ``Nats-Msg-Id``, by which JetStream drops what it got within its duplicate window. The position moves
+only after JetStream has acknowledged, so a crash in between publishes again rather than not at all.
+
+Order holds even when a message in the middle fails: each one but the first names the one before it
+(``Nats-Expected-Last-Msg-Id``), so the server refuses whatever follows a gap.
+
+With several replicas on PostgreSQL one of them publishes: the holder of an advisory lock, which PostgreSQL takes back when
+that replica's connection ends.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from attune_api import backoff
+from attune_api.events.store import EventFilter, StoredEvent, list_events
+from attune_api.metrics import Metrics
+from attune_api.storage.database import Database
+from attune_api.storage.tables import METADATA
+from attune_api.streams.link import NatsLink
+from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
+
+log = structlog.get_logger(__name__)
+
+_TABLE: Final = METADATA.tables["outbox"]
+NAME: Final = "jetstream"
+#: Key of the lock that the publishing replica holds on PostgreSQL ("outbox" in hexadecimal).
+_LOCK: Final = 0x6F7574626F78
+#: Messages in flight, and their bytes.
+_CHUNK: Final = 500
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+#: Seconds that JetStream has to acknowledge a chunk.
+_ACK_TIMEOUT: Final = 10.0
+#: Seconds between looks at the table, for what other replicas stored.
+_POLL: Final = 1.0
+#: Seconds in which JetStream recognises an event that is published again.
+_DUPLICATE_WINDOW: Final = 120.0
+#: Room for headers when a message is compared with the server's largest payload.
+_HEADROOM: Final = 4096
+
+#: What the outside can do to us, and what is therefore waited out.
+OUTAGES: Final = (nats.errors.Error, SQLAlchemyError, OSError, TimeoutError)
+
+
+class NotPublished(nats.errors.Error):  # type: ignore[misc]
+    """JetStream did not acknowledge an event."""
+
+
+def message(event: StoredEvent, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
+    """The message of an event: subject, body and headers (CloudEvents 1.0, NATS binding, binary mode).
+
+    The body is the event as ``GET /api/v1/events/{id}`` answers it. One that is too large for the server goes without its
+    payload, and with ``ce-dataref`` (CloudEvents extension "Dataref") instead, which says where to get the whole.
+
+    Args:
+        event: the event.
+        largest: bytes that the server takes in one message.
+    """
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-type": "dev.attune.event",
+        "ce-source": f"/attune/sensors/{event.sensor_ref}",
+        "ce-id": str(event.id),
+        "ce-time": event.occurred_at,
+        "ce-subject": f"{event.rule_namespace}/{event.rule_name}",
+        "content-type": "application/json",
+        "Nats-Msg-Id": str(event.id),
+    }
+    body = msgspec.json.encode(event)
+    if len(body) + _HEADROOM > largest:
+        headers["ce-dataref"] = f"/api/v1/events/{event.id}"
+        body = msgspec.json.encode({k: v for k, v in msgspec.structs.asdict(event).items() if k != "payload"})
+    return event_subject(event.rule_namespace, event.rule_uid), body, headers
+
+
+class Outbox:
+    """Publishes events. :meth:`run` does it until cancelled.
+
+    Args:
+        database: where events and the position are.
+        link: the connection to NATS.
+        stored: set when there may be something new.
+        metrics: what is counted.
+        max_age: seconds that events stay in the stream, if it has to be created.
+        max_bytes: bytes the stream may hold, if it has to be created; the oldest go first, which loses nothing, since the
+            stream is a window on the database.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        link: NatsLink,
+        stored: asyncio.Event,
+        metrics: Metrics,
+        max_age: int,
+        max_bytes: int,
+    ) -> None:
+        self._database = database
+        self._link = link
+        self._stored = stored
+        self._metrics = metrics
+        self._max_age = max_age
+        self._max_bytes = max_bytes
+
+    async def run(self) -> None:
+        """Publish until cancelled; wait out whatever NATS or the database do."""
+        attempt = 0
+
+        def progressed() -> None:
+            nonlocal attempt
+            if attempt:
+                log.info("outbox_recovered", failures=attempt)
+            attempt = 0
+
+        while True:
+            try:
+                async with self._sole_publisher() as still_ours:
+                    await self._publish_all(still_ours, progressed)
+            except OUTAGES as error:
+                if attempt == 0:
+                    log.warning("outbox_waits", error=type(error).__name__, reason=str(error)[:300])
+                await asyncio.sleep(backoff.delay(attempt, random=random.random))
+                attempt += 1
+
+    async def _publish_all(self, still_ours: Callable[[], Awaitable[None]], progressed: Callable[[], None]) -> None:
+        client = await self._link.client()
+        jetstream = client.jetstream(timeout=5, publish_async_max_pending=2 * _CHUNK)
+        await self._ensure_stream(jetstream)
+        position = await self._position()
+        self._metrics.outbox_position.set(position)
+        while True:
+            self._stored.clear()  # before reading: what is stored from here on sets it again
+            async with self._database.reader.connect() as connection:
+                events = await list_events(connection, where=EventFilter(), order="asc", beyond=position, limit=_CHUNK)
+            if events:
+                await still_ours()
+                position = await self._publish(client, jetstream, events, position)
+                progressed()
+            elif not client.is_connected:
+                raise NotPublished("not connected")
+            else:
+                progressed()
+            if len(events) < _CHUNK:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL):
+                        await self._stored.wait()
+
+    async def _publish(
+        self, client: Client, jetstream: JetStreamContext, events: Sequence[StoredEvent], position: int
+    ) -> int:
+        """Publish events in their order; the position after the last that was acknowledged.
+
+        Raises:
+            NotPublished: not all were. Those before the first failure are, and the table says so.
+        """
+        acks: list[asyncio.Future[Any]] = []
+        size = 0
+        for event in events:
+            subject, body, headers = message(event, largest=client.max_payload)
+            if acks:
+                headers["Nats-Expected-Last-Msg-Id"] = str(events[len(acks) - 1].id)
+            acks.append(await jetstream.publish_async(subject, body, stream=EVENTS_STREAM, headers=headers))
+            size += len(body)
+            if size > _CHUNK_BYTES:
+                break
+        await asyncio.wait(acks, timeout=_ACK_TIMEOUT)
+        acknowledged = 0
+        failure: BaseException | None = None
+        for ack in acks:
+            if not ack.done():
+                ack.cancel()
+                failure = failure or NotPublished(f"no acknowledgement within {_ACK_TIMEOUT:.0f} s")
+            elif ack.cancelled():
+                failure = failure or NotPublished("the connection ended")
+            elif (error := ack.exception()) is not None:
+                failure = failure or error
+            elif failure is None:
+                acknowledged += 1
+        if acknowledged:
+            position = events[acknowledged - 1].seq
+            await self._move(position)
+            self._metrics.outbox_published.inc(acknowledged)
+            self._metrics.outbox_position.set(position)
+        if failure is not None:
+            raise NotPublished(f"{type(failure).__name__}: {failure}")
+        return position
+
+    async def _position(self) -> int:
+        async with self._database.writer.begin() as connection:
+            position = (
+                await connection.execute(select(_TABLE.c.position).where(_TABLE.c.name == NAME))
+            ).scalar_one_or_none()
+            if position is None:
+                position = 0
+                await connection.execute(_TABLE.insert().values(name=NAME, position=0))
+        return int(position)
+
+    async def _move(self, position: int) -> None:
+        async with self._database.writer.begin() as connection:
+            await connection.execute(update(_TABLE).where(_TABLE.c.name == NAME).values(position=position))
+
+    async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
+        """Create the stream when it is missing. One that is there belongs to whoever made it so."""
+        try:
+            await jetstream.stream_info(EVENTS_STREAM)
+        except NotFoundError:
+            pass
+        else:
+            return
+        config = StreamConfig(
+            name=EVENTS_STREAM,
+            description="Accepted events, as the API passes them on",
+            subjects=[ALL_EVENTS],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_age=self._max_age,
+            max_bytes=self._max_bytes,
+            duplicate_window=min(_DUPLICATE_WINDOW, self._max_age),
+            allow_direct=True,
+        )
+        try:
+            await jetstream.add_stream(config)
+        except APIError as error:
+            raise NotPublished(f"cannot create the stream {EVENTS_STREAM}: {error.description}") from None
+        log.info("stream_created", stream=EVENTS_STREAM, max_age=self._max_age, max_bytes=self._max_bytes)
+
+    @asynccontextmanager
+    async def _sole_publisher(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Be the only one that publishes; wait until that is so.
+
+        Yields a function that raises when it is so no longer. On SQLite there is one process, so there is nothing to hold.
+        """
+        if self._database.is_sqlite:
+            yield _always
+            return
+        async with self._database.writer.connect() as connection:
+            held = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await _take_lock(held)
+            log.info("outbox_leads")
+
+            async def still_ours() -> None:
+                await held.execute(text("SELECT 1"))
+
+            try:
+                yield still_ours
+            finally:
+                with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                    await held.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
+
+
+async def _always() -> None:
+    return
+
+
+async def _take_lock(connection: AsyncConnection) -> None:
+    # Tried again and again instead of waited for: a wait inside PostgreSQL would hold a snapshot, and end at the
+    # statement timeout.
+    while True:
+        if (await connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})"))).scalar_one():
+            return
+        await asyncio.sleep(1.0 + random.random())  # noqa: S311 - jitter
