@@ -6,7 +6,6 @@ import itertools
 import json
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -36,19 +35,13 @@ def events(base: str, token: str) -> Iterator[dict[str, Any]]:
     """The newest stored event, and then each event that is stored from now on, in order, for ever."""
     newest = _get(f"{base}/api/v1/events?order=desc&limit=1", token)["data"]
     yield from newest
-    seen = {event["id"] for event in newest}
-    after = newest[0]["occurred_at"] if newest else None
-    cursor: str | None = None
+    after = newest[0]["seq"] if newest else 0
     while True:
-        query = {"order": "asc", "limit": "500"}
-        if cursor is not None:
-            query["cursor"] = cursor
-        elif after is not None:
-            query["occurred_after"] = after
-        page = _get(f"{base}/api/v1/events?{urllib.parse.urlencode(query)}", token)
-        yield from (event for event in page["data"] if event["id"] not in seen)
-        cursor = page.get("next_cursor") or cursor
-        if not page["data"]:
+        page = _get(f"{base}/api/v1/events?order=asc&limit=500&after_seq={after}", token)["data"]
+        yield from page
+        if page:
+            after = page[-1]["seq"]
+        else:
             time.sleep(POLL)
 
 
