@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -14,6 +15,7 @@ from attune_contract.events import MAX_BATCH_EVENTS, MAX_BODY_BYTES
 from attune_sensor.credentials import CredentialFile, Token
 from attune_sensor.errors import CredentialsError
 from attune_sensor.metrics import Metrics
+from attune_sensor.tls import client_context
 
 _PATH: Final = "/api/v1/events/batch"
 _OPEN: Final = b'{"events":['
@@ -143,13 +145,23 @@ class EventsApi:
         url: the API's address.
         token: the file with the sensor's token, read for each request.
         user_agent: who is calling.
+        ca_file: certificates to trust besides the system's; None when there are none.
         metrics: where the latency of requests is measured.
     """
 
-    def __init__(self, *, url: str, token: CredentialFile[Token], user_agent: str, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        token: CredentialFile[Token],
+        user_agent: str,
+        metrics: Metrics,
+        ca_file: Path | None = None,
+    ) -> None:
         self._url = url + _PATH
         self._token = token
         self._user_agent = user_agent
+        self._tls = client_context(ca_file)
         self._metrics = metrics
         self._session: aiohttp.ClientSession | None = None
 
@@ -200,7 +212,7 @@ class EventsApi:
         if session is None:
             session = self._session = aiohttp.ClientSession(
                 timeout=_TIMEOUT,
-                connector=aiohttp.TCPConnector(limit=4, keepalive_timeout=_KEEP_ALIVE),
+                connector=aiohttp.TCPConnector(limit=4, keepalive_timeout=_KEEP_ALIVE, ssl=self._tls or True),
                 headers={"User-Agent": self._user_agent, "Content-Type": "application/json"},
                 cookie_jar=aiohttp.DummyCookieJar(),
             )

@@ -7,6 +7,7 @@ user's JWT expired; then a new client is built. Renewed credentials are taken up
 import asyncio
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import nats.errors
@@ -18,6 +19,7 @@ from attune_sensor.credentials import CredentialFile, NatsCredentials
 from attune_sensor.errors import CredentialsError
 from attune_sensor.metrics import Metrics
 from attune_sensor.outage import Outage
+from attune_sensor.tls import client_context
 
 _RETRY: Final = Backoff(initial=0.1, maximum=2.0)
 #: How often the credentials' file is looked at, seconds.
@@ -37,6 +39,7 @@ class NatsConnection:
         name: shown in the server's monitoring.
         inbox_prefix: prefix of the subjects under which replies and deliveries are received.
         credentials: file with a NATS user JWT and its seed; None where the server asks for none.
+        ca_file: certificates to trust besides the system's; None when there are none.
         metrics: where the state is counted.
         log: a structlog logger.
         chance: random numbers in [0, 1), for jitter.
@@ -49,6 +52,7 @@ class NatsConnection:
         name: str,
         inbox_prefix: str,
         credentials: CredentialFile[NatsCredentials] | None,
+        ca_file: Path | None = None,
         metrics: Metrics,
         log: Any,
         chance: Callable[[], float] = random.random,
@@ -57,6 +61,7 @@ class NatsConnection:
         self._name = name
         self._inbox_prefix = inbox_prefix
         self._credentials = credentials
+        self._ca_file = ca_file
         self._metrics = metrics
         self._chance = chance
         self._log = log
@@ -140,6 +145,7 @@ class NatsConnection:
             connect_timeout=_CONNECT_TIMEOUT,
             ping_interval=_PING_INTERVAL,
             inbox_prefix=self._inbox_prefix,
+            tls=client_context(self._ca_file),
             # The first connection is retried by run(), with its backoff; nats-py would retry without one.
             max_reconnect_attempts=1,
             reconnect_time_wait=0,

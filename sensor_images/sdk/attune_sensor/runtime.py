@@ -112,6 +112,7 @@ class SensorRuntime:
             token=self._token,
             user_agent=f"attune-sensor/{settings.sensor}",
             metrics=self.metrics,
+            ca_file=settings.ca_file,
         )
         spool = (
             Spool(directory=settings.spool_dir, max_bytes=settings.spool_max_bytes)
@@ -130,6 +131,7 @@ class SensorRuntime:
             name=f"sensor {settings.sensor} {settings.instance}",
             inbox_prefix=settings.nats_inbox_prefix,
             credentials=nats_credentials,
+            ca_file=settings.ca_file,
             metrics=self.metrics,
             log=self._log,
         )

@@ -41,6 +41,7 @@ class SensorSettings:
     instance: str
     nats_inbox_prefix: str
     nats_creds_file: Path | None = None
+    ca_file: Path | None = None
     config_file: Path | None = None
     spool_dir: Path | None = None
     spool_max_bytes: int = 256 * 1024 * 1024
@@ -65,6 +66,7 @@ class SensorSettings:
         token_file = reader.required(environment.API_TOKEN_FILE, Path)
         nats_url = reader.required(environment.NATS_URL, _nats_url)
         creds = reader.optional(environment.NATS_CREDS_FILE, Path, None)
+        authority = reader.optional(environment.CA_FILE, Path, None)
         config = reader.optional(environment.CONFIG_FILE, Path, None)
         spool = reader.optional(environment.SPOOL_DIR, Path, None)
         spool_max = reader.optional(environment.SPOOL_MAX_BYTES, _size, 256 * 1024 * 1024)
@@ -92,6 +94,7 @@ class SensorSettings:
             instance=instance or socket.gethostname(),
             nats_inbox_prefix=inbox or sensor.inbox_prefix,
             nats_creds_file=creds,
+            ca_file=authority,
             config_file=config,
             spool_dir=spool,
             spool_max_bytes=spool_max or 0,

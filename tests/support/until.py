@@ -1,0 +1,20 @@
+"""Waiting in the event loop for a condition, never for a length of time."""
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(condition: Callable[[], bool], *, within: float = 10.0, every: float = 0.01) -> None:
+    """Return when ``condition`` holds.
+
+    Args:
+        condition: looked at again and again; must not block.
+        within: seconds after which to give up.
+        every: seconds between two looks.
+
+    Raises:
+        TimeoutError: it did not come to hold in time.
+    """
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(every)
