@@ -33,3 +33,6 @@ EVENTS_DROPPED: Final = Counter(
 SWEEP_SECONDS: Final = Gauge("attune_sweep_seconds", "How long the latest complete listing took.")
 LAST_SWEEP: Final = Gauge("attune_last_sweep_timestamp_seconds", "When the latest complete listing ended.")
 LOOP_LAG: Final = Gauge("attune_loop_lag_seconds", "How late the event loop woke a timer when last measured.")
+IDENTITIES_PUBLISHED: Final = Counter(
+    "attune_identities_published_total", "Times that it was published which tokens of a Sensor are accepted."
+)

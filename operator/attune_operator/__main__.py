@@ -1,0 +1,58 @@
+"""``attune-operator``: runs the operator until it is told to stop. Settings come from the environment (``settings.py``)."""
+
+import argparse
+import asyncio
+import sys
+
+import structlog
+from pydantic import ValidationError
+
+from attune_operator import logs
+from attune_operator.settings import Settings
+
+_log = structlog.stdlib.get_logger("attune_operator")
+
+
+def _problems(error: ValidationError) -> str:
+    lines = ["The operator's settings are wrong:"]
+    for problem in error.errors(include_url=False, include_input=False):
+        name = "ATTUNE_OPERATOR_" + "_".join(map(str, problem["loc"])).upper()
+        lines.append(f"  {name}: {problem['msg']}")
+    return "\n".join(lines)
+
+
+async def _run(settings: Settings) -> int:
+    from attune_operator.app import Operator  # after the arguments were read: it takes a second to import
+    from attune_operator.ports import ClusterError
+    from attune_operator.supervise import TaskDied
+
+    operator = Operator(settings)
+    operator.stop_on_signals()
+    try:
+        await operator.run()
+    except TaskDied as died:
+        _log.critical("ended", why=str(died))
+        return 1
+    except (ClusterError, OSError) as error:
+        _log.critical("cannot_start", error=str(error))
+        return 1
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the operator; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="attune-operator", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="read the settings, print them masked, and end")
+    options = parser.parse_args(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.stderr.write(_problems(error) + "\n")
+        return 2
+    logs.configure(level=settings.log_level, format=settings.log_format)
+    _log.info("settings", **settings.masked())
+    return 0 if options.check else asyncio.run(_run(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,253 @@
+"""Puts the operator together and runs it: who needs whom, what starts after what, and how it all ends."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from attune_contract.identity import SensorRef
+from attune_operator.cluster import KubeCluster
+from attune_operator.credentials.identities import IdentityPublisher
+from attune_operator.credentials.issuer import Issuer
+from attune_operator.credentials.keys import KeyPolicy
+from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, KeyStore
+from attune_operator.events import EventRecorder
+from attune_operator.health import Health, HealthServer, Heartbeat
+from attune_operator.kube import RULE, SENSOR, Kind, KubeClient, load_configuration
+from attune_operator.ports import Body, ClusterError, RuleSide, WatchEventType
+from attune_operator.resources.common import Environment
+from attune_operator.rules.controller import RulesController
+from attune_operator.sensors.controller import SensorController
+from attune_operator.sensors.queue import backoff
+from attune_operator.sensors.reconcile import Reconciler
+from attune_operator.sensors.store import Store
+from attune_operator.settings import Settings
+from attune_operator.streams.connection import NatsEndpoint
+from attune_operator.supervise import Supervisor, TaskDied
+from attune_operator.watching import Watches
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Observed:
+    """Passes what the watches see to the two sides."""
+
+    def __init__(self, *, sensors: SensorController, rules: RuleSide, keys: KeyStore, namespace: str) -> None:
+        self._sensors = sensors
+        self._rules = rules
+        self._keys = keys
+        self._namespace = namespace
+
+    def observe_sensor(self, kind: WatchEventType, body: Body) -> None:
+        """A Sensor was seen, changed or deleted."""
+        self._sensors.observe_sensor(kind, body)
+        self._rules.observe_sensor(kind, body)
+
+    def observe_rule(self, kind: WatchEventType, body: Body) -> None:
+        """A Rule was seen, changed or deleted."""
+        self._rules.observe_rule(kind, body)
+
+    def observe_namespace(self, kind: WatchEventType, body: Body) -> None:
+        """A namespace was seen, changed or deleted."""
+        self._rules.observe_namespace(kind, body)
+
+    def observe_child(self, what: Kind, kind: WatchEventType, body: Body) -> None:
+        """Something that carries the operator's label was seen, changed or deleted."""
+        metadata = body["metadata"]
+        if metadata.get("namespace") == self._namespace and metadata["name"] in (KEYS_SECRET, JWKS_CONFIG_MAP):
+            self._keys.nudge()
+        else:
+            self._sensors.observe_child(what, kind, body)
+
+
+class _LateSensors:
+    """What the Rule side and the keys tell the Sensor side, which is made after them."""
+
+    def __init__(self) -> None:
+        self.controller: SensorController | None = None
+
+    def look_at(self, ref: SensorRef) -> None:
+        if self.controller is not None:
+            self.controller.look_at(ref)
+
+    def look_at_all(self) -> None:
+        if self.controller is not None:
+            self.controller.look_at_all()
+
+
+async def _persist(what: str, step: Callable[[], Awaitable[object]]) -> None:
+    """Do ``step`` until Kubernetes lets it succeed."""
+    failures = 0
+    while True:
+        try:
+            await step()
+            return
+        except ClusterError as error:
+            delay = backoff(failures)
+            failures += 1
+            _log.warning("waiting", what=what, error=str(error), again_in=round(delay, 2))
+            await asyncio.sleep(delay)
+
+
+async def _definitions(client: KubeClient) -> None:
+    for kind in (SENSOR, RULE):
+        if not await client.serves(kind):
+            raise ClusterError(
+                f"Kubernetes does not know {kind.plural}.{kind.group} yet; install the CustomResourceDefinitions "
+                "(deploy/crds, or the chart with crds.install)"
+            )
+
+
+class Operator:
+    """The whole operator in one event loop. :meth:`run` returns after :meth:`stop`, and raises when a part of it died."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._signals = False
+        self.health = Health(heartbeat=(heartbeat := Heartbeat()))
+        self._heartbeat = heartbeat
+        self.server = HealthServer(
+            health=self.health,
+            address=settings.bind_address,
+            liveness_port=settings.liveness_port,
+            metrics_port=settings.metrics_port,
+        )
+        self.ready = asyncio.Event()
+        """Set when everything was listed once and is being looked after."""
+
+    def stop(self) -> None:
+        """End in order."""
+        self._stopping.set()
+
+    def stop_on_signals(self) -> None:
+        """End in order on SIGTERM and SIGINT."""
+        self._signals = True
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signals_again(self) -> None:
+        """Kopf has put its own handlers in place of ours; its tasks are told to end by us."""
+        if self._signals:
+            self.stop_on_signals()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        _log.info("signal_received", signal=number.name)
+        self.stop()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`.
+
+        Raises:
+            TaskDied: a part ended by itself; the process should end, to be started afresh.
+            ClusterError: there is no way to Kubernetes to be found.
+        """
+        self.health.awaits("signing keys")
+        self.health.awaits("the first complete list")
+        await self.server.start()
+        supervisor = Supervisor(health=self.health)
+        supervisor.start("heartbeat", self._heartbeat.run())
+        client = KubeClient(await load_configuration())
+        try:
+            work = asyncio.create_task(self._work(client, supervisor), name="operator")
+            stop = asyncio.create_task(self._stopping.wait())
+            died = asyncio.create_task(supervisor.failed())
+            done, pending = await asyncio.wait({work, stop, died}, return_when=asyncio.FIRST_COMPLETED)
+            _log.info("stopping")
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            if died in done:
+                raise died.result()
+            if work in done:
+                work.result()
+                raise TaskDied("the operator's main task ended by itself")
+        finally:
+            await supervisor.stop()
+            await client.close()
+            await self.server.stop()
+            _log.info("stopped")
+
+    async def _work(self, client: KubeClient, supervisor: Supervisor) -> None:
+        settings = self._settings
+        await _persist("the CustomResourceDefinitions", lambda: _definitions(client))
+        late = _LateSensors()
+        keys = KeyStore(
+            client,
+            namespace=settings.namespace,
+            policy=KeyPolicy(period=settings.signing_key_period, lead=settings.signing_key_lead),
+            interval=settings.key_check_interval,
+            on_change=late.look_at_all,
+        )
+        # Before anything else: the API's pod waits for the ConfigMap, and no token can be made without a key.
+        await _persist("the signing keys", keys.ensure)
+        self.health.arrived("signing keys")
+
+        recorder = EventRecorder(client, instance=settings.instance)
+        cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces)
+        endpoint = NatsEndpoint(url=settings.nats_url, creds_file=settings.nats_creds_file, name="attune-operator")
+        identities = IdentityPublisher(
+            endpoint=endpoint, replicas=settings.nats_replicas, namespaces=settings.watch_namespaces
+        )
+        rules = RulesController(
+            cluster=cluster,
+            nats_url=settings.nats_url,
+            nats_creds_file=settings.nats_creds_file,
+            on_summary_changed=late.look_at,
+            clock=lambda: datetime.now(UTC),
+        )
+        surroundings = Environment(
+            nats_url=settings.nats_url_for_sensors,
+            api_url=settings.sensor_api_url,
+            log_level=settings.sensor_log_level,
+            network_policies=settings.network_policies,
+        )
+        store = Store()
+        reconciler = Reconciler(
+            client,
+            store=store,
+            issuer=Issuer(issuer=settings.token_issuer, shortest_ttl=settings.token_min_ttl, keys=lambda: keys.keys),
+            events=recorder,
+            environment=lambda: surroundings,
+            identities=identities,
+            summary=rules.summary,
+            observe_runtime=rules.observe_runtime,
+        )
+        late.controller = controller = SensorController(
+            cluster=cluster,
+            store=store,
+            reconciler=reconciler,
+            obituaries=identities,
+            sweep_interval=settings.sweep_interval.total_seconds(),
+            workers=settings.workers,
+            on_swept=self._swept,
+        )
+        watches = Watches(
+            Observed(sensors=controller, rules=rules, keys=keys, namespace=settings.namespace),
+            configuration=client.configuration,
+            namespaces=settings.watch_namespaces,
+        )
+        supervisor.start("events", recorder.run())
+        supervisor.start("keys", keys.run())
+        supervisor.start("identities", identities.run())
+        supervisor.start("rules", rules.run())
+        supervisor.start("sensors", controller.run())
+        watching = asyncio.create_task(watches.run(on_started=self._signals_again), name="watches")
+        try:
+            await asyncio.shield(watching)
+            raise TaskDied("the watches ended by themselves")
+        finally:
+            # Our parts first, then the watches: kopf takes every task that is younger than itself for one of its own.
+            await supervisor.stop()
+            watches.stop()
+            await asyncio.wait({watching}, timeout=10)
+
+    def _swept(self) -> None:
+        self.health.arrived("the first complete list")
+        self.ready.set()

@@ -1,0 +1,79 @@
+"""All that the operator reacts to: every kopf handler, and nothing else.
+
+All are ``on.event``: they need no finalizer and no annotation, so nothing hangs in Terminating when the operator is gone, and ten
+thousand Rules carry nothing of ours. Handlers only hand over; what to do is decided level-triggered, from what is there.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
+
+import kopf
+
+from attune_contract import names
+from attune_operator.kube import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    POD,
+    SECRET,
+    SERVICE_ACCOUNT,
+    Kind,
+)
+from attune_operator.ports import Body, WatchEventType
+
+#: What is watched besides Sensors, Rules and namespaces; of each only what carries the operator's label.
+WATCHED = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, POD)
+
+
+class Observers(Protocol):
+    """Who wants to know."""
+
+    def observe_sensor(self, kind: WatchEventType, body: Body) -> None:
+        """A Sensor was seen, changed or deleted."""
+
+    def observe_rule(self, kind: WatchEventType, body: Body) -> None:
+        """A Rule was seen, changed or deleted."""
+
+    def observe_namespace(self, kind: WatchEventType, body: Body) -> None:
+        """A namespace was seen, changed or deleted."""
+
+    def observe_child(self, what: Kind, kind: WatchEventType, body: Body) -> None:
+        """Something that carries the operator's label was seen, changed or deleted."""
+
+
+def _seen(event: kopf.RawEvent) -> tuple[WatchEventType, Body]:
+    """What was seen; bookmarks never come to handlers."""
+    return cast("WatchEventType", event["type"]), cast("Body", event["object"])
+
+
+def registry(
+    observers: Observers, *, login: Callable[[], Awaitable[kopf.ConnectionInfo]], namespaces: bool
+) -> kopf.OperatorRegistry:
+    """The handlers. ``namespaces``: whether namespaces may be watched (not where the operator is limited to some)."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    async def log_in(**_: Any) -> kopf.ConnectionInfo:
+        return await login()
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.SENSORS, registry=handlers)
+    async def sensor(event: kopf.RawEvent, **_: Any) -> None:
+        observers.observe_sensor(*_seen(event))
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.RULES, registry=handlers)
+    async def rule(event: kopf.RawEvent, **_: Any) -> None:
+        observers.observe_rule(*_seen(event))
+
+    if namespaces:
+
+        @kopf.on.event("", "v1", "namespaces", registry=handlers)
+        async def namespace(event: kopf.RawEvent, **_: Any) -> None:
+            observers.observe_namespace(*_seen(event))
+
+    for kind in WATCHED:
+
+        @kopf.on.event(kind.group, kind.version, kind.plural, id=f"child-{kind.plural}", param=kind, registry=handlers)
+        async def child(event: kopf.RawEvent, param: Any, **_: Any) -> None:
+            observers.observe_child(param, *_seen(event))
+
+    return handlers

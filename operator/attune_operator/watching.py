@@ -1,0 +1,91 @@
+"""kopf as this operator uses it: only to watch. Its settings, its login, and how it is started and stopped."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import kopf
+
+from attune_contract import names
+from attune_operator.main import WATCHED, Observers, registry
+
+#: Seconds between attempts of a request that fails: quick at first, then every half minute for a quarter of an hour. Only
+#: then is the watch given up, and with it the process, for Kubernetes to start it afresh.
+_BACKOFFS: Final = (0.5, 1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 28)
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's settings."""
+    chosen = kopf.OperatorSettings()
+    chosen.peering.standalone = True
+    # The resources are known, and the operator waits for their definitions itself: no need for rights to watch those.
+    chosen.scanning.disabled = True
+    chosen.posting.enabled = False  # Events are ours to write, on purpose and one by one
+    # Nothing here needs them, but if it ever did, nothing of anybody else's name would be put on objects.
+    chosen.persistence.finalizer = f"{names.GROUP}/operator"
+    chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{names.GROUP}")
+    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"operator.{names.GROUP}")
+    chosen.networking.error_backoffs = _BACKOFFS
+    chosen.networking.request_timeout = 60
+    chosen.networking.connect_timeout = 10
+    chosen.watching.connect_timeout = 10
+    chosen.watching.server_timeout = 300
+    chosen.watching.inactivity_timeout = 90
+    chosen.watching.chunk_size = 500
+    chosen.queueing.worker_limit = None
+    chosen.queueing.idle_timeout = 1
+    chosen.process.ultimate_exiting_timeout = None  # the supervisor and kubelet see to that
+    for kind in WATCHED:
+        chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = (
+            f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+        )
+    return chosen
+
+
+async def connection_info(configuration: Any) -> kopf.ConnectionInfo:
+    """How kopf reaches the API server: as ``kubernetes.aio`` does. Asked again when a token is no longer taken."""
+    bearer = await configuration.get_api_key_with_prefix("BearerToken")
+    token = bearer.split(" ", 1)[-1].strip() if bearer else None
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        username=configuration.username or None,
+        password=configuration.password or None,
+        token=token,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy,
+    )
+
+
+class Watches:
+    """The watch streams. :meth:`run` ends when :meth:`stop` was called, and raises when a stream cannot go on."""
+
+    def __init__(self, observers: Observers, *, configuration: Any, namespaces: Sequence[str]) -> None:
+        self._observers = observers
+        self._configuration = configuration
+        self._namespaces = list(namespaces)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let the streams end."""
+        self._stop.set()
+
+    async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
+        """Watch. ``on_started`` is called when kopf has done with setting things up, signal handlers among them."""
+        existing = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry(
+                self._observers,
+                login=lambda: connection_info(self._configuration),
+                namespaces=not self._namespaces,
+            ),
+            settings=settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+        )
+        on_started()
+        await kopf.run_tasks(tasks, ignored=existing)
