@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -20,6 +19,7 @@ from attune_operator.kube import RULE, SENSOR, Kind, KubeClient, load_configurat
 from attune_operator.ports import Body, ClusterError, RuleSide, WatchEventType
 from attune_operator.resources.common import Environment
 from attune_operator.rules.controller import RulesController
+from attune_operator.rules.options import RulesOptions
 from attune_operator.sensors.controller import SensorController
 from attune_operator.sensors.queue import backoff
 from attune_operator.sensors.reconcile import Reconciler
@@ -191,7 +191,12 @@ class Operator:
 
         recorder = EventRecorder(client, instance=settings.instance)
         cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces)
-        endpoint = NatsEndpoint(url=settings.nats_url, creds_file=settings.nats_creds_file, name="attune-operator")
+        endpoint = NatsEndpoint(
+            url=settings.nats_url,
+            creds_file=settings.nats_creds_file,
+            ca_file=settings.nats_ca_file,
+            name="attune-operator identities",
+        )
         identities = IdentityPublisher(
             endpoint=endpoint, replicas=settings.nats_replicas, namespaces=settings.watch_namespaces
         )
@@ -199,8 +204,11 @@ class Operator:
             cluster=cluster,
             nats_url=settings.nats_url,
             nats_creds_file=settings.nats_creds_file,
+            nats_ca_file=settings.nats_ca_file,
             on_summary_changed=late.look_at,
-            clock=lambda: datetime.now(UTC),
+            options=RulesOptions(
+                sweep_interval=settings.sweep_interval.total_seconds(), stream_replicas=settings.nats_replicas
+            ),
         )
         surroundings = Environment(
             nats_url=settings.nats_url_for_sensors,
