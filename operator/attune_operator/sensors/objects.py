@@ -9,6 +9,7 @@ from attune_contract import names
 from attune_contract.resources import Sensor
 from attune_operator import metrics
 from attune_operator.kube import Kind, KubeClient, Object
+from attune_operator.ports import ClusterError
 from attune_operator.resources import difference
 from attune_operator.resources.common import APPLIED
 from attune_operator.sensors.store import Store
@@ -17,6 +18,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 Change = Literal["Created", "Updated", "Repaired", "Removed"]
 _REMEMBERED: Final = 10_000
+_CONFLICT: Final = 409
+_ATTEMPTS: Final = 5
 
 
 class NameTaken(Exception):  # noqa: N818 - read as a sentence
@@ -106,11 +109,19 @@ class Objects:
         return Outcome(object=written, change=change, detail=detail)
 
     async def _write(self, kind: Kind, wanted: Object) -> Object:
-        written = await self._client.apply(kind, wanted)
-        if difference.strangers(written):
+        for _ in range(_ATTEMPTS):
+            written = await self._client.apply(kind, wanted)
+            if not difference.strangers(written):
+                return written
             # Applying gives back what is ours. What others added stays, unless the whole object is put.
-            written = await self._client.replace(kind, difference.without_strangers(written, wanted))
-        return written
+            try:
+                return await self._client.replace(kind, difference.without_strangers(written, wanted))
+            except ClusterError as error:
+                # Its controller wrote the status meanwhile.
+                if error.status != _CONFLICT:
+                    raise
+        name = wanted["metadata"]["name"]
+        raise ClusterError(f"the {kind.kind} {name} changed under every attempt to put it right", status=_CONFLICT)
 
     def _state(self, found: Object) -> str:
         metadata = found["metadata"]

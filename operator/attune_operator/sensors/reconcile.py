@@ -52,6 +52,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 #: On a pod: touched when its credentials were renewed, which makes kubelet bring the new files at once.
 TOUCHED: Final = "attune.dev/credentials-renewed-at"
+#: Statuses of the API server that say nothing about the object: not now, not you (yet), somebody was quicker.
+_PASSING: Final = frozenset({401, 408, 409, 429})
 #: Seconds until a refusal is looked at again though nothing was heard of.
 _REFUSED_AGAIN: Final = 30.0
 
@@ -267,7 +269,7 @@ class Reconciler:
             return self._refused(look, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:
             look.error = error
-            if 400 <= error.status < 500 and error.status not in (401, 408, 429):
+            if 400 <= error.status < 500 and error.status not in _PASSING:
                 message = f"Kubernetes refuses what the Sensor needs: {error}"
                 return Verdict(status="False", reason="ApplyFailed", message=message, warn=True)
             raise
