@@ -14,6 +14,7 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, InvalidMessage, decode_ack
 from attune_operator.rules.conditions import Word
+from attune_operator.rules.inventory import Inventory
 
 _MAX_MESSAGE: Final = 1024
 #: Words on rules that are not known (yet) are kept up to this many, so that a sensor cannot fill the memory.
@@ -117,3 +118,22 @@ class AckBook:
             self._entries[uid] = remaining
         else:
             self._entries.pop(uid, None)
+
+
+def stale_acks(book: AckBook, *, inventory: Inventory) -> list[tuple[str, str]]:
+    """Words that nobody will need: (rule's uid, binding).
+
+    Those on Rules that a complete list, begun after the word came, does not have; and those of a binding that is not the
+    Rule's any more, an interval later still, as a Rule may move back and forth.
+    """
+    found = []
+    for uid in book.uids():
+        tracked = inventory.rules.get(uid)
+        sensor = tracked.acceptance.sensor if tracked is not None and tracked.acceptance is not None else None
+        for entry in book.of(uid):
+            if tracked is None:
+                if entry.seen < inventory.listed:
+                    found.append((uid, entry.binding))
+            elif (sensor is None or entry.binding != sensor.token) and entry.seen < inventory.listed - 1:
+                found.append((uid, entry.binding))
+    return found

@@ -178,6 +178,25 @@ def _condition(
     )
 
 
+def same_but_times(one: StatusRecord, other: StatusRecord) -> bool:
+    """Whether two statuses say the same, whenever it became so.
+
+    Another operator may have written the same a moment earlier or later; that is nothing to correct.
+    """
+    return (
+        one.observed_generation == other.observed_generation
+        and one.sensor == other.sensor
+        and _said(one.accepted) == _said(other.accepted)
+        and _said(one.active) == _said(other.active)
+    )
+
+
+def _said(condition: ConditionRecord | None) -> tuple[Any, ...] | None:
+    if condition is None or not condition.last_transition_time:
+        return None
+    return (condition.status, condition.reason, condition.message, condition.observed_generation)
+
+
 def kubernetes_time(time: datetime) -> str:
     """A time as ``metav1.Time`` writes it: UTC, whole seconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -237,6 +237,14 @@ def _time(value: Any) -> datetime:
     """A time of Kubernetes; the epoch when there is none, so that the object counts as the oldest."""
     if value is None:
         return datetime.fromtimestamp(0, UTC)
-    if isinstance(value, datetime):
-        return value
-    return datetime.fromisoformat(str(value))
+    return value if isinstance(value, datetime) else parse_time(str(value))
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time as RFC 3339 writes it; one without a zone is taken as UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -58,6 +58,8 @@ class StreamView:
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[StreamEntry, ...]] = {}
+        self.live = 0
+        """How many subjects hold a state, and not a tombstone."""
         self.last_sequence = 0
         """The newest sequence that we know of. The stream having a newer one means that somebody else wrote."""
 
@@ -81,15 +83,17 @@ class StreamView:
                 others.append(known)
             elif known.sequence > entry.sequence:
                 return
-        self._entries[uid] = (*others, entry)
+        self._set(uid, (*others, entry))
+
+    def _set(self, uid: str, entries: tuple[StreamEntry, ...]) -> None:
+        before = self._entries.pop(uid, ())
+        self.live += sum(not entry.tombstone for entry in entries) - sum(not entry.tombstone for entry in before)
+        if entries:
+            self._entries[uid] = entries
 
     def forget(self, uid: str, subject: str) -> None:
         """The subject has no message."""
-        remaining = tuple(entry for entry in self._entries.get(uid, ()) if entry.subject != subject)
-        if remaining:
-            self._entries[uid] = remaining
-        else:
-            self._entries.pop(uid, None)
+        self._set(uid, tuple(entry for entry in self._entries.get(uid, ()) if entry.subject != subject))
 
     def forget_tombstones(self, *, buried_before: float) -> int:
         """Drop tombstones that the stream has let go by now; returns how many."""

@@ -7,6 +7,7 @@ again and takes a new snapshot.
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,13 @@ class NatsEndpoint:
     """Where NATS is and who we are there.
 
     ``url`` may name several servers, separated by commas. ``creds_file`` is read anew for each connection; without one,
-    the server must take anybody. Times are seconds.
+    the server must take anybody. With ``ca_file`` (PEM) the connection is encrypted and the server's certificate checked
+    against it. Times are seconds.
     """
 
     url: str
     creds_file: Path | None = None
+    ca_file: Path | None = None
     name: str = "attune-operator"
     connect_timeout: float = 5.0
     request_timeout: float = 5.0
@@ -89,6 +92,13 @@ async def _credentials(path: Path) -> RawCredentials:
     return RawCredentials(text)
 
 
+async def _trust(path: Path) -> ssl.SSLContext:
+    try:
+        return await asyncio.to_thread(ssl.create_default_context, cafile=str(path))
+    except (OSError, ssl.SSLError) as error:
+        raise NatsUnavailable(f"The certificates in {path} cannot be read: {error}.") from error
+
+
 @contextlib.asynccontextmanager
 async def open_connection(endpoint: NatsEndpoint) -> AsyncIterator[NatsConnection]:
     """Connect once, and close at the end.
@@ -114,6 +124,8 @@ async def open_connection(endpoint: NatsEndpoint) -> AsyncIterator[NatsConnectio
     options: dict[str, Any] = {}
     if endpoint.creds_file is not None:
         options["user_credentials"] = await _credentials(endpoint.creds_file)
+    if endpoint.ca_file is not None:
+        options["tls"] = await _trust(endpoint.ca_file)
     try:
         async with asyncio.timeout(endpoint.connect_timeout + 1):
             await client.connect(

@@ -189,7 +189,11 @@ class StreamReader:
             return
         self._received = delivery.consumer_sequence
         self.last_sequence = delivery.stream_sequence
-        self._on_message(StreamMessage(message.subject, delivery.stream_sequence, headers, message.data))
+        try:
+            self._on_message(StreamMessage(message.subject, delivery.stream_sequence, headers, message.data))
+        except Exception as error:
+            self._fail(f"a message of {self._stream} could not be handled: {type(error).__name__}: {error}")
+            return
         if not self.caught_up.is_set() and (delivery.pending == 0 or self._received >= self.snapshot_size > 0):
             self.caught_up.set()
 

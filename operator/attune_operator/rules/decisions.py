@@ -1,0 +1,76 @@
+"""Everything that is decided about one Rule from what Kubernetes said: accepted or not, by whom served, with which state."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from attune_contract import subjects
+from attune_contract.messages import RuleState, encode
+from attune_contract.names import AcceptedReason
+from attune_operator.rules import validation
+from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
+from attune_operator.rules.conditions import Acceptance
+from attune_operator.rules.inventory import Inventory
+from attune_operator.rules.projection import Desired
+from attune_operator.rules.records import RuleRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether a Rule is accepted, and what it should have on the rule stream (None: nothing)."""
+
+    acceptance: Acceptance
+    desired: Desired | None = None
+    paused: bool = False
+
+
+def decide(rule: RuleRecord, inventory: Inventory) -> Decision:
+    """Decide about a Rule as things stand."""
+    binding = bind(
+        namespace=rule.namespace,
+        trigger_type=rule.trigger_type,
+        candidates=inventory.candidates(rule.trigger_type),
+        labels=inventory.namespaces.get(rule.namespace),
+        known_types=inventory.known_types,
+    )
+    match binding:
+        case UnknownTriggerType(message):
+            return _refused(AcceptedReason.UNKNOWN_TRIGGER_TYPE, message)
+        case NotAllowed(message):
+            return _refused(AcceptedReason.NOT_ALLOWED, message)
+        case Bound(sensor, trigger):
+            pass
+    problem = validation.check_parameters(parameters=rule.parameters, trigger=trigger, sensor=sensor.ref)
+    if problem is not None:
+        return _refused(AcceptedReason.INVALID_PARAMETERS, problem)
+    state = state_of(rule, trigger_type=trigger.name)
+    body = encode(state)
+    if (problem := validation.too_large(len(body))) is not None:
+        return _refused(AcceptedReason.INVALID_PARAMETERS, problem)
+    return Decision(
+        acceptance=Acceptance(
+            reason=AcceptedReason.ACCEPTED,
+            message=f"The Sensor {sensor.ref} serves the rule as {trigger.name}.",
+            sensor=sensor.ref,
+        ),
+        desired=Desired(subject=subjects.rule_subject(sensor.ref, rule.uid), state=state, body=body),
+        paused=sensor.paused,
+    )
+
+
+def state_of(rule: RuleRecord, *, trigger_type: str) -> RuleState:
+    """The message that a sensor gets: the trigger type by its canonical name."""
+    return RuleState(
+        uid=rule.uid,
+        namespace=rule.namespace,
+        name=rule.name,
+        generation=rule.generation,
+        enabled=rule.enabled,
+        trigger_type=trigger_type,
+        parameters=msgspec.json.decode(rule.parameters),
+        created_at=rule.created_at,
+    )
+
+
+def _refused(reason: AcceptedReason, message: str) -> Decision:
+    return Decision(acceptance=Acceptance(reason=reason, message=message))

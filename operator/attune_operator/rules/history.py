@@ -1,0 +1,166 @@
+"""The lifecycle of each Rule, for people: what happened, when, and through whom (stream ``ATTUNE_RULE_HISTORY``).
+
+Each entry is the lifecycle event as the rule stream had it, written after the rule stream took it, with three CloudEvents
+extension attributes: ``sensor`` (the binding), ``changedby`` and ``changedat`` (the field manager that last changed the
+spec, and when, as far as Kubernetes tells), and for an end ``reason``. The stream keeps the last entries of each rule.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from attune_contract import subjects
+from attune_contract.messages import (
+    HISTORY_CHANGED_AT,
+    HISTORY_CHANGED_BY,
+    HISTORY_REASON,
+    HISTORY_SENSOR,
+    InvalidMessage,
+    RuleEventType,
+    RuleState,
+    decode_rule,
+    rule_event_headers,
+)
+from attune_operator.rules import rule_metrics as metrics
+from attune_operator.streams.connection import NatsConnection
+from attune_operator.streams.publisher import Publisher, PublishError
+from attune_operator.streams.reader import StreamMessage, read_snapshot
+
+log = structlog.stdlib.get_logger(__name__)
+
+#: Entries that wait while NATS is away; the oldest go first when there are more.
+_MAX_WAITING: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One lifecycle event. ``sensor`` is the binding's two tokens, as in the rule's subject; empty where unknown."""
+
+    event_type: RuleEventType
+    state: RuleState
+    body: bytes
+    time: datetime
+    event_id: uuid.UUID
+    sensor: str = ""
+    changed_by: str = ""
+    changed_at: str = ""
+    reason: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The entry's headers."""
+        extensions = {
+            HISTORY_SENSOR: self.sensor,
+            HISTORY_CHANGED_BY: self.changed_by,
+            HISTORY_CHANGED_AT: self.changed_at,
+            HISTORY_REASON: self.reason,
+        }
+        return {
+            **rule_event_headers(self.event_type, self.state, time=self.time, event_id=self.event_id),
+            **{name: value for name, value in extensions.items() if value},
+        }
+
+
+class HistoryLog:
+    """Entries that wait to be written. It outlives connections."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[HistoryEntry] = deque()
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, entry: HistoryEntry) -> None:
+        """Write the entry when there is a connection."""
+        if len(self._waiting) >= _MAX_WAITING:
+            self._waiting.popleft()
+            metrics.HISTORY_DROPPED.inc()
+        self._waiting.append(entry)
+        self._filled.set()
+
+    async def drain(self, publisher: Publisher) -> None:
+        """Write entries for as long as the connection lives.
+
+        Raises:
+            ConnectionLost: it ended.
+        """
+        while True:
+            await self._filled.wait()
+            while self._waiting:
+                entry = self._waiting[0]
+                await publisher.publish(
+                    subject=subjects.history_subject(entry.state.uid),
+                    body=entry.body,
+                    # The server drops a repetition by its id (JetStream, message deduplication).
+                    headers={**entry.headers, "Nats-Msg-Id": str(entry.event_id)},
+                    expected_sequence=None,
+                    completion=_told,
+                )
+                if self._waiting and self._waiting[0] is entry:
+                    self._waiting.popleft()
+            self._filled.clear()
+
+
+def _told(outcome: int | PublishError) -> None:
+    if isinstance(outcome, PublishError):
+        metrics.HISTORY_DROPPED.inc()
+        log.warning("rule_history_not_written", error=str(outcome))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastEvent:
+    """An entry as it was read back."""
+
+    sequence: int
+    event_type: str
+    time: str
+    sensor: str
+    changed_by: str
+    changed_at: str
+    reason: str
+    state: RuleState
+
+
+async def read_history(connection: NatsConnection, *, rule_uid: str, timeout: float = 10.0) -> list[PastEvent]:  # noqa: ASYNC109
+    """The lifecycle events of a rule that are still kept, oldest first.
+
+    Raises:
+        ReaderLost: they did not come whole, or not within ``timeout`` seconds.
+        nats.errors.Error: the server refused or did not answer.
+    """
+    found: list[PastEvent] = []
+
+    def keep(message: StreamMessage) -> None:
+        headers = message.headers or {}
+        try:
+            state = decode_rule(message.data)
+        except InvalidMessage:
+            return
+        found.append(
+            PastEvent(
+                sequence=message.sequence,
+                event_type=headers.get("ce-type", ""),
+                time=headers.get("ce-time", ""),
+                sensor=headers.get(HISTORY_SENSOR, ""),
+                changed_by=headers.get(HISTORY_CHANGED_BY, ""),
+                changed_at=headers.get(HISTORY_CHANGED_AT, ""),
+                reason=headers.get(HISTORY_REASON, ""),
+                state=state,
+            )
+        )
+
+    await read_snapshot(
+        connection=connection,
+        stream=subjects.HISTORY_STREAM,
+        subject=subjects.history_subject(rule_uid),
+        on_message=keep,
+        timeout=timeout,
+        start_sequence=1,
+    )
+    return found

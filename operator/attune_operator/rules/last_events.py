@@ -1,0 +1,93 @@
+"""When each Rule's latest stored event occurred, from the stream of accepted events (``ATTUNE_EVENTS``, the API's).
+
+The operator is not on the data path, and must not be by way of a column in ``kubectl get rules``: it looks every few seconds,
+reads headers only, and while events pour it reads the last one of each rule instead of all of them. The stream need not
+exist.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import nats.js.errors
+
+from attune_contract import subjects
+from attune_operator.rules.conditions import kubernetes_time
+from attune_operator.rules.records import parse_time
+from attune_operator.streams.connection import NatsConnection
+from attune_operator.streams.definitions import StreamIdentity, identity
+from attune_operator.streams.reader import StreamMessage, read_snapshot
+
+#: More new events than this are not read one by one.
+_MAX_NEW: Final = 2_000
+_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LastEvent:
+    """The latest event of a rule that was found: when it occurred, as Kubernetes writes times."""
+
+    rule_uid: str
+    time: str
+
+
+def parse_event(message: StreamMessage) -> LastEvent | None:
+    """Read an event's subject and headers; None when it is not one."""
+    tokens = message.subject.split(".")
+    time = (message.headers or {}).get("ce-time", "")
+    if len(tokens) != 4 or not time:
+        return None
+    try:
+        return LastEvent(tokens[3], kubernetes_time(parse_time(time)))
+    except ValueError:
+        return None
+
+
+class LastEventReader:
+    """Looks for new events when told to. It lives as long as one connection."""
+
+    def __init__(self, *, connection: NatsConnection, on_event: Callable[[LastEvent], None]) -> None:
+        self._connection = connection
+        self._on_event = on_event
+        self._seen: StreamIdentity | None = None
+
+    async def poll(self) -> None:
+        """Read what is new since the last time.
+
+        Raises:
+            ReaderLost: it did not come whole.
+            nats.errors.Error: the server refused or did not answer.
+        """
+        try:
+            info = await self._connection.jetstream.stream_info(subjects.EVENTS_STREAM)
+        except nats.js.errors.NotFoundError:
+            self._seen = None
+            return
+        now, before = identity(info), self._seen
+        self._seen = now
+        if now.messages == 0 or (
+            before is not None and before.created == now.created and before.last_sequence == now.last_sequence
+        ):
+            return
+        continues = before is not None and before.created == now.created
+        new = now.last_sequence - before.last_sequence if before is not None else 0
+        latest: dict[str, LastEvent] = {}
+
+        def keep(message: StreamMessage) -> None:
+            event = parse_event(message)
+            if event is not None:
+                latest[event.rule_uid] = event
+
+        await read_snapshot(
+            connection=self._connection,
+            stream=subjects.EVENTS_STREAM,
+            subject=subjects.ALL_EVENTS,
+            on_message=keep,
+            timeout=_TIMEOUT,
+            start_sequence=before.last_sequence + 1
+            if before is not None and continues and 0 < new <= _MAX_NEW
+            else None,
+            headers_only=True,
+        )
+        for event in latest.values():
+            self._on_event(event)

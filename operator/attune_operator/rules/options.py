@@ -1,0 +1,46 @@
+"""What can be set about the Rule side."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesOptions:
+    """Times are seconds, rates are per second.
+
+    Attributes:
+        sweep_interval: between complete lists from Kubernetes.
+        check_interval: between looks at whether somebody else changed the rule stream.
+        stream_replicas: replicas of each stream; 3 for a NATS cluster.
+        max_in_flight: rule messages that wait for NATS's answer.
+        tombstone_ttl: how long a tombstone stays for readers that are away; they compare whole snapshots anyway.
+        history_per_rule: lifecycle events that are kept of each Rule.
+        history_max_age: how long they are kept.
+        status_rate: status writes.
+        status_concurrency: status writes at a time.
+        heartbeat: NATS's signs of life when there is nothing to deliver.
+        snapshot_timeout: for reading a whole stream.
+        acks_grace: how long what statuses say is kept after the ack stream was found empty, for sensors to speak again.
+        last_event_interval: between looks for new events.
+        last_event_period: between writes of lastEventTime of one Rule.
+        last_event_rate: writes of lastEventTime of all Rules.
+        summary_interval: between two notices of changed summaries.
+        backoff_limit: longest wait before another attempt to reach NATS or Kubernetes.
+    """
+
+    sweep_interval: float = 60.0
+    check_interval: float = 10.0
+    stream_replicas: int = 1
+    max_in_flight: int = 256
+    tombstone_ttl: float = 3600.0
+    history_per_rule: int = 50
+    history_max_age: float = 90 * 86400.0
+    status_rate: float = 200.0
+    status_concurrency: int = 8
+    heartbeat: float = 5.0
+    snapshot_timeout: float = 120.0
+    acks_grace: float = 15.0
+    last_event_interval: float = 10.0
+    last_event_period: float = 60.0
+    last_event_rate: float = 10.0
+    summary_interval: float = 0.2
+    backoff_limit: float = 15.0

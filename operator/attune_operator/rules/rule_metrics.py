@@ -1,0 +1,39 @@
+"""Prometheus metrics of the Rule side."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RULES: Final = Gauge("attune_rules", "Rules by the reason of their Active condition.", ["reason"])
+PUBLISHED: Final = Counter(
+    "attune_rule_messages_total", "Messages written to the rule stream, by CloudEvents type.", ["type"]
+)
+CONFLICTS: Final = Counter(
+    "attune_rule_conflicts_total", "Writes to the rule stream that lost because somebody else had written."
+)
+PUBLISH_FAILURES: Final = Counter("attune_rule_publish_failures_total", "Messages that the rule stream refused.")
+CONTESTED: Final = Gauge("attune_rules_contested", "Rules whose place on the stream somebody else wrote last.")
+SESSIONS: Final = Counter("attune_rule_stream_sessions_total", "Connections to NATS after which all was compared anew.")
+CONNECTED: Final = Gauge("attune_rule_stream_connected", "1 while the rule stream is read and written.")
+COMPARE_SECONDS: Final = Histogram(
+    "attune_rules_list_seconds",
+    "How long a complete list of Rules, Sensors and namespaces took, and applying it.",
+    buckets=(0.01, 0.05, 0.2, 1, 5, 20, 60),
+)
+PUBLISH_SECONDS: Final = Histogram(
+    "attune_rule_publish_seconds",
+    "From seeing that a Rule changed to the rule stream having it.",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30),
+)
+ACK_SECONDS: Final = Histogram(
+    "attune_rule_ack_seconds",
+    "From the rule stream having a generation to the sensor's word on it.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 300),
+)
+ACKS: Final = Counter("attune_rule_acks_total", "Acks of sensors by what they say; invalid: ignored.", ["state"])
+STATUS_WRITES: Final = Counter("attune_rule_status_writes_total", "Writes of Rules' statuses by outcome.", ["outcome"])
+STATUS_WAITING: Final = Gauge("attune_rule_status_waiting", "Rules whose status waits to be written.")
+HISTORY_DROPPED: Final = Counter(
+    "attune_rule_history_dropped_total", "Lifecycle events that could not be written to the history."
+)
+ERRORS: Final = Counter("attune_rule_errors_total", "Rules whose handling failed unexpectedly and is tried again.")

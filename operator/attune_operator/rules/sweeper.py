@@ -1,0 +1,116 @@
+"""Lists everything from Kubernetes again and again, so that a watch event that never came does no harm.
+
+At start, periodically, after a connection to NATS began, and when somebody else's message on the rule stream is in question.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from attune_operator.ports import ClusterError, RuleCluster
+from attune_operator.rules import rule_metrics as metrics
+from attune_operator.rules.backoff import Backoff
+from attune_operator.rules.inventory import Inventory, Listing
+from attune_operator.rules.options import RulesOptions
+from attune_operator.rules.records import InvalidObject, is_deleting, parse_namespace, parse_rule, parse_sensor
+
+log = structlog.stdlib.get_logger(__name__)
+
+#: Shortest time between two lists that were asked for, in seconds.
+_SHORTEST: Final = 1.0
+#: Objects that are read before the loop lets others run.
+_CHUNK: Final = 100
+_LIST_TIMEOUT: Final = 120.0
+
+_Parsed = TypeVar("_Parsed")
+
+
+class Sweeper:
+    """Keeps the inventory true. ``swept`` is told the Rules that a list changed."""
+
+    def __init__(
+        self,
+        *,
+        cluster: RuleCluster,
+        inventory: Inventory,
+        options: RulesOptions,
+        swept: Callable[[set[str]], None],
+        rng: random.Random,
+    ) -> None:
+        self._cluster = cluster
+        self._inventory = inventory
+        self._options = options
+        self._swept = swept
+        self._rng = rng
+        self._requested = asyncio.Event()
+        self.first_list = asyncio.Event()
+        """Set when the first complete list was applied."""
+
+    def request(self) -> None:
+        """List soon."""
+        self._requested.set()
+
+    async def run(self) -> None:
+        """List until cancelled."""
+        backoff = Backoff(limit=self._options.backoff_limit, rng=self._rng)
+        while True:
+            self._requested.clear()
+            try:
+                await self.sweep()
+            except (ClusterError, TimeoutError, OSError) as error:
+                if backoff.attempts in (0, 5):
+                    log.warning("rules_not_listed", error=str(error) or "timeout")
+                await asyncio.sleep(backoff.next())
+                continue
+            if backoff.attempts:
+                log.info("rules_listed_again")
+                backoff.reset()
+            await asyncio.sleep(_SHORTEST * self._rng.uniform(0.5, 1.0))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.sweep_interval * self._rng.uniform(0.8, 1.2)):
+                    await self._requested.wait()
+
+    async def sweep(self) -> None:
+        """List everything once and apply it.
+
+        Raises:
+            ClusterError: Kubernetes refused or could not be reached; nothing was changed.
+        """
+        started = time.monotonic()
+        began = self._inventory.begin_list()
+        async with asyncio.timeout(_LIST_TIMEOUT):
+            rules, sensors, namespaces = await asyncio.gather(
+                self._cluster.list_rules(), self._cluster.list_sensors(), self._cluster.list_namespaces()
+            )
+        listing = Listing(
+            rules=await _parse_all("Rule", rules, parse_rule),
+            sensors=await _parse_all("Sensor", sensors, parse_sensor),
+            namespaces=dict(await _parse_all("Namespace", namespaces, parse_namespace, deleting=True)),
+        )
+        affected = self._inventory.replace(listing, began=began, now=asyncio.get_running_loop().time())
+        metrics.COMPARE_SECONDS.observe(time.monotonic() - started)
+        if not self.first_list.is_set():
+            log.info("rules_listed", rules=len(listing.rules), sensors=len(listing.sensors))
+            self.first_list.set()
+        self._swept(affected)
+
+
+async def _parse_all(
+    kind: str, bodies: list[dict[str, Any]], parse: Callable[[dict[str, Any]], _Parsed], *, deleting: bool = False
+) -> list[_Parsed]:
+    """Read the objects that are not being deleted (or all of them). One that cannot be read is left out, and said."""
+    found = []
+    for position, body in enumerate(bodies):
+        if position % _CHUNK == _CHUNK - 1:
+            await asyncio.sleep(0)
+        try:
+            if deleting or not is_deleting(body):
+                found.append(parse(body))
+        except InvalidObject as error:
+            log.warning("object_unreadable", kind=kind, error=str(error))
+    return found

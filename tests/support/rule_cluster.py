@@ -1,0 +1,169 @@
+"""Kubernetes as the Rule side sees it, in memory: lists, merge patches of statuses, and watch events when a test wants them.
+
+It keeps objects as the API server does: uids and generations are its own, a spec that changes raises the generation, a status
+does not, a merge patch follows RFC 7386.
+"""
+
+import asyncio
+import copy
+import itertools
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from attune_operator.ports import ClusterError, ObjectEvent
+
+Object = dict[str, Any]
+Watcher = Callable[[str, Object], None]
+
+_START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key), value)
+    return result
+
+
+class MemoryCluster:
+    """Objects by kind, namespace and name. ``watchers`` are told of every change while ``watching``."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.watchers: list[Watcher] = []
+        self.watching = True
+        self.reachable = True
+        self.events: list[ObjectEvent] = []
+        self.status_writes = 0
+        self.lists = 0
+        self.list_delay: asyncio.Event | None = None
+        self._created = itertools.count()
+
+    # -- as a user
+
+    def namespace(self, name: str, **labels: str) -> Object:
+        return self._put("Namespace", "", name, {}, labels={"kubernetes.io/metadata.name": name, **labels})
+
+    def sensor(self, namespace: str, name: str, *trigger_types: Object | str, **spec: Any) -> Object:
+        types = [{"name": each} if isinstance(each, str) else each for each in trigger_types]
+        return self._put("Sensor", namespace, name, {"image": "sensor:1", "triggerTypes": types, **spec})
+
+    def rule(
+        self,
+        namespace: str,
+        name: str,
+        trigger_type: str = "core.intervaltimer",
+        *,
+        enabled: bool = True,
+        manager: str = "kubectl",
+        **parameters: Any,
+    ) -> Object:
+        spec = {"enabled": enabled, "trigger": {"type": trigger_type, "parameters": parameters}}
+        return self._put("Rule", namespace, name, spec, manager=manager)
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        self._tell("DELETED", self.objects.pop((kind, namespace, name)))
+
+    def get(self, kind: str, namespace: str, name: str) -> Object:
+        return copy.deepcopy(self.objects[(kind, namespace, name)])
+
+    def all(self, kind: str) -> list[Object]:
+        return [copy.deepcopy(item) for key, item in self.objects.items() if key[0] == kind]
+
+    def condition(self, namespace: str, name: str, kind: str) -> tuple[str, str]:
+        """Status and reason of a Rule's condition; ("", "") while there is none."""
+        status = self.objects[("Rule", namespace, name)].get("status", {})
+        for condition in status.get("conditions", []):
+            if condition["type"] == kind:
+                return condition["status"], condition["reason"]
+        return "", ""
+
+    def message(self, namespace: str, name: str, kind: str) -> str:
+        status = self.objects[("Rule", namespace, name)].get("status", {})
+        return next((c["message"] for c in status.get("conditions", []) if c["type"] == kind), "")
+
+    def _put(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        spec: Object,
+        *,
+        labels: dict[str, str] | None = None,
+        manager: str = "",
+    ) -> Object:
+        key = (kind, namespace, name)
+        present = self.objects.get(key)
+        if present is None:
+            created = (_START + timedelta(seconds=next(self._created))).strftime("%Y-%m-%dT%H:%M:%SZ")
+            metadata = {"uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": created, "name": name}
+            present = {"metadata": metadata | ({"namespace": namespace} if namespace else {}), "spec": {}}
+            kind_of_event = "ADDED"
+        else:
+            present = copy.deepcopy(present)
+            kind_of_event = "MODIFIED"
+            if present["spec"] != spec:
+                present["metadata"]["generation"] += 1
+        present["spec"] = copy.deepcopy(spec)
+        if labels is not None:
+            present["metadata"]["labels"] = labels
+        if manager:
+            present["metadata"]["managedFields"] = [
+                {"manager": manager, "time": "2026-11-23T12:00:00Z", "fieldsV1": {"f:spec": {}}}
+            ]
+        self.objects[key] = present
+        self._tell(kind_of_event, present)
+        return copy.deepcopy(present)
+
+    def _tell(self, kind: str, item: Object) -> None:
+        if self.watching:
+            for watcher in self.watchers:
+                watcher(kind, copy.deepcopy(item))
+
+    # -- as the Rule side
+
+    async def list_rules(self) -> list[Object]:
+        return await self._list("Rule")
+
+    async def list_sensors(self) -> list[Object]:
+        return await self._list("Sensor")
+
+    async def list_namespaces(self) -> list[Object]:
+        return await self._list("Namespace")
+
+    async def _list(self, kind: str) -> list[Object]:
+        await asyncio.sleep(0)
+        self._check()
+        items = self.all(kind)
+        self.lists += 1
+        if self.list_delay is not None:
+            await self.list_delay.wait()
+        return items
+
+    async def patch_rule_status(self, namespace: str, name: str, status: Object) -> None:
+        await asyncio.sleep(0)
+        self._check()
+        present = self.objects.get(("Rule", namespace, name))
+        if present is None:
+            return
+        self.status_writes += 1
+        changed = copy.deepcopy(present)
+        changed["status"] = merge(present.get("status"), status)
+        if changed != present:
+            self.objects[("Rule", namespace, name)] = changed
+            self._tell("MODIFIED", changed)
+
+    def record(self, event: ObjectEvent) -> None:
+        self.events.append(event)
+
+    def _check(self) -> None:
+        if not self.reachable:
+            raise ClusterError("connection refused")
