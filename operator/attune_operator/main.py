@@ -73,7 +73,7 @@ def registry(
     for kind in WATCHED:
 
         @kopf.on.event(kind.group, kind.version, kind.plural, id=f"child-{kind.plural}", param=kind, registry=handlers)
-        async def child(event: kopf.RawEvent, param: Any, **_: Any) -> None:
+        async def child(event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
             observers.observe_child(param, *_seen(event))
 
     return handlers
