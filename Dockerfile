@@ -28,10 +28,12 @@ FROM build AS nats-dependencies
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra nats
 
 FROM ${PYTHON_IMAGE} AS runtime
+# USER: the number has no entry in /etc/passwd, and programs ask for a name.
 ENV PATH=/opt/attune/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/attune/app \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    USER=attune
 # The base image's own pip is not needed to run anything.
 RUN rm -rf /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-*.dist-info \
     /usr/local/lib/python3.*/ensurepip /usr/local/bin/pip*

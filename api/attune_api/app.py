@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,6 +14,7 @@ from attune_api.routes import auth, ingest, operations, query
 from attune_api.routes.schemas import BatchSchema, EventReportSchema
 from attune_api.services import running
 from attune_api.settings import Settings
+from attune_contract import __version__
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -28,7 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Attune",
-        version=version("attune"),
+        version=__version__,
         summary="Events from sensors, each kept once.",
         description="Errors are problem details (RFC 9457).",
         lifespan=lifespan,

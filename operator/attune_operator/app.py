@@ -163,11 +163,11 @@ class Operator:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
-            if died in done:
-                raise died.result()
-            if work in done:
+            if work in done:  # first: it ends the supervised tasks on its way out, so those say less
                 work.result()
                 raise TaskDied("the operator's main task ended by itself")
+            if died in done:
+                raise died.result()
         finally:
             await supervisor.stop()
             await client.close()

@@ -1,11 +1,14 @@
 """The resources' models and the definitions that are made from them."""
 
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import attune_contract
 from attune_contract import crds
 from attune_contract.resources import Rule, Sensor
 from attune_contract.resources.sensor import parse_duration
@@ -99,3 +102,9 @@ def test_users_see_the_columns_of_the_design() -> None:
     [version] = crds.definitions()["rules.yaml"]["spec"]["versions"]
     columns = [column["name"] for column in version["additionalPrinterColumns"] if "priority" not in column]
     assert columns == ["Type", "Sensor", "Enabled", "Active", "Reason", "Last Event", "Age"]
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    chart = yaml.safe_load((REPOSITORY / "deploy/helm/attune/Chart.yaml").read_text())
+    assert attune_contract.__version__ == project["version"] == chart["version"] == chart["appVersion"]
