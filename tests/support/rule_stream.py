@@ -53,7 +53,7 @@ class RuleStream:
         self._client = await nats.connect(
             self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore, connect_timeout=5
         )
-        self.js = self._client.jetstream(timeout=5)
+        self.js = self._client.jetstream(timeout=1)
 
     async def close(self) -> None:
         await self._client.close()

@@ -16,5 +16,5 @@ async def until(condition: Callable[[], bool], *, within: float = 10.0, every: f
         TimeoutError: it did not come to hold in time.
     """
     async with asyncio.timeout(within):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions of others, that set no event
             await asyncio.sleep(every)

@@ -440,5 +440,5 @@ class Emitter:
     def _has_room(self) -> None:
         if self._queue_bytes < self._memory_limit:
             self._room.set()
-            if self._queue_bytes < self._memory_limit // 2:
+            if self._queue_bytes < self._memory_limit // 2 and not self._spooled():
                 self._full_outage.recovered()

@@ -77,6 +77,7 @@ class RuleReader:
         log: a structlog logger.
         resync_seconds: how often everything is read again, before jitter.
         heartbeat_seconds: how often an idle consumer must show that it lives.
+        absence_seconds: for how long a rule must be absent, without a tombstone, to count as deleted.
         chance: random numbers in [0, 1), for jitter.
     """
 
@@ -92,6 +93,7 @@ class RuleReader:
         log: Any,
         resync_seconds: float = 300.0,
         heartbeat_seconds: float = 2.0,
+        absence_seconds: float = 15.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._connection = connection
@@ -103,6 +105,7 @@ class RuleReader:
         self._log = log
         self._resync_seconds = resync_seconds
         self._heartbeat_seconds = heartbeat_seconds
+        self._absence_seconds = absence_seconds
         self._chance = chance
         self._outage = Outage(log=log, name="rule_stream")
         self._session: _Session | None = None
@@ -150,6 +153,8 @@ class RuleReader:
             now = time.monotonic()
             # The heartbeats tell that the consumer lives, only messages tell that a snapshot makes progress.
             due = min(session.last_sign + silence, began + period)
+            if session.complete and self._table.missing:
+                due = min(due, began + self._absence_seconds)
             if not session.complete:
                 due = min(due, session.last_message + _SNAPSHOT_STALL)
             if now >= due:
@@ -168,11 +173,14 @@ class RuleReader:
 
     # What sessions report.
 
-    def _swap(self, rules: dict[str, Rule], unreadable: set[str]) -> None:
-        changes = self._table.replace(rules, unreadable=unreadable)
+    def _swap(self, rules: dict[str, Rule], *, buried: set[str], unreadable: set[str]) -> None:
+        changes = self._table.replace(
+            rules, now=time.monotonic(), patience=self._absence_seconds, buried=buried, unreadable=unreadable
+        )
         self._outage.recovered()
         self._metrics.snapshot_taken.set_to_current_time()
-        self._log.info("rules_snapshot_taken", rules=len(self._table), changed=len(changes))
+        missing = self._table.missing
+        self._log.info("rules_snapshot_taken", rules=len(self._table), changed=len(changes), kept_though_absent=missing)
         if changes:
             self._on_changes(changes)
         self._on_snapshot()
@@ -196,6 +204,7 @@ class _Session:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._received = 0  # the consumer's sequence of the last message
         self._rules: dict[str, Rule] = {}
+        self._buried: set[str] = set()
         self._unreadable: set[str] = set()
         self.complete = False
         self.last_sign = self.last_message = time.monotonic()
@@ -266,7 +275,7 @@ class _Session:
         if not self.complete:
             self.complete = True
             rules, self._rules = self._rules, {}
-            self._reader._swap(rules, self._unreadable)
+            self._reader._swap(rules, buried=self._buried, unreadable=self._unreadable)
 
     async def _on_message(self, message: Any) -> None:
         if self._end.done():
@@ -336,5 +345,7 @@ class _Session:
         self._unreadable.discard(uid)
         if gone:
             self._rules.pop(uid, None)
+            self._buried.add(uid)
         elif state is not None:
             self._rules[uid] = Rule(state=state, since_us=delivery.stored_us)
+            self._buried.discard(uid)

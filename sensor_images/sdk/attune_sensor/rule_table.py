@@ -29,12 +29,19 @@ class RuleTable:
         # Generations of rules that a live tombstone took away, so that an overtaken message does not bring one back. A
         # snapshot is complete and in order, so these live only until the next one.
         self._buried: dict[str, int] = {}
+        # Rules that the last snapshot lacked without a tombstone, and since when (seconds, as the caller counts them).
+        self._missing: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._rules)
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self._rules.values())
+
+    @property
+    def missing(self) -> int:
+        """How many rules are kept although the last snapshot lacked them."""
+        return len(self._missing)
 
     def get(self, uid: str) -> Rule | None:
         """The rule with this uid; None when it is not bound to this sensor."""
@@ -44,10 +51,13 @@ class RuleTable:
         """Apply a live message with a rule's state; None when it changes nothing."""
         uid = rule.uid
         old = self._rules.get(uid)
+        if old is not None and old.state == rule.state:
+            self._missing.pop(uid, None)
         if not _supersedes(rule, old) or rule.generation < self._buried.get(uid, rule.generation):
             return None
         self._rules[uid] = rule
         self._buried.pop(uid, None)
+        self._missing.pop(uid, None)
         return RuleChange(uid, old, rule)
 
     def bury(self, uid: str, last: RuleState | None) -> RuleChange | None:
@@ -65,17 +75,34 @@ class RuleTable:
         if old is None:
             return None
         del self._rules[uid]
+        self._missing.pop(uid, None)
         return RuleChange(uid, old, None)
 
-    def replace(self, snapshot: Mapping[str, Rule], *, unreadable: AbstractSet[str] = frozenset()) -> list[RuleChange]:
-        """Swap the whole state for a complete snapshot: what is absent is deleted.
+    def replace(
+        self,
+        snapshot: Mapping[str, Rule],
+        *,
+        now: float,
+        patience: float,
+        buried: AbstractSet[str] = frozenset(),
+        unreadable: AbstractSet[str] = frozenset(),
+    ) -> list[RuleChange]:
+        """Swap the whole state for a complete snapshot.
+
+        What has a tombstone is deleted. What is absent is deleted too, but only when a snapshot taken ``patience`` later
+        lacks it as well: a stream that was wiped is filled again by the operator, and a snapshot taken meanwhile is complete
+        and yet lacks rules that nobody deleted.
 
         Args:
             snapshot: every rule in the stream, by uid.
+            now: seconds, monotonic.
+            patience: for how long a rule must be absent, in seconds.
+            buried: uids that have a tombstone.
             unreadable: uids whose message could not be read; what is known of them stays.
         """
         changes: list[RuleChange] = []
         after: dict[str, Rule] = {}
+        missing: dict[str, float] = {}
         for uid, rule in snapshot.items():
             old = self._rules.get(uid)
             if _supersedes(rule, old):
@@ -88,9 +115,15 @@ class RuleTable:
                 continue
             if uid in unreadable:
                 after[uid] = old
-            else:
+                continue
+            since = self._missing.get(uid, now)
+            if uid in buried or now - since >= patience:
                 changes.append(RuleChange(uid, old, None))
+            else:
+                after[uid] = old
+                missing[uid] = since
         self._rules = after
+        self._missing = missing
         self._buried.clear()
         return changes
 

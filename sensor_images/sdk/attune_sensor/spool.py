@@ -97,8 +97,10 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = sorted(self._directory.glob("*.segment"))
         except BlockingIOError as error:
+            self._release()
             raise SpoolError(f"the spool {self._directory} is in use by another sensor; give each its own") from error
         except OSError as error:
+            self._release()
             raise SpoolError(f"cannot use the spool {self._directory}: {error.strerror or error}") from error
         damaged = 0
         for path in found:
@@ -210,7 +212,12 @@ class Spool:
 
     def close(self) -> None:
         """Release the directory; what is in it stays."""
-        self._end_segment()
+        try:
+            self._end_segment()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

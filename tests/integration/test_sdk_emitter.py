@@ -1,0 +1,410 @@
+"""Delivery of events, against a small real HTTP server that answers as it is told."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import structlog
+from support.rule_stream import rule_state
+from support.scripted_api import ScriptedApi, hang, reset, status
+from support.until import until
+
+from attune_sensor import EventReport, WhenFull, event_id
+from attune_sensor.api_client import EventsApi
+from attune_sensor.backoff import Backoff
+from attune_sensor.credentials import CredentialFile, parse_token
+from attune_sensor.emitter import Emitter
+from attune_sensor.metrics import Metrics
+from attune_sensor.spool import Spool
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def event(number: int, *, rule: int = 1, padding: str = "") -> EventReport:
+    state = rule_state(rule)
+    return EventReport(
+        id=event_id(state.uid, str(number)),
+        trigger_type=state.trigger_type,
+        rule_uid=state.uid,
+        rule_namespace=state.namespace,
+        rule_name=state.name,
+        occurred_at=EPOCH + timedelta(seconds=number),
+        payload={"number": number, "padding": padding},
+    )
+
+
+class Bench:
+    """An emitter with all that it needs."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.token = directory / "token"
+        self.token.write_text("first")
+        self.spool_directory = directory / "spool"
+        self.url = url
+        self.metrics = Metrics()
+
+    def count(self, result: str) -> float:
+        value = self.metrics.registry.get_sample_value("attune_sensor_events_total", {"result": result})
+        assert value is not None
+        return value
+
+    @contextlib.asynccontextmanager
+    async def emitter(
+        self, *, spool: bool = False, spool_bytes: int = 1 << 24, grace: float = 5, **options: Any
+    ) -> AsyncIterator[Emitter]:
+        self.metrics = Metrics()
+        api = EventsApi(
+            url=self.url,
+            token=CredentialFile(path=self.token, parse=parse_token),
+            user_agent="test",
+            metrics=self.metrics,
+        )
+        emitter = Emitter(
+            api=api,
+            spool=Spool(directory=self.spool_directory, max_bytes=spool_bytes) if spool else None,
+            metrics=self.metrics,
+            log=structlog.get_logger(),
+            retry=Backoff(initial=0.02, maximum=0.1),
+            **options,
+        )
+        run = asyncio.create_task(emitter.run())
+        try:
+            yield emitter
+        finally:
+            self.lost = await emitter.close(run=run, grace_seconds=grace)
+            await api.close()
+            if not run.cancelled():
+                run.result()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedApi]:
+    server = ScriptedApi()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, api: ScriptedApi) -> Bench:
+    return Bench(tmp_path, api.url)
+
+
+def numbers(api: ScriptedApi) -> list[int]:
+    return [stored["payload"]["number"] for stored in api.events]
+
+
+async def test_event_leaves_at_once_and_those_that_come_meanwhile_leave_together(
+    bench: Bench, api: ScriptedApi
+) -> None:
+    gate = asyncio.Event()
+
+    async def slow(_request: Any, events: list[dict[str, Any]]) -> Any:
+        await gate.wait()
+        return api.store(events)
+
+    api.script.append(slow)
+    async with bench.emitter() as emitter:
+        emitter.emit_nowait(event(0))
+        await until(lambda: len(api.requests) == 1)
+        for number in range(1, 50):
+            emitter.emit_nowait(event(number))
+        gate.set()
+        await api.wait_for(lambda: len(api.events) == 50)
+    assert [len(request.ids) for request in api.requests] == [1, 49]
+    assert numbers(api) == list(range(50))
+    assert bench.count("stored") == 50
+    assert bench.lost == 0
+
+
+async def test_batches_keep_to_what_the_api_takes(bench: Bench, api: ScriptedApi) -> None:
+    async with bench.emitter() as emitter:
+        for number in range(2500):
+            emitter.emit_nowait(event(number))
+        for number in range(2500, 2505):
+            emitter.emit_nowait(event(number, padding="x" * 400_000))
+        await api.wait_for(lambda: len(api.events) == 2505)
+    assert max(len(request.ids) for request in api.requests) == 1000
+    assert numbers(api) == list(range(2505))
+
+
+@pytest.mark.parametrize(
+    "answer", [status(500), status(503), status(404), status(408), reset], ids=lambda a: a.__qualname__
+)
+async def test_failure_that_passes_is_retried(bench: Bench, api: ScriptedApi, answer: Any) -> None:
+    api.script.extend([answer] * 4)
+    async with bench.emitter() as emitter:
+        for number in range(10):
+            emitter.emit_nowait(event(number))
+        await api.wait_for(lambda: len(api.events) == 10)
+    assert numbers(api) == list(range(10))
+    assert bench.count("refused") == 0
+
+
+async def test_answer_that_got_lost_makes_no_second_event(bench: Bench, api: ScriptedApi) -> None:
+    async def store_and_cut(request: Any, events: list[dict[str, Any]]) -> Any:
+        api.store(events)
+        return await reset(request, events)
+
+    api.script.extend([store_and_cut, store_and_cut, store_and_cut])
+    async with bench.emitter() as emitter:
+        emitter.emit_nowait(event(1))
+        await until(lambda: bench.count("duplicate") == 1)
+    assert numbers(api) == [1]
+
+
+async def test_retry_after_is_honoured(bench: Bench, api: ScriptedApi) -> None:
+    api.script.append(status(429, headers={"Retry-After": "1"}))
+    loop = asyncio.get_running_loop()
+    async with bench.emitter() as emitter:
+        began = loop.time()
+        emitter.emit_nowait(event(1))
+        await api.wait_for(lambda: len(api.events) == 1)
+        assert loop.time() - began >= 1.0
+
+
+async def test_server_that_hangs_is_given_up_and_tried_again(
+    bench: Bench, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune_sensor.api_client._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    release = asyncio.Event()
+    api.script.append(hang(release))
+    async with bench.emitter() as emitter:
+        emitter.emit_nowait(event(1))
+        await until(lambda: numbers(api) == [1])
+    release.set()
+    assert bench.metrics.registry.get_sample_value("attune_sensor_api_request_seconds_count", {"code": "error"}) == 1
+
+
+async def test_401_reads_the_token_again_and_retries_at_once(bench: Bench, api: ScriptedApi) -> None:
+    async def expired(request: Any, events: list[dict[str, Any]]) -> Any:
+        bench.token.write_text("second")
+        return await status(401)(request, events)
+
+    api.script.append(expired)
+    async with bench.emitter() as emitter:
+        emitter.emit_nowait(event(1))
+        await api.wait_for(lambda: len(api.events) == 1)
+    assert [request.token for request in api.requests] == ["first", "second"]
+
+
+async def test_401_without_another_token_waits_and_loses_nothing(bench: Bench, api: ScriptedApi) -> None:
+    async def by_token(request: Any, events: list[dict[str, Any]]) -> Any:
+        if request.headers["Authorization"] == "Bearer second":
+            return api.store(events)
+        return await status(401)(request, events)
+
+    api.always = by_token
+    async with bench.emitter() as emitter:
+        emitter.emit_nowait(event(1))
+        await until(lambda: len(api.requests) >= 3)
+        bench.token.write_text("second")
+        await api.wait_for(lambda: len(api.events) == 1)
+    assert bench.count("refused") == 0
+
+
+async def test_token_that_is_missing_delays_events(bench: Bench, api: ScriptedApi) -> None:
+    bench.token.unlink()
+    async with bench.emitter() as emitter:
+        emitter.emit_nowait(event(1))
+        await until(lambda: emitter._api_outage.ongoing)
+        bench.token.write_text("late")
+        await api.wait_for(lambda: len(api.events) == 1)
+    assert [request.token for request in api.requests] == ["late"]
+
+
+async def test_refused_event_is_counted_and_holds_nobody_up(bench: Bench, api: ScriptedApi) -> None:
+    api.refuse = lambda seen: "no such rule" if seen["payload"]["number"] % 3 == 0 else None
+    async with bench.emitter() as emitter:
+        for number in range(9):
+            emitter.emit_nowait(event(number))
+        await api.wait_for(lambda: len(api.events) == 6)
+    assert numbers(api) == [1, 2, 4, 5, 7, 8]
+    assert (bench.count("stored"), bench.count("refused")) == (6, 3)
+
+
+async def test_one_bad_event_that_spoils_its_batch_is_found(bench: Bench, api: ScriptedApi) -> None:
+    async def picky(request: Any, events: list[dict[str, Any]]) -> Any:
+        if any(seen["payload"]["number"] == 61 for seen in events):
+            return await status(422, title="Unprocessable")(request, events)
+        return api.store(events)
+
+    api.always = picky
+    async with bench.emitter() as emitter:
+        for number in range(100):
+            emitter.emit_nowait(event(number))
+        await api.wait_for(lambda: len(api.events) == 99)
+        await until(lambda: bench.count("refused") == 1)
+    assert numbers(api) == [number for number in range(100) if number != 61]
+    assert len(api.requests) < 20
+
+
+async def test_order_per_rule_survives_trouble(bench: Bench, api: ScriptedApi) -> None:
+    async with bench.emitter(spool=True) as emitter:
+        for number in range(200):
+            if number % 40 == 7:
+                api.script.extend([status(503), reset, status(500)])
+            emitter.emit_nowait(event(number, rule=number % 5))
+            await asyncio.sleep(0)
+        await until(lambda: len(api.events) == 200)
+    per_rule: dict[str, list[int]] = defaultdict(list)
+    for stored in api.events:
+        per_rule[stored["rule_uid"]].append(stored["payload"]["number"])
+    assert len(per_rule) == 5
+    assert all(seen == sorted(seen) for seen in per_rule.values())
+
+
+async def test_api_away_fills_the_spool_and_its_return_empties_it(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(spool=True) as emitter:
+        for number in range(3000):
+            emitter.emit_nowait(event(number))
+        await until(lambda: bench.count("spooled") == 3000)
+        assert emitter.waiting == 3000
+        await api.start()
+        await until(lambda: len(api.events) == 3000)
+        await until(lambda: emitter.waiting == 0)
+    assert numbers(api) == list(range(3000))
+    assert list(bench.spool_directory.glob("*.segment")) == []
+
+
+async def test_next_process_delivers_what_the_last_one_left(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(spool=True) as emitter:
+        for number in range(100):
+            emitter.emit_nowait(event(number))
+    assert bench.lost == 0
+    await api.start()
+    async with bench.emitter(spool=True) as emitter:
+        emitter.emit_nowait(event(100))
+        await until(lambda: len(api.events) == 101)
+    assert numbers(api) == list(range(101))
+
+
+async def test_killed_process_loses_nothing_that_was_spooled(bench: Bench, api: ScriptedApi) -> None:
+    """The end of the last record is missing, as after a kill in the middle of a write."""
+    await api.stop()
+    async with bench.emitter(spool=True) as emitter:
+        for number in range(100):
+            emitter.emit_nowait(event(number))
+    last = max(bench.spool_directory.glob("*.segment"))
+    last.write_bytes(last.read_bytes()[:-10])
+    await api.start()
+    async with bench.emitter(spool=True) as emitter:
+        await until(lambda: len(api.events) == 99)
+        emitter.emit_nowait(event(99))
+        await until(lambda: len(api.events) == 100)
+
+
+async def test_full_spool_drops_the_oldest_and_counts_them(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(spool=True, spool_bytes=64 * 1024) as emitter:
+        for number in range(1000):
+            emitter.emit_nowait(event(number))
+            if number % 50 == 0:
+                await until(lambda: not emitter._queue and not emitter._under_way)
+        await until(lambda: not emitter._queue and not emitter._under_way)
+        dropped = bench.count("dropped")
+        assert dropped > 0
+        await api.start()
+        await until(lambda: emitter.waiting == 0)
+    assert numbers(api) == list(range(int(dropped), 1000))
+
+
+async def test_full_spool_and_memory_drop_the_newest_and_count_them(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(
+        spool=True, spool_bytes=64 * 1024, memory_bytes=10_000, when_full=WhenFull.DROP_NEWEST
+    ) as emitter:
+        taken = 0
+        for number in range(1000):
+            taken += emitter.emit_nowait(event(number))
+            if number % 10 == 0 and number < 150:
+                await until(lambda: not emitter._queue)
+        assert taken < 1000
+        assert bench.count("dropped") == 1000 - taken
+        await api.start()
+        await until(lambda: emitter.waiting == 0)
+    assert len(api.events) == taken
+    assert numbers(api) == sorted(numbers(api))
+
+
+async def test_full_memory_blocks_until_there_is_room(bench: Bench, api: ScriptedApi) -> None:
+    gate = asyncio.Event()
+
+    async def slow(_request: Any, events: list[dict[str, Any]]) -> Any:
+        await gate.wait()
+        return api.store(events)
+
+    api.always = slow
+    async with bench.emitter(memory_bytes=10_000, when_full=WhenFull.BLOCK) as emitter:
+
+        async def emit_all() -> None:
+            for number in range(200):
+                assert await emitter.emit(event(number))
+
+        emitting = asyncio.create_task(emit_all())
+        await until(lambda: emitter._full_outage.ongoing)
+        assert not emitting.done()
+        assert emitter._queue_bytes <= 10_000
+        gate.set()
+        await emitting
+        await api.wait_for(lambda: len(api.events) == 200)
+    assert numbers(api) == list(range(200))
+    assert bench.count("dropped") == 0
+
+
+async def test_full_disk_is_said_and_events_wait_in_memory(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(spool=True) as emitter:
+        emitter.emit_nowait(event(0))
+        await until(lambda: bench.count("spooled") == 1)
+        spool = emitter._spool
+        assert spool is not None
+        real = spool.append
+
+        def no_space(_records: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+        spool.append = no_space  # type: ignore[method-assign]
+        for number in range(1, 10):
+            emitter.emit_nowait(event(number))
+        await until(lambda: emitter._spool_outage.ongoing)
+        await api.start()
+        await until(lambda: len(api.events) == 10)
+        spool.append = real  # type: ignore[method-assign]
+    assert numbers(api) == list(range(10))
+
+
+async def test_without_a_spool_the_end_says_how_many_are_lost(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(grace=0.3) as emitter:
+        for number in range(7):
+            emitter.emit_nowait(event(number))
+    assert bench.lost == 7
+    assert bench.count("dropped") == 7
+
+
+async def test_end_delivers_what_waits(bench: Bench, api: ScriptedApi) -> None:
+    async with bench.emitter() as emitter:
+        for number in range(1500):
+            emitter.emit_nowait(event(number))
+    assert numbers(api) == list(range(1500))
+    assert bench.lost == 0
+
+
+async def test_event_that_cannot_be_sent_is_the_callers_error(bench: Bench) -> None:
+    async with bench.emitter() as emitter:
+        with pytest.raises(ValueError, match="at most"):
+            emitter.emit_nowait(event(1, padding="x" * 1_100_000))
+        with pytest.raises(TypeError):
+            emitter.emit_nowait(msgspec.structs.replace(event(1), payload={"what": object()}))
+    with pytest.raises(ValueError, match="stopping"):
+        emitter.emit_nowait(event(1))
