@@ -105,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = "ATTUNE_API_" + "_".join(str(part) for part in fault["loc"]).upper()
             sys.stderr.write(f"attune-api: {name}: {fault['msg']}\n")
         sys.exit(2)
-    disable_created_metrics()  # a second series for each counter, which nothing here reads
+    # A second series for each counter, which nothing here reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     configure_logs(level=settings.log_level, style=settings.log_format)
     log.info("settings", command=command, **settings.masked())
     run = _serve if command == "serve" else _migrate

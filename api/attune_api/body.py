@@ -34,20 +34,21 @@ class BodyMemory:
                 left for it.
         """
         encoding = _check_headers(request)
-        taken = 0
+        held = 0
         try:
             chunks: list[bytes] = []
+            seen = 0
             try:
                 async with asyncio.timeout(_READ_TIMEOUT):
                     async for chunk in request.stream():
-                        taken += len(chunk)
-                        self._held += len(chunk)
-                        if taken > MAX_BODY_BYTES:
-                            self._held -= taken
-                            taken = 0
+                        seen += len(chunk)
+                        if seen > MAX_BODY_BYTES:
                             chunks.clear()
-                            await _drain(request)
-                            raise too_large()
+                            if seen > MAX_BODY_BYTES + _DRAINED:
+                                break
+                            continue
+                        held += len(chunk)
+                        self._held += len(chunk)
                         if self._held > self._most:
                             raise unavailable(
                                 "The API is reading too much at once; send this again.", kind="overloaded"
@@ -57,14 +58,16 @@ class BodyMemory:
                 raise Problem(408, f"The body did not arrive within {_READ_TIMEOUT:.0f} s.") from None
             except ClientDisconnect:
                 raise Problem(400, "The client left before the body was complete.") from None
+            if seen > MAX_BODY_BYTES:
+                raise too_large()
             body = b"".join(chunks)
             if encoding == "gzip":
                 body = gunzip(body, most=MAX_BODY_BYTES)
+                held += len(body)
                 self._held += len(body)
-                taken += len(body)
             yield body
         finally:
-            self._held -= taken
+            self._held -= held
 
 
 def too_large() -> Problem:
@@ -89,14 +92,6 @@ def _check_headers(request: Request) -> str:
             headers={"Accept-Encoding": "gzip, identity"},  # RFC 9110 §12.5.3
         )
     return encoding
-
-
-async def _drain(request: Request) -> None:
-    thrown_away = 0
-    async for chunk in request.stream():
-        thrown_away += len(chunk)
-        if thrown_away > _DRAINED:
-            return
 
 
 def gunzip(data: bytes, *, most: int) -> bytes:

@@ -10,7 +10,7 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import jwt
@@ -106,11 +106,12 @@ class ApiProcess:
         self.signing_keys_file = directory / "signing-keys.json"
         self.signing_keys_file.write_text(json.dumps({"keys": [self.minter.private_jwk()], "active": self.minter.kid}))
         self.log = directory / "api.log"
+        self.database_url = database_url or f"sqlite:///{directory}/db/attune.db"
         self.environment = {
             "PATH": os.environ["PATH"],
             "ATTUNE_API_HOST": "127.0.0.1",
             "ATTUNE_API_PORT": str(self.port),
-            "ATTUNE_API_DATABASE_URL": database_url or f"sqlite:///{directory}/db/attune.db",
+            "ATTUNE_API_DATABASE_URL": self.database_url,
             "ATTUNE_API_MIGRATE_AT_START": "true",
             "ATTUNE_API_JWKS_FILE": str(self.jwks_file),
             "ATTUNE_API_SIGNING_KEYS_FILE": str(self.signing_keys_file),
@@ -120,7 +121,7 @@ class ApiProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "ApiProcess":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -19,8 +19,11 @@ MAX_PAYLOAD_DEPTH: Final = 32
 _EARLIEST_YEAR: Final = 1970
 _LATEST_YEAR: Final = 2199
 
-_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+# Ends are \Z and not $, which in Python would let a line break pass.
+_TRIGGER_TYPE: Final = TRIGGER_TYPE_PATTERN.removesuffix("$") + r"\Z"
+_RULE_UID: Final = r"^[-_A-Za-z0-9]+\Z"
+_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
+_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -30,8 +33,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     id: uuid.UUID
-    trigger_type: Annotated[str, Meta(max_length=253, pattern=TRIGGER_TYPE_PATTERN)]
-    rule_uid: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[-_A-Za-z0-9]+$")]
+    trigger_type: Annotated[str, Meta(max_length=253, pattern=_TRIGGER_TYPE)]
+    rule_uid: Annotated[str, Meta(min_length=1, max_length=64, pattern=_RULE_UID)]
     rule_namespace: Annotated[str, Meta(max_length=63, pattern=_LABEL)]
     rule_name: Annotated[str, Meta(max_length=253, pattern=_SUBDOMAIN)]
     occurred_at: Annotated[datetime, Meta(tz=True)]

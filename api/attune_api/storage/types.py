@@ -5,14 +5,15 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
 #: A 64-bit number. SQLite calls its row number INTEGER and would not use BIGINT for it.
 Sequence = BigInteger().with_variant(Integer, "sqlite")
 
-#: JSON; read back as :class:`msgspec.Raw`, since most of it only passes through.
-RawJson = JSON().with_variant(JSONB(), "postgresql")
+#: JSON; read back as :class:`msgspec.Raw`, since most of it only passes through. On PostgreSQL it is ``json``, not
+#: ``jsonb``: that would turn ``1e300`` into 301 digits, so payloads would not come out as they went in, and a body of one
+#: megabyte could become fifty.
+RawJson = JSON()
 
 
 class UtcTime(TypeDecorator[datetime]):

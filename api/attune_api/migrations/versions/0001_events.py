@@ -2,7 +2,6 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0001"
 down_revision = None
@@ -12,7 +11,7 @@ depends_on = None
 # Written out, not imported from the program: a migration must go on meaning what it meant.
 _SEQUENCE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _TIME = sa.DateTime(timezone=True)
-_JSON = sa.JSON().with_variant(JSONB(), "postgresql")
+_JSON = sa.JSON()
 
 _INDEXES = (
     ("rule_uid", "seq"),

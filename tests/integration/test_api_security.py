@@ -1,0 +1,225 @@
+"""What must be refused, and how (RFC 6750, RFC 8725); each against the running API."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from support.api_process import ADMIN_TOKEN, ApiProcess, Minter, encode_bytes, report, write_jwks
+
+pytest_plugins = ["support.api_fixtures"]
+
+
+def _segment(content: dict[str, Any]) -> str:
+    return encode_bytes(json.dumps(content).encode())
+
+
+def _unsigned(api: ApiProcess) -> str:
+    header = {"alg": "none", "typ": "JWT", "kid": api.minter.kid}
+    return f"{_segment(header)}.{_segment(api.minter.payload())}."
+
+
+def _hmac_over_the_public_key(api: ApiProcess, form: str) -> str:
+    public = api.minter.private.public_key()
+    secret = {
+        "raw": api.minter.public_bytes,
+        "pem": public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+        "jwk": json.dumps(api.minter.public_jwk()).encode(),
+    }[form]
+    signing_input = (
+        f"{_segment({'alg': 'HS256', 'typ': 'JWT', 'kid': api.minter.kid})}.{_segment(api.minter.payload())}"
+    )
+    signature = jwt.get_algorithm_by_name("HS256").sign(signing_input.encode(), secret)
+    return f"{signing_input}.{encode_bytes(signature)}"
+
+
+def _signed(api: ApiProcess, header: dict[str, Any]) -> str:
+    """A token with a good signature and a header that no library would write."""
+    signing_input = f"{_segment(header)}.{_segment(api.minter.payload())}"
+    return f"{signing_input}.{encode_bytes(api.minter.private.sign(signing_input.encode()))}"
+
+
+def _altered(api: ApiProcess) -> str:
+    header, payload, signature = api.minter.token().split(".")
+    content = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    content["metadata"]["trigger_types"].append("core.webhook")
+    return f"{header}.{_segment(content)}.{signature}"
+
+
+def _now(offset: int) -> int:
+    return int(time.time()) + offset
+
+
+REFUSED: dict[str, Any] = {
+    "alg none": _unsigned,
+    "HS256 with the public key's bytes": lambda api: _hmac_over_the_public_key(api, "raw"),
+    "HS256 with the public key's PEM": lambda api: _hmac_over_the_public_key(api, "pem"),
+    "HS256 with the published JWK": lambda api: _hmac_over_the_public_key(api, "jwk"),
+    "unknown kid": lambda api: api.minter.token(headers={"kid": "somebody-else"}),
+    "no kid": lambda api: _signed(api, {"alg": "EdDSA"}),
+    "kid that is no text": lambda api: _signed(api, {"alg": "EdDSA", "kid": 7}),
+    "kid that is a list": lambda api: _signed(api, {"alg": "EdDSA", "kid": [api.minter.kid]}),
+    "alg in another case": lambda api: _signed(api, {"alg": "eddsa", "kid": api.minter.kid}),
+    "no alg": lambda api: _signed(api, {"kid": api.minter.kid}),
+    "known kid, another key": lambda api: Minter(api.minter.kid).token(),
+    "own key in the header": lambda api: Minter(api.minter.kid).token(headers={"jwk": Minter().public_jwk()}),
+    "altered payload": _altered,
+    "critical extension": lambda api: api.minter.token(headers={"crit": ["exp"]}),
+    "wrong aud": lambda api: api.minter.token(aud="kubernetes"),
+    "wrong iss": lambda api: api.minter.token(iss="somebody"),
+    "expired": lambda api: api.minter.token(exp=_now(-1)),
+    "not yet valid": lambda api: api.minter.token(nbf=_now(120)),
+    "issued in the future": lambda api: api.minter.token(iat=_now(120)),
+    "exp beyond any calendar": lambda api: api.minter.token(exp=10**30),
+    "exp as text": lambda api: api.minter.token(exp="tomorrow"),
+    "exp as true": lambda api: api.minter.token(exp=True),
+    "another kind of token": lambda api: api.minter.token(token_type="user"),
+    "login of no sensor": lambda api: api.minter.token(login="service:admin"),
+    "login with a strange ref": lambda api: api.minter.token(login="sensor:../admin"),
+    "trigger types that are no list": lambda api: api.minter.token(metadata={"trigger_types": "core.intervaltimer"}),
+    "no metadata": lambda api: api.minter.token(metadata=None),
+    **{
+        f"no {claim}": lambda api, claim=claim: api.minter.token(**{claim: None})
+        for claim in ("iss", "aud", "sub", "iat", "nbf", "exp", "jti", "login", "token_type")
+    },
+    "garbled": lambda api: "garbled",
+    "three dots": lambda api: "a.b.c",
+    "empty parts": lambda api: "..",
+    "long": lambda api: "a" * 9000,
+    "the admin's": lambda api: ADMIN_TOKEN,
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_token_that_proves_nothing_stores_nothing(shared_api: ApiProcess, case: str) -> None:
+    token = REFUSED[case](shared_api)
+    async with shared_api.client(token) as client:
+        for path, body in (("/api/v1/events", report()), ("/api/v1/events/batch", {"events": [report()]})):
+            answer = await client.post(path, json=body)
+            assert answer.status_code == 401
+            challenge = answer.headers["www-authenticate"]
+            assert challenge.startswith('Bearer realm="attune", error="invalid_token", error_description="')
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["type"] == "urn:attune:problem:invalid-token"
+            assert token not in answer.text
+    async with shared_api.reader() as reader:
+        assert (await reader.get("/api/v1/events")).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/events"),
+        ("POST", "/api/v1/events/batch"),
+        ("GET", "/api/v1/events"),
+        ("GET", "/api/v1/events/00000000-0000-0000-0000-000000000000"),
+        ("GET", "/api/v1/identities"),
+        ("GET", "/auth/whoami"),
+        ("POST", "/auth/sensor-token"),
+    ],
+)
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic dXNlcjpwYXNz"])
+async def test_without_a_token_nothing_is_read_stored_or_minted(
+    shared_api: ApiProcess, method: str, path: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    async with shared_api.client("") as client:
+        body = {"sensor_ref": "default/edge", "trigger_types": ["a.b"]} if method == "POST" else None
+        answer = await client.request(method, path, headers=headers, json=body)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="attune"'  # no error code: RFC 6750 §3.1
+
+
+async def test_a_trigger_type_outside_the_token_is_forbidden_and_the_answer_names_those_inside(
+    shared_api: ApiProcess,
+) -> None:
+    async with shared_api.client() as client:
+        answer = await client.post("/api/v1/events", json=report(trigger_type="core.webhook"))
+    assert answer.status_code == 403
+    assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+    assert answer.json()["allowed"] == ["core.intervaltimer"]
+    assert "core.intervaltimer" in answer.json()["detail"]
+
+
+async def test_a_sensor_reads_no_events_and_mints_nothing(shared_api: ApiProcess) -> None:
+    async with shared_api.client() as sensor:
+        assert (await sensor.get("/api/v1/events")).status_code == 403
+        assert (await sensor.get("/api/v1/events", params={"rule_namespace": "default"})).status_code == 403
+        assert (await sensor.get("/api/v1/identities")).status_code == 403
+        body = {"sensor_ref": "attune-system/core.timer", "trigger_types": ["core.intervaltimer"]}
+        assert (await sensor.post("/auth/sensor-token", json=body)).status_code == 403
+
+
+async def test_whoami_says_for_whom_a_token_speaks(shared_api: ApiProcess) -> None:
+    async with shared_api.client() as sensor, shared_api.reader() as admin:
+        assert (await sensor.get("/auth/whoami")).json()["data"]["login"] == "sensor:attune-system/core.timer"
+        assert (await admin.get("/auth/whoami")).json()["data"] == {"login": "service:admin", "kind": "admin"}
+
+
+async def test_a_token_ends_while_it_is_remembered(shared_api: ApiProcess) -> None:
+    token = shared_api.minter.token(exp=_now(2))
+    async with shared_api.client(token) as client:
+        statuses: list[int] = []
+        while 401 not in statuses and len(statuses) < 20_000:
+            statuses.append((await client.get("/auth/whoami")).status_code)
+    assert statuses[0] == 200
+    assert time.time() >= jwt.decode(token, options={"verify_signature": False})["exp"]
+
+
+async def test_new_keys_are_believed_at_once_and_old_ones_no_longer(api: ApiProcess) -> None:
+    old, new = api.minter, Minter("key-2")
+    async with api.client(old.token()) as first, api.client(new.token()) as second:
+        assert (await first.get("/auth/whoami")).status_code == 200
+        assert (await second.get("/auth/whoami")).status_code == 401
+        write_jwks(api.jwks_file, old, new)
+        assert (await second.get("/auth/whoami")).status_code == 200
+        assert (await first.get("/auth/whoami")).status_code == 200
+        published = (await first.get("/.well-known/jwks.json")).json()["keys"]
+        assert [key["kid"] for key in published] == ["key-1", "key-2"]
+        assert all(set(key) == {"kty", "crv", "kid", "use", "alg", "x"} for key in published)
+        write_jwks(api.jwks_file, new)
+        assert (await first.get("/auth/whoami")).status_code == 401
+        api.jwks_file.write_text("damaged")
+        assert (await second.get("/auth/whoami")).status_code == 200
+
+
+async def test_without_keys_it_says_so_and_is_not_ready(api: ApiProcess) -> None:
+    api.stop()
+    api.jwks_file.unlink()
+    api.start()
+    async with api.client() as sensor:
+        answer = await sensor.post("/api/v1/events", json=report())
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert (await sensor.get("/.well-known/jwks.json")).status_code == 503
+        ready = await sensor.get("/ready")
+        assert ready.status_code == 503
+        assert "keys" in ready.json()["problems"]
+        assert (await sensor.get("/health")).status_code == 200
+        write_jwks(api.jwks_file, api.minter)
+        assert (await sensor.get("/ready")).status_code == 200
+        assert (await sensor.post("/api/v1/events", json=report())).status_code == 201
+
+
+def test_no_secret_is_in_the_log(api: ApiProcess) -> None:
+    token = api.minter.token()
+    body = {"sensor_ref": "default/edge", "trigger_types": ["a.b"]}
+    with httpx.Client(base_url=api.url, trust_env=False) as client:
+        for path, content, bearer in (
+            ("/api/v1/events", report(), token),
+            ("/api/v1/events", report(trigger_type="core.x"), token),
+            ("/api/v1/events", report(), token[:-4]),
+            ("/auth/sensor-token", body, ADMIN_TOKEN),
+            ("/auth/sensor-token", body, ADMIN_TOKEN + "x"),
+        ):
+            client.post(path, json=content, headers={"Authorization": f"Bearer {bearer}"})
+        minted = client.post("/auth/sensor-token", json=body, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+        metrics = client.get("/metrics").text
+    api.stop()
+    said = api.log.read_text() + metrics
+    secrets = [token, minted.json()["data"]["token"], ADMIN_TOKEN, api.minter.private_jwk()["d"]]
+    assert not [secret for secret in secrets if secret in said or secret.rpartition(".")[2] in said]

@@ -1,0 +1,99 @@
+"""A real PostgreSQL server on loopback, from Debian's package, run by an unprivileged user in a directory of its own."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from support.nats_server import free_port
+
+_USER = "attune"
+
+
+def _programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    if on_path := shutil.which("postgres"):
+        return Path(on_path).parent
+    raise RuntimeError(
+        "these tests need a PostgreSQL server; install Debian's package 'postgresql' (apt-get install it)"
+    )
+
+
+class PostgresServer:
+    """One server process with its cluster. PostgreSQL refuses to run as root, so root runs it as another user."""
+
+    def __init__(self) -> None:
+        self._bin = _programs()
+        self.directory = Path(tempfile.mkdtemp(prefix="attune-postgres-"))
+        self.port = free_port()
+        self._as_user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            account = next(
+                pwd.getpwnam(name) for name in ("postgres", "nobody") if name in {p.pw_name for p in pwd.getpwall()}
+            )
+            os.chown(self.directory, account.pw_uid, account.pw_gid)
+            self._as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def start(self) -> None:
+        """Make the cluster, if there is none, start the server, and return when it answers."""
+        data = self.directory / "data"
+        if not (data / "PG_VERSION").exists():
+            self._run("initdb", "-D", data, "-U", _USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.directory),
+            "fsync": "off",  # these tests end processes, not the machine
+            "max_connections": "60",
+            "shared_buffers": "32MB",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.directory / "postgres.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", data, *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                **self._as_user,
+            )
+        deadline = time.monotonic() + 30
+        ready: list[str | Path] = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, check=False, cwd="/").returncode != 0:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start:\n{(self.directory / 'postgres.log').read_text()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it (fast shutdown); connections are cut."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+
+    def remove(self) -> None:
+        """End it and delete its files."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def create_database(self) -> str:
+        """URL of a new, empty database."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, name)
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        done = subprocess.run(
+            [self._bin / program, *arguments], capture_output=True, text=True, check=False, cwd="/", **self._as_user
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
