@@ -64,7 +64,7 @@ def _interval(parameters: Mapping[str, Any]) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRule(f"parameters.interval is {value!r}; write a positive number, like 5")
     unit = parameters.get("unit", "seconds")
-    if unit not in UNITS:
+    if not isinstance(unit, str) or unit not in UNITS:
         raise InvalidRule(f"parameters.unit is {unit!r}; write one of {', '.join(UNITS)}")
     # Through its decimal form: 0.1 means a tenth, not the nearest binary fraction. A float too large is infinite.
     exact = Decimal(str(value)) * UNITS[unit]
