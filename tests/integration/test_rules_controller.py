@@ -1,15 +1,16 @@
 """The Rule side with a real NATS server: from a Rule to the stream, from an ack to the status."""
 
-import asyncio
 import json
 
 import pytest
+from support.nats_server import NatsServer
+from support.rule_cluster import MemoryCluster
+from support.rule_side import Stream, rule_side
+from support.until import until
+
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
-from support.nats_server import NatsServer
-from support.rule_cluster import MemoryCluster
-from support.rule_side import Stream, rule_side, until
 
 pytestmark = pytest.mark.nats
 
@@ -50,11 +51,11 @@ async def test_a_rule_that_was_there_first_is_published_with_its_canonical_type(
     async with rule_side(cluster, nats_server.url) as side:
         await side.synced(REF)
         [(subject, state)] = (await stream.states()).items()
+        await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
     assert subject == f"attune.rules.attune-system.core_timer.{rule['metadata']['uid']}"
     assert (state.name, state.generation, state.enabled) == ("echo", 1, True)
     assert state.trigger_type == "core.intervaltimer"
     assert state.parameters == {"interval": 1, "unit": "seconds"}
-    assert cluster.condition("default", "echo", "Accepted") == ("True", "Accepted")
 
 
 async def test_active_follows_the_sensors_word_and_its_pods(
@@ -91,17 +92,7 @@ async def test_a_deleted_rule_leaves_a_tombstone(
         await side.synced(REF)
         cluster.delete("Rule", "default", "echo")
         await until(lambda: side.controller.summary(SensorRef.parse(REF)).bound == 0)
-        await _until_async(lambda: _types(stream), ["dev.attune.rule.deleted"])
+        await stream.shows(Stream.types, ["dev.attune.rule.deleted"])
     [message] = (await stream.messages()).values()
     assert message.subject == subjects.rule_subject(SensorRef.parse(REF), uid)
     assert message.headers["Nats-TTL"] == "3600s"
-
-
-async def _types(stream: Stream) -> list[str]:
-    return [message.headers["ce-type"] for message in (await stream.messages()).values()]
-
-
-async def _until_async(look, wanted, timeout: float = 10) -> None:  # type: ignore[no-untyped-def]
-    deadline = asyncio.get_running_loop().time() + timeout
-    while (seen := await look()) != wanted:
-        assert asyncio.get_running_loop().time() < deadline, f"{seen} and not {wanted}"

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from attune_operator.ports import ClusterError, ObjectEvent
+from attune_operator.ports import ClusterError, ObjectEvent, WatchEventType
 
 Object = dict[str, Any]
-Watcher = Callable[[str, Object], None]
+Watcher = Callable[[WatchEventType, Object], None]
 
 _START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -102,11 +102,11 @@ class MemoryCluster:
     ) -> Object:
         key = (kind, namespace, name)
         present = self.objects.get(key)
+        kind_of_event: WatchEventType = "ADDED"
         if present is None:
             created = (_START + timedelta(seconds=next(self._created))).strftime("%Y-%m-%dT%H:%M:%SZ")
             metadata = {"uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": created, "name": name}
             present = {"metadata": metadata | ({"namespace": namespace} if namespace else {}), "spec": {}}
-            kind_of_event = "ADDED"
         else:
             present = copy.deepcopy(present)
             kind_of_event = "MODIFIED"
@@ -123,7 +123,7 @@ class MemoryCluster:
         self._tell(kind_of_event, present)
         return copy.deepcopy(present)
 
-    def _tell(self, kind: str, item: Object) -> None:
+    def _tell(self, kind: WatchEventType, item: Object) -> None:
         if self.watching:
             for watcher in self.watchers:
                 watcher(kind, copy.deepcopy(item))

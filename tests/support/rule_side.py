@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import nats
+import nats.errors
+import nats.js.errors
+from support.rule_cluster import MemoryCluster, Object
+from support.until import until
+
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import Ack, AckState, RuleState, decode_rule, encode, is_tombstone
-from attune_operator.ports import SensorRuntime
+from attune_operator.ports import SensorRuntime, WatchEventType
 from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
-from support.rule_cluster import MemoryCluster, Object
 
 READY = SensorRuntime(ready_replicas=1)
 
@@ -32,16 +36,6 @@ FAST = RulesOptions(
     status_rate=5000,
     backoff_limit=0.3,
 )
-
-
-async def until(condition: Callable[[], Any], *, timeout: float = 15, what: str = "") -> Any:
-    """Wait until the condition holds, and return what it gave."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    while not (result := condition()):
-        if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or condition}")
-        await asyncio.sleep(0.005)
-    return result
 
 
 class RuleSideUnderTest:
@@ -61,7 +55,7 @@ class RuleSideUnderTest:
         self._task: asyncio.Task[None] | None = None
         cluster.watchers.append(self._watch)
 
-    def _watch(self, kind: str, item: Object) -> None:
+    def _watch(self, kind: WatchEventType, item: Object) -> None:
         if not self.sees_events:
             return
         observe = {
@@ -87,7 +81,7 @@ class RuleSideUnderTest:
         self.controller.observe_runtime(SensorRef.parse(ref), READY)
 
     async def synced(self, ref: str) -> None:
-        await until(lambda: self.controller.summary(SensorRef.parse(ref)).synced, what=f"{ref} is synced")
+        await until(lambda: self.controller.summary(SensorRef.parse(ref)).synced is True, within=30)
 
 
 def _kind(item: Object) -> str:
@@ -139,6 +133,23 @@ class Stream:
             for subject in info.state.subjects or {}:
                 found[subject] = await jetstream.get_last_msg(subjects.RULES_STREAM, subject)
             return found
+
+    async def types(self) -> list[str]:
+        """The CloudEvents types of all messages, in no order that matters."""
+        return sorted(message.headers["ce-type"] for message in (await self.messages()).values())
+
+    async def shows(self, look: Callable[["Stream"], Awaitable[Any]], wanted: Any, *, within: float = 15) -> None:
+        """Wait until an onlooker sees what is wanted."""
+        deadline = asyncio.get_running_loop().time() + within
+        while True:
+            try:
+                seen = await look(self)
+            except (nats.errors.Error, OSError) as error:  # the server may be down on purpose
+                seen = error
+            if seen == wanted:
+                return
+            assert asyncio.get_running_loop().time() < deadline, f"seen {seen!r}, wanted {wanted!r}"
+            await asyncio.sleep(0.02)
 
     async def ack(
         self, ref: str, uid: str, generation: int, state: AckState = AckState.ACTIVE, message: str = ""

@@ -1,0 +1,189 @@
+"""What a Rule's status says."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from attune_contract.identity import SensorRef
+from attune_contract.messages import AckState
+from attune_contract.names import AcceptedReason
+from attune_operator.ports import SensorRuntime
+from attune_operator.rules.conditions import (
+    Acceptance,
+    Circumstances,
+    Verdict,
+    Word,
+    accepted_verdict,
+    active_verdict,
+    next_status,
+    same_but_times,
+    status_patch,
+)
+from attune_operator.rules.records import ConditionRecord, StatusRecord, parse_rule
+
+REF = SensorRef("attune-system", "core.timer")
+ACCEPTED = Acceptance(reason=AcceptedReason.ACCEPTED, message="served", sensor=REF)
+REFUSED = Acceptance(reason=AcceptedReason.INVALID_PARAMETERS, message="parameters.interval: -1 …")
+READY, DOWN = SensorRuntime(ready_replicas=1), SensorRuntime(ready_replicas=0, message="the image cannot be pulled.")
+NOON, LATER = datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 13, tzinfo=UTC)
+ACTIVE_BEFORE = StatusRecord(
+    observed_generation=3,
+    sensor=str(REF),
+    active=ConditionRecord(
+        status="True", reason="Active", message="it runs", last_transition_time="x", observed_generation=3
+    ),
+)
+
+
+def active(
+    *,
+    acceptance: Acceptance = ACCEPTED,
+    enabled: bool = True,
+    previous: StatusRecord | None = None,
+    **circumstances: Any,
+) -> Verdict:
+    return active_verdict(
+        acceptance=acceptance,
+        enabled=enabled,
+        generation=3,
+        circumstances=Circumstances(**circumstances),
+        previous=previous or StatusRecord(),
+    )
+
+
+def word(state: AckState, message: str = "", generation: int = 3) -> Word:
+    return Word(generation=generation, state=state, message=message)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "reason"),
+    [
+        (active(runtime=READY, word=word(AckState.ACTIVE)), "True", "Active"),
+        (active(acceptance=REFUSED, runtime=READY, word=word(AckState.ACTIVE)), "False", "NotAccepted"),
+        (active(enabled=False, runtime=READY, word=word(AckState.ACTIVE)), "False", "Disabled"),
+        (active(enabled=False, runtime=READY, word=word(AckState.STOPPED)), "False", "Disabled"),
+        (active(paused=True, runtime=DOWN, word=word(AckState.ACTIVE)), "False", "SensorPaused"),
+        (active(runtime=DOWN, word=word(AckState.ACTIVE)), "False", "AwaitingSensor"),
+        (active(runtime=READY), "False", "AwaitingSensor"),
+        (active(runtime=READY, word=word(AckState.ACTIVE, generation=2)), "False", "AwaitingSensor"),
+        (active(runtime=READY, word=word(AckState.ACTIVE, generation=4)), "False", "AwaitingSensor"),
+        (active(runtime=READY, word=word(AckState.REJECTED)), "False", "Rejected"),
+        (active(runtime=READY, word=word(AckState.FAILING)), "False", "Failing"),
+        (active(runtime=READY, word=word(AckState.COMPLETED)), "False", "Completed"),
+        (active(runtime=READY, word=word(AckState.STOPPED)), "False", "AwaitingSensor"),
+        (active(), "False", "AwaitingSensor"),
+    ],
+)
+def test_active_is_true_only_by_the_sensors_word_for_this_generation_while_it_has_pods(
+    verdict: Verdict, status: str, reason: str
+) -> None:
+    assert (verdict.status, verdict.reason) == (status, reason)
+
+
+def test_messages_say_what_is_in_the_way() -> None:
+    assert active(runtime=DOWN).message == (
+        "The Sensor attune-system/core.timer is not ready: the image cannot be pulled."
+    )
+    assert "has not confirmed generation 3" in active(runtime=READY).message
+    assert active(runtime=READY, word=word(AckState.REJECTED, "no such time zone")).message == "no such time zone"
+    assert "NATS is away." in active(words_known=False, obstacle="NATS is away.").message
+
+
+class TestWhileNothingIsKnown:
+    def test_what_was_true_of_this_generation_stays(self) -> None:
+        kept = active(words_known=False, previous=ACTIVE_BEFORE)
+        assert (kept.status, kept.reason, kept.message) == ("True", "Active", "it runs")
+        assert active(words_known=False, runtime=READY, previous=ACTIVE_BEFORE).status == "True"
+        assert active(runtime=None, previous=ACTIVE_BEFORE).status == "True"
+
+    def test_what_was_true_of_another_generation_does_not(self) -> None:
+        verdict = active_verdict(
+            acceptance=ACCEPTED,
+            enabled=True,
+            generation=4,
+            circumstances=Circumstances(words_known=False, runtime=READY),
+            previous=ACTIVE_BEFORE,
+        )
+        assert (verdict.status, verdict.reason) == ("False", "AwaitingSensor")
+
+    def test_what_was_true_of_another_sensor_does_not(self) -> None:
+        other = Acceptance(reason=AcceptedReason.ACCEPTED, message="", sensor=SensorRef("default", "other"))
+        assert active(acceptance=other, words_known=False, previous=ACTIVE_BEFORE).status == "False"
+
+    def test_a_sensor_that_is_down_is_known_to_be_down(self) -> None:
+        assert active(words_known=False, runtime=DOWN, previous=ACTIVE_BEFORE).reason == "AwaitingSensor"
+
+
+def status(
+    active_verdict: Verdict, previous: StatusRecord, *, generation: int = 1, now: datetime = NOON
+) -> StatusRecord:
+    return next_status(
+        generation=generation,
+        acceptance=ACCEPTED,
+        accepted=accepted_verdict(ACCEPTED),
+        active=active_verdict,
+        previous=previous,
+        now=now,
+    )
+
+
+def times(record: StatusRecord) -> tuple[str, str]:
+    assert record.accepted is not None
+    assert record.active is not None
+    return record.accepted.last_transition_time, record.active.last_transition_time
+
+
+def test_the_transition_time_moves_only_when_the_status_flips() -> None:
+    first = status(Verdict("False", "AwaitingSensor", "a"), StatusRecord())
+    assert times(first) == ("2026-01-01T12:00:00Z",) * 2
+    reworded = status(Verdict("False", "Rejected", "b"), first, generation=2, now=LATER)
+    assert times(reworded) == times(first)
+    flipped = status(Verdict("True", "Active", "c"), reworded, generation=2, now=LATER)
+    assert times(flipped) == ("2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z")
+
+
+def test_the_generation_is_told_everywhere() -> None:
+    patch = status_patch(status(Verdict("True", "Active", ""), StatusRecord(), generation=5))
+    assert patch["observedGeneration"] == 5
+    assert [c["observedGeneration"] for c in patch["conditions"]] == [5, 5]
+
+
+def test_the_same_status_is_equal_so_that_nothing_is_written() -> None:
+    first = status(Verdict("True", "Active", "x"), StatusRecord())
+    assert status(Verdict("True", "Active", "x"), first, now=LATER) == first
+
+
+def test_what_is_written_reads_back_equal() -> None:
+    written = status(Verdict("True", "Active", "x"), StatusRecord())
+    body = {
+        "metadata": {"uid": "u", "namespace": "default", "name": "n", "generation": 1},
+        "spec": {"trigger": {"type": "core.timer"}},
+        "status": status_patch(written),
+    }
+    assert parse_rule(body).status == written
+
+
+def test_a_rule_that_is_not_accepted_names_no_sensor() -> None:
+    record = next_status(
+        generation=1,
+        acceptance=REFUSED,
+        accepted=accepted_verdict(REFUSED),
+        active=active(acceptance=REFUSED),
+        previous=StatusRecord(),
+        now=NOON,
+    )
+    patch = status_patch(record)
+    assert patch["sensor"] is None  # null takes the field away (RFC 7386)
+    assert [(c["type"], c["status"], c["reason"]) for c in patch["conditions"]] == [
+        ("Accepted", "False", "InvalidParameters"),
+        ("Active", "False", "NotAccepted"),
+    ]
+
+
+def test_two_operators_that_say_the_same_at_different_times_do_not_correct_each_other() -> None:
+    one = status(Verdict("True", "Active", "x"), StatusRecord(), now=NOON)
+    other = status(Verdict("True", "Active", "x"), StatusRecord(), now=LATER)
+    assert one != other
+    assert same_but_times(one, other)
+    assert not same_but_times(one, status(Verdict("True", "Active", "y"), StatusRecord()))

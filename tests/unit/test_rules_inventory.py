@@ -1,0 +1,202 @@
+"""What is believed about Kubernetes when watch events are late, repeated, or never come."""
+
+from typing import Any
+
+import pytest
+
+from attune_contract.identity import SensorRef
+from attune_operator.rules.inventory import Inventory, Listing
+from attune_operator.rules.records import InvalidObject, parse_namespace, parse_rule, parse_sensor
+
+
+def rule(
+    uid: str = "u1", *, generation: int = 1, namespace: str = "default", kind: str = "core.timer", **status: Any
+) -> Any:
+    return parse_rule(
+        {
+            "metadata": {"uid": uid, "namespace": namespace, "name": uid, "generation": generation},
+            "spec": {"trigger": {"type": kind, "parameters": {"generation": generation}}},
+            "status": status,
+        }
+    )
+
+
+def sensor(name: str = "timer", *types: str, uid: str = "s1", **spec: Any) -> Any:
+    return parse_sensor(
+        {
+            "metadata": {"uid": uid, "namespace": "attune-system", "name": name},
+            "spec": {"triggerTypes": [{"name": each} for each in types or ("core.timer",)], **spec},
+        }
+    )
+
+
+def listing(*rules: Any, sensors: list[Any] | None = None, namespaces: Any = None) -> Listing:
+    return Listing(rules=list(rules), sensors=sensors or [], namespaces=namespaces or {})
+
+
+def listed(inventory: Inventory, *rules: Any, **others: Any) -> set[str]:
+    return inventory.replace(listing(*rules, **others), began=inventory.begin_list(), now=0)
+
+
+@pytest.fixture
+def inventory() -> Inventory:
+    return Inventory()
+
+
+class TestLists:
+    def test_nothing_is_complete_before_the_first(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule(), now=0)
+        assert not inventory.complete
+        listed(inventory)
+        assert inventory.complete
+
+    def test_a_list_brings_what_events_did_not(self, inventory: Inventory) -> None:
+        assert listed(inventory, rule("u1"), rule("u2")) == {"u1", "u2"}
+        assert listed(inventory, rule("u1", generation=2), rule("u2")) == {"u1"}
+        assert listed(inventory, rule("u2")) == {"u1"}
+        assert set(inventory.rules) == {"u2"}
+
+    def test_what_an_event_told_since_the_list_began_stays(self, inventory: Inventory) -> None:
+        began = inventory.begin_list()
+        inventory.see_rule(rule("new"), now=0)
+        inventory.see_rule(rule("changed", generation=2), now=0)
+        inventory.replace(listing(rule("changed", generation=1)), began=began, now=0)
+        assert set(inventory.rules) == {"new", "changed"}
+        assert inventory.rules["changed"].rule.generation == 2
+
+    def test_a_rule_that_was_deleted_while_the_list_came_stays_deleted(self, inventory: Inventory) -> None:
+        listed(inventory, rule("u1"))
+        began = inventory.begin_list()
+        inventory.drop_rule("u1")
+        inventory.replace(listing(rule("u1")), began=began, now=0)
+        assert not inventory.rules
+
+    def test_a_list_is_newer_than_an_event_that_was_late_during_it(self, inventory: Inventory) -> None:
+        began = inventory.begin_list()
+        inventory.see_rule(rule("u1", generation=1), now=0)
+        inventory.replace(listing(rule("u1", generation=2)), began=began, now=0)
+        assert inventory.rules["u1"].rule.generation == 2
+
+    def test_a_list_wins_over_events_before_it_even_with_a_lower_generation(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule("u1", generation=5), now=0)
+        listed(inventory, rule("u1", generation=3))  # a restored etcd
+        assert inventory.rules["u1"].rule.generation == 3
+
+    def test_sensors_and_namespaces_are_replaced_too(self, inventory: Inventory) -> None:
+        listed(inventory, rule(), sensors=[sensor()], namespaces={"default": {"a": "1"}})
+        assert listed(inventory, rule(), sensors=[], namespaces={"default": {"a": "1"}}) == {"u1"}
+        assert not list(inventory.candidates("core.timer"))
+        assert listed(inventory, rule(), namespaces={"default": {"a": "2"}}) == {"u1"}
+        assert listed(inventory, rule()) == {"u1"}
+        assert inventory.namespaces == {}
+
+    def test_a_sensor_that_an_event_told_of_meanwhile_stays(self, inventory: Inventory) -> None:
+        began = inventory.begin_list()
+        inventory.see_sensor(sensor())
+        inventory.replace(listing(), began=began, now=0)
+        assert list(inventory.sensors) == [SensorRef("attune-system", "timer")]
+
+
+class TestEvents:
+    def test_an_old_event_changes_nothing(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule(generation=2), now=0)
+        assert inventory.see_rule(rule(generation=1), now=0) == set()
+        assert inventory.rules["u1"].rule.generation == 2
+
+    def test_a_repeated_event_marks_nothing(self, inventory: Inventory) -> None:
+        assert inventory.see_rule(rule(), now=0) == {"u1"}
+        assert inventory.see_rule(rule(), now=0) == set()
+
+    def test_a_late_event_does_not_bring_a_deleted_rule_back(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule(), now=0)
+        inventory.drop_rule("u1")
+        assert inventory.see_rule(rule(), now=0) == set()
+        assert inventory.was_deleted("u1")
+        assert not inventory.rules
+
+    def test_a_sensor_of_the_same_name_that_was_made_since_stays(self, inventory: Inventory) -> None:
+        inventory.see_sensor(sensor(uid="new"))
+        inventory.drop_sensor(SensorRef("attune-system", "timer"), "old")
+        assert len(inventory.sensors) == 1
+
+    def test_only_rules_that_ask_for_a_changed_sensors_types_are_looked_at(self, inventory: Inventory) -> None:
+        for seen in (rule("t"), rule("w", kind="web.hook"), rule("x", kind="x.y")):
+            inventory.see_rule(seen, now=0)
+        assert inventory.see_sensor(sensor("s", "core.timer")) == {"t"}
+        assert inventory.see_sensor(sensor("s", "web.hook")) == {"t", "w"}
+        assert inventory.see_sensor(sensor("s", "web.hook")) == set()
+        assert inventory.see_sensor(sensor("s", "web.hook", paused=True)) == {"w"}
+        assert inventory.known_types == {"web.hook"}
+
+    def test_only_rules_of_a_relabelled_namespace_are_looked_at(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule("a", namespace="one"), now=0)
+        inventory.see_rule(rule("b", namespace="two"), now=0)
+        assert inventory.see_namespace("one", {"x": "1"}) == {"a"}
+        assert inventory.see_namespace("one", {"x": "1"}) == set()
+        assert inventory.drop_namespace("one") == {"a"}
+
+    def test_a_changed_type_moves_a_rule_in_the_index(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule(kind="core.timer"), now=0)
+        inventory.see_rule(rule(kind="web.hook", generation=2), now=0)
+        assert inventory.see_sensor(sensor("s", "core.timer")) == set()
+        assert inventory.see_sensor(sensor("s", "web.hook")) == {"u1"}
+
+    def test_a_status_that_somebody_edited_is_noticed(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule(observedGeneration=1), now=0)
+        assert inventory.see_rule(rule(observedGeneration=7), now=0) == {"u1"}
+
+    def test_an_echo_that_is_older_than_our_own_write_is_not_believed(self, inventory: Inventory) -> None:
+        inventory.see_rule(rule(), now=0)
+        tracked = inventory.rules["u1"]
+        tracked.status = tracked.wanted = rule(observedGeneration=1).status
+        tracked.written_at = 100.0
+        assert inventory.see_rule(rule(), now=101) == set()
+        assert tracked.status.observed_generation == 1
+        assert inventory.see_rule(rule(), now=200) == {"u1"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"metadata": {}, "spec": {}},
+        {"metadata": {"uid": "u", "namespace": "n", "name": "x"}, "spec": {"trigger": {"type": 7}}},
+        {
+            "metadata": {"uid": "u", "namespace": "n", "name": "x"},
+            "spec": {"trigger": {"type": "a.b", "parameters": [1]}},
+        },
+        {"metadata": {"uid": "u", "namespace": "n", "name": "x"}, "spec": {"trigger": None}},
+    ],
+)
+def test_an_object_of_the_wrong_shape_is_refused_and_not_half_read(body: Any) -> None:
+    with pytest.raises(InvalidObject):
+        parse_rule(body)
+    with pytest.raises(InvalidObject):
+        parse_sensor(body)
+    if not body.get("metadata", {}).get("name"):
+        with pytest.raises(InvalidObject):
+            parse_namespace(body)
+
+
+def test_who_changed_the_spec_last_is_read_from_the_managed_fields() -> None:
+    body = {
+        "metadata": {
+            "uid": "u",
+            "namespace": "n",
+            "name": "x",
+            "managedFields": [
+                {"manager": "kubectl", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {}}},
+                {"manager": "argocd", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:spec": {"f:enabled": {}}}},
+                {"manager": "labeller", "time": "2026-01-04T00:00:00Z", "fieldsV1": {"f:metadata": {}}},
+                {
+                    "manager": "attune-operator",
+                    "time": "2026-01-05T00:00:00Z",
+                    "subresource": "status",
+                    "fieldsV1": {"f:spec": {}},
+                },
+            ],
+        },
+        "spec": {"trigger": {"type": "core.timer"}},
+    }
+    seen = parse_rule(body)
+    assert (seen.rule.changed_by, seen.rule.changed_at) == ("argocd", "2026-01-03T00:00:00Z")
