@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,8 +41,9 @@ def changed(state: RuleState, **changes: Any) -> RuleState:
 class RuleStream:
     """The operator's side of NATS."""
 
-    def __init__(self, url: str, *, sensor: SensorRef = SENSOR) -> None:
+    def __init__(self, url: str, *, sensor: SensorRef = SENSOR, creds: Path | None = None) -> None:
         self._url = url
+        self._creds = creds
         self._sensor = sensor
         self._client: Any = None
         self.js: Any = None
@@ -51,7 +53,12 @@ class RuleStream:
             pass
 
         self._client = await nats.connect(
-            self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore, connect_timeout=5
+            self._url,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,
+            error_cb=ignore,
+            connect_timeout=5,
+            user_credentials=self._creds,
         )
         self.js = self._client.jetstream(timeout=1)
 

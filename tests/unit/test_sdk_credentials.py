@@ -89,3 +89,22 @@ def test_nats_credentials_are_read_and_sign() -> None:
 def test_half_written_nats_credentials_are_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match="not NATS credentials"):
         parse_nats_credentials(content)
+
+
+def test_seed_that_is_none_is_a_clear_error() -> None:
+    with pytest.raises(CredentialsError, match="seed cannot be used") as raised:
+        parse_nats_credentials(CREDS.replace(b"SUAPM67TC4", b"SUAAAAAAAA")).sign("nonce")
+    assert "SUAA" not in str(raised.value)
+
+
+def test_last_good_value_is_kept_while_the_file_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    file = CredentialFile(path=path, parse=parse_token)
+    with pytest.raises(CredentialsError):
+        file.latest()
+    path.write_text("good")
+    assert file.latest().value == "good"
+    path.write_text("")
+    assert file.latest().value == "good"
+    path.unlink()
+    assert file.latest().value == "good"

@@ -172,7 +172,7 @@ class EventsApi:
         """
         body = b"".join((_OPEN, b",".join(events), _CLOSE))
         try:
-            token = self._token.read()
+            token = self._token.latest()
             outcome = await self._request(body, len(events), token, now=now)
             if isinstance(outcome, Unavailable) and outcome.kind == "http_401":
                 renewed = self._token.read(fresh=True)

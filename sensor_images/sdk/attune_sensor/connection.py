@@ -96,23 +96,41 @@ class NatsConnection:
         """Keep the connection until cancelled."""
         attempt = 0
         while True:
-            closed = asyncio.Event()
-            client = Client()
             try:
-                await self._connect(client, closed)
-                attempt = 0
-                self._established(client)
-                await self._watch(client, closed)
+                options = self._authentication()
+                if await self._keep(options):
+                    attempt = 0
             except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
                 self._failed(error)
-            finally:
-                self._lost()
-                self._client = None
-                await _close(client)
             attempt += 1
             await asyncio.sleep(_RETRY.delay(attempt=attempt, chance=self._chance()))
 
-    async def _connect(self, client: Any, closed: asyncio.Event) -> None:
+    async def _keep(self, options: dict[str, Any]) -> bool:
+        """Connect, and return when that client must be replaced."""
+        closed = asyncio.Event()
+        client = Client()
+        try:
+            await self._connect(client, closed, options)
+            self._established(client)
+            await self._watch(client, closed)
+        finally:
+            self._lost()
+            self._client = None
+            await _close(client, self._log)
+        return True
+
+    def _authentication(self) -> dict[str, Any]:
+        """Options for nats-py.
+
+        Raises:
+            CredentialsError: the file cannot be used. Better now, than in the middle of a handshake.
+        """
+        if self._credentials is None:
+            return {}
+        self._credentials.latest()
+        return {"user_jwt_cb": self._user_jwt, "signature_cb": self._sign}
+
+    async def _connect(self, client: Any, closed: asyncio.Event, options: dict[str, Any]) -> None:
         async def on_error(error: Exception) -> None:
             # Permission violations come here, and failed attempts to reconnect.
             if client.is_connected:
@@ -130,10 +148,6 @@ class NatsConnection:
         async def on_closed() -> None:
             closed.set()
 
-        options: dict[str, Any] = {}
-        if self._credentials is not None:
-            self._credentials.read(fresh=True)  # a clear error now rather than an odd one from nats-py
-            options = {"user_jwt_cb": self._user_jwt, "signature_cb": self._sign}
         await client.connect(
             servers=self._servers,
             name=self._name,
@@ -183,16 +197,17 @@ class NatsConnection:
         except CredentialsError:
             return False  # the connection still works with the old ones; a missing file is said when it is needed
 
-    def _user_jwt(self) -> bytearray:
-        if self._credentials is None:
-            raise CredentialsError("the NATS server asks for credentials, and none were given")
-        self._served = self._credentials.read()
-        return bytearray(self._served.jwt)
-
     def _sign(self, nonce: str) -> bytes:
+        """Sign the server's nonce. nats-py asks for the JWT right after, which must be the one that belongs to the key."""
         if self._credentials is None:
             raise CredentialsError("the NATS server asks for credentials, and none were given")
-        return self._credentials.read(fresh=True).sign(nonce)
+        self._served = self._credentials.latest()
+        return self._served.sign(nonce)
+
+    def _user_jwt(self) -> bytearray:
+        if self._served is None:
+            raise CredentialsError("the NATS server asks for a JWT, and sent nothing to sign")
+        return bytearray(self._served.jwt)
 
     def _next_server(self, servers: list[Any], _info: dict[str, Any]) -> tuple[NatsServerEntry | None, float]:
         """Where to reconnect to, and after how many seconds (nats-py's ``reconnect_to_server_handler``)."""
@@ -217,12 +232,13 @@ class NatsConnection:
         self._outage.failed(type(error).__name__, _text(error), servers=[_without_password(s) for s in self._servers])
 
 
-async def _close(client: Any) -> None:
+async def _close(client: Any, log: Any) -> None:
     try:
         async with asyncio.timeout(5):
             await client.close()
-    except (OSError, nats.errors.Error, TimeoutError):
-        pass  # it is given up anyway
+    except Exception:
+        # It is given up anyway, and nats-py is not made for closing what never was connected.
+        log.debug("nats_close_failed", exc_info=True)
 
 
 def _text(error: Exception) -> str:

@@ -44,14 +44,20 @@ class NatsCredentials:
         return "NatsCredentials(***)"
 
     def sign(self, nonce: str) -> bytes:
-        """The server's nonce, signed with the seed (base64)."""
-        import nkeys
+        """The server's nonce, signed with the seed (base64).
 
-        pair = nkeys.from_seed(bytearray(self.seed))
+        Raises:
+            CredentialsError: the seed is not one.
+        """
+        import nkeys  # here, as only sensors with NATS credentials pay for libsodium's memory
+
         try:
-            return base64.b64encode(pair.sign(nonce.encode()))
-        finally:
+            pair = nkeys.from_seed(bytearray(self.seed))
+            signature = base64.b64encode(pair.sign(nonce.encode()))
             pair.wipe()
+        except Exception as error:
+            raise CredentialsError(f"the NATS credentials' seed cannot be used ({type(error).__name__})") from None
+        return signature
 
 
 class CredentialFile(Generic[_T]):
@@ -95,6 +101,19 @@ class CredentialFile(Generic[_T]):
             self._value, self._content = value, content
         self._signature = signature
         return self._value
+
+    def latest(self) -> _T:
+        """What the file holds now or, when it cannot be read, held last: that may still be accepted.
+
+        Raises:
+            CredentialsError: it never held anything.
+        """
+        try:
+            return self.read()
+        except CredentialsError:
+            if self._value is None:
+                raise
+            return self._value
 
 
 def parse_token(content: bytes) -> Token:

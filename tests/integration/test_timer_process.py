@@ -1,0 +1,153 @@
+"""The timer sensor as the process that runs in a pod."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from support.nats_server import NatsServer, free_port
+from support.rule_stream import SENSOR, RuleStream, rule_state
+from support.scripted_api import ScriptedApi
+from support.until import until
+
+pytestmark = pytest.mark.nats
+
+
+@contextlib.asynccontextmanager
+async def process(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "attune_timer",
+        env={"PATH": os.environ["PATH"], **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+            await started.wait()
+
+
+async def output(started: asyncio.subprocess.Process) -> list[dict[str, Any]]:
+    """All log lines until the process ended; each must be JSON."""
+    assert started.stdout is not None
+    text = await asyncio.wait_for(started.stdout.read(), 20)
+    await started.wait()
+    return [json.loads(line) for line in text.decode().splitlines()]
+
+
+def resident_kib(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+([0-9]+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found.group(1))
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedApi]:
+    server = ScriptedApi()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
+    writer = RuleStream(nats_server.url)
+    await writer.connect()
+    await writer.create()
+    yield writer
+    await writer.close()
+
+
+@pytest.fixture
+def environment(nats_server: NatsServer, api: ScriptedApi, tmp_path: Path) -> dict[str, str]:
+    token = tmp_path / "token"
+    token.write_text("a-secret-token")
+    return {
+        "ATTUNE_SENSOR_REF": str(SENSOR),
+        "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
+        "ATTUNE_API_URL": api.url,
+        "ATTUNE_API_TOKEN_FILE": str(token),
+        "ATTUNE_NATS_URL": nats_server.url.replace("nats://", "nats://user:hunter2@"),
+        "ATTUNE_SPOOL_DIR": str(tmp_path / "spool"),
+        "ATTUNE_METRICS_HOST": "127.0.0.1",
+        "ATTUNE_METRICS_PORT": str(free_port()),
+    }
+
+
+async def test_sigterm_delivers_what_waits_and_ends_with_0(
+    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+) -> None:
+    await stream.put(rule_state(parameters={"interval": 0.1}))
+    async with process(environment) as sensor:
+        await api.wait_for(lambda: len(api.events) >= 3, within=20)
+        sensor.send_signal(signal.SIGTERM)
+        log = await output(sensor)
+    assert sensor.returncode == 0
+    events = [line["event"] for line in log]
+    assert events[0] == "sensor_starting"
+    assert events[-1] == "sensor_stopped"
+    assert log[-1]["events_lost"] == 0
+    text = json.dumps(log)
+    assert "a-secret-token" not in text
+    assert "hunter2" not in text
+
+
+async def test_kill_9_and_restart_keep_the_phase_and_the_spool(
+    stream: RuleStream, api: ScriptedApi, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await stream.put(rule_state(parameters={"interval": 0.1}))
+    async with process(environment) as sensor:
+        await api.wait_for(lambda: len(api.events) >= 3, within=20)
+        await api.stop()
+        await until(lambda: sum(path.stat().st_size for path in (tmp_path / "spool").glob("*.segment")) >= 4000)
+        sensor.kill()
+        await sensor.wait()
+    delivered = len(api.events)
+    await api.start()
+    async with process(environment) as sensor:
+        await api.wait_for(lambda: len(api.events) >= delivered + 15, within=20)
+        sensor.send_signal(signal.SIGTERM)
+        await output(sensor)
+    ks = [event["payload"]["k"] for event in api.events]
+    assert ks == sorted(set(ks))
+    assert ks[: delivered + 8] == list(range(ks[0], ks[0] + delivered + 8)), "what was in the spool came first"
+
+
+async def test_idle_memory_is_small(stream: RuleStream, environment: dict[str, str]) -> None:
+    port = environment["ATTUNE_METRICS_PORT"]
+    async with process(environment) as sensor, aiohttp.ClientSession() as session:
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"http://127.0.0.1:{port}/ready") as ready:
+                        if ready.status == 200:
+                            break
+                await asyncio.sleep(0.05)
+        assert resident_kib(sensor.pid) <= 60 * 1024
+
+
+async def test_environment_that_lacks_something_is_told_in_one_line() -> None:
+    async with process({"ATTUNE_SENSOR_REF": "attune-system/core.timer"}) as sensor:
+        [line] = await output(sensor)
+    assert sensor.returncode == 2
+    assert line["event"] == "sensor_misconfigured"
+    assert "ATTUNE_TRIGGER_TYPES, ATTUNE_API_URL, ATTUNE_API_TOKEN_FILE, ATTUNE_NATS_URL" in line["error"]
+
+
+async def test_port_that_is_taken_ends_the_process_with_a_reason(environment: dict[str, str], api: ScriptedApi) -> None:
+    async with process({**environment, "ATTUNE_METRICS_PORT": str(api.port)}) as sensor:
+        log = await output(sensor)
+    assert sensor.returncode == 1
+    assert "address already in use" in json.dumps(log).lower()
