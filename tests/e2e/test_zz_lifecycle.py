@@ -40,7 +40,7 @@ def test_upgrade_uninstall_and_install_again(system: System) -> None:
 
     kube.run_helm("uninstall", "attune", "-n", SYSTEM, "--wait")
     eventually(
-        lambda: not kube.list("pods", SYSTEM, "app.kubernetes.io/part-of=attune"),
+        lambda: not kube.list("pods", SYSTEM, "app.kubernetes.io/instance=attune"),
         within=60,
         what="the chart's pods are gone",
     )
