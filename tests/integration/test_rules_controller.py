@@ -1,6 +1,7 @@
 """The Rule side with a real NATS server: from a Rule to the stream, from an ack to the status."""
 
 import json
+from typing import Any
 
 import pytest
 from support.nats_server import NatsServer
@@ -11,6 +12,9 @@ from support.until import until
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
+from attune_operator.ports import SensorRuntime
+from attune_operator.rules.history import read_history
+from attune_operator.streams.connection import NatsEndpoint, open_connection
 
 pytestmark = pytest.mark.nats
 
@@ -96,3 +100,280 @@ async def test_a_deleted_rule_leaves_a_tombstone(
     [message] = (await stream.messages()).values()
     assert message.subject == subjects.rule_subject(SensorRef.parse(REF), uid)
     assert message.headers["Nats-TTL"] == "3600s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "reason", "said"),
+    [
+        ("core.intervaltimer", {"interval": -1}, "InvalidParameters", "parameters.interval: -1 is less than"),
+        ("core.timer", {"interval": 1, "unit": "fortnights"}, "InvalidParameters", "'fortnights' is not one of"),
+        ("core.intervaltimr", {}, "UnknownTriggerType", "Did you mean core.intervaltimer"),
+        ("web.hook", {}, "NotAllowed", "web/hook takes Rules from its own namespace web only"),
+        ("any.thing", {"x": "y" * 600_000}, "InvalidParameters", "at most 524288 can be sent to a sensor"),
+    ],
+)
+async def test_a_rule_that_is_not_accepted_says_why_and_disturbs_nobody(
+    cluster: MemoryCluster,
+    nats_server: NatsServer,
+    stream: Stream,
+    kind: str,
+    parameters: dict[str, Any],
+    reason: str,
+    said: str,
+) -> None:
+    cluster.sensor("web", "hook", "web.hook")
+    cluster.sensor("default", "any", "any.thing")
+    good = cluster.rule("default", "good", interval=1)
+    async with rule_side(cluster, nats_server.url) as side:
+        await side.synced(REF)
+        cluster.rule("default", "bad", kind, **parameters)
+        await until(lambda: cluster.condition("default", "bad", "Accepted") == ("False", reason))
+        assert said in cluster.message("default", "bad", "Accepted")
+        assert cluster.condition("default", "bad", "Active") == ("False", "NotAccepted")
+        assert "sensor" not in cluster.get("Rule", "default", "bad")["status"]
+        assert [state.uid for state in (await stream.states()).values()] == [good["metadata"]["uid"]]
+        assert [(e.type, e.reason) for e in cluster.events if e.regarding.name == "bad"] == [("Warning", reason)]
+        assert side.controller.summary(SensorRef.parse(REF)).bound == 1
+
+
+async def test_an_accepted_rule_that_is_spoilt_is_taken_from_its_sensor_and_comes_back(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    cluster.rule("default", "echo", interval=1)
+    async with rule_side(cluster, nats_server.url) as side:
+        await side.synced(REF)
+        cluster.rule("default", "echo", interval=0)
+        await stream.shows(Stream.types, ["dev.attune.rule.deleted"])
+        cluster.rule("default", "echo", interval=2)
+        await stream.shows(Stream.types, ["dev.attune.rule.created"])
+        [state] = (await stream.states()).values()
+        assert (state.generation, state.parameters) == (3, {"interval": 2})
+
+
+class TestBinding:
+    async def test_a_nearer_sensor_takes_a_rule_over_and_gives_it_back(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        far, near = (
+            f"attune.rules.attune-system.core_timer.{uid}",
+            f"attune.rules.default.own_timer.{uid}",
+        )
+        async with rule_side(cluster, nats_server.url) as side:
+            await side.synced(REF)
+            assert set(await stream.states()) == {far}
+            cluster.sensor("default", "own.timer", TIMER)
+            await stream.shows(_bindings, {near: "dev.attune.rule.created", far: "dev.attune.rule.deleted"})
+            await until(lambda: cluster.get("Rule", "default", "echo")["status"]["sensor"] == "default/own.timer")
+            cluster.delete("Sensor", "default", "own.timer")
+            await stream.shows(_bindings, {far: "dev.attune.rule.created", near: "dev.attune.rule.deleted"})
+            await until(lambda: cluster.get("Rule", "default", "echo")["status"]["sensor"] == REF)
+
+    async def test_a_deleted_sensors_rules_say_so_and_leave_the_stream(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        cluster.rule("default", "echo", interval=1)
+        async with rule_side(cluster, nats_server.url) as side:
+            await side.synced(REF)
+            cluster.delete("Sensor", "attune-system", "core.timer")
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("False", "UnknownTriggerType"))
+            await stream.shows(Stream.types, ["dev.attune.rule.deleted"])
+
+    async def test_a_narrowed_sensor_lets_rules_go_and_a_relabelled_namespace_brings_them_back(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        cluster.rule("default", "echo", interval=1)
+        async with rule_side(cluster, nats_server.url) as side:
+            await side.synced(REF)
+            cluster.sensor(
+                "attune-system",
+                "core.timer",
+                TIMER,
+                rules={"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "blue"}}}},
+            )
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("False", "NotAllowed"))
+            await stream.shows(Stream.types, ["dev.attune.rule.deleted"])
+            cluster.namespace("default", team="blue")
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
+            await stream.shows(Stream.types, ["dev.attune.rule.created"])
+
+    async def test_a_paused_sensors_rules_stay_on_the_stream_and_say_so(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        everywhere = {"namespaces": {"from": "All"}}
+        async with rule_side(cluster, nats_server.url) as side:
+            side.ready(REF)
+            await side.synced(REF)
+            await stream.ack(REF, uid, 1)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
+            cluster.sensor("attune-system", "core.timer", TIMER, rules=everywhere, paused=True)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "SensorPaused"))
+            assert len(await stream.states()) == 1
+            cluster.sensor("attune-system", "core.timer", TIMER, rules=everywhere)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
+
+    async def test_a_schema_that_changes_is_applied_to_the_rules_that_are_there(
+        self, cluster: MemoryCluster, nats_server: NatsServer
+    ) -> None:
+        cluster.rule("default", "echo", interval=1)
+        everywhere = {"namespaces": {"from": "All"}}
+        async with rule_side(cluster, nats_server.url) as side:
+            await side.synced(REF)
+            stricter = TIMER | {"parametersSchema": {"properties": {"interval": {"minimum": 10}}}}
+            cluster.sensor("attune-system", "core.timer", stricter, rules=everywhere)
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("False", "InvalidParameters"))
+
+
+async def _bindings(stream: Stream) -> dict[str, str]:
+    return {subject: message.headers["ce-type"] for subject, message in (await stream.messages()).items()}
+
+
+class TestStatus:
+    async def test_a_sensor_that_goes_down_and_comes_back_needs_no_new_word(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        async with rule_side(cluster, nats_server.url) as side:
+            side.ready(REF)
+            await side.synced(REF)
+            await stream.ack(REF, uid, 1)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
+            side.controller.observe_runtime(
+                SensorRef.parse(REF), SensorRuntime(ready_replicas=0, message="its pod crashes.")
+            )
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "AwaitingSensor"))
+            assert cluster.message("default", "echo", "Active").endswith("is not ready: its pod crashes.")
+            side.ready(REF)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
+
+    async def test_at_rest_nothing_is_written(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        for number in range(20):
+            cluster.rule("default", f"r{number}", interval=1)
+        async with rule_side(cluster, nats_server.url, sweep_interval=0.05) as side:
+            await side.synced(REF)
+            await until(lambda: all(cluster.condition("default", f"r{n}", "Active")[1] for n in range(20)))
+            writes, lists, sequence = cluster.status_writes, cluster.lists, await _last_sequence(stream)
+            await until(lambda: cluster.lists > lists + 9)
+            assert (cluster.status_writes, await _last_sequence(stream)) == (writes, sequence)
+
+    async def test_a_status_edited_by_hand_is_put_back(self, cluster: MemoryCluster, nats_server: NatsServer) -> None:
+        cluster.rule("default", "echo", interval=1)
+        async with rule_side(cluster, nats_server.url, believe_own_write=0.0) as side:
+            await side.synced(REF)
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
+            await cluster.patch_rule_status("default", "echo", {"conditions": [], "sensor": "nobody/here"})
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
+            assert cluster.get("Rule", "default", "echo")["status"]["sensor"] == REF
+
+    async def test_statuses_wait_for_a_kubernetes_that_is_away(
+        self, cluster: MemoryCluster, nats_server: NatsServer
+    ) -> None:
+        async with rule_side(cluster, nats_server.url) as side:
+            await side.synced(REF)
+            cluster.reachable = False
+            cluster.rule("default", "echo", interval=1)
+            await until(lambda: side.controller.summary(SensorRef.parse(REF)).bound == 1)
+            cluster.reachable = True
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
+
+    async def test_words_of_other_sensors_and_malformed_ones_are_not_heard(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        async with rule_side(cluster, nats_server.url) as side:
+            side.ready(REF)
+            await side.synced(REF)
+            await stream.ack("default/liar", uid, 1)
+            await stream.publish(subjects.ack_subject(SensorRef.parse(REF), uid), b"{}")
+            await stream.publish(f"attune.acks.attune-system.core_timer.{uid}.more", b"{}")
+            await stream.ack(REF, "another-rule", 1)
+            await stream.ack(REF, uid, 1, AckState.FAILING, "disk full")
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "Failing"))
+
+    async def test_acks_of_rules_that_are_gone_are_taken_off_the_stream(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        kept = cluster.rule("default", "kept", interval=1)["metadata"]["uid"]
+        gone = cluster.rule("default", "gone", interval=1)["metadata"]["uid"]
+        async with rule_side(cluster, nats_server.url, sweep_interval=0.1) as side:
+            side.ready(REF)
+            await side.synced(REF)
+            await stream.ack(REF, kept, 1)
+            await stream.ack(REF, gone, 1)
+            cluster.delete("Rule", "default", "gone")
+            await stream.shows(_acked_rules, [kept])
+
+    async def test_the_latest_events_time_is_shown_and_not_written_for_each_event(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        async with rule_side(cluster, nats_server.url, last_event_period=3600.0) as side:
+            await side.synced(REF)
+            async with stream.connected() as client:
+                await client.jetstream().add_stream(name=subjects.EVENTS_STREAM, subjects=[subjects.ALL_EVENTS])
+            for second in range(3):
+                await _event(stream, uid, f"2026-11-23T12:00:0{second}.250000Z")
+            await until(lambda: _last_event(cluster) is not None)
+            shown, writes = _last_event(cluster), cluster.status_writes
+            assert shown in {f"2026-11-23T12:00:0{second}Z" for second in range(3)}
+            await _event(stream, uid, "2026-11-23T12:30:00Z")
+            ref = SensorRef.parse(REF)
+            await until(lambda: str(side.controller.summary(ref).last_event_time) == "2026-11-23 12:30:00+00:00")
+            assert (_last_event(cluster), cluster.status_writes) == (shown, writes)
+            cluster.rule("default", "echo", interval=2)  # another write takes it along
+            await until(lambda: _last_event(cluster) == "2026-11-23T12:30:00Z")
+
+
+async def _last_sequence(stream: Stream) -> int:
+    async with stream.connected() as client:
+        info = await client.jetstream().stream_info(subjects.RULES_STREAM)
+    return int(info.state.last_seq)
+
+
+async def _acked_rules(stream: Stream) -> list[str]:
+    async with stream.connected() as client:
+        info = await client.jetstream().stream_info(subjects.ACKS_STREAM, subjects_filter=">")
+    return [subject.rpartition(".")[2] for subject in info.state.subjects or ()]
+
+
+async def _event(stream: Stream, uid: str, time: str) -> None:
+    await stream.publish(subjects.event_subject("default", uid), b"{}", {"ce-time": time})
+
+
+def _last_event(cluster: MemoryCluster) -> str | None:
+    time: str | None = cluster.get("Rule", "default", "echo").get("status", {}).get("lastEventTime")
+    return time
+
+
+async def test_the_history_says_what_happened_and_through_whom(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    uid = cluster.rule("default", "echo", interval=1, manager="kubectl-client-side-apply")["metadata"]["uid"]
+    async with rule_side(cluster, nats_server.url, history_per_rule=3) as side:
+        await side.synced(REF)
+        for number, change in enumerate(
+            (
+                {"interval": 2, "manager": "argocd"},
+                {"interval": 2, "enabled": False, "manager": "alice"},
+                {"interval": 2, "enabled": True, "manager": "bob"},
+            ),
+            start=2,
+        ):
+            cluster.rule("default", "echo", **change)  # type: ignore[arg-type]
+            await stream.shows(_generations, [number])
+        cluster.delete("Rule", "default", "echo")
+        await stream.shows(Stream.types, ["dev.attune.rule.deleted"])
+
+        async def told(_: Stream) -> list[tuple[str, str, str]]:
+            async with open_connection(NatsEndpoint(url=nats_server.url)) as connection:
+                past = await read_history(connection, rule_uid=uid)
+            return [(event.event_type.rpartition(".")[2], event.changed_by, event.reason) for event in past]
+
+        await stream.shows(told, [("disabled", "alice", ""), ("enabled", "bob", ""), ("deleted", "", "Deleted")])
+
+
+async def _generations(stream: Stream) -> list[int]:
+    return [state.generation for state in (await stream.states()).values()]

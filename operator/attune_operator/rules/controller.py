@@ -82,7 +82,7 @@ class RulesController:
         self._options = options or RulesOptions()
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter
-        self._inventory = Inventory()
+        self._inventory = Inventory(believe_own_write=self._options.believe_own_write)
         self._dirty = DirtySet()
         self._retries: dict[str, Backoff] = {}
         self._changed_at: dict[str, float] = {}

@@ -16,8 +16,6 @@ from attune_operator.rules.records import ObservedRule, RuleRecord, SensorRecord
 
 #: Deleted objects that are remembered, so that a late event does not bring one back.
 _REMEMBERED_DELETIONS: Final = 20_000
-#: Seconds during which what we wrote into a status is believed more than what events say: they may be older.
-_BELIEVE_OWN_WRITE: Final = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +58,8 @@ class Inventory:
     listed: int = 0
     """The tick of the latest complete list; 0: there was none yet."""
     known_types: frozenset[str] = frozenset()
+    believe_own_write: float = 10.0
+    """Seconds during which what we wrote into a status is believed more than what events say: they may be older."""
     _by_type: dict[str, set[str]] = field(default_factory=dict)
     _by_namespace: dict[str, set[str]] = field(default_factory=dict)
     _offering: dict[str, dict[SensorRef, SensorRecord]] = field(default_factory=dict)
@@ -115,10 +115,10 @@ class Inventory:
             tracked.rule = seen.rule
             self._index(seen.rule)
             changed = True
-        if now - tracked.written_at > _BELIEVE_OWN_WRITE and seen.status != tracked.status:
+        if now - tracked.written_at > self.believe_own_write and seen.status != tracked.status:
             tracked.status = seen.status
             changed = changed or seen.status != tracked.wanted
-        if now - tracked.event_written_at > _BELIEVE_OWN_WRITE:
+        if now - tracked.event_written_at > self.believe_own_write:
             tracked.event_time = seen.last_event_time
         return {uid} if changed else set()
 

@@ -20,6 +20,7 @@ class RulesOptions:
         heartbeat: NATS's signs of life when there is nothing to deliver.
         snapshot_timeout: for reading a whole stream.
         acks_grace: how long what statuses say is kept after the ack stream was found empty, for sensors to speak again.
+        believe_own_write: how long our own write of a status is believed more than what events say; they may be older.
         last_event_interval: between looks for new events.
         last_event_period: between writes of lastEventTime of one Rule.
         last_event_rate: writes of lastEventTime of all Rules.
@@ -39,6 +40,7 @@ class RulesOptions:
     heartbeat: float = 5.0
     snapshot_timeout: float = 120.0
     acks_grace: float = 15.0
+    believe_own_write: float = 10.0
     last_event_interval: float = 10.0
     last_event_period: float = 60.0
     last_event_rate: float = 10.0

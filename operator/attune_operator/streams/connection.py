@@ -132,6 +132,9 @@ async def open_connection(endpoint: NatsEndpoint) -> AsyncIterator[NatsConnectio
                 servers=endpoint.servers,
                 name=endpoint.name,
                 allow_reconnect=False,
+                # Before the first connection nats-py goes round its servers all the same; once round is enough here.
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0.05,
                 connect_timeout=endpoint.connect_timeout,
                 ping_interval=_PING_INTERVAL,
                 max_outstanding_pings=2,
