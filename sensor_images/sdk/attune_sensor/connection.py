@@ -114,6 +114,7 @@ class NatsConnection:
             self._established(client)
             await self._watch(client, closed)
         finally:
+            closed.set()
             self._lost()
             self._client = None
             await _close(client, self._log)
@@ -139,6 +140,8 @@ class NatsConnection:
                 self._failed(error)
 
         async def on_disconnected() -> None:
+            if closed.is_set():
+                return  # by our own will
             self._lost()
             self._failed(nats.errors.Error("the connection was lost"))
 
