@@ -1,0 +1,110 @@
+"""The machine's own packages: which are needed and why, and their installation where that can be done (apt, root)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .commands import last_line, logged, succeeds, which
+from .console import ClusterError, step
+
+CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+
+
+def cni_folder() -> Path | None:
+    """Where the network plugins are that containerd calls: distributions differ."""
+    return next(
+        (folder for folder in CNI_FOLDERS if (folder / "bridge").exists() and (folder / "host-local").exists()), None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A program of the machine that something here calls."""
+
+    debian: str
+    why: str
+    present: Callable[[], bool]
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: which(name) is not None
+
+
+NODE = (
+    Need(debian="containerd", why="runs the containers", present=_program("containerd")),
+    Need(debian="runc", why="is what containerd starts them with", present=_program("runc")),
+    Need(
+        debian="containernetworking-plugins", why="connect pods to the bridge", present=lambda: cni_folder() is not None
+    ),
+    Need(debian="iproute2", why="makes the bridge and the link to it", present=_program("ip")),
+    Need(debian="iptables", why="is how Services reach pods", present=_program("iptables")),
+    Need(debian="conntrack", why="lets kube-proxy forget dead endpoints", present=_program("conntrack")),
+    Need(debian="util-linux", why="makes and enters the node's namespaces", present=_program("nsenter")),
+    Need(debian="mount", why="mounts volumes", present=_program("mount")),
+    Need(debian="openssl", why="makes the cluster's certificates", present=_program("openssl")),
+)
+BUILD = (
+    Need(debian="mmdebstrap", why="makes the base image", present=_program("mmdebstrap")),
+    Need(
+        debian="debian-archive-keyring",
+        why="verifies the base image's packages",
+        present=lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
+    ),
+    Need(debian="buildah", why="builds images without a Docker engine", present=_program("buildah")),
+)
+
+
+def missing(needs: Iterable[Need]) -> list[Need]:
+    """Those that are not there."""
+    return [need for need in needs if not need.present()]
+
+
+def refusal(absent: list[Need], *, root: bool, apt: bool) -> str | None:
+    """Why `absent` can't be installed from here, and what to do instead; None when it can."""
+    listed = ", ".join(f"{need.debian} ({need.why})" for need in absent)
+    if not apt:
+        return (
+            f"CLUSTER=local needs {listed}; this is no Debian or Ubuntu, so install them with the system's own package "
+            "manager, or use CLUSTER=kind (needs Docker) or CLUSTER=current."
+        )
+    if not root:
+        return (
+            f"CLUSTER=local needs {listed}, and installing needs root: run "
+            f"`sudo apt-get install --no-install-recommends {' '.join(need.debian for need in absent)}` first."
+        )
+    return None
+
+
+def install(needs: Iterable[Need], *, log: Path) -> None:
+    """Install what is missing of `needs`, or say clearly which and why it can't be done.
+
+    Services that packages bring are not started: the cluster runs a containerd of its own.
+    """
+    absent = missing(needs)
+    if not absent:
+        return
+    reason = refusal(absent, root=os.geteuid() == 0, apt=which("apt-get") is not None)
+    if reason is not None:
+        raise ClusterError(reason)
+    names = [need.debian for need in absent]
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *names]
+    policy = Path("/usr/sbin/policy-rc.d")
+    with step(f"installing {', '.join(names)}", detail=lambda: last_line(log)):
+        ours = not policy.exists()
+        if ours:
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+        try:
+            # A list that can't be fetched (somebody's third-party repository) must not stop what the others offer.
+            succeeds(["apt-get", "update", "-o", "DPkg::Lock::Timeout=300"], env=env, seconds=300)
+            logged(command, log, env=env, what="apt-get install")
+        finally:
+            if ours:
+                policy.unlink(missing_ok=True)
+    still = missing(needs)
+    if still:
+        raise ClusterError(f"{', '.join(n.debian for n in still)} is installed, but its programs are not found.")
