@@ -150,11 +150,11 @@ class Operator:
         """
         self.health.awaits("signing keys")
         self.health.awaits("the first complete list")
-        await self.server.start()
-        supervisor = Supervisor(health=self.health)
-        supervisor.start("heartbeat", self._heartbeat.run())
         client = KubeClient(await load_configuration())
+        supervisor = Supervisor(health=self.health)
         try:
+            await self.server.start()
+            supervisor.start("heartbeat", self._heartbeat.run())
             work = asyncio.create_task(self._work(client, supervisor), name="operator")
             stop = asyncio.create_task(self._stopping.wait())
             died = asyncio.create_task(supervisor.failed())
@@ -251,10 +251,9 @@ class Operator:
             await asyncio.shield(watching)
             raise TaskDied("the watches ended by themselves")
         finally:
-            # Our parts first, then the watches: kopf takes every task that is younger than itself for one of its own.
             await supervisor.stop()
             watches.stop()
-            await asyncio.wait({watching}, timeout=10)
+            await asyncio.wait({watching})
 
     def _swept(self) -> None:
         self.health.arrived("the first complete list")

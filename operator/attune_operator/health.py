@@ -6,7 +6,7 @@ the supervised tasks is no longer there; ``/readyz`` until the operator has its 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
@@ -76,9 +76,12 @@ class Health:
         return status, text
 
 
-async def _answer(pair: tuple[int, str]) -> web.Response:
-    status, text = pair
-    return web.Response(status=status, text=text + "\n")
+def _answers(question: Callable[[], tuple[int, str]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        status, text = question()
+        return web.Response(status=status, text=text + "\n")
+
+    return answer
 
 
 async def _metrics(_: web.Request) -> web.Response:
@@ -104,8 +107,8 @@ class HealthServer:
             OSError: a port is taken.
         """
         probes = web.Application()
-        probes.router.add_get("/healthz", lambda _: _answer(self._health.liveness()))
-        probes.router.add_get("/readyz", lambda _: _answer(self._health.readiness()))
+        probes.router.add_get("/healthz", _answers(self._health.liveness))
+        probes.router.add_get("/readyz", _answers(self._health.readiness))
         scrapes = web.Application()
         scrapes.router.add_get("/metrics", _metrics)
         self.liveness_port = await self._serve(probes, self.liveness_port)

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import aiohttp
@@ -22,6 +23,7 @@ from attune_operator import metrics
 from attune_operator.ports import ClusterError
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
+_DEFAULT_KUBECONFIG: Final = str(Path("~/.kube/config").expanduser())
 #: Objects in one page of a list. Small enough that decoding a page never holds the loop for long.
 _PAGE: Final = 500
 _LIST_ATTEMPTS: Final = 3
@@ -77,7 +79,9 @@ async def load_configuration() -> Any:
         if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
         else:
-            await kubernetes_config.load_kube_config(client_configuration=configuration)
+            # Named here, since the library looks at the variable only once, when it is imported.
+            file = os.environ.get("KUBECONFIG") or _DEFAULT_KUBECONFIG
+            await kubernetes_config.load_kube_config(config_file=file, client_configuration=configuration)
     except (kubernetes_config.ConfigException, OSError) as error:
         raise ClusterError(
             f"no way to the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG to a kubeconfig file."
@@ -106,7 +110,7 @@ class KubeClient:
         """Give the connections back."""
         await self._api.close()
 
-    async def _call(
+    async def call(
         self,
         method: str,
         path: str,
@@ -147,7 +151,7 @@ class KubeClient:
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object, or None when there is none."""
         try:
-            return cast("Object", await self._call("GET", kind.path(namespace, name)))
+            return cast("Object", await self.call("GET", kind.path(namespace, name)))
         except ClusterError as error:
             if error.status == 404:
                 return None
@@ -173,7 +177,7 @@ class KubeClient:
             query["labelSelector"] = labels
         found: list[Object] = []
         while True:
-            page = await self._call("GET", kind.path(namespace), query=query)
+            page = await self.call("GET", kind.path(namespace), query=query)
             for item in page.get("items") or ():
                 item.setdefault("apiVersion", kind.api_version)
                 item.setdefault("kind", kind.kind)
@@ -189,7 +193,7 @@ class KubeClient:
         metadata = body["metadata"]
         return cast(
             "Object",
-            await self._call(
+            await self.call(
                 "PATCH",
                 kind.path(metadata.get("namespace"), metadata["name"]),
                 query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
@@ -201,14 +205,14 @@ class KubeClient:
     async def create(self, kind: Kind, body: Object) -> Object:
         """Make a new object (409 when there is one)."""
         path = kind.path(body["metadata"].get("namespace"))
-        return cast("Object", await self._call("POST", path, query={"fieldManager": names.FIELD_MANAGER}, body=body))
+        return cast("Object", await self.call("POST", path, query={"fieldManager": names.FIELD_MANAGER}, body=body))
 
     async def replace(self, kind: Kind, body: Object) -> Object:
         """Put the whole object, which must carry the ``resourceVersion`` that it replaces (409 when that has changed)."""
         metadata = body["metadata"]
         return cast(
             "Object",
-            await self._call(
+            await self.call(
                 "PUT",
                 kind.path(metadata.get("namespace"), metadata["name"]),
                 query={"fieldManager": names.FIELD_MANAGER},
@@ -223,7 +227,7 @@ class KubeClient:
         try:
             return cast(
                 "Object",
-                await self._call(
+                await self.call(
                     "PATCH",
                     kind.path(namespace, name, subresource),
                     query={"fieldManager": names.FIELD_MANAGER},
@@ -240,7 +244,7 @@ class KubeClient:
         """Delete exactly the object with this uid; that it is gone, or is another by now, is fine."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            await self._call("DELETE", kind.path(namespace, name), body={**body, "propagationPolicy": "Background"})
+            await self.call("DELETE", kind.path(namespace, name), body={**body, "propagationPolicy": "Background"})
         except ClusterError as error:
             if error.status not in (404, 409):
                 raise
@@ -248,7 +252,7 @@ class KubeClient:
     async def serves(self, kind: Kind) -> bool:
         """Whether the API server knows this kind (its CustomResourceDefinition is there and established)."""
         try:
-            found = await self._call("GET", f"/apis/{kind.group}/{kind.version}" if kind.group else "/api/v1")
+            found = await self.call("GET", f"/apis/{kind.group}/{kind.version}" if kind.group else "/api/v1")
         except ClusterError as error:
             if error.status == 404:
                 return False

@@ -1,14 +1,19 @@
 """kopf as this operator uses it: only to watch. Its settings, its login, and how it is started and stopped."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import kopf
+import structlog
 
 from attune_contract import names
 from attune_operator.main import WATCHED, Observers, registry
 
+_log = structlog.stdlib.get_logger(__name__)
+
+_PATIENCE: Final = 10.0
+_TLS_CLOSE: Final = 0.25
 #: Seconds between attempts of a request that fails: quick at first, then every half minute for a quarter of an hour. Only
 #: then is the watch given up, and with it the process, for Kubernetes to start it afresh.
 _BACKOFFS: Final = (0.5, 1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 28)
@@ -74,7 +79,6 @@ class Watches:
 
     async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
         """Watch. ``on_started`` is called when kopf has done with setting things up, signal handlers among them."""
-        existing = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=registry(
                 self._observers,
@@ -88,4 +92,20 @@ class Watches:
             stop_flag=self._stop,
         )
         on_started()
-        await kopf.run_tasks(tasks, ignored=existing)
+        # Not kopf.run_tasks(): that takes every task of the loop that is younger than kopf for one of its own, and ends it.
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._end(tasks)
+        for task in done:
+            task.result()
+
+    async def _end(self, tasks: Collection["asyncio.Task[Any]"]) -> None:
+        self._stop.set()
+        for task in tasks:
+            task.cancel()
+        _, pending = await asyncio.wait(tasks, timeout=_PATIENCE)
+        for task in pending:
+            _log.error("watch_would_not_stop", task=task.get_name())
+        # Encrypted connections that were cut off take a moment to close (aiohttp's documentation, "Graceful Shutdown").
+        await asyncio.sleep(_TLS_CLOSE)

@@ -1,0 +1,169 @@
+"""An operator in this process, and somebody who works with a real API server; what kubelet does is played."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from support.nats_server import NatsServer
+
+from attune_operator import kube
+from attune_operator.app import Operator
+from attune_operator.kube import Kind, KubeClient, Object
+from attune_operator.ports import ClusterError
+from attune_operator.settings import Settings
+
+REPLICA_SET = Kind("ReplicaSet", "replicasets", "apps")
+
+
+class Hand:
+    """A person at a keyboard, with all rights, and kubelet, as far as a test plays it. Works in one namespace."""
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+
+    async def apply_sensor(self, name: str = "core.timer", **spec: Any) -> Object:
+        """Make or change a Sensor, as kubectl apply does."""
+        types = [{"name": "core.intervaltimer", "parametersSchema": {"type": "object"}}]
+        body = {
+            "apiVersion": "attune.dev/v1alpha1",
+            "kind": "Sensor",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"image": "registry.invalid/sensor:1", "triggerTypes": types, **spec},
+        }
+        applied: Object = await self.client.call(
+            "PATCH",
+            kube.SENSOR.path(self.namespace, name),
+            query={"fieldManager": "kubectl", "force": "true"},
+            body=body,
+            content_type="application/apply-patch+yaml",
+        )
+        return applied
+
+    async def annotate(self, name: str = "core.timer", **annotations: str | None) -> None:
+        named = {f"attune.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        await self.edit(kube.SENSOR, {"metadata": {"annotations": named}}, name=name)
+
+    async def edit(
+        self, kind: Kind, patch: Object, *, name: str = "sensor-core.timer", strategic: bool = False
+    ) -> Object:
+        """Change an object by hand, as kubectl edit does."""
+        content_type = "application/strategic-merge-patch+json" if strategic else "application/merge-patch+json"
+        edited: Object = await self.client.call(
+            "PATCH",
+            kind.path(self.namespace, name),
+            query={"fieldManager": "kubectl-edit"},
+            body=patch,
+            content_type=content_type,
+        )
+        return edited
+
+    async def delete(self, kind: Kind, name: str = "sensor-core.timer") -> None:
+        found = await self.client.get(kind, self.namespace, name)
+        assert found is not None, f"there is no {kind.kind} {name}"
+        await self.client.delete(kind, self.namespace, name, uid=found["metadata"]["uid"])
+
+    async def get(self, kind: Kind, name: str = "sensor-core.timer") -> Object:
+        found = await self.client.get(kind, self.namespace, name)
+        assert found is not None, f"there is no {kind.kind} {name}"
+        return found
+
+    async def find(self, kind: Kind, name: str = "sensor-core.timer") -> Object | None:
+        return await self.client.get(kind, self.namespace, name)
+
+    async def pods(self, sensor: str = "core.timer") -> list[Object]:
+        found = await self.client.list_objects(kube.POD, self.namespace, labels=f"attune.dev/sensor={sensor}")
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    async def condition(self, kind: str, name: str = "core.timer") -> Object:
+        sensor = await self.get(kube.SENSOR, name)
+        conditions = sensor.get("status", {}).get("conditions", [])
+        return next((found for found in conditions if found["type"] == kind), {})
+
+    async def events(self, name: str = "core.timer") -> list[Object]:
+        found = await self.client.list_objects(kube.EVENT, self.namespace)
+        return [event for event in found if event["involvedObject"].get("name") == name]
+
+    async def run_pods(self, sensor: str = "core.timer", *, ready: bool = True, **container: Any) -> None:
+        """Play kubelet: the pods run, and answer or not."""
+        for pod in await self.pods(sensor):
+            status = {
+                "phase": "Running",
+                "conditions": [
+                    {"type": "PodScheduled", "status": "True"},
+                    {"type": "Ready", "status": str(ready)},
+                    {"type": "ContainersReady", "status": str(ready)},
+                ],
+                "containerStatuses": [
+                    {
+                        "name": "sensor",
+                        "image": "registry.invalid/sensor:1",
+                        "imageID": "",
+                        "ready": ready,
+                        "restartCount": 0,
+                        "state": {"running": {"startedAt": "2026-11-23T12:00:00Z"}},
+                        "started": True,
+                        **container,
+                    }
+                ],
+            }
+            await self.client.merge(
+                kube.POD, self.namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
+            )
+
+
+async def eventually(
+    probe: Callable[[], Awaitable[Any]], *, within: float = 10.0, every: float = 0.05, what: str = ""
+) -> Any:
+    """Call ``probe`` until it returns something true and raises nothing; return that."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        seen: Any = None
+        error: Exception | None = None
+        try:
+            seen = await probe()
+        except (AssertionError, LookupError, ClusterError) as raised:
+            error = raised
+        if error is None and seen:
+            return seen
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {within} s: {what or probe}; seen last: {seen!r}") from error
+        await asyncio.sleep(every)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Operator]:
+    """An operator that has listed everything once; it is stopped at the end, and what it raised is raised."""
+    operator = Operator(settings)
+    work = asyncio.create_task(operator.run())
+    ready = asyncio.create_task(operator.ready.wait())
+    try:
+        await asyncio.wait({work, ready}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+        assert operator.ready.is_set(), "the operator was not ready within 30 s"
+        yield operator
+    finally:
+        ready.cancel()
+        operator.stop()
+        async with asyncio.timeout(20):
+            await work
+
+
+def settings_for(hand: Hand, nats: NatsServer, **changes: Any) -> Settings:
+    """Settings for an operator that looks after the test's namespace only, and often."""
+    chosen: dict[str, Any] = {
+        "namespace": hand.namespace,
+        "watch_namespaces": (hand.namespace,),
+        "nats_url": nats.url,
+        "metrics_port": 0,
+        "liveness_port": 0,
+        "bind_address": "127.0.0.1",
+        "sweep_interval": "2s",
+        "key_check_interval": "1s",
+        "token_min_ttl": "5s",
+        **changes,
+    }
+    return Settings(**chosen)
