@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 import structlog
+from aiohttp import web
 from support.rule_stream import rule_state
 from support.scripted_api import ScriptedApi, hang, reset, status
 from support.until import until
@@ -230,6 +231,23 @@ async def test_refused_event_is_counted_and_holds_nobody_up(bench: Bench, api: S
     assert (bench.count("stored"), bench.count("refused")) == (6, 3)
 
 
+async def test_answer_without_ids_and_reasons_is_understood(bench: Bench, api: ScriptedApi) -> None:
+    """The API gives no id where it could not read one."""
+
+    async def terse(_request: Any, events: list[dict[str, Any]]) -> Any:
+        data = [{"id": None, "status": "refused", "reason": None} for _ in events]
+        data[0] = {"id": events[0]["id"], "status": "stored", "seq": 17}
+        return web.json_response({"data": data})
+
+    api.always = terse
+    async with bench.emitter() as emitter:
+        for number in range(3):
+            emitter.emit_nowait(event(number))
+        await until(lambda: bench.count("refused") == 2)
+    assert bench.count("stored") == 1
+    assert len(api.requests) == 1
+
+
 async def test_one_bad_event_that_spoils_its_batch_is_found(bench: Bench, api: ScriptedApi) -> None:
     async def picky(request: Any, events: list[dict[str, Any]]) -> Any:
         if any(seen["payload"]["number"] == 61 for seen in events):
@@ -277,7 +295,7 @@ async def test_api_away_fills_the_spool_and_its_return_empties_it(bench: Bench, 
 
 async def test_next_process_delivers_what_the_last_one_left(bench: Bench, api: ScriptedApi) -> None:
     await api.stop()
-    async with bench.emitter(spool=True) as emitter:
+    async with bench.emitter(spool=True, grace=0.3) as emitter:
         for number in range(100):
             emitter.emit_nowait(event(number))
     assert bench.lost == 0
@@ -291,7 +309,7 @@ async def test_next_process_delivers_what_the_last_one_left(bench: Bench, api: S
 async def test_killed_process_loses_nothing_that_was_spooled(bench: Bench, api: ScriptedApi) -> None:
     """The end of the last record is missing, as after a kill in the middle of a write."""
     await api.stop()
-    async with bench.emitter(spool=True) as emitter:
+    async with bench.emitter(spool=True, grace=0.3) as emitter:
         for number in range(100):
             emitter.emit_nowait(event(number))
     last = max(bench.spool_directory.glob("*.segment"))
@@ -398,6 +416,19 @@ async def test_end_delivers_what_waits(bench: Bench, api: ScriptedApi) -> None:
             emitter.emit_nowait(event(number))
     assert numbers(api) == list(range(1500))
     assert bench.lost == 0
+
+
+async def test_api_that_comes_back_while_the_sensor_ends_gets_what_waits(bench: Bench, api: ScriptedApi) -> None:
+    """A pod's spool ends with the pod, so the sensor tries for as long as it may."""
+    await api.stop()
+    async with bench.emitter(spool=True, grace=10) as emitter:
+        for number in range(50):
+            emitter.emit_nowait(event(number))
+        await until(lambda: bench.count("spooled") == 50)
+        back = asyncio.get_running_loop().call_later(0.3, lambda: tasks.append(asyncio.create_task(api.start())))
+        tasks: list[asyncio.Task[None]] = []
+    assert back.when() <= asyncio.get_running_loop().time()
+    assert numbers(api) == list(range(50))
 
 
 async def test_event_that_cannot_be_sent_is_the_callers_error(bench: Bench) -> None:

@@ -82,7 +82,7 @@ class Bench:
         self.metrics = Metrics()
         self.supervisor = RuleSupervisor(
             handler=self.handler,
-            acks=self.acks,  # type: ignore[arg-type]
+            acks=self.acks,
             trigger_types=["core.intervaltimer"],
             metrics=self.metrics,
             log=structlog.get_logger(),

@@ -1,12 +1,14 @@
 """What a sensor is written with: rules in, events out.
 
-:func:`run_sensor` runs a :class:`RuleHandler`; what a handler needs of the contract is re-exported here.
+:class:`Sensor` makes one of functions, one call for each rule. :func:`run_sensor` runs a :class:`RuleHandler`, the lower level
+on which the timer is built. What both need of the contract is re-exported here.
 """
 
 from attune_contract.events import EventReport, event_id, scheduled
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
 from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError
+from attune_sensor.functions import Sensor, Trigger
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.runtime import SensorContext, SensorRuntime, run_sensor
 from attune_sensor.settings import SensorSettings, WhenFull
@@ -19,6 +21,7 @@ __all__ = [
     "Rule",
     "RuleHandler",
     "RuleState",
+    "Sensor",
     "SensorContext",
     "SensorError",
     "SensorRef",
@@ -26,6 +29,7 @@ __all__ = [
     "SensorSettings",
     "SettingsError",
     "SpoolError",
+    "Trigger",
     "WhenFull",
     "event_id",
     "run_sensor",

@@ -33,11 +33,14 @@ _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 
 class EventResult(msgspec.Struct, frozen=True):
-    """What the API did with one event: ``stored``, ``duplicate``, or ``refused`` for a reason."""
+    """What the API did with one event: ``stored``, ``duplicate``, or ``refused`` for a reason.
 
-    id: str
+    ``id`` is None when the API could not read that much of the event. Results are in the order of the events all the same.
+    """
+
     status: str
-    reason: str = ""
+    id: str | None = None
+    reason: str | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):

@@ -168,8 +168,6 @@ class Emitter:
             delay = self._retry.delay(attempt=attempt, chance=self._chance())
             if failure.retry_after is not None:
                 delay = max(delay, failure.retry_after * (1 + 0.1 * self._chance()))
-            if self._closing and self._spool is not None and not self._spool_outage.ongoing:
-                return  # what remains is safe on disk
             await self._wait_out(delay)
 
     async def close(self, *, run: "asyncio.Task[None]", grace_seconds: float) -> int:
@@ -308,7 +306,7 @@ class Emitter:
                     self._account(part, results)
                     parts.popleft()
                 case RequestRefused(reason) if len(part) == 1:
-                    self._account(part, [EventResult("", "refused", reason)])
+                    self._account(part, [EventResult("refused", reason=reason)])
                     parts.popleft()
                 case RequestRefused():
                     parts.popleft()
@@ -326,7 +324,7 @@ class Emitter:
             self._metrics.events.labels(known).inc(number)
         if counts["stored"] + counts["duplicate"] == len(results):
             return
-        refused: dict[tuple[str, str], list[EventReport]] = {}
+        refused: dict[tuple[str, str | None], list[EventReport]] = {}
         for record, result in zip(records, results, strict=True):
             if result.status not in ("stored", "duplicate"):
                 event = _DECODER.decode(record)

@@ -7,10 +7,9 @@ but taken together. A rule that fails is retried with backoff and holds nobody e
 import asyncio
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from attune_contract.messages import AckState
-from attune_sensor.acks import AckPublisher
 from attune_sensor.backoff import Backoff
 from attune_sensor.errors import InvalidRule
 from attune_sensor.metrics import Metrics
@@ -22,6 +21,16 @@ _RETRY: Final = Backoff(initial=1.0, maximum=60.0)
 _WORKERS: Final = 8
 #: A worker lets others run after so many rules that never waited for anything.
 _YIELD_AFTER: Final = 32
+
+
+class AckSink(Protocol):
+    """Where results are said (:class:`attune_sensor.acks.AckPublisher`)."""
+
+    def say(self, rule: Rule, state: AckState, message: str = "") -> None:
+        """Say what became of this generation of the rule."""
+
+    def forget(self, uid: str) -> None:
+        """The rule is gone; nothing more is said about it."""
 
 
 class _Entry:
@@ -57,7 +66,7 @@ class RuleSupervisor:
         self,
         *,
         handler: RuleHandler,
-        acks: AckPublisher,
+        acks: AckSink,
         trigger_types: Iterable[str],
         metrics: Metrics,
         log: Any,

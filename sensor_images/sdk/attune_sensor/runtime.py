@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -61,18 +61,29 @@ class SensorContext:
 
     def completed(self, rule: Rule) -> None:
         """Say that a running rule came to its end and will not fire again."""
-        if self._supervisor is not None:
-            self._supervisor.report(rule, AckState.COMPLETED)
+        self.report(rule, AckState.COMPLETED)
 
     def failing(self, rule: Rule, message: str) -> None:
         """Say that a running rule cannot do its work now; the handler goes on trying."""
-        if self._supervisor is not None:
-            self._supervisor.report(rule, AckState.FAILING, message)
+        self.report(rule, AckState.FAILING, message)
 
     def recovered(self, rule: Rule) -> None:
         """Say that a rule that was failing works again."""
+        self.report(rule, AckState.ACTIVE)
+
+    def report(self, rule: Rule, state: AckState, message: str = "") -> None:
+        """Say how a running rule fares, with a sentence for its author."""
         if self._supervisor is not None:
-            self._supervisor.report(rule, AckState.ACTIVE)
+            self._supervisor.report(rule, state, message)
+
+    def attach(self, supervisor: RuleSupervisor) -> None:
+        """Where :meth:`report` goes; called once by whoever puts the sensor together."""
+        self._supervisor = supervisor
+
+    @property
+    def live_checks(self) -> Mapping[str, Check]:
+        """What was added by :meth:`add_live_check`, by name."""
+        return self._live_checks
 
     def add_live_check(self, name: str, check: Check) -> None:
         """Have ``/live`` fail, and so the pod restarted, when ``check`` returns what is wrong."""
@@ -149,7 +160,7 @@ class SensorRuntime:
             metrics=self.metrics,
             log=self._log,
         )
-        self.context._supervisor = self.supervisor
+        self.context.attach(self.supervisor)
         self._reader = RuleReader(
             connection=self._connection,
             filter_subject=settings.rules_subject,
@@ -166,7 +177,7 @@ class SensorRuntime:
         self.server = HealthServer(
             host=settings.metrics_host,
             port=settings.metrics_port,
-            live=self.context._live_checks,
+            live=self.context.live_checks,
             ready={"token": self._token_problem, "rules": self._rules_problem, "stopping": self._stopping},
             metrics=self.metrics,
             refresh=self._refresh_metrics,
@@ -197,7 +208,10 @@ class SensorRuntime:
             # In this order: nothing new is made, then what was made is delivered.
             deadline = time.monotonic() + self.settings.grace_seconds
             try:
-                await self.supervisor.close()
+                async with asyncio.timeout(self.settings.grace_seconds / 2):
+                    await self.supervisor.close()
+            except Exception:
+                self._log.exception("rules_stop_failed")
             finally:
                 left = max(0.1, deadline - time.monotonic())
                 lost = await self.emitter.close(run=delivery, grace_seconds=left)

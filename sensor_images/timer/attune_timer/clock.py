@@ -92,11 +92,6 @@ class ClockThread:
         silent = time.monotonic() - self._looked
         return f"the clock thread is stuck for {silent:.0f} s" if silent > _STUCK_AFTER else None
 
-    def wake(self) -> None:
-        """Have the thread look at the clock now."""
-        with self._condition:
-            self._condition.notify()
-
     def _run(self) -> None:
         try:
             with self._condition:

@@ -1,0 +1,229 @@
+"""For tests of sensors: runs a sensor with rules that the test makes and an API that keeps the events, with no server.
+
+    async with SensorHarness(sensor.handler, trigger_types=["acme.queue"]) as harness:
+        rule = harness.apply("acme.queue", {"name": "jobs"})
+        await harness.wait_for(rule, AckState.ACTIVE)
+        event = await harness.next_event()
+
+The handler, the supervision of rules and the delivery of events are the real ones; only NATS and the API are not there.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import structlog
+
+from attune_contract.events import EventReport
+from attune_contract.identity import SensorRef
+from attune_contract.messages import AckState, RuleState
+from attune_sensor.api_client import Accepted, EventResult, Outcome, Unavailable
+from attune_sensor.backoff import Backoff
+from attune_sensor.emitter import Emitter
+from attune_sensor.metrics import Metrics
+from attune_sensor.rule_supervisor import RuleSupervisor
+from attune_sensor.rule_table import RuleTable
+from attune_sensor.rules import Rule, RuleHandler
+from attune_sensor.runtime import SensorContext
+from attune_sensor.settings import SensorSettings
+
+_DECODER = msgspec.json.Decoder(EventReport)
+
+
+class FakeClock:
+    """A clock that the test sets. Pass it where a handler takes one.
+
+    Args:
+        now: where it begins, with a zone.
+    """
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        """The time in microseconds since 1970."""
+        return (self.now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+class FakeApi:
+    """Keeps each event once, by its id, in the order in which they came.
+
+    Attributes:
+        available: set it to False to have the API away.
+        refuse: returns why an event is refused, or None.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[EventReport] = []
+        self.available = True
+        self.refuse: Callable[[EventReport], str | None] = lambda _event: None
+        self._ids: set[uuid.UUID] = set()
+        self._arrived = asyncio.Condition()
+
+    async def post(self, events: Sequence[bytes]) -> Outcome:
+        """Take events, as the API does."""
+        if not self.available:
+            return Unavailable("connection", "the test says so")
+        results = []
+        for event in map(_DECODER.decode, events):
+            reason = self.refuse(event)
+            if reason is not None:
+                results.append(EventResult("refused", str(event.id), reason))
+            elif event.id in self._ids:
+                results.append(EventResult("duplicate", str(event.id)))
+            else:
+                self._ids.add(event.id)
+                self.events.append(event)
+                results.append(EventResult("stored", str(event.id)))
+        async with self._arrived:
+            self._arrived.notify_all()
+        return Accepted(results)
+
+    async def wait_for(self, number: int, *, within: float) -> None:
+        """Wait until there are so many events."""
+        async with asyncio.timeout(within), self._arrived:
+            await self._arrived.wait_for(lambda: len(self.events) >= number)
+
+
+class _Acks:
+    """Keeps the latest ack of each rule."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, tuple[int, AckState, str]] = {}
+        self.changed = asyncio.Event()
+
+    def say(self, rule: Rule, state: AckState, message: str = "") -> None:
+        self.latest[rule.uid] = (rule.generation, state, message)
+        self.changed.set()
+
+    def forget(self, uid: str) -> None:
+        self.latest.pop(uid, None)
+        self.changed.set()
+
+
+class SensorHarness:
+    """A sensor under test, as an async context manager.
+
+    Args:
+        handler: makes what runs the rules, :meth:`attune_sensor.Sensor.handler` for instance.
+        trigger_types: what the sensor provides.
+        config: the Sensor's free-form configuration.
+
+    Attributes:
+        api: where events arrive.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[SensorContext], RuleHandler],
+        *,
+        trigger_types: Iterable[str],
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        self.api = FakeApi()
+        self._taken = 0
+        self._table = RuleTable()
+        self._acks = _Acks()
+        metrics = Metrics()
+        log = structlog.get_logger("attune_sensor")
+        settings = SensorSettings(
+            sensor=SensorRef("default", "under-test"),
+            trigger_types=tuple(trigger_types),
+            api_url="http://api.invalid",
+            token_file=Path("token"),
+            nats_url="nats://nats.invalid",
+            rules_subject="",
+            acks_subject="",
+            instance="test",
+            nats_inbox_prefix="",
+        )
+        self._emitter = Emitter(
+            api=self.api, spool=None, metrics=metrics, log=log, retry=Backoff(initial=0.01, maximum=0.05)
+        )
+        context = SensorContext(settings=settings, config=config or {}, log=log, metrics=metrics, emitter=self._emitter)
+        self._supervisor = RuleSupervisor(
+            handler=handler(context),
+            acks=self._acks,
+            trigger_types=settings.trigger_types,
+            metrics=metrics,
+            log=log,
+            retry=Backoff(initial=0.01, maximum=0.05),
+        )
+        context.attach(self._supervisor)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._emitter.run()), asyncio.create_task(self._supervisor.run())]
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        delivery, supervision = self._tasks
+        supervision.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await supervision
+        await self._supervisor.close()
+        await self._emitter.close(run=delivery, grace_seconds=1 if self.api.available else 0)
+
+    def apply(
+        self,
+        trigger_type: str,
+        parameters: dict[str, Any],
+        *,
+        name: str = "rule",
+        enabled: bool = True,
+        created_at: datetime | None = None,
+    ) -> Rule:
+        """Make a rule, or change the one of this name, as ``kubectl apply`` would; returns it."""
+        uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+        known = self._table.get(uid)
+        now = datetime.now(UTC)
+        state = RuleState(
+            uid=uid,
+            namespace="default",
+            name=name,
+            generation=1 if known is None else known.generation + 1,
+            enabled=enabled,
+            trigger_type=trigger_type,
+            parameters=parameters,
+            created_at=created_at or (known.created_at if known is not None else now),
+        )
+        rule = Rule(state=state, since_us=int(now.timestamp() * 1_000_000))
+        change = self._table.put(rule)
+        if change is not None:
+            self._supervisor.apply([change])
+        return rule
+
+    def delete(self, rule: Rule) -> None:
+        """Delete a rule."""
+        change = self._table.bury(rule.uid, None)
+        if change is not None:
+            self._supervisor.apply([change])
+
+    async def wait_for(self, rule: Rule, state: AckState, *, within: float = 5.0) -> str:
+        """Wait until the sensor said this of the rule as it is now; returns the message.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        async with asyncio.timeout(within):
+            while True:
+                said = self._acks.latest.get(rule.uid)
+                if said is not None and said[:2] == (rule.generation, state):
+                    return said[2]
+                self._acks.changed.clear()
+                await self._acks.changed.wait()
+
+    async def next_event(self, *, within: float = 5.0) -> EventReport:
+        """The next event that the API stored.
+
+        Raises:
+            TimeoutError: none came.
+        """
+        await self.api.wait_for(self._taken + 1, within=within)
+        self._taken += 1
+        return self.api.events[self._taken - 1]
