@@ -3,17 +3,32 @@
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 Order = Literal["asc", "desc"]
 
+_VERSION: Final = 1
 _LARGEST: Final = 2**63 - 1
+_FOREIGN: Final = "cursor is not one that this API gave out; leave it away to begin anew."
+_T = TypeVar("_T")
 
 
 class InvalidCursor(ValueError):  # noqa: N818 - read as a sentence: "raise InvalidCursor"
     """A cursor that this API did not make, or that belongs to another order."""
+
+
+def _encode(*members: Any) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([_VERSION, *members])).decode().rstrip("=")
+
+
+def _decode(cursor: str, shape: type[_T]) -> _T:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(raw, type=shape)
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        raise InvalidCursor(_FOREIGN) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +40,7 @@ class Cursor:
 
     def encode(self) -> str:
         """The cursor as text for a URL."""
-        return base64.urlsafe_b64encode(msgspec.json.encode([1, self.order, self.seq])).decode().rstrip("=")
+        return _encode(self.order, self.seq)
 
     @classmethod
     def decode(cls, text: str, *, order: Order) -> "Cursor":
@@ -34,13 +49,9 @@ class Cursor:
         Raises:
             InvalidCursor: it is none of ours, or goes the other way.
         """
-        try:
-            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            version, its_order, seq = msgspec.json.decode(raw, type=tuple[int, str, int])
-        except (ValueError, binascii.Error, msgspec.MsgspecError):
-            raise InvalidCursor("cursor is not one that this API gave out; leave it away to begin anew.") from None
-        if version != 1 or not 0 <= seq <= _LARGEST:
-            raise InvalidCursor("cursor is not one that this API gave out; leave it away to begin anew.")
+        version, its_order, seq = _decode(text, tuple[int, str, int])
+        if version != _VERSION or its_order not in ("asc", "desc") or not 0 <= seq <= _LARGEST:
+            raise InvalidCursor(_FOREIGN)
         if its_order != order:
             raise InvalidCursor(f"cursor belongs to order={its_order}; use it with that.")
         return cls(seq=seq, order=order)
@@ -48,7 +59,7 @@ class Cursor:
 
 def encode_text(key: str) -> str:
     """A cursor of a list that is ordered by a text."""
-    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+    return _encode(key)
 
 
 def decode_text(cursor: str) -> str:
@@ -57,10 +68,7 @@ def decode_text(cursor: str) -> str:
     Raises:
         InvalidCursor: it is none of ours.
     """
-    try:
-        key = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (ValueError, binascii.Error):
-        key = "\0"
-    if "\0" in key:
-        raise InvalidCursor("cursor is not one that this API gave out; leave it away to begin anew.")
+    version, key = _decode(cursor, tuple[int, str])
+    if version != _VERSION or "\0" in key:
+        raise InvalidCursor(_FOREIGN)
     return key

@@ -1,0 +1,185 @@
+"""Accepted events leave for JetStream: each, in order, with a stable id, whatever fails in between."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import nats
+import pytest
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
+from support.api_process import ApiProcess, report
+from support.nats_server import NatsServer
+from support.postgres import PostgresServer
+
+from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
+
+pytest_plugins = ["support.api_fixtures"]
+pytestmark = pytest.mark.nats
+
+
+@pytest.fixture
+def passing_on(tmp_path: Path, nats_server: NatsServer) -> Iterator[ApiProcess]:
+    """The API with a NATS server to pass events on to."""
+    with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as process:
+        yield process
+
+
+@asynccontextmanager
+async def _listening(server: NatsServer) -> AsyncIterator["asyncio.Queue[Msg]"]:
+    """Everything in the stream, from its first message, as it comes. Waits for the stream to be there."""
+    client = await nats.connect(server.url)
+    received: asyncio.Queue[Msg] = asyncio.Queue()
+    jetstream = client.jetstream()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await jetstream.subscribe(
+                    ALL_EVENTS, stream=EVENTS_STREAM, cb=received.put, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+                )
+            except NotFoundError:
+                await asyncio.sleep(0.05)
+            else:
+                break
+    try:
+        yield received
+    finally:
+        await client.close()
+
+
+async def _take(received: "asyncio.Queue[Msg]", count: int) -> list[Msg]:
+    async with asyncio.timeout(30):
+        return [await received.get() for _ in range(count)]
+
+
+async def _post(api: ApiProcess, *ks: int) -> None:
+    async with api.client() as sensor:
+        answer = await sensor.post("/api/v1/events/batch", json={"events": [report(k) for k in ks]})
+        assert answer.status_code == 200
+
+
+async def test_an_event_becomes_a_cloudevent(passing_on: ApiProcess, nats_server: NatsServer) -> None:
+    async with passing_on.client() as sensor, passing_on.reader() as reader:
+        body = report(1)
+        await sensor.post("/api/v1/events", json=body)
+        event = (await reader.get(f"/api/v1/events/{body['id']}")).json()["data"]
+    async with _listening(nats_server) as received:
+        (message,) = await _take(received, 1)
+    assert message.subject == event_subject("default", body["rule_uid"])
+    assert msgspec.json.decode(message.data) == event
+    assert message.headers is not None
+    expected = {
+        "ce-specversion": "1.0",
+        "ce-id": body["id"],
+        "ce-type": "dev.attune.event",
+        "ce-source": "/attune/sensors/attune-system/core.timer",
+        "ce-time": body["occurred_at"],
+        "ce-subject": "default/echo-every-second",
+        "content-type": "application/json",
+        "Nats-Msg-Id": body["id"],
+    }
+    assert {name: message.headers[name] for name in expected} == expected
+
+
+async def test_events_leave_in_the_order_in_which_they_were_stored(
+    passing_on: ApiProcess, nats_server: NatsServer
+) -> None:
+    for start in range(0, 3000, 500):
+        await _post(passing_on, *range(start, start + 500))
+    async with _listening(nats_server) as received:
+        messages = await _take(received, 3000)
+    assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(3000))
+
+
+async def test_nats_away_holds_up_no_sensor_and_loses_nothing(passing_on: ApiProcess, nats_server: NatsServer) -> None:
+    await _post(passing_on, 1)
+    async with _listening(nats_server) as received:
+        await _take(received, 1)
+    nats_server.kill()
+    await _post(passing_on, 2, 3)
+    async with passing_on.client() as sensor:
+        assert (await sensor.get("/ready")).status_code == 200
+    nats_server.start()
+    await _post(passing_on, 4)
+    async with _listening(nats_server) as received:
+        assert [msgspec.json.decode(m.data)["payload"]["k"] for m in await _take(received, 4)] == [1, 2, 3, 4]
+
+
+async def test_a_kill_between_commit_and_publish_publishes_once_all_the_same(
+    passing_on: ApiProcess, nats_server: NatsServer
+) -> None:
+    nats_server.kill()
+    await _post(passing_on, *range(50))
+    passing_on.kill()
+    nats_server.start()
+    passing_on.start()
+    await _post(passing_on, 50)
+    async with _listening(nats_server) as received:
+        messages = await _take(received, 51)
+        assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(51))
+        assert received.empty()
+
+
+async def test_killed_at_any_moment_it_goes_on_where_it_was(passing_on: ApiProcess, nats_server: NatsServer) -> None:
+    for round_ in range(3):
+        await _post(passing_on, *range(round_ * 400, round_ * 400 + 400))
+        passing_on.kill()
+        passing_on.start()
+    async with _listening(nats_server) as received:
+        messages = await _take(received, 1200)
+    ks = [msgspec.json.decode(message.data)["payload"]["k"] for message in messages]
+    assert ks == list(range(1200))
+
+
+async def test_a_stream_that_was_deleted_is_made_again_with_bounds(
+    passing_on: ApiProcess, nats_server: NatsServer
+) -> None:
+    await _post(passing_on, 1)
+    async with _listening(nats_server) as received:
+        await _take(received, 1)
+    client = await nats.connect(nats_server.url)
+    config = (await client.jetstream().stream_info(EVENTS_STREAM)).config
+    assert (config.max_age, config.max_bytes) == (7 * 24 * 3600, 256 * 1024 * 1024)
+    await client.jetstream().delete_stream(EVENTS_STREAM)
+    await client.close()
+    await _post(passing_on, 2)
+    async with _listening(nats_server) as received:
+        (message,) = await _take(received, 1)
+    assert msgspec.json.decode(message.data)["payload"]["k"] == 2
+
+
+async def test_one_that_is_too_large_for_the_server_goes_without_its_payload(
+    passing_on: ApiProcess, nats_server: NatsServer
+) -> None:
+    large = report(1, payload={"x": "y" * 1_048_000})
+    async with passing_on.client() as sensor:
+        assert (await sensor.post("/api/v1/events", json=large)).status_code == 201
+    await _post(passing_on, 2)
+    async with _listening(nats_server) as received:
+        first, second = await _take(received, 2)
+    assert first.headers is not None
+    assert first.headers["ce-dataref"] == f"/api/v1/events/{large['id']}"
+    assert "payload" not in msgspec.json.decode(first.data)
+    assert msgspec.json.decode(second.data)["payload"] == {"k": 2}
+
+
+async def test_of_two_replicas_one_publishes_and_the_other_takes_over(
+    tmp_path: Path, nats_server: NatsServer, postgres: PostgresServer
+) -> None:
+    url = postgres.create_database()
+    first = ApiProcess(tmp_path / "first", database_url=url, nats_url=nats_server.url)
+    second = ApiProcess(tmp_path / "second", database_url=url, nats_url=nats_server.url)
+    with first, second:
+        await _post(first, *range(100))
+        await _post(second, *range(100, 200))
+        assert len(first.events_logged("outbox_leads")) + len(second.events_logged("outbox_leads")) == 1
+        leader, other = (first, second) if first.events_logged("outbox_leads") else (second, first)
+        leader.kill()
+        await _post(other, *range(200, 300))
+        async with _listening(nats_server) as received:
+            messages = await _take(received, 300)
+        assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(300))
+        assert len(other.events_logged("outbox_leads")) == 1
