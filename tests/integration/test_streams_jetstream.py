@@ -330,3 +330,30 @@ class TestPublisher:
             async with asyncio.timeout(10):
                 await publisher.run()
         assert isinstance(outcomes[0], ConnectionLost)
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("call", ["publish", "request", "subscribe"])
+    async def test_a_task_that_is_cancelled_inside_a_call_of_nats_py_ends(
+        self, connection: NatsConnection, call: str
+    ) -> None:
+        await ensure_stream(connection.jetstream, rules_stream(replicas=1))
+        client = connection.client
+
+        async def work() -> None:
+            match call:
+                case "publish":
+                    await client.publish(subject(1), b"x")
+                case "request":
+                    await connection.jetstream.stream_info(STREAM)
+                case _:
+                    await client.subscribe("some.subject")
+            await asyncio.Event().wait()
+
+        for turns in range(12):
+            task = asyncio.create_task(work())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait({task}, timeout=5)
+            assert done, f"it went on after {turns} turns of the loop"

@@ -43,6 +43,7 @@ class Summaries:
         self._projector: Projector | None = None
         self._projected = False
         self._outage = ""
+        self._connected_at = 0
         self._failing = 0
         self._changed: set[SensorRef] = set()
         self._with_events: set[SensorRef] = set()
@@ -92,6 +93,7 @@ class Summaries:
     def connected(self, projector: Projector) -> None:
         """The rule stream can be used; comparing has begun."""
         self._projector, self._projected, self._outage = projector, False, ""
+        self._connected_at = self._inventory.tick
         self.changed(self._inventory.sensors)
 
     def disconnected(self, why: str) -> None:
@@ -151,7 +153,9 @@ class Summaries:
     def _notice_progress(self) -> None:
         if self._projector is None:
             return
-        if not self._projected and self._settled() and self._projector.idle:
+        # What the stream had was compared only when a list that began after reading it has come.
+        compared = self._inventory.listed > self._connected_at and not self._projector.contested_rules
+        if not self._projected and compared and self._settled() and self._projector.idle:
             self._projected = True
             self.changed(self._inventory.sensors)
         if self._failing or self._projector.failures:

@@ -19,6 +19,8 @@ import nats.js.errors
 import structlog
 from nats.aio.client import Client, RawCredentials
 
+from attune_operator.streams.cancellation import CancellableClient
+
 log = structlog.get_logger(__name__)
 
 #: Seconds without an answer to two pings after which a connection counts as lost.
@@ -106,7 +108,7 @@ async def open_connection(endpoint: NatsEndpoint) -> AsyncIterator[NatsConnectio
     Raises:
         NatsUnavailable: no server answered, or it refused us.
     """
-    client = Client()
+    client = CancellableClient()
     connection = NatsConnection(endpoint=endpoint, client=client)
     opened = False
 

@@ -164,7 +164,10 @@ class StreamReader:
                 raise ReaderLost(f"the consumer of {self._stream} has been silent for {silence:.0f} s")
 
     async def stop(self) -> None:
-        """Take the consumer away, as far as the connection still allows it."""
+        """Take the consumer away, as far as the connection still allows it.
+
+        When the task is being cancelled, the server does it by itself after a minute.
+        """
         if self._lost is not None and self._lost.done() and not self._lost.cancelled():
             self._lost.exception()  # it was said already, or nobody wants to know any more
         if self._subscription is None or self._connection.closed.is_set():
