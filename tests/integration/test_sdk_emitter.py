@@ -384,8 +384,8 @@ async def test_full_disk_is_said_and_events_wait_in_memory(bench: Bench, api: Sc
     async with bench.emitter(spool=True) as emitter:
         emitter.emit_nowait(event(0))
         await until(lambda: bench.count("spooled") == 1)
-        spool = emitter._spool
-        assert spool is not None
+        assert emitter._spool is not None
+        spool = emitter._spool._spool
         real = spool.append
 
         def no_space(_records: Any) -> int:
@@ -394,7 +394,7 @@ async def test_full_disk_is_said_and_events_wait_in_memory(bench: Bench, api: Sc
         spool.append = no_space  # type: ignore[method-assign]
         for number in range(1, 10):
             emitter.emit_nowait(event(number))
-        await until(lambda: emitter._spool_outage.ongoing)
+        await until(lambda: emitter._spool is not None and emitter._spool.failing)
         await api.start()
         await until(lambda: len(api.events) == 10)
         spool.append = real  # type: ignore[method-assign]

@@ -8,12 +8,10 @@ once, and those that come meanwhile leave together with the next request.
 import asyncio
 import collections
 import contextlib
-import functools
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -31,16 +29,14 @@ from attune_sensor.backoff import Backoff
 from attune_sensor.metrics import Metrics
 from attune_sensor.outage import Outage
 from attune_sensor.settings import WhenFull
-from attune_sensor.spool import Position, Spool
-
-_T = TypeVar("_T")
+from attune_sensor.spool import Spool
+from attune_sensor.spool_thread import SpoolThread
 
 _RETRY: Final = Backoff(initial=0.25, maximum=15.0)
 _MEMORY_BYTES: Final = 32 * 1024 * 1024
 #: With more than this in memory, events move to the spool even while the API answers.
 _SPILL_BYTES: Final = 8 * 1024 * 1024
 _SPILL_CHUNK: Final = 2000
-_SYNC_INTERVAL: Final = 1.0
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(EventReport)
@@ -79,7 +75,7 @@ class Emitter:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._api = api
-        self._spool = spool
+        self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
         self._log = log
         self._when_full = when_full
@@ -93,11 +89,8 @@ class Emitter:
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._closing = False
-        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool") if spool is not None else None
         self._api_outage = Outage(log=log, name="api")
-        self._spool_outage = Outage(log=log, name="spool")
         self._full_outage = Outage(log=log, name="event_queue")
-        self._last_sync = 0.0
         self._emitted = metrics.events.labels("emitted")
         metrics.queued_events.set_function(lambda: len(self._queue) + len(self._under_way))
 
@@ -147,7 +140,8 @@ class Emitter:
 
     async def run(self) -> None:
         """Deliver until :meth:`close`."""
-        await self._open_spool()
+        if self._spool is not None:
+            await self._spool.open()
         attempt = 0
         while True:
             if not self._queue and not self._spooled():
@@ -194,13 +188,7 @@ class Emitter:
             self._metrics.events.labels("dropped").inc(lost)
             self._log.error("events_lost", events=lost, reason="they could not be delivered before the sensor ended")
         if self._spool is not None:
-            left = self._spool.count
-            with contextlib.suppress(OSError):
-                await self._on_disk(self._spool.close)
-            if left:
-                self._log.info("events_left_in_spool", events=left)
-        if self._disk is not None:
-            self._disk.shutdown(wait=False)
+            await self._spool.close()
         return lost
 
     # The queue in memory.
@@ -257,7 +245,7 @@ class Emitter:
         if self._spool is not None and (self._spooled() or self._queue_bytes > _SPILL_BYTES):
             await self._spill()
             if self._spooled():
-                return await self._step_from_spool()
+                return await self._step_from_spool(self._spool)
         size = 0
         while self._queue and len(self._under_way) < MAX_EVENTS:
             size += len(self._queue[0]) + 1
@@ -272,23 +260,16 @@ class Emitter:
         self._has_room()
         return failure
 
-    async def _step_from_spool(self) -> Unavailable | None:
-        spool = self._spool
-        if spool is None:
-            raise AssertionError("only called with a spool")
-        try:
-            records, position = await self._on_disk(
-                lambda: spool.peek(max_records=MAX_EVENTS, max_bytes=MAX_EVENTS_BYTES - MAX_EVENTS)
-            )
-        except OSError as error:
-            self._metrics.spool_errors.inc()
-            lost = await self._on_disk(spool.drop_oldest)
-            self._metrics.events.labels("dropped").inc(lost)
-            self._log.error("spool_damaged", error=str(error), events_lost=lost)
+    async def _step_from_spool(self, spool: SpoolThread) -> Unavailable | None:
+        # Records are joined by commas, which count as well.
+        found = await spool.peek(max_records=MAX_EVENTS, max_bytes=MAX_EVENTS_BYTES - MAX_EVENTS)
+        if found is None:
             return None
+        records, position = found
         _rest, failure = await self._deliver(records)
         if failure is None:
-            await self._advance(position)
+            await spool.advance(position)
+            self._has_room()
         return failure
 
     async def _deliver(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
@@ -360,21 +341,6 @@ class Emitter:
                 async with asyncio.timeout(left):
                     await self._wake.wait()
 
-    # The spool. Its methods block, so they are called in a thread, one at a time.
-
-    async def _on_disk(self, function: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, function)
-
-    async def _open_spool(self) -> None:
-        if self._spool is None:
-            return
-        report = await self._on_disk(self._spool.open)
-        if report.damaged_bytes:
-            self._log.warning("spool_repaired", cut_off_bytes=report.damaged_bytes)
-        if report.records:
-            self._log.info("spool_replayed", events=report.records, size=report.size)
-        self._show_spool()
-
     async def _spill(self) -> None:
         """Move what waits in memory to the end of the spool. When the disk fails it stays in memory."""
         spool = self._spool
@@ -384,56 +350,22 @@ class Emitter:
             # Taken out first: while the disk works, the front of the queue may be dropped to make room.
             while self._queue and len(self._under_way) < _SPILL_CHUNK:
                 self._under_way.append(self._take_first())
-            chunk = self._under_way
-            try:
-                written = await self._on_disk(functools.partial(spool.append, chunk))
-                self._metrics.events.labels("spooled").inc(written)
-                self._under_way = chunk[written:]
-                if time.monotonic() - self._last_sync > _SYNC_INTERVAL:
-                    self._last_sync = time.monotonic()
-                    await self._on_disk(spool.sync)
-            except OSError as error:
-                self._metrics.spool_errors.inc()
-                problem = f"cannot write to the spool: {error.strerror or error}; events wait in memory"
-                self._spool_outage.failed(type(error).__name__, problem)
-                self._return_under_way()
-                self._show_spool()
-                return
-            self._spool_outage.recovered()
-            self._show_spool()
-            full = bool(self._under_way)
+            written = await spool.append(self._under_way)
+            self._under_way = self._under_way[written or 0 :]
+            left = bool(self._under_way)
             self._return_under_way()
-            if full and not await self._spool_full(spool):
+            if written is None or (left and not await self._make_room_in(spool)):
                 return
         self._has_room()
 
-    async def _spool_full(self, spool: Spool) -> bool:
-        """The spool took not all. Returns whether it is worth trying again."""
+    async def _make_room_in(self, spool: SpoolThread) -> bool:
+        """The spool is full. Returns whether it is worth trying again."""
         if self._when_full is WhenFull.DROP_OLDEST:
-            lost = await self._on_disk(spool.drop_oldest)
+            lost = await spool.drop_oldest()
             self._dropped(lost, "spool")
             return lost > 0
         # Under drop-newest and block, memory fills up next, and there the rule is applied to newcomers.
         return False
-
-    async def _advance(self, position: Position) -> None:
-        spool = self._spool
-        if spool is None:
-            raise AssertionError("only called with a spool")
-        try:
-            await self._on_disk(lambda: spool.advance(position))
-        except OSError as error:
-            self._metrics.spool_errors.inc()
-            self._spool_outage.failed(
-                type(error).__name__, f"cannot remove what was delivered: {error.strerror or error}"
-            )
-        self._show_spool()
-        self._has_room()
-
-    def _show_spool(self) -> None:
-        if self._spool is not None:
-            self._metrics.spool_bytes.set(self._spool.size)
-            self._metrics.spool_events.set(self._spool.count)
 
     def _has_room(self) -> None:
         if self._queue_bytes < self._memory_limit:
