@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -13,11 +13,11 @@ from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import KeyPolicy
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, KeyStore
+from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
 from attune_operator.events import EventRecorder
 from attune_operator.health import Health, HealthServer, Heartbeat
 from attune_operator.kube import RULE, SENSOR, Kind, KubeClient, load_configuration
 from attune_operator.ports import Body, ClusterError, RuleSide, WatchEventType
-from attune_operator.resources.common import Environment
 from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
 from attune_operator.sensors.controller import SensorController
@@ -27,6 +27,7 @@ from attune_operator.sensors.store import Store
 from attune_operator.settings import Settings
 from attune_operator.streams.connection import NatsEndpoint
 from attune_operator.supervise import Supervisor, TaskDied
+from attune_operator.surroundings import Surroundings
 from attune_operator.watching import Watches
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -35,13 +36,20 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Observed:
-    """Passes what the watches see to the two sides."""
+    """Passes what the watches see to the two sides; ``own`` are the operator's own objects, and who looks after each."""
 
-    def __init__(self, *, sensors: SensorController, rules: RuleSide, keys: KeyStore, namespace: str) -> None:
+    def __init__(
+        self,
+        *,
+        sensors: SensorController,
+        rules: RuleSide,
+        namespace: str,
+        own: Mapping[str, Callable[[], None]],
+    ) -> None:
         self._sensors = sensors
         self._rules = rules
-        self._keys = keys
         self._namespace = namespace
+        self._own = own
 
     def observe_sensor(self, kind: WatchEventType, body: Body) -> None:
         """A Sensor was seen, changed or deleted."""
@@ -59,8 +67,9 @@ class Observed:
     def observe_child(self, what: Kind, kind: WatchEventType, body: Body) -> None:
         """Something that carries the operator's label was seen, changed or deleted."""
         metadata = body["metadata"]
-        if metadata.get("namespace") == self._namespace and metadata["name"] in (KEYS_SECRET, JWKS_CONFIG_MAP):
-            self._keys.nudge()
+        nudge = self._own.get(metadata["name"]) if metadata.get("namespace") == self._namespace else None
+        if nudge is not None:
+            nudge()
         else:
             self._sensors.observe_child(what, kind, body)
 
@@ -110,6 +119,7 @@ class Operator:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._signals = False
+        self._closing: list[Callable[[], None]] = []
         self.health = Health(heartbeat=(heartbeat := Heartbeat()))
         self._heartbeat = heartbeat
         self.server = HealthServer(
@@ -170,6 +180,8 @@ class Operator:
                 raise died.result()
         finally:
             await supervisor.stop()
+            for close in self._closing:
+                close()
             await client.close()
             await self.server.stop()
             _log.info("stopped")
@@ -191,9 +203,11 @@ class Operator:
 
         recorder = EventRecorder(client, instance=settings.instance)
         cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces)
+        nats_auth = await self._nats_auth(client, late) if settings.nats_auth == "managed" else None
+        creds_file = settings.nats_creds_file if nats_auth is None else nats_auth.operator_creds_file
         endpoint = NatsEndpoint(
             url=settings.nats_url,
-            creds_file=settings.nats_creds_file,
+            creds_file=creds_file,
             ca_file=settings.nats_ca_file,
             name="attune-operator identities",
         )
@@ -203,26 +217,22 @@ class Operator:
         rules = RulesController(
             cluster=cluster,
             nats_url=settings.nats_url,
-            nats_creds_file=settings.nats_creds_file,
+            nats_creds_file=creds_file,
             nats_ca_file=settings.nats_ca_file,
             on_summary_changed=late.look_at,
             options=RulesOptions(
                 sweep_interval=settings.sweep_interval.total_seconds(), stream_replicas=settings.nats_replicas
             ),
         )
-        surroundings = Environment(
-            nats_url=settings.nats_url_for_sensors,
-            api_url=settings.sensor_api_url,
-            log_level=settings.sensor_log_level,
-            network_policies=settings.network_policies,
-        )
+        surroundings = Surroundings(settings, on_change=late.look_at_all)
+        await surroundings.read()
         store = Store()
         reconciler = Reconciler(
             client,
             store=store,
             issuer=Issuer(issuer=settings.token_issuer, shortest_ttl=settings.token_min_ttl, keys=lambda: keys.keys),
             events=recorder,
-            environment=lambda: surroundings,
+            environment=surroundings.current,
             identities=identities,
             summary=rules.summary,
             observe_runtime=rules.observe_runtime,
@@ -236,13 +246,18 @@ class Operator:
             workers=settings.workers,
             on_swept=self._swept,
         )
+        own = dict.fromkeys((KEYS_SECRET, JWKS_CONFIG_MAP), keys.nudge)
+        if nats_auth is not None:
+            own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET), nats_auth.nudge)
+            supervisor.start("nats auth", nats_auth.run(interval=settings.sweep_interval.total_seconds()))
         watches = Watches(
-            Observed(sensors=controller, rules=rules, keys=keys, namespace=settings.namespace),
+            Observed(sensors=controller, rules=rules, namespace=settings.namespace, own=own),
             configuration=client.configuration,
             namespaces=settings.watch_namespaces,
         )
         supervisor.start("events", recorder.run())
         supervisor.start("keys", keys.run())
+        supervisor.start("surroundings", surroundings.run())
         supervisor.start("identities", identities.run())
         supervisor.start("rules", rules.run())
         supervisor.start("sensors", controller.run())
@@ -254,6 +269,18 @@ class Operator:
             await supervisor.stop()
             watches.stop()
             await asyncio.wait({watching})
+
+    async def _nats_auth(self, client: KubeClient, late: _LateSensors) -> NatsAuth:
+        """NATS's authorisation, written before anybody connects: the server waits for it."""
+        auth = NatsAuth(
+            client,
+            namespace=self._settings.namespace,
+            server_settings=self._settings.nats_server_settings,
+            on_change=late.look_at_all,
+        )
+        self._closing.append(auth.close)
+        await _persist("NATS's authorisation", auth.ensure)
+        return auth
 
     def _swept(self) -> None:
         self.health.arrived("the first complete list")

@@ -1,0 +1,213 @@
+"""NATS's decentralised authorisation: keys (NKeys) and the JWTs of operator, accounts and users (NATS ADR-14; jwt v2). Pure.
+
+An operator signs accounts, an account's signing key signs users, and the server trusts the operator: users are made without
+telling the server anything. The signature's algorithm is Ed25519 under the name ``ed25519-nkey``.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, cast
+
+import nkeys
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from attune_operator.credentials.mint import Damaged
+
+Role = Literal["operator", "account", "user"]
+
+_PREFIXES: Final[dict[Role, int]] = {
+    "operator": nkeys.PREFIX_BYTE_OPERATOR,
+    "account": nkeys.PREFIX_BYTE_ACCOUNT,
+    "user": nkeys.PREFIX_BYTE_USER,
+}
+_UNLIMITED: Final = -1
+
+
+def make_seed(role: Role, raw: bytes) -> str:
+    """A key's private half as NATS writes it, from 32 random bytes."""
+    return cast("bytes", nkeys.encode_seed(raw, _PREFIXES[role])).decode("ascii")
+
+
+def public_of(seed: str) -> str:
+    """The public half of a key: a letter for its role, and what identifies it.
+
+    Raises:
+        ValueError: it is no seed.
+    """
+    try:
+        # The library cuts nothing off: 35 bytes are 56 characters, without padding.
+        return cast("bytes", nkeys.from_seed(seed.encode("ascii")).public_key).decode("ascii")
+    except (nkeys.NkeysError, ValueError, IndexError):
+        raise ValueError("it is not a NATS seed") from None
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _sign(claims: dict[str, Any], *, seed: str) -> str:
+    claims = {**claims, "iss": public_of(seed)}
+    # As NATS's own tools do: the id is a digest of the claims.
+    identity = hashlib.sha256(json.dumps(claims, sort_keys=True).encode()).digest()
+    claims["jti"] = base64.b32encode(identity).rstrip(b"=").decode("ascii")
+    header = {"typ": "JWT", "alg": "ed25519-nkey"}
+    body = ".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    signature = nkeys.from_seed(seed.encode("ascii")).sign(body.encode("ascii"))
+    return f"{body}.{_encode(signature)}"
+
+
+def operator_jwt(*, seed: str, system_account: str, created: datetime) -> str:
+    """The operator, signed by itself: what a server is told to trust."""
+    return _sign(
+        {
+            "sub": public_of(seed),
+            "name": "attune",
+            "iat": int(created.timestamp()),
+            "nats": {"type": "operator", "version": 2, "system_account": system_account},
+        },
+        seed=seed,
+    )
+
+
+def account_jwt(
+    *, operator_seed: str, account: str, name: str, created: datetime, signing_keys: Sequence[str] = (), jetstream: bool
+) -> str:
+    """An account. With ``jetstream`` it may keep as much as the server has."""
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _UNLIMITED)
+    storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED if jetstream else 0)
+    return _sign(
+        {
+            "sub": account,
+            "name": name,
+            "iat": int(created.timestamp()),
+            "nats": {
+                "type": "account",
+                "version": 2,
+                "limits": {**limits, "wildcards": True, **storage},
+                "signing_keys": list(signing_keys),
+                "default_permissions": {"pub": {}, "sub": {}},
+            },
+        },
+        seed=operator_seed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """What a user may publish and subscribe to; everything else is refused."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserClaims:
+    """What a user's JWT says. ``name`` and ``subject`` (a Sensor's uid; may be empty) tell whose it is."""
+
+    name: str
+    subject: str
+    key: str
+    issuer: str
+    permissions: Permissions
+    expires_at: datetime | None
+
+
+def user_creds(
+    *,
+    user_seed: str,
+    signing_seed: str,
+    account: str,
+    name: str,
+    subject: str,
+    permissions: Permissions,
+    issued_at: datetime,
+    expires_at: datetime | None,
+) -> str:
+    """A user's credentials file: its JWT, signed by the account's signing key, and its own seed."""
+    claims: dict[str, Any] = {
+        "sub": public_of(user_seed),
+        "name": name,
+        "iat": int(issued_at.timestamp()),
+        "nats": {
+            "type": "user",
+            "version": 2,
+            "issuer_account": account,
+            "pub": {"allow": list(permissions.publish)},
+            "sub": {"allow": list(permissions.subscribe)},
+            "subs": _UNLIMITED,
+            "data": _UNLIMITED,
+            "payload": _UNLIMITED,
+            "tags": [f"uid:{subject}"] if subject else [],
+        },
+    }
+    if expires_at is not None:
+        claims["exp"] = int(expires_at.timestamp())
+    token = _sign(claims, seed=signing_seed)
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user_seed}\n------END USER NKEY SEED------\n"
+    )
+
+
+def _section(text: str, begin: str) -> str:
+    lines = text.splitlines()
+    for number, line in enumerate(lines[:-1]):
+        if line.startswith("-----BEGIN") and begin in line:
+            return lines[number + 1].strip()
+    raise Damaged(f"there is no {begin} in it")
+
+
+def _verifies(body: str, signature: str, issuer: str) -> bool:
+    try:
+        raw = base64.b32decode(issuer + "=" * (-len(issuer) % 8))
+        Ed25519PublicKey.from_public_bytes(raw[1:33]).verify(_decode(signature), body.encode("ascii"))
+    except (InvalidSignature, ValueError, binascii.Error):
+        return False
+    return True
+
+
+def read_creds(text: str) -> UserClaims:
+    """Read a credentials file and verify that its issuer signed it and its seed fits.
+
+    Raises:
+        Damaged: it is no credentials file, or its parts do not fit. What it says holds nothing of the content.
+    """
+    token, seed = _section(text, "NATS USER JWT"), _section(text, "USER NKEY SEED")
+    try:
+        head, payload, signature = token.split(".")
+        claims = json.loads(_decode(payload))
+        nats = claims["nats"]
+        permissions = Permissions(
+            publish=tuple(nats.get("pub", {}).get("allow", ())), subscribe=tuple(nats.get("sub", {}).get("allow", ()))
+        )
+        tags = [tag for tag in nats.get("tags") or () if tag.startswith("uid:")]
+        expires = claims.get("exp")
+        found = UserClaims(
+            name=str(claims["name"]),
+            subject=tags[0].removeprefix("uid:") if tags else "",
+            key=str(claims["sub"]),
+            issuer=str(claims["iss"]),
+            permissions=permissions,
+            expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        raise Damaged("its JWT cannot be read") from None
+    if not _verifies(f"{head}.{payload}", signature, found.issuer):
+        raise Damaged("its JWT does not verify")
+    try:
+        fits = public_of(seed) == found.key
+    except ValueError:
+        fits = False
+    if not fits:
+        raise Damaged("its seed does not belong to its JWT")
+    return found

@@ -1,0 +1,66 @@
+"""What sensors are told of the world around them, from the settings; certificates are read again while the operator runs."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from attune_operator.resources.common import Environment
+from attune_operator.settings import Settings
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_INTERVAL: Final = 15.0
+_LARGEST: Final = 256 * 1024
+
+
+class Surroundings:
+    """The :class:`~attune_operator.resources.common.Environment` of now; ``on_change`` is told when it is another one."""
+
+    def __init__(self, settings: Settings, *, on_change: Callable[[], None]) -> None:
+        self._settings = settings
+        self._on_change = on_change
+        self._certificates: str | None = None
+
+    def current(self) -> Environment:
+        """What sensors are told."""
+        settings = self._settings
+        return Environment(
+            nats_url=settings.nats_url_for_sensors,
+            api_url=settings.sensor_api_url,
+            log_level=settings.sensor_log_level,
+            nats_credentials=settings.nats_auth == "managed",
+            network_policies=settings.network_policies,
+            ca_certificates=self._certificates,
+        )
+
+    async def read(self) -> None:
+        """Read the certificates. A file that cannot be read leaves what was there."""
+        path = self._settings.sensor_ca_file
+        if path is None:
+            return
+        try:
+            text = await asyncio.to_thread(_read, path)
+        except (OSError, ValueError) as error:
+            _log.error("certificates_not_read", file=str(path), error=str(error))
+            return
+        if text != self._certificates:
+            self._certificates = text
+            self._on_change()
+
+    async def run(self) -> None:
+        """Follow the file until cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            await self.read()
+
+
+def _read(path: Path) -> str:
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST} bytes")
+    text = path.read_text(encoding="ascii")
+    if "BEGIN CERTIFICATE" not in text:
+        raise ValueError("it holds no certificate in PEM form")
+    return text
