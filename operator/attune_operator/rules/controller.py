@@ -40,6 +40,7 @@ from attune_operator.rules.session import Session, SessionCallbacks, SessionRunn
 from attune_operator.rules.statuses import Statuses
 from attune_operator.rules.summaries import Summaries
 from attune_operator.rules.sweeper import Sweeper
+from attune_operator.rules.view import StreamView
 from attune_operator.streams.connection import NatsEndpoint, NatsUnavailable
 from attune_operator.streams.publisher import ConnectionLost
 
@@ -112,6 +113,7 @@ class RulesController:
                 look_again=lambda uid: self._dirty.add(uid, urgent=uid in self._changed_at),
                 published=self._published,
                 contested=self._sweeper.request,
+                view_replaced=self._view_replaced,
                 acked=self._acked,
                 last_event=self._statuses.see_event,
                 tick=lambda: self._inventory.tick,
@@ -218,8 +220,11 @@ class RulesController:
         metrics.SESSIONS.inc()
         metrics.CONNECTED.set(1)
         self._summaries.connected(session.projector)
+        self._view_replaced(session.projector.view)
+
+    def _view_replaced(self, view: StreamView) -> None:
         self._dirty.update(self._inventory.rules)
-        self._dirty.update(session.projector.view.uids())
+        self._dirty.update(view.uids())
         self._sweeper.request()
 
     async def _end_of_grace(self) -> None:

@@ -52,6 +52,7 @@ class SessionCallbacks:
     look_again: Callable[[str], None]
     published: Published
     contested: Callable[[], None]
+    view_replaced: Callable[[StreamView], None]
     acked: Callable[[str, AckEntry], None]
     last_event: Callable[[LastEvent], None]
     tick: Callable[[], int]
@@ -273,7 +274,7 @@ class SessionRunner:
             if now.last_sequence > projector.view.last_sequence or now.messages < projector.view.live:
                 log.warning("rule_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
                 await projector.replace_view(lambda: self._load_view(connection))
-                self._callbacks.contested()
+                self._callbacks.view_replaced(projector.view)
 
     async def _poll_events(self, connection: NatsConnection) -> None:
         reader = LastEventReader(connection=connection, on_event=self._callbacks.last_event)
