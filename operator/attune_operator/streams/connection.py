@@ -148,6 +148,9 @@ async def open_connection(endpoint: NatsEndpoint) -> AsyncIterator[NatsConnectio
         await _close(client)
         why = connection.error or str(error) or type(error).__name__
         raise NatsUnavailable(f"NATS at {endpoint.shown} cannot be reached: {why}.") from error
+    except BaseException:
+        await _close(client)  # cancelled half-way: the socket may be open already
+        raise
     opened = True
     try:
         yield connection
