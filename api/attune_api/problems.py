@@ -10,7 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+
+from attune_api.storage.database import is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +116,13 @@ def _on_invalid_request(request: Request, error: Exception) -> Response:
     return response(Problem(422, detail, kind="invalid-request", members={"errors": errors}))
 
 
+def _on_database_error(request: Request, error: Exception) -> Response:
+    if not is_outage(error):
+        return _on_error(request, error)
+    log.error("database_unavailable", path=request.url.path, error=type(error).__name__)
+    return response(unavailable("The database does not answer; ask again.", kind="storage-unavailable", retry_after=2))
+
+
 def _on_error(request: Request, error: Exception) -> Response:
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return response(Problem(500, "The API failed to answer this; its log says why.", kind="internal-error"))
@@ -123,6 +133,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    for outage in (SQLAlchemyError, OSError, TimeoutError):
+        app.add_exception_handler(outage, _on_database_error)
     app.add_exception_handler(Exception, _on_error)
 
 

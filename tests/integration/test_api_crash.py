@@ -1,6 +1,7 @@
 """What was answered with 201 or 200 is there after the API, or its database, was killed."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -92,20 +93,44 @@ async def test_the_database_goes_away_and_comes_back(tmp_path: Path, own_postgre
     try:
         own_postgres.start()
         with ApiProcess(tmp_path / "api", database_url=own_postgres.create_database()) as api:
-            async with api.client() as sensor:
+            async with api.client() as sensor, api.reader() as reader:
                 assert (await sensor.post("/api/v1/events", json=report(1))).status_code == 201
+                assert (await reader.get("/api/v1/events")).status_code == 200
                 own_postgres.stop()
                 answer = await sensor.post("/api/v1/events", json=report(2))
                 assert answer.status_code == 503
                 assert answer.headers["retry-after"]
                 assert answer.json()["type"] == "urn:attune:problem:storage-unavailable"
                 assert (await sensor.get("/ready")).status_code == 503
+                read = await reader.get("/api/v1/events")
+                assert (read.status_code, read.json()["type"]) == (503, "urn:attune:problem:storage-unavailable")
                 assert (await sensor.get("/health")).status_code == 200  # a restart would not mend it
                 own_postgres.start()
                 assert (await sensor.post("/api/v1/events", json=report(2))).status_code == 201
                 assert (await sensor.get("/ready")).status_code == 200
+                assert (await reader.get("/api/v1/events")).status_code == 200
             assert len(await _ids(api)) == 2
-            assert len(api.events_logged("database_unavailable")) == 1
-            assert len(api.events_logged("database_back")) == 1
+            assert len(api.events_logged("events_not_stored")) == 1
+            assert len(api.events_logged("events_stored_again")) == 1
     finally:
         own_postgres.remove()
+
+
+async def test_what_cannot_wait_is_refused_at_once_and_what_waits_is_stored(tmp_path: Path) -> None:
+    with ApiProcess(tmp_path / "api", queue_events="1000") as api:
+        locking = sqlite3.connect(tmp_path / "api" / "db" / "attune.db", isolation_level=None)
+        locking.execute("BEGIN IMMEDIATE")
+        async with api.client() as sensor:
+            first = asyncio.create_task(
+                sensor.post("/api/v1/events/batch", json={"events": [report(k) for k in range(1000)]})
+            )
+            while "attune_api_events_waiting 1000.0" not in (await sensor.get("/metrics")).text:
+                assert not first.done()
+            answer = await sensor.post("/api/v1/events", json=report(1000))
+            assert answer.status_code == 503
+            assert answer.json()["type"] == "urn:attune:problem:overloaded"
+            assert answer.headers["retry-after"]
+            locking.execute("ROLLBACK")
+            locking.close()
+            assert {result["status"] for result in (await first).json()["data"]} == {"stored"}
+            assert (await sensor.post("/api/v1/events", json=report(1000))).status_code == 201

@@ -39,11 +39,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one event: its ``seq`` when it is in the database, the reason when it was refused."""
+    """What became of one event.
+
+    ``seq`` when it is in the database, ``reason`` when it was refused; ``conflict`` when that is because the id is taken.
+    """
 
     status: Status
     seq: int | None = None
     reason: str | None = None
+    conflict: bool = False
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +125,7 @@ class _Owner:
 def _again(row: Mapping[str, Any], *, owner: _Owner) -> Outcome:
     if (row["sensor_ref"], row["rule_uid"]) == (owner.sensor_ref, owner.rule_uid):
         return Outcome(status=Status.DUPLICATE, seq=owner.seq)
-    return Outcome(status=Status.REFUSED, reason=_OTHERS)
+    return Outcome(status=Status.REFUSED, reason=_OTHERS, conflict=True)
 
 
 async def _owners(connection: AsyncConnection, *, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Owner]:

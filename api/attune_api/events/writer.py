@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from attune_api.events.store import Outcome, Status, store_events
 from attune_api.metrics import Metrics
-from attune_api.storage.database import STATEMENT_TIMEOUT, Database
+from attune_api.storage.database import STATEMENT_TIMEOUT, Database, is_about_a_row
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +124,7 @@ class EventWriter:
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if not self._failing:
                 self._failing = True
-                log.error("database_unavailable", error=type(error).__name__, reason=str(error)[:300])
+                log.error("events_not_stored", error=type(error).__name__, reason=str(error)[:300])
             self._metrics.commits_failed.inc()
             for submission in group:
                 if not submission.outcomes.done():
@@ -132,7 +132,7 @@ class EventWriter:
             return
         if self._failing:
             self._failing = False
-            log.info("database_back")
+            log.info("events_stored_again")
         self._metrics.group_size.observe(len(rows))
         start = 0
         for submission in group:
@@ -152,7 +152,7 @@ class EventWriter:
         try:
             return await self._transact(rows)
         except SQLAlchemyError as error:
-            if _is_outage(error):
+            if not is_about_a_row(error):
                 raise
             if len(rows) == 1:
                 log.error("event_refused_by_database", event=str(rows[0]["id"]), error=type(error).__name__)
@@ -173,10 +173,3 @@ class EventWriter:
     async def _transact_once(self, rows: Rows) -> list[Outcome]:
         async with asyncio.timeout(_GROUP_TIMEOUT), self._database.writer.begin() as connection:
             return await store_events(connection, rows=rows)
-
-
-def _is_outage(error: SQLAlchemyError) -> bool:
-    """Whether the error is about the database (away, locked, full) rather than about a row."""
-    if isinstance(error, DBAPIError):
-        return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-    return not hasattr(error, "statement")

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api.dependencies import ANY_TOKEN, CALLER_ONLY, CallerDep, ServicesDep
 from attune_api.events.pages import InvalidCursor, decode_text, encode_text
@@ -113,10 +112,6 @@ async def create_sensor_token(request: TokenRequest, services: ServicesDep, call
             subject = subject_for(request, identity_id=identity_id, state=services.states.get(str(sensor)))
     except NotMintable as error:
         raise Problem(409, str(error), kind="token-not-mintable") from None
-    except (SQLAlchemyError, OSError, TimeoutError):
-        raise unavailable(
-            "The database does not answer; ask again.", kind="storage-unavailable", retry_after=2
-        ) from None
     minted = mint_token(
         request, subject=subject, key=key, issuer=services.settings.token_issuer, now=now, token_id=uuid.uuid4()
     )

@@ -57,7 +57,8 @@ async def report_event(request: Request, services: ServicesDep, sensor: SensorDe
         row = reports.as_row(report, sensor_ref=str(sensor.claims.sensor), received_at=datetime.now(UTC))
         (outcome,) = await _store(services.writer, [row])
     if outcome.status is Status.REFUSED:
-        raise Problem(409, outcome.reason or "", kind="event-conflict")
+        kind = "event-conflict" if outcome.conflict else "event-refused"
+        raise Problem(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
     data = {"id": report.id, "status": outcome.status, "seq": outcome.seq}
     return json_answer({"data": data}, status=201 if outcome.status is Status.STORED else 200)
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -38,7 +40,8 @@ class Database:
     """``writer`` for what changes rows, ``reader`` for everything else.
 
     SQLite takes one writer at a time, so its writer engine has one connection and everyone queues for it in Python, where
-    waiting is cheap and fair, instead of in SQLite, where it is neither. PostgreSQL uses one pool for both.
+    waiting is cheap and fair, instead of in SQLite, where it is neither. On PostgreSQL they are two pools, so that slow
+    readers leave the writer its connections.
     """
 
     writer: AsyncEngine
@@ -61,8 +64,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self.reader.dispose()
-        if self.writer is not self.reader:
-            await self.writer.dispose()
+        await self.writer.dispose()
 
 
 def open_database(database_url: str) -> Database:
@@ -79,20 +81,17 @@ def open_database(database_url: str) -> Database:
             writer=_sqlite(url, pragmas=_SQLITE_WRITER, begin="BEGIN IMMEDIATE", pool_size=1, common=common),
             reader=_sqlite(url, pragmas=_SQLITE_READER, begin="BEGIN", pool_size=4, common=common),
         )
-    engine = create_async_engine(
-        url,
-        pool_size=8,
-        max_overflow=4,
-        pool_pre_ping=False,  # a round trip per group; the writer tries once more on a dead connection instead
-        pool_recycle=1800,
-        connect_args={
-            "timeout": _CONNECT_TIMEOUT,
-            "command_timeout": STATEMENT_TIMEOUT,
-            "server_settings": {"application_name": "attune-api", "timezone": "UTC"},
-        },
-        **common,
+    connect: dict[str, Any] = {
+        "timeout": _CONNECT_TIMEOUT,
+        "command_timeout": STATEMENT_TIMEOUT,
+        "server_settings": {"application_name": "attune-api", "timezone": "UTC"},
+    }
+    common |= {"connect_args": connect, "pool_recycle": 1800}
+    return Database(
+        # No ping, which would be a round trip per group: the event writer tries once more on a dead connection instead.
+        writer=create_async_engine(url, pool_size=4, max_overflow=4, **common),
+        reader=create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True, **common),
     )
-    return Database(writer=engine, reader=engine)
 
 
 def _sqlite(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size: int, common: dict[str, Any]) -> AsyncEngine:
@@ -115,3 +114,21 @@ def _sqlite(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size: int, c
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error is about the database as such (away, locked, full, slow) and may be gone on the next try."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+    return isinstance(error, OSError | TimeoutError | PoolTimeout)
+
+
+def is_about_a_row(error: Exception) -> bool:
+    """Whether the database, or its driver, refused a value; the same row would be refused again.
+
+    asyncpg's errors have no class for that in SQLAlchemy, but a code: classes 22 and 23 (PostgreSQL manual, appendix A).
+    """
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "sqlstate", None) or ""
+        return isinstance(error, DataError | IntegrityError) or code[:2] in ("22", "23")
+    return isinstance(error, StatementError)  # a value that could not be turned into a parameter
