@@ -230,7 +230,12 @@ class Operator:
         reconciler = Reconciler(
             client,
             store=store,
-            issuer=Issuer(issuer=settings.token_issuer, shortest_ttl=settings.token_min_ttl, keys=lambda: keys.keys),
+            issuer=Issuer(
+                issuer=settings.token_issuer,
+                shortest_ttl=settings.token_min_ttl,
+                keys=lambda: keys.keys,
+                nats=nats_auth,
+            ),
             events=recorder,
             environment=surroundings.current,
             identities=identities,

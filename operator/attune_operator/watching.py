@@ -1,7 +1,7 @@
 """kopf as this operator uses it: only to watch. Its settings, its login, and how it is started and stopped."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import kopf
@@ -19,6 +19,21 @@ _TLS_CLOSE: Final = 0.25
 _BACKOFFS: Final = (0.5, 1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 28)
 
 
+class NoDifferences(kopf.DiffBaseStorage):
+    """Keeps nothing of an object: no handler here asks what has changed, and copying each object for that is not free."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        """What of the object is worth comparing: nothing."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """What was kept of it: nothing."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Never called: only handlers of changes have something to keep."""
+
+
 def settings() -> kopf.OperatorSettings:
     """Kopf's settings."""
     chosen = kopf.OperatorSettings()
@@ -29,7 +44,7 @@ def settings() -> kopf.OperatorSettings:
     # Nothing here needs them, but if it ever did, nothing of anybody else's name would be put on objects.
     chosen.persistence.finalizer = f"{names.GROUP}/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{names.GROUP}")
-    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"operator.{names.GROUP}")
+    chosen.persistence.diffbase_storage = NoDifferences()
     chosen.networking.error_backoffs = _BACKOFFS
     chosen.networking.request_timeout = 60
     chosen.networking.connect_timeout = 10

@@ -382,7 +382,7 @@ async def test_events_say_what_happened(hand: Hand, operator: Operator) -> None:
 
     await eventually(told)
     messages = {event["message"] for event in await hand.events()}
-    assert "Created Deployment sensor-core.timer." in messages
+    assert "Created ServiceAccount, NetworkPolicy, Deployment sensor-core.timer." in messages
 
 
 async def test_only_the_watched_namespaces_are_looked_after(hand: Hand, operator: Operator) -> None:

@@ -151,7 +151,7 @@ class SensorController:
         refs = self._store.sensors()
         self._obituaries.census({ref: self._uid(ref) for ref in refs})
         for ref in refs:
-            self._queue.add(ref)
+            self._queue.add(ref, urgent=False)
         for ready, count in sensor_states(self._store).items():
             metrics.SENSORS.labels(ready).set(count)
         metrics.SWEEP_SECONDS.set(time.monotonic() - began)

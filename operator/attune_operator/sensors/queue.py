@@ -1,7 +1,8 @@
 """Whose turn it is: a set of keys, each worked on by one worker at a time (the work queue of client-go, for asyncio).
 
 A key that is added while it waits is still one entry; one that is added while it is worked on comes again afterwards. So the
-queue is never longer than there are keys, and no change is lost.
+queue is never longer than there are keys, and no change is lost. What has happened, or has come due, goes before what is merely
+looked at again.
 """
 
 import asyncio
@@ -26,23 +27,28 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self, *, random_: Callable[[], float] = random.random) -> None:
         self._random = random_
+        self._urgent: dict[Key, None] = {}
         self._waiting: dict[Key, None] = {}
         self._working: set[Key] = set()
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._urgent) + len(self._waiting)
 
-    def add(self, key: Key) -> None:
-        """Have ``key`` worked on as soon as possible."""
+    def add(self, key: Key, *, urgent: bool = True) -> None:
+        """Have ``key`` worked on as soon as possible; when it is not urgent, after everything that is."""
         if key in self._working:
-            self._again.add(key)
-        else:
+            self._again[key] = urgent or self._again.get(key, False)
+            return
+        if urgent:
+            self._waiting.pop(key, None)
+            self._urgent[key] = None
+        elif key not in self._urgent:
             self._waiting[key] = None
-            self._filled.set()
+        self._filled.set()
 
     def add_after(self, key: Key, delay: float) -> None:
         """Have ``key`` worked on in ``delay`` seconds; of several times the earliest holds."""
@@ -59,12 +65,13 @@ class WorkQueue(Generic[Key]):
         self.add(key)
 
     async def get(self) -> Key:
-        """Take the key that has waited longest; :meth:`done` must follow."""
-        while not self._waiting:
+        """Take the key that has waited longest; :meth:`done` or :meth:`failed` must follow."""
+        while not len(self):
             self._filled.clear()
             await self._filled.wait()
-        key = next(iter(self._waiting))
-        del self._waiting[key]
+        lane = self._urgent or self._waiting
+        key = next(iter(lane))
+        del lane[key]
         self._working.add(key)
         # What it was waiting for happens now.
         if (timer := self._timers.pop(key, None)) is not None:
@@ -93,8 +100,7 @@ class WorkQueue(Generic[Key]):
     def _finish(self, key: Key) -> None:
         self._working.discard(key)
         if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+            self.add(key, urgent=self._again.pop(key))
 
     def forget(self, key: Key) -> None:
         """The key is no more: its timer and its failures go."""

@@ -77,6 +77,7 @@ class _Look:
     sensor: Sensor
     body: Object
     again: list[float] = field(default_factory=list)
+    changes: dict[str, list[str]] = field(default_factory=dict)
     error: ClusterError | None = None
 
 
@@ -129,7 +130,10 @@ class Reconciler:
             return _REFUSED_AGAIN
         look = _Look(sensor=sensor, body=body)
         credentials, token = await self._credentials(look)
-        ready = await self._run(look, token)
+        try:
+            ready = await self._run(look, token)
+        finally:
+            self._record_changes(look)
         await self._report(look, ready=ready, credentials=credentials, token=token)
         if look.error is not None:
             raise look.error
@@ -360,8 +364,13 @@ class Reconciler:
         seen = bool((look.body.get("status") or {}).get("observedGeneration"))
         if change == "Created" and seen and kind is not CONFIG_MAP:
             change, detail = "Repaired", "it was missing"
-        what = f"{change} {kind.kind} sensor-{look.sensor.metadata.name}"
-        self._record(look.sensor, change, f"{what}: {detail}." if detail else f"{what}.", action=change)
+        look.changes.setdefault(change, []).append(f"{kind.kind} ({detail})" if detail else kind.kind)
+
+    def _record_changes(self, look: _Look) -> None:
+        """One Event for each kind of change, not for each object: a new Sensor is five objects."""
+        for change, what in look.changes.items():
+            name = f"sensor-{look.sensor.metadata.name}"
+            self._record(look.sensor, change, f"{change} {', '.join(what)} {name}.", action=change)
 
     def _record(
         self, sensor: Sensor, reason: str, message: str, *, action: str = "Reconcile", warning: bool = False

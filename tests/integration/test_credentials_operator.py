@@ -1,0 +1,490 @@
+"""Credentials over their whole life, with a real API server and a real NATS server."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import nats
+import pytest
+from nats.aio.client import Client, RawCredentials
+from support.nats_server import NatsServer
+from support.operator_hand import Hand, eventually, running, settings_for
+
+from attune_contract import claims, messages, subjects
+from attune_contract.claims import SensorClaims
+from attune_contract.identity import SensorRef
+from attune_contract.messages import IdentityState
+from attune_contract.resources import Sensor
+from attune_operator import kube
+from attune_operator.app import Operator
+from attune_operator.credentials import nats_jwt
+from attune_operator.credentials.issuer import Issuer
+from attune_operator.credentials.keys import load as load_keys
+from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_KEY, KEYS_SECRET
+from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET
+from attune_operator.kube import Object
+from attune_operator.resources import small
+
+pytest_plugins = ["support.operator_fixtures"]
+pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
+
+TYPES = [{"name": "core.intervaltimer"}, {"name": "core.crontimer"}]
+
+
+def at(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token from a Secret, verified as the API does it: with the published keys and nothing else."""
+
+    text: str
+    claims: SensorClaims
+    kid: str
+
+
+def secret_text(secret: Object, key: str) -> str:
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+async def published(hand: Hand) -> list[dict[str, str]]:
+    config_map = await hand.get(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
+    keys: list[dict[str, str]] = json.loads(config_map["data"]["jwks.json"])["keys"]
+    return keys
+
+
+async def token(hand: Hand, name: str = "core.timer") -> Token:
+    text = secret_text(await hand.get(kube.SECRET, f"sensor-{name}"), "token")
+    return await verified(hand, text)
+
+
+async def verified(hand: Hand, text: str) -> Token:
+    kid = jwt.get_unverified_header(text)["kid"]
+    [key] = [key for key in await published(hand) if key["kid"] == kid]
+    payload = jwt.decode(
+        text, jwt.PyJWK(key).key, algorithms=["EdDSA"], audience=claims.AUDIENCE, issuer=claims.DEFAULT_ISSUER
+    )
+    return Token(text, SensorClaims.from_payload(payload), kid)
+
+
+async def another_than(hand: Hand, old: Token, *, within: float = 10) -> Token:
+    async def look() -> Token | None:
+        new = await token(hand)
+        return new if new.text != old.text else None
+
+    renewed: Token = await eventually(look, within=within, what="another token")
+    return renewed
+
+
+async def first_token(hand: Hand) -> Token:
+    async def look() -> Token:
+        assert (await hand.condition("CredentialsValid"))["status"] == "True"
+        return await token(hand)
+
+    found: Token = await eventually(look, what="the first token")
+    return found
+
+
+class Accepted:
+    """The stream ATTUNE_IDENTITIES as the API reads it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def of(self, ref: SensorRef) -> IdentityState:
+        message = await self._client.jetstream().get_last_msg(
+            subjects.IDENTITIES_STREAM, subjects.identity_subject(ref)
+        )
+        return messages.decode_identity(message.data or b"")
+
+    async def accepts(self, found: Token) -> bool:
+        """Whether the API would still take this token."""
+        state = await self.of(found.claims.sensor)
+        issued_at = int(found.claims.issued_at.timestamp())
+        return (
+            not state.deleted
+            and state.uid == found.claims.subject
+            and (state.not_before is None or issued_at >= state.not_before)
+        )
+
+
+@pytest.fixture
+async def accepted(nats_server: NatsServer) -> AsyncIterator[Accepted]:
+    client = await nats.connect(nats_server.url)
+    yield Accepted(client)
+    await client.close()
+
+
+async def test_the_token_says_who_and_what_for_how_long(hand: Hand, operator: Operator) -> None:
+    sensor = await hand.apply_sensor(triggerTypes=TYPES, token={"ttl": "1h"})
+    found = await first_token(hand)
+    assert found.claims.sensor == SensorRef(hand.namespace, "core.timer")
+    assert found.claims.subject == sensor["metadata"]["uid"]
+    assert found.claims.trigger_types == ("core.intervaltimer", "core.crontimer")
+    assert found.claims.expires_at - found.claims.issued_at == timedelta(hours=1)
+    status = (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]
+    assert status["expiresAt"] == at(found.claims.expires_at)
+    assert status["keyId"] == found.kid
+    assert at(found.claims.issued_at) < status["rotatesAt"] < status["expiresAt"]
+
+
+async def test_it_is_renewed_at_two_thirds_of_its_life_and_the_pods_are_told(hand: Hand, operator: Operator) -> None:
+    await hand.apply_sensor(token={"ttl": "9s"})
+    first = await first_token(hand)
+    await eventually(hand.pods)
+    second = await another_than(hand, first, within=9)
+    age = (second.claims.issued_at - first.claims.issued_at).total_seconds()
+    assert 5 <= age <= 8
+    assert await verified(hand, first.text), "the old one is good until its own end"
+
+    async def touched() -> bool:
+        return any(
+            "attune.dev/credentials-renewed-at" in pod["metadata"].get("annotations", {}) for pod in await hand.pods()
+        )
+
+    await eventually(touched)
+
+
+async def test_a_renewal_is_had_for_the_asking(hand: Hand, operator: Operator, accepted: Accepted) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+    await another_than(hand, first)
+    assert await accepted.accepts(first), "to rotate is not to revoke"
+
+
+async def test_an_annotation_that_is_no_time_is_answered(hand: Hand, operator: Operator) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.annotate(rotate_at="tomorrow")
+
+    async def answered() -> bool:
+        condition = await hand.condition("CredentialsValid")
+        return condition["status"] == "True" and "attune.dev/rotate-at is not a time" in condition["message"]
+
+    await eventually(answered)
+    assert (await token(hand)).text == first.text
+
+
+async def test_revoked_tokens_are_refused_at_once(hand: Hand, operator: Operator, accepted: Accepted) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    assert await accepted.accepts(first)
+    await hand.annotate(revoke_before=at(first.claims.issued_at + timedelta(seconds=1)))
+
+    async def refused() -> bool:
+        return not await accepted.accepts(first)
+
+    await eventually(refused, within=2)
+    second = await another_than(hand, first)
+    assert await accepted.accepts(second)
+
+
+async def test_a_revocation_that_lies_ahead_does_not_lock_the_sensor_out(
+    hand: Hand, operator: Operator, accepted: Accepted
+) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.annotate(revoke_before=at(datetime.now(UTC) + timedelta(hours=1)))
+    await hand.annotate(rotate_at="nonsense")  # answered when the Sensor was looked at again
+
+    async def answered() -> bool:
+        return "not a time" in (await hand.condition("CredentialsValid"))["message"]
+
+    await eventually(answered)
+    assert await accepted.accepts(first)
+
+
+async def test_narrowed_it_loses_the_old_token_at_once(hand: Hand, operator: Operator, accepted: Accepted) -> None:
+    await hand.apply_sensor(triggerTypes=TYPES)
+    first = await first_token(hand)
+    await hand.apply_sensor(triggerTypes=TYPES[:1])
+
+    async def refused() -> bool:
+        state = await accepted.of(first.claims.sensor)
+        return state.trigger_types == ("core.intervaltimer",) and not await accepted.accepts(first)
+
+    await eventually(refused, within=2)
+    second = await another_than(hand, first)
+    assert second.claims.trigger_types == ("core.intervaltimer",)
+    assert await accepted.accepts(second)
+
+
+async def test_widened_it_gets_a_new_token_and_keeps_the_old(
+    hand: Hand, operator: Operator, accepted: Accepted
+) -> None:
+    await hand.apply_sensor(triggerTypes=TYPES[:1])
+    first = await first_token(hand)
+    await hand.apply_sensor(triggerTypes=TYPES)
+    second = await another_than(hand, first)
+    assert second.claims.trigger_types == ("core.intervaltimer", "core.crontimer")
+    assert await accepted.accepts(first)
+
+
+async def test_what_was_refused_stays_refused_whatever_is_lost(
+    hand: Hand, nats_server: NatsServer, accepted: Accepted
+) -> None:
+    async with running(settings_for(hand, nats_server)):
+        await hand.apply_sensor(triggerTypes=TYPES)
+        first = await first_token(hand)
+        await hand.apply_sensor(triggerTypes=TYPES[:1])
+        second = await another_than(hand, first)
+    await hand.delete(kube.SECRET)
+    async with running(settings_for(hand, nats_server)):
+        third = await another_than(hand, second)
+        assert not await accepted.accepts(first)
+        assert await accepted.accepts(third)
+
+
+async def test_a_deleted_sensors_token_is_refused_at_once(hand: Hand, operator: Operator, accepted: Accepted) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.delete(kube.SENSOR, "core.timer")
+
+    async def refused() -> bool:
+        return (await accepted.of(first.claims.sensor)).deleted
+
+    await eventually(refused, within=2)
+
+
+async def test_so_is_one_that_was_deleted_while_nobody_looked(
+    hand: Hand, nats_server: NatsServer, accepted: Accepted
+) -> None:
+    async with running(settings_for(hand, nats_server)):
+        await hand.apply_sensor()
+        first = await first_token(hand)
+    await hand.delete(kube.SENSOR, "core.timer")
+    async with running(settings_for(hand, nats_server)):
+
+        async def refused() -> bool:
+            return (await accepted.of(first.claims.sensor)).deleted
+
+        await eventually(refused)
+
+
+async def test_and_the_one_that_came_before_another_of_its_name(
+    hand: Hand, operator: Operator, accepted: Accepted
+) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.delete(kube.SENSOR, "core.timer")
+    await hand.apply_sensor()
+    second = await another_than(hand, first)
+    assert second.claims.subject != first.claims.subject
+
+    async def changed_over() -> bool:
+        return await accepted.accepts(second) and not await accepted.accepts(first)
+
+    await eventually(changed_over)
+
+
+async def test_a_wiped_stream_is_filled_again(hand: Hand, operator: Operator, nats_server: NatsServer) -> None:
+    await hand.apply_sensor(triggerTypes=TYPES)
+    await first_token(hand)
+    await hand.apply_sensor(triggerTypes=TYPES[:1])
+    nats_server.wipe()
+    nats_server.start()
+
+    async def filled() -> bool:
+        client = await nats.connect(nats_server.url)
+        try:
+            state = await Accepted(client).of(SensorRef(hand.namespace, "core.timer"))
+        except nats.errors.Error as error:
+            raise LookupError("not yet") from error
+        finally:
+            await client.close()
+        return state.not_before is not None
+
+    await eventually(filled, within=20, every=0.3)
+
+
+async def test_without_nats_tokens_are_renewed_all_the_same(
+    hand: Hand, operator: Operator, nats_server: NatsServer
+) -> None:
+    nats_server.stop()
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+    await another_than(hand, first)
+
+
+async def test_a_ttl_below_the_least_is_raised_and_that_is_said(hand: Hand, operator: Operator) -> None:
+    await hand.apply_sensor(token={"ttl": "2s"})
+    found = await first_token(hand)
+    assert found.claims.expires_at - found.claims.issued_at == timedelta(seconds=5)
+    assert "shortest that is given" in (await hand.condition("CredentialsValid"))["message"]
+
+
+async def test_restart_rolls_the_pods_with_each_renewal(hand: Hand, operator: Operator) -> None:
+    await hand.apply_sensor(token={"onRotate": "Restart"})
+    first = await first_token(hand)
+    template = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]
+    await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+    await another_than(hand, first)
+
+    async def rolled() -> bool:
+        return bool((await hand.get(kube.DEPLOYMENT))["spec"]["template"] != template)
+
+    await eventually(rolled)
+
+
+# -- signing keys ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_signing_key_is_published_before_it_signs(hand: Hand, nats_server: NatsServer) -> None:
+    async with running(settings_for(hand, nats_server, signing_key_lead="2s")):
+        await hand.apply_sensor()
+        first = await first_token(hand)
+        now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "please"}}}
+        await hand.edit(kube.SECRET, now, name=KEYS_SECRET)
+
+        async def two() -> bool:
+            return len(await published(hand)) == 2
+
+        await eventually(two)
+        assert (await token(hand)).text == first.text, "nothing is signed with a key that nobody has seen"
+        second = await another_than(hand, first)
+        assert second.kid != first.kid
+        assert await verified(hand, first.text)
+
+
+async def test_when_the_signing_keys_are_lost_new_ones_take_over_and_no_token_fails(
+    hand: Hand, nats_server: NatsServer
+) -> None:
+    async with running(settings_for(hand, nats_server, signing_key_lead="2s")):
+        await hand.apply_sensor()
+        first = await first_token(hand)
+        await hand.delete(kube.SECRET, KEYS_SECRET)
+        second = await another_than(hand, first)
+        assert second.kid != first.kid
+        assert await verified(hand, first.text)
+
+
+async def test_damaged_signing_keys_are_replaced_too(hand: Hand, nats_server: NatsServer) -> None:
+    async with running(settings_for(hand, nats_server, signing_key_lead="1s")):
+        await hand.apply_sensor()
+        first = await first_token(hand)
+        await hand.edit(kube.SECRET, {"data": {"signing-keys.json": "bm8="}}, name=KEYS_SECRET)
+        second = await another_than(hand, first)
+        assert second.kid != first.kid
+
+
+async def test_a_lost_key_list_is_published_again(hand: Hand, operator: Operator) -> None:
+    await hand.apply_sensor()
+    first = await first_token(hand)
+    await hand.delete(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
+
+    async def back() -> Any:
+        return await verified(hand, first.text)
+
+    await eventually(back, within=5)
+
+
+# -- many --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(400)
+async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Hand, nats_server: NatsServer) -> None:
+    count, left, ttl = 500, timedelta(seconds=240), timedelta(hours=1)
+    async with running(settings_for(hand, nats_server)):
+        signing = load_keys(secret_text(await hand.get(kube.SECRET, KEYS_SECRET), KEYS_KEY))
+    # Written some time ago: two thirds of their life are long over, and the rest will not last.
+    past = Issuer(
+        issuer=claims.DEFAULT_ISSUER,
+        shortest_ttl=ttl,
+        keys=lambda: signing,
+        now=lambda: datetime.now(UTC) - ttl + left,
+    )
+
+    async def one(number: int) -> None:
+        # Paused, for the API server has enough to do without 500 pods.
+        body = await hand.apply_sensor(f"s{number}", paused=True, token={"ttl": "1h"})
+        sensor = Sensor.from_object(body)
+        issued = past.issue(past.assess(sensor, None))
+        await hand.client.apply(kube.SECRET, small.secret(sensor, issued.files, not_before=None))
+
+    for begin in range(0, count, 20):
+        await asyncio.gather(*(one(number) for number in range(begin, begin + 20)))
+
+    async def expiries() -> list[float]:
+        secrets: list[Object] = await hand.client.list_objects(
+            kube.SECRET, hand.namespace, labels="app.kubernetes.io/name=attune-sensor"
+        )
+        texts = [secret_text(body, "token") for body in secrets]
+        return [float(jwt.decode(text, options={"verify_signature": False})["exp"]) for text in texts]
+
+    old = await expiries()
+    assert len(old) == count
+    began = datetime.now(UTC).timestamp()
+    assert max(old) < began + left.total_seconds()
+    async with running(settings_for(hand, nats_server, sweep_interval="60s")):
+
+        async def all_renewed() -> bool:
+            ends = await expiries()
+            assert min(ends) > datetime.now(UTC).timestamp(), "one expired"
+            return min(ends) > max(old)
+
+        await eventually(all_renewed, within=left.total_seconds(), every=0.5)
+
+
+# -- NATS users --------------------------------------------------------------------------------------------------------
+
+
+async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(hand: Hand, tmp_path: Path) -> None:
+    server = NatsServer(tmp_path)
+    async with running(settings_for(hand, server, nats_auth="managed")):
+        # The server's pod waits for its configuration, and the operator for the server.
+        config = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "nats.conf")
+        own = ("listen", "http", "jetstream")
+        server.extra_config = "\n".join(line for line in config.splitlines() if not line.startswith(own))
+        server.start()
+        try:
+            await hand.apply_sensor()
+            first = await first_token(hand)
+
+            async def synced() -> bool:
+                return (await hand.condition("RulesSynced")).get("status") == "True"
+
+            await eventually(synced, within=20)
+            creds = secret_text(await hand.get(kube.SECRET), "nats.creds")
+            user = nats_jwt.read_creds(creds)
+            assert user.expires_at == first.claims.expires_at
+            ref = SensorRef(hand.namespace, "core.timer")
+            sensor = await nats.connect(
+                server.url, user_credentials=RawCredentials(creds), inbox_prefix=ref.inbox_prefix.encode()
+            )
+            stored = await sensor.jetstream().publish(subjects.ack_subject(ref, "uid"), b"{}")
+            assert stored.stream == subjects.ACKS_STREAM
+            await sensor.close()
+            api = await nats.connect(
+                server.url,
+                user_credentials=RawCredentials(secret_text(await hand.get(kube.SECRET, API_SECRET), "nats.creds")),
+            )
+            assert (await Accepted(api).of(ref)).uid == first.claims.subject
+            await api.close()
+            env = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["env"]
+            assert {"name": "ATTUNE_NATS_CREDS_FILE", "value": "/var/run/attune/credentials/nats.creds"} in env
+            # Renewed together with the token.
+            await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+            second = await another_than(hand, first)
+            renewed = secret_text(await hand.get(kube.SECRET), "nats.creds")
+            assert renewed != creds
+            assert nats_jwt.read_creds(renewed).expires_at == second.claims.expires_at
+            # Deleted, each comes back as it was, or works as it did.
+            for name in (AUTH_SECRET, CONFIG_SECRET, API_SECRET):
+                await hand.delete(kube.SECRET, name)
+
+            async def back() -> bool:
+                again = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "nats.conf")
+                return again == config and await hand.find(kube.SECRET, API_SECRET) is not None
+
+            await eventually(back)
+        finally:
+            server.stop()
