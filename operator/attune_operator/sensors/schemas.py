@@ -1,10 +1,28 @@
 """Whether the JSON Schemas that a Sensor declares are schemas, and can be used to check Rules."""
 
+import json
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import Any, Final
 
 from attune_contract.resources import Sensor
 from attune_operator.rules.bounded_schema import BoundedSchema, UnusableSchema
 from attune_operator.rules.records import canonical_json
+
+
+_METASCHEMAS: Final = "https://json-schema.org/"
+
+
+def _values(schema: Any, keyword: str) -> Iterator[str]:
+    """The texts under ``keyword`` anywhere in the schema."""
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key == keyword and isinstance(value, str):
+                yield value
+            yield from _values(value, keyword)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _values(item, keyword)
 
 
 @lru_cache(maxsize=1024)
@@ -13,6 +31,12 @@ def _problem(schema: bytes) -> str | None:
         BoundedSchema(schema)
     except UnusableSchema as error:
         return str(error)
+    document = json.loads(schema)
+    named = set(_values(document, "$id"))
+    for reference in _values(document, "$ref"):
+        resource = reference.partition("#")[0]
+        if "://" in resource and resource not in named and not resource.startswith(_METASCHEMAS):
+            return f"it refers to {reference}, and nothing is fetched; put what is meant under $defs"
     return None
 
 

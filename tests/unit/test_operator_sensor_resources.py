@@ -1,0 +1,276 @@
+"""What a Sensor becomes, from values alone; and when an object is what was applied."""
+
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from attune_contract import environment
+from attune_contract.resources import Sensor
+from attune_operator.resources import common, difference, small
+from attune_operator.resources.common import Environment
+from attune_operator.resources.deployment import deployment, sensor_environment
+
+AROUND = Environment(nats_url="nats://nats:4222", api_url="http://api")
+ISSUED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def sensor(**spec: Any) -> Sensor:
+    return Sensor.from_object(
+        {
+            "apiVersion": "attune.dev/v1alpha1",
+            "kind": "Sensor",
+            "metadata": {"name": "core.timer", "namespace": "attune-system", "uid": "uid-1"},
+            "spec": {"image": "timer:1", "triggerTypes": [{"name": "core.intervaltimer"}], **spec},
+        }
+    )
+
+
+def built(*, around: Environment = AROUND, issued_at: datetime | None = ISSUED, **spec: Any) -> dict[str, Any]:
+    return deployment(sensor(**spec), around, issued_at=issued_at)
+
+
+def pod(body: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = body["spec"]["template"]["spec"]
+    return spec
+
+
+def env(body: dict[str, Any]) -> dict[str, str]:
+    return {found["name"]: found.get("value", "") for found in pod(body)["containers"][0]["env"]}
+
+
+def test_the_environment_is_the_contracts() -> None:
+    assert env(built()) == {
+        "ATTUNE_SENSOR_REF": "attune-system/core.timer",
+        "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
+        "ATTUNE_API_URL": "http://api",
+        "ATTUNE_API_TOKEN_FILE": "/var/run/attune/credentials/token",
+        "ATTUNE_NATS_URL": "nats://nats:4222",
+        "ATTUNE_NATS_INBOX_PREFIX": "_INBOX_attune-system_core_timer",
+        "ATTUNE_RULES_SUBJECT": "attune.rules.attune-system.core_timer.>",
+        "ATTUNE_ACKS_SUBJECT": "attune.acks.attune-system.core_timer",
+        "ATTUNE_SPOOL_DIR": "/var/spool/attune",
+        "ATTUNE_LOG_LEVEL": "INFO",
+        "ATTUNE_METRICS_PORT": "8080",
+        "ATTUNE_SENSOR_INSTANCE": "",
+    }
+
+
+def test_files_are_named_only_where_they_are() -> None:
+    around = Environment(nats_url="n", api_url="a", nats_credentials=True, ca_certificates="PEM")
+    body = built(around=around, config={"a": 1})
+    assert (
+        env(body).items()
+        >= {
+            environment.NATS_CREDS_FILE: "/var/run/attune/credentials/nats.creds",
+            environment.CONFIG_FILE: "/etc/attune/config.json",
+            environment.CA_FILE: "/etc/attune/ca.crt",
+        }.items()
+    )
+    config_map = small.config_map(sensor(config={"a": 1}), around)
+    assert config_map is not None
+    assert set(config_map["data"]) == {"config.json", "ca.crt"}
+    assert small.config_map(sensor(), AROUND) is None
+
+
+def test_authors_variables_come_first_and_cannot_replace_ours() -> None:
+    own = [{"name": "QUEUE", "value": "q"}, {"name": "ATTUNE_API_URL", "value": "http://evil"}]
+    names = [found["name"] for found in sensor_environment(sensor(env=own), AROUND)]
+    assert names[0] == "QUEUE"
+    assert names.count("ATTUNE_API_URL") == 1
+    assert env(built(env=own))["ATTUNE_API_URL"] == "http://api"
+
+
+def test_pods_run_under_the_restricted_profile() -> None:
+    spec = pod(built())
+    [container] = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    kinds = {key for volume in spec["volumes"] for key in volume if key != "name"}
+    assert kinds <= {"secret", "configMap", "emptyDir"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & spec.keys()
+
+
+def test_credentials_are_mounted_whole_so_that_they_are_refreshed() -> None:
+    [container] = pod(built())["containers"]
+    [mount] = [found for found in container["volumeMounts"] if found["name"] == "credentials"]
+    assert mount == {"name": "credentials", "mountPath": "/var/run/attune/credentials", "readOnly": True}
+
+
+def test_paused_means_no_pods() -> None:
+    assert built(replicas=3)["spec"]["replicas"] == 3
+    assert built(replicas=3, paused=True)["spec"]["replicas"] == 0
+
+
+def template_changes(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return bool(before["spec"]["template"] != after["spec"]["template"])
+
+
+def test_config_rolls_the_pods_and_renewal_does_so_only_when_asked_to() -> None:
+    later = datetime(2026, 11, 24, tzinfo=UTC)
+    assert template_changes(built(config={"a": 1}), built(config={"a": 2}))
+    assert not template_changes(built(), built(issued_at=later))
+    restart = {"onRotate": "Restart"}
+    assert template_changes(built(token=restart), built(token=restart, issued_at=later))
+
+
+def test_the_selector_never_changes() -> None:
+    body = built(config={"a": 1}, paused=True, env=[{"name": "A", "value": "b"}])
+    assert body["spec"]["selector"] == {"matchLabels": {"attune.dev/sensor": "core.timer"}}
+    assert body["spec"]["template"]["metadata"]["labels"].items() >= body["spec"]["selector"]["matchLabels"].items()
+
+
+def test_what_is_given_is_passed_on_as_it_is() -> None:
+    given: dict[str, Any] = {
+        "command": ["run"],
+        "args": ["--x"],
+        "resources": {"limits": {"memory": "1Gi"}},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "high",
+        "imagePullSecrets": [{"name": "pull"}],
+        "terminationGracePeriodSeconds": 0,
+        "imagePullPolicy": "Never",
+        "envFrom": [{"secretRef": {"name": "more"}}],
+    }
+    spec = pod(built(**given))
+    container = spec["containers"][0]
+    for key, value in given.items():
+        assert (container if key in container else spec)[key] == value, key
+
+
+def test_the_network_policy_lets_in_scrapes_alone_and_leaves_the_way_out_open() -> None:
+    policy = small.network_policy(sensor(), AROUND)
+    assert policy is not None
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
+    assert small.network_policy(sensor(), Environment(nats_url="n", api_url="a", network_policies=False)) is None
+
+
+def test_a_secret_holds_no_digest_of_what_is_in_it() -> None:
+    body = small.secret(sensor(), {"token": "t"}, not_before=None)
+    assert "annotations" not in body["metadata"]
+    assert small.secret(sensor(), {}, not_before=7)["metadata"]["annotations"] == {small.NOT_BEFORE: "7"}
+
+
+# -- difference --------------------------------------------------------------------------------------------------------
+
+
+def stored(wanted: dict[str, Any], *entries: dict[str, Any]) -> dict[str, Any]:
+    """The object as Kubernetes would hold it: with more in it than was applied."""
+    found = copy.deepcopy(wanted)
+    found["metadata"] |= {"uid": "u", "resourceVersion": "1", "managedFields": [OURS, *entries]}
+    found["spec"]["progressDeadlineSeconds"] = 600
+    found["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = "/dev/termination-log"
+    return found
+
+
+OURS = {"manager": "attune-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+STATUS = {"manager": "kube-controller-manager", "subresource": "status", "fieldsV1": {"f:spec": {}, "f:status": {}}}
+
+
+def manager(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"manager": name, "operation": "Update", "fieldsV1": fields}
+
+
+RESTARTED: dict[str, Any] = {
+    "f:spec": {"f:template": {"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}}}
+}
+
+
+def test_defaults_are_no_difference() -> None:
+    assert difference.as_wanted(stored(built(), STATUS), built())
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [manager("kubectl", RESTARTED), manager("helm", {"f:metadata": {"f:annotations": {"f:note": {}}}})],
+    ids=["rollout restart", "an annotation of somebody's"],
+)
+def test_what_others_may_do_is_no_difference(entry: dict[str, Any]) -> None:
+    assert difference.as_wanted(stored(built(), entry), built())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"f:spec": {"f:minReadySeconds": {}}},
+        {
+            "f:spec": {
+                "f:template": {"f:spec": {"f:containers": {'k:{"name":"sensor"}': {"f:env": {"k:{}": {".": {}}}}}}}
+            }
+        },
+        {"f:data": {"f:token": {}}},
+        {"f:automountServiceAccountToken": {}},
+        {"f:spec": {**RESTARTED["f:spec"], "f:paused": {}}},
+    ],
+)
+def test_fields_of_others_are_a_difference(fields: dict[str, Any]) -> None:
+    found = stored(built(), manager("kubectl-edit", fields))
+    assert difference.strangers(found) == ("kubectl-edit",)
+    assert not difference.as_wanted(found, built())
+
+
+def test_what_is_put_instead_has_nothing_of_strangers() -> None:
+    found = stored(built(), STATUS, manager("kubectl-edit", {"f:spec": {"f:minReadySeconds": {}}}))
+    found["spec"]["minReadySeconds"] = 5
+    found["metadata"]["labels"]["team"] = "a"
+    found["status"] = {"replicas": 1}
+    put = difference.without_strangers(found, built())
+    assert "minReadySeconds" not in put["spec"]
+    assert put["metadata"]["managedFields"] == [OURS, STATUS]
+    assert put["metadata"]["labels"]["team"] == "a"
+    assert put["status"] == {"replicas": 1}
+    assert put["metadata"]["resourceVersion"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "same"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": [{"x": 1, "d": 0}]}, {"a": [{"x": 1}]}, True),
+        ({}, {"a": {}}, True),
+        ({}, {"a": []}, True),
+        ({"a": "x"}, {"a": {}}, False),
+        ({"cpu": "500m"}, {"cpu": "0.5"}, True),
+        ({"cpu": "500m"}, {"cpu": 0.5}, True),
+        ({"memory": "1Gi"}, {"memory": "1024Mi"}, True),
+        ({"memory": "1G"}, {"memory": "1Gi"}, False),
+        ({"n": 1}, {"n": 2}, False),
+        ({"b": True}, {"b": 1}, True),
+        ({"b": False}, {"b": True}, False),
+        ({"s": "v1"}, {"s": "v2"}, False),
+    ],
+)
+def test_covers(found: Any, wanted: Any, same: bool) -> None:
+    assert difference.covers(found, wanted) is same
+
+
+@pytest.mark.parametrize("part", ["labels", "annotations", "ownerReferences"])
+def test_lost_metadata_is_a_difference(part: str) -> None:
+    found = stored(built())
+    found["metadata"][part] = None
+    assert not difference.as_wanted(found, built())
+
+
+def test_another_owner_beside_ours_is_none() -> None:
+    found = stored(built())
+    found["metadata"]["ownerReferences"] = [{"kind": "Team", "uid": "t"}, *found["metadata"]["ownerReferences"]]
+    assert difference.as_wanted(found, built())
+
+
+def test_digests_tell_values_apart_and_not_their_order() -> None:
+    assert common.digest({"a": 1, "b": [1, 2]}) == common.digest({"b": [1, 2], "a": 1})
+    assert common.digest({"a": 1}) != common.digest({"a": 2})
