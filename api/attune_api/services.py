@@ -62,8 +62,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_tables(database, migrate=settings.migrates_at_start)
-        async with database.reader.connect() as connection:
-            states = IdentityStates(await load_states(connection))
+        states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
         keys = VerificationKeys(settings.jwks_file)
         server = settings.kubernetes_server()

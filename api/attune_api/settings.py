@@ -14,7 +14,9 @@ from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "sqlite": "sqlite",
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
@@ -31,7 +33,7 @@ class Settings(BaseSettings):
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one, which the log line ``listening`` names."""
-    database_url: str = "sqlite+aiosqlite:////var/lib/attune/attune.db"
+    database_url: str = "sqlite:////var/lib/attune/attune.db"
     """SQLAlchemy URL of a SQLite file or a PostgreSQL database (``postgresql://user:password@host/name``)."""
     migrate_at_start: bool | None = None
     """Whether to bring the tables up to date before serving. Not set: yes for SQLite, no for PostgreSQL, where
@@ -71,7 +73,7 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _async_driver(cls, value: str) -> str:
+    def _known_driver(cls, value: str) -> str:
         try:
             url = make_url(value)
         except ArgumentError as error:

@@ -5,14 +5,16 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from attune_api.events.store import EventFilter, Status, list_events, store_events
 from attune_api.settings import Settings
@@ -46,8 +48,8 @@ def _row(k: int) -> dict[str, object]:
 
 
 async def _store(database: Database, *ks: int) -> list[Status]:
-    async with database.writer.begin() as connection:
-        return [outcome.status for outcome in await store_events(connection, rows=[_row(k) for k in ks])]
+    rows = [_row(k) for k in ks]
+    return [outcome.status for outcome in await database.write(lambda connection: store_events(connection, rows=rows))]
 
 
 def _tables(connection: Connection) -> set[str]:
@@ -60,8 +62,7 @@ async def test_models_and_migrations_do_not_differ(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA))
 
-    async with database.writer.connect() as connection:
-        assert await connection.run_sync(differences) == []
+    assert await database.write(differences) == []
 
 
 async def test_up_down_and_up_again_with_events_in_it(database: Database) -> None:
@@ -70,8 +71,7 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     assert await _store(database, 1, 2) == [Status.STORED, Status.STORED]
     await upgrade(database)
     assert await current_revision(database) == newest_revision()
-    async with database.reader.connect() as connection:
-        events = await list_events(connection, where=EventFilter(), order="asc", beyond=None, limit=10)
+    events = await database.read(partial(list_events, where=EventFilter(), order="asc", beyond=None, limit=10))
     assert [(event.id.int, event.occurred_at) for event in events] == [
         (1, "2026-01-01T00:00:01.000005Z"),
         (2, "2026-01-01T00:00:02.000005Z"),
@@ -79,43 +79,50 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     await downgrade(database, "0001")
     assert await _store(database, 2, 3) == [Status.DUPLICATE, Status.STORED]
     await downgrade(database, "base")
-    async with database.writer.connect() as connection:
-        assert await connection.run_sync(_tables) == set()
+    assert await database.read(_tables) == set()
     await upgrade(database)
     assert await _store(database, 1) == [Status.STORED]
 
 
 async def test_a_failed_upgrade_leaves_the_tables_as_they_were(database: Database) -> None:
     await upgrade(database, "0001")
-    async with database.writer.begin() as connection:
-        await connection.execute(text("CREATE TABLE sensor_identities (in_the_way INTEGER)"))
+    await database.write(lambda connection: connection.execute(text("CREATE TABLE sensor_identities (a INTEGER)")))
     with pytest.raises(Exception, match="sensor_identities"):
         await upgrade(database)
     assert await current_revision(database) == "0001"
-    async with database.writer.connect() as connection:
-        assert "identities" not in await connection.run_sync(_tables)
+    assert "identities" not in await database.read(_tables)
 
 
 async def test_seq_is_not_given_twice_after_the_newest_rows_were_deleted(database: Database) -> None:
     await upgrade(database)
-    async with database.writer.begin() as connection:
-        before = (await store_events(connection, rows=[_row(1), _row(2)]))[-1].seq
-        await connection.execute(text("DELETE FROM events"))
-    async with database.writer.begin() as connection:
-        after = (await store_events(connection, rows=[_row(3)]))[0].seq
-    assert before is not None
-    assert after is not None
-    assert after > before
+    before = await database.write(lambda connection: store_events(connection, rows=[_row(1), _row(2)]))
+    await database.write(lambda connection: connection.execute(text("DELETE FROM events")))
+    after = await database.write(lambda connection: store_events(connection, rows=[_row(3)]))
+    assert (before[1].seq or 0) < (after[0].seq or 0)
+
+
+async def test_what_fails_is_rolled_back(database: Database) -> None:
+    await upgrade(database)
+
+    def fail(connection: Connection) -> None:
+        store_events(connection, rows=[_row(1)])
+        raise LookupError("after storing")
+
+    with pytest.raises(LookupError, match="after storing"):
+        await database.write(fail)
+    assert await _store(database, 1) == [Status.STORED]
 
 
 async def test_sqlite_is_synced_before_a_commit_returns(tmp_path: Path) -> None:
-    database = open_database(f"sqlite+aiosqlite:///{tmp_path}/new/attune.db")
-    async with database.writer.connect() as connection:
-        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
-        assert (await connection.execute(text("PRAGMA synchronous"))).scalar_one() == 2  # FULL
-    async with database.reader.connect() as connection:
-        with pytest.raises(Exception, match="readonly"):
-            await connection.execute(text("CREATE TABLE t (a)"))
+    database = open_database(f"sqlite:///{tmp_path}/new/attune.db")
+
+    def pragma(name: str) -> Callable[[Connection], object]:
+        return lambda connection: connection.execute(text(f"PRAGMA {name}")).scalar_one()
+
+    assert await database.write(pragma("journal_mode")) == "wal"
+    assert await database.write(pragma("synchronous")) == 2  # FULL
+    with pytest.raises(OperationalError, match="readonly"):
+        await database.read(lambda connection: connection.execute(text("CREATE TABLE t (a)")))
     await database.close()
 
 

@@ -61,7 +61,6 @@ def _shared_on_each(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 async def api_on_each(_shared_on_each: ApiProcess) -> ApiProcess:
     """The API on SQLite and on PostgreSQL, with no events in it. One process serves a module; starting one takes seconds."""
     database = open_database(Settings(database_url=_shared_on_each.database_url).database_url)
-    async with database.writer.begin() as connection:
-        await connection.execute(text("DELETE FROM events"))
+    await database.write(lambda connection: connection.execute(text("DELETE FROM events")))
     await database.close()
     return _shared_on_each

@@ -16,10 +16,9 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from attune_api.storage.tables import METADATA
 
@@ -81,7 +80,7 @@ _OTHERS: Final = (
 )
 
 
-async def store_events(connection: AsyncConnection, *, rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     """Insert events whose ids are new. Of those with an id that is known, the first one stored stays as it is.
 
     Args:
@@ -100,10 +99,10 @@ async def store_events(connection: AsyncConnection, *, rows: Sequence[Mapping[st
     for row in rows:
         unique.setdefault(row["id"], row)
     if connection.dialect.name == "postgresql":
-        await connection.execute(_LOCK)
-    result = await connection.execute(_STORED_ONCE[connection.dialect.name], list(unique.values()))
+        connection.execute(_LOCK)
+    result = connection.execute(_STORED_ONCE[connection.dialect.name], list(unique.values()))
     stored = {row.id: row.seq for row in result}
-    known = await _owners(connection, ids=[key for key in unique if key not in stored])
+    known = _owners(connection, ids=[key for key in unique if key not in stored])
     outcomes: list[Outcome] = []
     for row in rows:
         key = row["id"]
@@ -128,12 +127,12 @@ def _again(row: Mapping[str, Any], *, owner: _Owner) -> Outcome:
     return Outcome(status=Status.REFUSED, reason=_OTHERS, conflict=True)
 
 
-async def _owners(connection: AsyncConnection, *, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Owner]:
+def _owners(connection: Connection, *, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Owner]:
     found: dict[uuid.UUID, _Owner] = {}
     for start in range(0, len(ids), 500):
         wanted = ids[start : start + 500]
         statement = select(EVENTS.c.id, EVENTS.c.seq, EVENTS.c.sensor_ref, EVENTS.c.rule_uid)
-        for row in await connection.execute(statement.where(EVENTS.c.id.in_(wanted))):
+        for row in connection.execute(statement.where(EVENTS.c.id.in_(wanted))):
             found[row.id] = _Owner(row.seq, row.sensor_ref, row.rule_uid)
     return found
 
@@ -161,8 +160,8 @@ class EventFilter:
         return clauses
 
 
-async def list_events(
-    connection: AsyncConnection,
+def list_events(
+    connection: Connection,
     *,
     where: EventFilter,
     order: Literal["asc", "desc"],
@@ -185,19 +184,19 @@ async def list_events(
     else:
         statement = statement.order_by(EVENTS.c.seq.desc())
         statement = statement if beyond is None else statement.where(EVENTS.c.seq < beyond)
-    return [_event(row) for row in (await connection.execute(statement)).mappings()]
+    return [_event(row) for row in connection.execute(statement).mappings()]
 
 
-async def get_event(connection: AsyncConnection, *, event_id: uuid.UUID) -> StoredEvent | None:
+def get_event(connection: Connection, *, event_id: uuid.UUID) -> StoredEvent | None:
     """The event with this id, or None."""
-    result = await connection.execute(select(*_COLUMNS).where(EVENTS.c.id == event_id))
+    result = connection.execute(select(*_COLUMNS).where(EVENTS.c.id == event_id))
     row = result.mappings().one_or_none()
     return None if row is None else _event(row)
 
 
-async def newest_seq(connection: AsyncConnection) -> int:
+def newest_seq(connection: Connection) -> int:
     """The highest ``seq`` there is; 0 when there are no events."""
-    return int((await connection.execute(select(func.max(EVENTS.c.seq)))).scalar_one() or 0)
+    return int((connection.execute(select(func.max(EVENTS.c.seq)))).scalar_one() or 0)
 
 
 def _event(row: RowMapping) -> StoredEvent:

@@ -23,8 +23,6 @@ log = structlog.get_logger(__name__)
 
 #: Events in one transaction. More would keep those who came first waiting.
 _LARGEST_GROUP: Final = 2000
-#: Seconds after which a transaction is given up. Its events may be stored all the same; sending them again is harmless.
-_GROUP_TIMEOUT: Final = STATEMENT_TIMEOUT + 5
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -88,7 +86,7 @@ class EventWriter:
         waiting = [submission.outcomes for submission in self._queue]
         self._arrived.set()
         if waiting:
-            await asyncio.wait(waiting, timeout=_GROUP_TIMEOUT)
+            await asyncio.wait(waiting, timeout=STATEMENT_TIMEOUT)
 
     async def run(self) -> None:
         """Store groups until cancelled."""
@@ -163,13 +161,9 @@ class EventWriter:
 
     async def _transact(self, rows: Rows) -> list[Outcome]:
         try:
-            return await self._transact_once(rows)
+            return await self._database.write(lambda connection: store_events(connection, rows=rows))
         except DBAPIError as error:
             # A pooled connection whose server went away meanwhile. Storing is idempotent, so a fresh one may try.
             if not error.connection_invalidated:
                 raise
-        return await self._transact_once(rows)
-
-    async def _transact_once(self, rows: Rows) -> list[Outcome]:
-        async with asyncio.timeout(_GROUP_TIMEOUT), self._database.writer.begin() as connection:
-            return await store_events(connection, rows=rows)
+        return await self._database.write(lambda connection: store_events(connection, rows=rows))

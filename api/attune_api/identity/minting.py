@@ -8,10 +8,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from attune_api.identity.keys import SigningKey
 from attune_api.identity.tokens import mint, whole_second
@@ -119,8 +118,8 @@ class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS: Final = tuple(IDENTITIES.c[name] for name in IdentityRow.__struct_fields__)
 
 
-async def ensure_identity(
-    connection: AsyncConnection, *, login: str, attributes: dict[str, Any], new_id: uuid.UUID, now: datetime
+def ensure_identity(
+    connection: Connection, *, login: str, attributes: dict[str, Any], new_id: uuid.UUID, now: datetime
 ) -> uuid.UUID:
     """Create the identity, or reuse it and keep the newest attributes.
 
@@ -136,20 +135,18 @@ async def ensure_identity(
     """
     insert = postgresql_insert(IDENTITIES) if connection.dialect.name == "postgresql" else sqlite_insert(IDENTITIES)
     values = {"id": new_id, "login": login, "attributes": {}, "created_at": now, "updated_at": now}
-    await connection.execute(insert.values(values).on_conflict_do_nothing(index_elements=["login"]))
+    connection.execute(insert.values(values).on_conflict_do_nothing(index_elements=["login"]))
     row = (
-        await connection.execute(
+        connection.execute(
             select(IDENTITIES.c.id, IDENTITIES.c.attributes).where(IDENTITIES.c.login == login).with_for_update()
         )
     ).one()
     merged = {**msgspec.json.decode(row.attributes), **attributes}
-    await connection.execute(
-        IDENTITIES.update().where(IDENTITIES.c.id == row.id).values(attributes=merged, updated_at=now)
-    )
+    connection.execute(IDENTITIES.update().where(IDENTITIES.c.id == row.id).values(attributes=merged, updated_at=now))
     return uuid.UUID(str(row.id))
 
 
-async def list_identities(connection: AsyncConnection, *, after: str, limit: int) -> Sequence[IdentityRow]:
+def list_identities(connection: Connection, *, after: str, limit: int) -> Sequence[IdentityRow]:
     """Identities in the order of their logins, from behind ``after``."""
     statement = select(*_COLUMNS).where(IDENTITIES.c.login > after).order_by(IDENTITIES.c.login).limit(limit)
-    return [IdentityRow(**row) for row in (await connection.execute(statement)).mappings()]
+    return [IdentityRow(**row) for row in (connection.execute(statement)).mappings()]

@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from attune_api.identity.errors import InvalidToken
 from attune_api.identity.tokens import VerifiedToken
@@ -43,7 +42,7 @@ def accepted_types(token: VerifiedToken, *, state: IdentityState | None) -> froz
 
 
 class IdentityStates:
-    """The states in memory, for every request to look at. :func:`save_state` keeps them over restarts."""
+    """The states in memory, for every request to look at. :func:`save_states` keeps them over restarts."""
 
     def __init__(self, states: Mapping[str, IdentityState] | None = None) -> None:
         self._states: dict[str, IdentityState] = dict(states or {})
@@ -68,29 +67,30 @@ class IdentityStates:
             self._states.pop(ref, None)
 
 
-async def load_states(connection: AsyncConnection) -> dict[str, IdentityState]:
+def load_states(connection: Connection) -> dict[str, IdentityState]:
     """All states that were kept, by the sensor's ref."""
-    rows = await connection.execute(select(_TABLE.c.sensor_ref, _TABLE.c.state))
+    rows = connection.execute(select(_TABLE.c.sensor_ref, _TABLE.c.state))
     return {row.sensor_ref: _DECODER.decode(row.state) for row in rows}
 
 
-async def save_state(connection: AsyncConnection, *, state: IdentityState, now: datetime) -> None:
-    """Keep the last state of a sensor."""
-    insert = postgresql_insert(_TABLE) if connection.dialect.name == "postgresql" else sqlite_insert(_TABLE)
-    values = {"state": msgspec.to_builtins(state), "updated_at": now}
-    statement = insert.values(sensor_ref=state.sensor_ref, **values)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["sensor_ref"], set_=values))
+def save_states(connection: Connection, *, states: Iterable[IdentityState], now: datetime) -> None:
+    """Keep the last state of each sensor."""
+    for state in states:
+        insert = postgresql_insert(_TABLE) if connection.dialect.name == "postgresql" else sqlite_insert(_TABLE)
+        values = {"state": msgspec.to_builtins(state), "updated_at": now}
+        statement = insert.values(sensor_ref=state.sensor_ref, **values)
+        connection.execute(statement.on_conflict_do_update(index_elements=["sensor_ref"], set_=values))
 
 
-async def forget_deleted(connection: AsyncConnection, *, now: datetime) -> list[str]:
+def forget_deleted(connection: Connection, *, now: datetime) -> list[str]:
     """Forget sensors that were deleted longer ago than any token lives, so that the table does not grow for ever.
 
     Returns:
         their refs.
     """
     before = now - MAX_TTL - timedelta(hours=1)
-    old = await connection.execute(select(_TABLE.c.sensor_ref, _TABLE.c.state).where(_TABLE.c.updated_at < before))
+    old = connection.execute(select(_TABLE.c.sensor_ref, _TABLE.c.state).where(_TABLE.c.updated_at < before))
     gone = [row.sensor_ref for row in old if _DECODER.decode(row.state).deleted]
     for start in range(0, len(gone), 500):
-        await connection.execute(delete(_TABLE).where(_TABLE.c.sensor_ref.in_(gone[start : start + 500])))
+        connection.execute(delete(_TABLE).where(_TABLE.c.sensor_ref.in_(gone[start : start + 500])))
     return gone

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
+from sqlalchemy import Connection
 
 from attune_api.dependencies import ANY_TOKEN, CALLER_ONLY, CallerDep, ServicesDep
 from attune_api.events.pages import InvalidCursor, decode_text, encode_text
@@ -99,17 +100,20 @@ async def create_sensor_token(request: TokenRequest, services: ServicesDep, call
         raise Problem(422, f"ttl_seconds must be at least {services.settings.token_min_ttl}.", kind="invalid-request")
     key = _signing_key(services)
     now = datetime.now(UTC)
+
+    def identify(connection: Connection) -> tuple[uuid.UUID, str]:
+        identity_id = ensure_identity(
+            connection,
+            login=sensor.login,
+            attributes={"trigger_types": request.trigger_types, "minted_by": caller.login},
+            new_id=uuid.uuid4(),
+            now=now,
+        )
+        # Inside the transaction: a token that cannot be minted leaves no identity behind.
+        return identity_id, subject_for(request, identity_id=identity_id, state=services.states.get(str(sensor)))
+
     try:
-        async with services.database.writer.begin() as connection:
-            identity_id = await ensure_identity(
-                connection,
-                login=sensor.login,
-                attributes={"trigger_types": request.trigger_types, "minted_by": caller.login},
-                new_id=uuid.uuid4(),
-                now=now,
-            )
-            # Inside the transaction: a token that cannot be minted leaves no identity behind.
-            subject = subject_for(request, identity_id=identity_id, state=services.states.get(str(sensor)))
+        identity_id, subject = await services.database.write(identify)
     except NotMintable as error:
         raise Problem(409, str(error), kind="token-not-mintable") from None
     minted = mint_token(
@@ -174,8 +178,7 @@ async def identities(
         after = "" if cursor is None else decode_text(cursor)
     except InvalidCursor as error:
         raise Problem(400, str(error), kind="invalid-cursor") from None
-    async with services.database.reader.connect() as connection:
-        rows = await list_identities(connection, after=after, limit=limit + 1)
+    rows = await services.database.read(lambda connection: list_identities(connection, after=after, limit=limit + 1))
     shown = rows[:limit]
     data = [
         {

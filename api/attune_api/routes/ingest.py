@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from attune_api.dependencies import SENSOR_ONLY, SensorDep, ServicesDep
+from attune_api.dependencies import SENSOR_ONLY, SensorDep, services_of
 from attune_api.events import reports
 from attune_api.events.store import Outcome, Status
 from attune_api.events.writer import EventWriter, Overloaded, StorageUnavailable
@@ -39,8 +39,9 @@ def _body(schema: type[EventReportSchema] | type[BatchSchema]) -> dict[str, Any]
     },
     openapi_extra=_body(EventReportSchema),
 )
-async def report_event(request: Request, services: ServicesDep, sensor: SensorDep) -> Response:
+async def report_event(request: Request, sensor: SensorDep) -> Response:
     """Store an event, once. When the answer is 201 or 200 the event is on disk."""
+    services = await services_of(request)
     async with services.bodies.read(request) as body:
         try:
             report = reports.read_report(body)
@@ -74,8 +75,9 @@ async def report_event(request: Request, services: ServicesDep, sensor: SensorDe
     },
     openapi_extra=_body(BatchSchema),
 )
-async def report_events(request: Request, services: ServicesDep, sensor: SensorDep) -> Response:
+async def report_events(request: Request, sensor: SensorDep) -> Response:
     """Store up to 1,000 events in one transaction, each once. One that is refused does not hold up the others."""
+    services = await services_of(request)
     async with services.bodies.read(request) as body:
         try:
             batch = reports.read_batch(body)

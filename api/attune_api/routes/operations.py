@@ -6,6 +6,7 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api.dependencies import ServicesDep
@@ -54,7 +55,7 @@ async def ready(services: ServicesDep) -> Response:
 async def _database_fault(services: Services) -> str | None:
     try:
         async with asyncio.timeout(_DATABASE_TIMEOUT):
-            await services.database.check()
+            await services.database.read(lambda connection: connection.execute(text("SELECT 1")))
     except TimeoutError:
         return f"no answer within {_DATABASE_TIMEOUT:.0f} s"
     except (SQLAlchemyError, OSError) as error:

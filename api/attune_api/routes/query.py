@@ -89,8 +89,9 @@ async def list_(
         occurred_after=occurred_after,
         occurred_before=occurred_before,
     )
-    async with services.database.reader.connect() as connection:
-        events = await list_events(connection, where=where, order=order, beyond=beyond, limit=limit + 1)
+    events = await services.database.read(
+        lambda connection: list_events(connection, where=where, order=order, beyond=beyond, limit=limit + 1)
+    )
     return json_answer(_page(events, limit=limit, order=order, beyond=beyond))
 
 
@@ -117,8 +118,7 @@ def _page(
 )
 async def get(event_id: uuid.UUID, services: ServicesDep, caller: CallerDep) -> Response:
     """One event. One in a namespace whose rules the caller may not get is not found, as if it were not there."""
-    async with services.database.reader.connect() as connection:
-        event = await get_event(connection, event_id=event_id)
+    event = await services.database.read(lambda connection: get_event(connection, event_id=event_id))
     if event is None or not await services.access.allows(
         caller, Right(verb="get", resource="rules", namespace=event.rule_namespace, name=event.rule_name)
     ):

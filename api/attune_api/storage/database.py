@@ -1,15 +1,32 @@
-"""Connections: SQLite and PostgreSQL behind the same two engines."""
+"""Connections: SQLite and PostgreSQL behind the same four methods.
 
-from dataclasses import dataclass
+What works on rows is written once, as plain functions that are handed a SQLAlchemy ``Connection`` and stay out of the
+event loop: on PostgreSQL asyncpg runs them (SQLAlchemy's ``run_sync``), on SQLite a thread does. Not aiosqlite, which goes
+to a thread and back for every statement, begin, fetch and commit: for a small transaction that is three times the work.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from attune_api.storage.types import decode_json, encode_json
@@ -18,6 +35,7 @@ from attune_api.storage.types import decode_json, encode_json
 STATEMENT_TIMEOUT: Final = 30.0
 _CONNECT_TIMEOUT: Final = 10.0
 _BUSY_TIMEOUT_MS: Final = 5000
+_READERS: Final = 4
 
 # Durability (SQLite): an answer 201 means that the event survives a kill of this process and, with FULL, a power cut:
 # the write-ahead log is synced before a commit returns. NORMAL would lose the last commits on a power cut. What FULL
@@ -34,74 +52,166 @@ _SQLITE_READER: Final = (
     "PRAGMA query_only = ON",
 )
 
+_T = TypeVar("_T")
+Work = Callable[[Connection], _T]
+StillHeld = Callable[[], Awaitable[None]]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
-    """``writer`` for what changes rows, ``reader`` for everything else.
 
-    SQLite takes one writer at a time, so its writer engine has one connection and everyone queues for it in Python, where
-    waiting is cheap and fair, instead of in SQLite, where it is neither. On PostgreSQL they are two pools, so that slow
-    readers leave the writer its connections.
-    """
+class Database(ABC):
+    """A database that rows are written to and read from."""
 
-    writer: AsyncEngine
-    reader: AsyncEngine
+    @abstractmethod
+    async def write(self, work: Work[_T]) -> _T:
+        """Run ``work`` in a transaction, commit, and return what it returned; whatever it raises rolls back.
 
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether it is a SQLite file."""
-        return self.writer.dialect.name == "sqlite"
-
-    async def check(self) -> None:
-        """Ask the database for an answer.
+        If the caller is cancelled or the time is up, the transaction may be committed all the same.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: there is none.
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`is_outage`.
         """
-        async with self.reader.connect() as connection:
-            await connection.execute(text("SELECT 1"))
 
+    @abstractmethod
+    async def read(self, work: Work[_T]) -> _T:
+        """Run ``work``, which only reads, and return what it returned.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`is_outage`.
+        """
+
+    @abstractmethod
+    def sole_holder(self, key: int) -> AbstractAsyncContextManager[StillHeld]:
+        """Hold the lock ``key`` against other replicas while the context lasts; waits for it.
+
+        Yields a function that raises when the lock was lost.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
-        """Close all connections."""
-        await self.reader.dispose()
-        await self.writer.dispose()
+        """Close all connections, when what is running on them is done."""
 
 
 def open_database(database_url: str) -> Database:
-    """Engines for a URL of :class:`attune_api.settings.Settings`. Connects on first use."""
+    """The database of a URL of :class:`attune_api.settings.Settings`. Connects on first use."""
     url = make_url(database_url)
-    common: dict[str, Any] = {
-        "json_serializer": encode_json,
-        "json_deserializer": decode_json,
-        "pool_timeout": STATEMENT_TIMEOUT,
-        "hide_parameters": True,  # payloads belong to users and are kept out of logs and error messages
-    }
-    if url.get_backend_name() == "sqlite":
-        return Database(
-            writer=_sqlite(url, pragmas=_SQLITE_WRITER, begin="BEGIN IMMEDIATE", pool_size=1, common=common),
-            reader=_sqlite(url, pragmas=_SQLITE_READER, begin="BEGIN", pool_size=4, common=common),
-        )
-    connect: dict[str, Any] = {
-        "timeout": _CONNECT_TIMEOUT,
-        "command_timeout": STATEMENT_TIMEOUT,
-        "server_settings": {"application_name": "attune-api", "timezone": "UTC"},
-    }
-    common |= {"connect_args": connect, "pool_recycle": 1800}
-    return Database(
+    return SqliteDatabase(url) if url.get_backend_name() == "sqlite" else PostgresDatabase(url)
+
+
+_COMMON: Final[dict[str, Any]] = {
+    "json_serializer": encode_json,
+    "json_deserializer": decode_json,
+    "pool_timeout": STATEMENT_TIMEOUT,
+    "hide_parameters": True,  # payloads belong to users and are kept out of logs and error messages
+}
+
+
+class SqliteDatabase(Database):
+    """One file. It takes one writer at a time, so one thread writes, and whoever else wants to waits for that thread:
+    in Python, where waiting is cheap and fair, instead of in SQLite, where it is neither. Readers disturb nobody (WAL).
+    """
+
+    def __init__(self, url: URL) -> None:
+        if url.database and not url.database.startswith("file:"):
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._writer = _sqlite_engine(url, pragmas=_SQLITE_WRITER, begin="BEGIN IMMEDIATE", pool_size=1)
+        self._reader = _sqlite_engine(url, pragmas=_SQLITE_READER, begin="BEGIN", pool_size=_READERS)
+        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
+        self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-read")
+
+    async def write(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.write`."""
+
+        def run() -> _T:
+            with self._writer.begin() as connection:
+                return work(connection)
+
+        async with asyncio.timeout(STATEMENT_TIMEOUT):
+            return await asyncio.get_running_loop().run_in_executor(self._write_thread, run)
+
+    async def read(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.read`."""
+
+        def run() -> _T:
+            with self._reader.connect() as connection:
+                return work(connection)
+
+        async with asyncio.timeout(STATEMENT_TIMEOUT):
+            return await asyncio.get_running_loop().run_in_executor(self._read_threads, run)
+
+    @asynccontextmanager
+    async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
+        """There are no replicas on SQLite, so there is nothing to hold."""
+
+        async def held() -> None:
+            return
+
+        yield held
+
+    async def close(self) -> None:
+        """See :meth:`Database.close`."""
+
+        def close() -> None:
+            self._read_threads.shutdown()
+            self._write_thread.shutdown()
+            self._reader.dispose()
+            self._writer.dispose()
+
+        await asyncio.to_thread(close)
+
+
+class PostgresDatabase(Database):
+    """A PostgreSQL server, by asyncpg. Two pools, so that slow readers leave the writer its connections."""
+
+    def __init__(self, url: URL) -> None:
+        connect: dict[str, Any] = {
+            "timeout": _CONNECT_TIMEOUT,
+            "command_timeout": STATEMENT_TIMEOUT,
+            "server_settings": {"application_name": "attune-api", "timezone": "UTC"},
+        }
+        common = {**_COMMON, "connect_args": connect, "pool_recycle": 1800}
         # No ping, which would be a round trip per group: the event writer tries once more on a dead connection instead.
-        writer=create_async_engine(url, pool_size=4, max_overflow=4, **common),
-        reader=create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True, **common),
-    )
+        self._writer = create_async_engine(url, pool_size=4, max_overflow=4, **common)
+        self._reader = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True, **common)
+
+    async def write(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.write`."""
+        async with asyncio.timeout(STATEMENT_TIMEOUT), self._writer.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def read(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.read`."""
+        async with asyncio.timeout(STATEMENT_TIMEOUT), self._reader.connect() as connection:
+            return await connection.run_sync(work)
+
+    @asynccontextmanager
+    async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
+        """An advisory lock on a connection of its own: PostgreSQL takes it back when that connection ends."""
+        async with self._writer.connect() as connection:
+            session = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            # Tried again and again instead of waited for: a waiting statement would run into its timeout.
+            while not (await session.execute(text(f"SELECT pg_try_advisory_lock({key})"))).scalar_one():  # noqa: ASYNC110
+                await asyncio.sleep(1.0)
+
+            async def held() -> None:
+                await session.execute(text("SELECT 1"))
+
+            try:
+                yield held
+            finally:
+                with suppress(SQLAlchemyError, OSError, TimeoutError):
+                    await session.execute(text(f"SELECT pg_advisory_unlock({key})"))
+
+    async def close(self) -> None:
+        """See :meth:`Database.close`."""
+        await self._reader.dispose()
+        await self._writer.dispose()
 
 
-def _sqlite(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size: int, common: dict[str, Any]) -> AsyncEngine:
-    if url.database and not url.database.startswith("file:"):
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, **common)
+def _sqlite_engine(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size: int) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, **_COMMON)
 
     # Python's sqlite3 opens transactions by itself, too late and of the wrong kind; so it is switched off, and BEGIN is
     # said here (SQLAlchemy documentation, "SQLite: serializable isolation / savepoints / transactional DDL").
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def _connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -109,7 +219,7 @@ def _sqlite(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size: int, c
             cursor.execute(pragma)
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 

@@ -42,30 +42,23 @@ def _current(connection: Connection) -> str | None:
 
 async def current_revision(database: Database) -> str | None:
     """The revision the tables are at; None for an empty database."""
-    async with database.writer.connect() as connection:
-        return await connection.run_sync(_current)
+    return await database.write(_current)
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the tables to ``revision``, in one transaction; without effect when they are there already."""
 
-    def run(connection: Connection) -> None:
+    def run(connection: Connection) -> tuple[str | None, str | None]:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        before = _current(connection)
         command.upgrade(alembic_config(connection), revision)
+        return before, _current(connection)
 
-    async with database.writer.begin() as connection:
-        before = await connection.run_sync(_current)
-        await connection.run_sync(run)
-        after = await connection.run_sync(_current)
+    before, after = await database.write(run)
     log.info("database_migrated", before=before, after=after)
 
 
 async def downgrade(database: Database, revision: str) -> None:
     """Take the tables back to ``revision`` (``base`` for none), in one transaction."""
-
-    def run(connection: Connection) -> None:
-        command.downgrade(alembic_config(connection), revision)
-
-    async with database.writer.begin() as connection:
-        await connection.run_sync(run)
+    await database.write(lambda connection: command.downgrade(alembic_config(connection), revision))

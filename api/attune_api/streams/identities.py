@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from attune_api import backoff
-from attune_api.identity.revocation import IdentityStates, forget_deleted, save_state
+from attune_api.identity.revocation import IdentityStates, forget_deleted, save_states
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
 from attune_api.streams.latest import Interrupted, latest_then_live
@@ -83,17 +83,15 @@ class IdentityReader:
         if not self._not_kept:
             return
         states = list(self._not_kept.values())
-        async with self._database.writer.begin() as connection:
-            for state in states:
-                await save_state(connection, state=state, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        await self._database.write(lambda connection: save_states(connection, states=states, now=now))
         for state in states:
             if self._not_kept.get(state.sensor_ref) is state:
                 del self._not_kept[state.sensor_ref]
 
     async def _forget(self) -> None:
         try:
-            async with self._database.writer.begin() as connection:
-                gone = await forget_deleted(connection, now=datetime.now(UTC))
+            gone = await self._database.write(lambda connection: forget_deleted(connection, now=datetime.now(UTC)))
         except OUTAGES as error:
             log.warning("identities_not_tidied", error=type(error).__name__)
             return

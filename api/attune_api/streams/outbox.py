@@ -14,8 +14,8 @@ that replica's connection ends.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -25,14 +25,13 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
-from sqlalchemy import select, text, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from attune_api import backoff
 from attune_api.events.store import EventFilter, StoredEvent, list_events
 from attune_api.metrics import Metrics
-from attune_api.storage.database import Database
+from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
 from attune_api.streams.link import NatsLink
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
@@ -54,6 +53,7 @@ _POLL: Final = 1.0
 _DUPLICATE_WINDOW: Final = 120.0
 #: Room for headers when a message is compared with the server's largest payload.
 _HEADROOM: Final = 4096
+_ANY: Final = EventFilter()
 
 #: What the outside can do to us, and what is therefore waited out.
 OUTAGES: Final = (nats.errors.Error, SQLAlchemyError, OSError, TimeoutError)
@@ -132,7 +132,8 @@ class Outbox:
 
         while True:
             try:
-                async with self._sole_publisher() as still_ours:
+                async with self._database.sole_holder(_LOCK) as still_ours:
+                    log.info("outbox_leads")
                     await self._publish_all(still_ours, progressed)
             except OUTAGES as error:
                 if attempt == 0:
@@ -140,7 +141,7 @@ class Outbox:
                 await asyncio.sleep(backoff.delay(attempt, random=random.random))
                 attempt += 1
 
-    async def _publish_all(self, still_ours: Callable[[], Awaitable[None]], progressed: Callable[[], None]) -> None:
+    async def _publish_all(self, still_ours: StillHeld, progressed: Callable[[], None]) -> None:
         client = await self._link.client()
         jetstream = client.jetstream(timeout=5, publish_async_max_pending=2 * _CHUNK)
         await self._ensure_stream(jetstream)
@@ -148,8 +149,9 @@ class Outbox:
         self._metrics.outbox_position.set(position)
         while True:
             self._stored.clear()  # before reading: what is stored from here on sets it again
-            async with self._database.reader.connect() as connection:
-                events = await list_events(connection, where=EventFilter(), order="asc", beyond=position, limit=_CHUNK)
+            events = await self._database.read(
+                partial(list_events, where=_ANY, order="asc", beyond=position, limit=_CHUNK)
+            )
             if events:
                 await still_ours()
                 position = await self._publish(client, jetstream, events, position)
@@ -204,18 +206,17 @@ class Outbox:
         return position
 
     async def _position(self) -> int:
-        async with self._database.writer.begin() as connection:
-            position = (
-                await connection.execute(select(_TABLE.c.position).where(_TABLE.c.name == NAME))
-            ).scalar_one_or_none()
-            if position is None:
-                position = 0
-                await connection.execute(_TABLE.insert().values(name=NAME, position=0))
-        return int(position)
+        def read(connection: Connection) -> int:
+            found = connection.execute(select(_TABLE.c.position).where(_TABLE.c.name == NAME)).scalar_one_or_none()
+            if found is None:
+                connection.execute(_TABLE.insert().values(name=NAME, position=0))
+            return found or 0
+
+        return await self._database.write(read)
 
     async def _move(self, position: int) -> None:
-        async with self._database.writer.begin() as connection:
-            await connection.execute(update(_TABLE).where(_TABLE.c.name == NAME).values(position=position))
+        statement = update(_TABLE).where(_TABLE.c.name == NAME).values(position=position)
+        await self._database.write(lambda connection: connection.execute(statement))
 
     async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
         """Create the stream when it is missing. One that is there belongs to whoever made it so."""
@@ -242,39 +243,3 @@ class Outbox:
         except APIError as error:
             raise NotPublished(f"cannot create the stream {EVENTS_STREAM}: {error.description}") from None
         log.info("stream_created", stream=EVENTS_STREAM, max_age=self._max_age, max_bytes=self._max_bytes)
-
-    @asynccontextmanager
-    async def _sole_publisher(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Be the only one that publishes; wait until that is so.
-
-        Yields a function that raises when it is so no longer. On SQLite there is one process, so there is nothing to hold.
-        """
-        if self._database.is_sqlite:
-            yield _always
-            return
-        async with self._database.writer.connect() as connection:
-            held = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await _take_lock(held)
-            log.info("outbox_leads")
-
-            async def still_ours() -> None:
-                await held.execute(text("SELECT 1"))
-
-            try:
-                yield still_ours
-            finally:
-                with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
-                    await held.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
-
-
-async def _always() -> None:
-    return
-
-
-async def _take_lock(connection: AsyncConnection) -> None:
-    # Tried again and again instead of waited for: a wait inside PostgreSQL would hold a snapshot, and end at the
-    # statement timeout.
-    while True:
-        if (await connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})"))).scalar_one():
-            return
-        await asyncio.sleep(1.0 + random.random())  # noqa: S311 - jitter
