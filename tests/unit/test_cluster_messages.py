@@ -104,7 +104,7 @@ def test_without_pip_its_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_kind_without_docker_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "docker_answers", lambda: False)
     with pytest.raises(ClusterError, match=r"needs a Docker engine.*CLUSTER=local.*CLUSTER=current"):
-        kind.up(settings)
+        kind.check(settings)
 
 
 def test_a_problem_is_one_message_and_a_status(

@@ -54,16 +54,11 @@ def up(settings: Settings, *, with_images: bool) -> None:
         raise ClusterError(
             f"A cluster of type {before} was started here: `make cluster-down` first, then CLUSTER={how}."
         )
-    if how == "local":
-        local.check()
+    starts = {"kind": kind, "local": local, "current": current}[how]
+    starts.check(settings)
     settings.state.mkdir(parents=True, exist_ok=True)
     _record(settings).write_text(how)
-    if how == "local":
-        local.up(settings)
-    elif how == "kind":
-        kind.up(settings)
-    else:
-        current.up(settings)
+    starts.up(settings)
     if with_images and (settings.repository / "Dockerfile").exists():
         images.build_and_load(settings, how)
     say(f"The cluster ({how}) is ready after {time.monotonic() - began:.1f} s. Use it with:")
@@ -80,7 +75,7 @@ def down(settings: Settings) -> None:
     elif how == "local" or (sys.platform == "linux" and os.geteuid() == 0):
         local.down(settings)  # also without a record: a start that was killed early, or a removed .cluster/
     _record(settings).unlink(missing_ok=True)
-    say("The cluster is down." if how else "No cluster was up.")
+    say("The cluster is down.")
 
 
 def status(settings: Settings) -> bool:

@@ -149,7 +149,7 @@ def corefile(layout: Layout, *, upstream: list[str]) -> str:
     errors
     ready {layout.network.gateway}:8181
     kubernetes {DOMAIN} in-addr.arpa {{
-        kubeconfig {layout.config / "coredns.kubeconfig"}
+        kubeconfig "{layout.config / "coredns.kubeconfig"}"
         pods insecure
         ttl 5
         fallthrough in-addr.arpa

@@ -16,19 +16,22 @@ def _kubectl(settings: Settings) -> Path:
     return which("kubectl") or tools(settings, ["kubectl"])["kubectl"]
 
 
-def up(settings: Settings) -> None:
-    """Copy the active context, complete in itself, to `.cluster/kubeconfig`, once its API server answered."""
-    kubectl = _kubectl(settings)
+def check(settings: Settings) -> None:
+    """Raise where no cluster answers to kubectl."""
     try:
-        config = capture([kubectl, "config", "view", "--minify", "--flatten", "--raw"])
-        context = capture([kubectl, "config", "current-context"]).strip()
-        capture([kubectl, "get", "--raw=/readyz", "--request-timeout=15s"])
+        capture([_kubectl(settings), "get", "--raw=/readyz", "--request-timeout=15s"])
     except ClusterError as problem:
         raise ClusterError(
             "CLUSTER=current uses the cluster that kubectl talks to, and there is none that answers: set KUBECONFIG or "
             f"`kubectl config use-context`, or use CLUSTER=kind or CLUSTER=local.\n{problem}"
         ) from problem
-    settings.state.mkdir(parents=True, exist_ok=True)
+
+
+def up(settings: Settings) -> None:
+    """Copy the active context, complete in itself, to `.cluster/kubeconfig`."""
+    kubectl = _kubectl(settings)
+    config = capture([kubectl, "config", "view", "--minify", "--flatten", "--raw"])
+    context = capture([kubectl, "config", "current-context"]).strip()
     temporary = settings.kubeconfig.with_name(".kubeconfig.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -48,13 +48,18 @@ def _answers(settings: Settings, kind: Path) -> bool:
     return exported and succeeds([kubectl, "get", "--raw=/readyz", "--request-timeout=10s"], env=env)
 
 
-def up(settings: Settings) -> None:
-    """Make the kind cluster run and write its kubeconfig."""
+def check(settings: Settings) -> None:
+    """Raise where no Docker engine answers."""
+    del settings
     if not docker_answers():
         raise ClusterError(
             "CLUSTER=kind needs a Docker engine, and none answers (`docker info` fails): start it, or use CLUSTER=local "
             "(Linux, root) or CLUSTER=current (a cluster you have already)."
         )
+
+
+def up(settings: Settings) -> None:
+    """Make the kind cluster run and write its kubeconfig."""
     with exclusive(settings.state / "lock", what="this cluster"):
         kind = _kind(settings)
         name = f"--name={settings.kind_cluster}"

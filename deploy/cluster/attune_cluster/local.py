@@ -33,8 +33,9 @@ def refusal(*, system: str, root: bool) -> str | None:
     return None
 
 
-def check() -> None:
+def check(settings: Settings) -> None:
     """Raise with one clear sentence where a local cluster is out of the question."""
+    del settings
     reason = refusal(system=platform.system(), root=os.geteuid() == 0)
     if reason is not None:
         raise ClusterError(reason)
@@ -132,10 +133,10 @@ def _launch(layout: Layout, spec: dict[str, Any]) -> list[str]:
 
 def up(settings: Settings) -> Layout:
     """Make the cluster run: nothing to do when it does, a restart when parts died, from scratch otherwise."""
-    check()
+    check(settings)
     settings.state.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.state / "lock", what="this cluster"):
-        packages.install(packages.NODE, log=settings.logs / "packages.log")
+        packages.install([*packages.NODE, *packages.BUILD], log=settings.logs / "packages.log")
         found = tools(settings, [name for names in PROGRAMS.values() for name in names])
         before = recorded(settings)
         if before is not None:
@@ -149,6 +150,8 @@ def up(settings: Settings) -> Layout:
         if same and not _settled(layout):
             say(f"• the local cluster runs already (Kubernetes {KUBERNETES})")
         else:
+            if before is not None and not same:
+                say("• the cluster was started from other versions or settings: starting anew, with nothing in it")
             _start_or_restart(layout, spec, keep=same)
         archives.load_pause(settings, found["pause"], into=node.inside(settings))
         node.write_admin_kubeconfig(layout)
@@ -186,7 +189,7 @@ def down(settings: Settings) -> None:
     """End and remove the cluster; logs stay."""
     if not (spec_file(settings).exists() or node_folder(settings).exists()) and platform.system() != "Linux":
         return
-    check()
+    check(settings)
     with exclusive(settings.state / "lock", what="this cluster"):
         if packages.missing(packages.NODE):
             return  # it can't have been started

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .console import say
+from .console import step
 
 
 @contextlib.contextmanager
@@ -24,8 +24,8 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            say(f"• waiting: process {holder} is busy with {what}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with step(f"waiting: process {holder} is busy with {what}"):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

@@ -26,7 +26,7 @@ from .console import ClusterError, wait_until
 from .filesystems import overlay_works
 from .layout import NODE, Layout, node_folder, spec_file, supervisor_record
 from .packages import cni_folder
-from .processes import MARK, Identity, children, end, end_marked, end_recorded, running
+from .processes import MARK, Identity, children, end, end_marked, end_recorded, marks, running
 from .settings import PACKAGE, Settings
 
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
@@ -226,26 +226,37 @@ def discard(settings: Settings) -> None:
 
 
 def _made_record(settings: Settings) -> Path:
-    return settings.state / "mount-points.json"
+    return settings.cache / "mount-points.json"
 
 
 def _make_mount_points(layout: Layout) -> None:
-    """The folders that private ones are mounted over have to exist on the machine; those made here are recorded first."""
+    """The folders that private ones are mounted over have to exist on the machine; those made here are recorded first.
+
+    All clusters of the machine share them, so the record is in the cache, which they share too.
+    """
     absent = [str(target) for target in layout.private() if not target.exists()]
     record = _made_record(layout.settings)
-    if absent and not record.exists():
-        record.write_text(json.dumps(absent))
+    if absent:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(sorted({*absent, *_made(record)})))
     for target in absent:
         Path(target).mkdir(parents=True, exist_ok=True)
 
 
-def _remove_mount_points(settings: Settings) -> None:
-    record = _made_record(settings)
+def _made(record: Path) -> list[str]:
     try:
         made: list[str] = json.loads(record.read_text())
     except (OSError, ValueError):
-        made = []
-    for target in made:
+        return []
+    return made
+
+
+def _remove_mount_points(settings: Settings) -> None:
+    """Remove those folders with the last cluster: removing one would take another node's mount on it away."""
+    record = _made_record(settings)
+    if marks():
+        return
+    for target in _made(record):
         with contextlib.suppress(OSError):  # not empty: somebody uses it by now
             Path(target).rmdir()
     record.unlink(missing_ok=True)

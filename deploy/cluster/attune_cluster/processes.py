@@ -90,6 +90,12 @@ def marked(mark: str, *, proc: Path = PROC) -> Iterator[int]:
             yield int(entry.name)
 
 
+def marks(*, proc: Path = PROC) -> set[str]:
+    """The marks of all clusters of this machine that run."""
+    found = {mark_of(int(entry.name), proc=proc) for entry in proc.iterdir() if entry.name.isdigit()}
+    return {mark for mark in found if mark is not None}
+
+
 def children(pid: int) -> list[int]:
     """The ids of the processes that `pid` started and that still run."""
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -228,6 +229,8 @@ class Supervisor:
 def main() -> None:
     """Prepare the namespaces and supervise."""
     spec: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 is little for etcd and for containers
     private_mounts(spec)
     network(spec)
     Supervisor(spec).run()
