@@ -9,7 +9,6 @@ from attune_contract.resources import Sensor
 from attune_operator.rules.bounded_schema import BoundedSchema, UnusableSchema
 from attune_operator.rules.records import canonical_json
 
-
 _METASCHEMAS: Final = "https://json-schema.org/"
 
 
