@@ -13,18 +13,30 @@ from typing import Any, Final, Protocol
 import structlog
 
 from attune_contract.identity import SensorRef
+from attune_contract.names import ConditionType
 from attune_operator import metrics
 from attune_operator.cluster import KubeCluster
 from attune_operator.kube import POD, SENSOR, Kind
 from attune_operator.ports import Body, ClusterError, WatchEventType
 from attune_operator.sensors.queue import WorkQueue, backoff
-from attune_operator.sensors.reconcile import Reconciler, sensor_states
+from attune_operator.sensors.reconcile import Reconciler
 from attune_operator.sensors.store import CHILDREN, SELECTOR, Store, owner_of
 
 _log = structlog.stdlib.get_logger(__name__)
 
 #: Seconds that one look may take; every call within it has a shorter limit of its own.
 _LOOK: Final = 120.0
+
+
+def sensor_states(store: Store) -> dict[str, int]:
+    """How many Sensors are ready, are not, and are not judged yet; for the metric."""
+    counts: dict[str, int] = {"True": 0, "False": 0, "Unknown": 0}
+    for ref in store.sensors():
+        body: Any = store.sensor(ref) or {}
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        found = next((c.get("status") for c in conditions if c.get("type") == ConditionType.READY), "Unknown")
+        counts[found if found in counts else "Unknown"] += 1
+    return counts
 
 
 class Obituaries(Protocol):

@@ -7,7 +7,7 @@ should be writes nothing. Credentials come first, since a pod without them could
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 from pydantic import ValidationError
@@ -263,12 +263,13 @@ class Reconciler:
         running: Object | None = None
         try:
             for kind, body in wanted:
-                if body is None:
-                    outcome = await self._objects.remove(kind, sensor)
-                else:
+                if body is not None:
                     outcome = await self._objects.ensure(kind, sensor, body)
-                self._record_change(look, kind, outcome)
-                running = outcome.object
+                    self._record_change(look, kind, outcome)
+                    running = outcome.object
+            # What is not needed any more goes when no pod is told to mount it any more.
+            for kind in (kind for kind, body in wanted if body is None):
+                self._record_change(look, kind, await self._objects.remove(kind, sensor))
         except NameTaken as error:
             return self._refused(look, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:
@@ -386,14 +387,3 @@ class Reconciler:
                 type="Warning" if warning else "Normal",
             )
         )
-
-
-def sensor_states(store: Store) -> dict[str, int]:
-    """How many Sensors are ready, are not, and are not judged yet; for the metric."""
-    counts: dict[str, int] = {"True": 0, "False": 0, "Unknown": 0}
-    for ref in store.sensors():
-        body: Any = store.sensor(ref) or {}
-        conditions = (body.get("status") or {}).get("conditions") or ()
-        found = next((c.get("status") for c in conditions if c.get("type") == ConditionType.READY), "Unknown")
-        counts[found if found in counts else "Unknown"] += 1
-    return counts
