@@ -1,0 +1,117 @@
+"""The chart as helm renders it: no more rights than documented, and no pod beyond the restricted Pod Security level."""
+
+import json
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.rights import documented
+
+from attune_cluster.settings import Settings
+from attune_cluster.tools import tools
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm" / "attune"
+Manifest = dict[str, Any]
+
+CONFIGURATIONS = {
+    "defaults": [],
+    "postgresql": ["--set", "api.database.existingSecret=database", "--set", "api.replicas=3"],
+    "own nats": ["--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"],
+    "own nats with credentials": [
+        *("--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"),
+        *("--set", "nats.auth=none", "--set", "nats.credsSecret=nats-user"),
+    ],
+    "no volumes": ["--set", "nats.persistence.enabled=false", "--set", "api.persistence.enabled=false"],
+    "two namespaces": ["--set", "watchNamespaces={one,two}"],
+}
+
+
+@pytest.fixture(scope="module")
+def helm() -> Path:
+    return tools(Settings.from_environment(), ["helm"])["helm"]
+
+
+def render(helm: Path, arguments: list[str]) -> list[Manifest]:
+    text = subprocess.run(
+        [helm, "template", "attune", CHART, "--namespace", "attune-system", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+
+
+def flat(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
+    """Every (group, resource, verb) that the rules grant."""
+    return {triple for rule in rules for triple in product(rule["apiGroups"], rule["resources"], rule["verbs"])}
+
+
+def role(manifests: list[Manifest], kind: str, name: str, namespace: str | None = None) -> set[tuple[str, str, str]]:
+    [found] = [
+        m
+        for m in manifests
+        if (m["kind"], m["metadata"]["name"], m["metadata"].get("namespace")) == (kind, name, namespace)
+    ]
+    return flat(found["rules"])
+
+
+def test_the_operators_rights_are_those_of_the_document(helm: Path) -> None:
+    manifests = render(helm, [])
+    own = flat(documented("own namespace"))
+    assert role(manifests, "Role", "attune-operator", "attune-system") == own
+    everywhere = flat(documented("watched namespaces")) | flat(documented("all namespaces"))
+    assert role(manifests, "ClusterRole", "attune-system-attune-operator") == everywhere
+
+
+def test_limited_to_namespaces_it_has_rights_in_those_only(helm: Path) -> None:
+    manifests = render(helm, CONFIGURATIONS["two namespaces"])
+    for namespace in ("one", "two"):
+        granted = role(manifests, "Role", "attune-system-attune-operator", namespace)
+        assert granted == flat(documented("watched namespaces"))
+    assert role(manifests, "ClusterRole", "attune-system-attune-operator") == {("", "namespaces", "get")}
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_pod_is_restricted_and_bounded(helm: Path, configuration: str) -> None:
+    pods = [
+        m["spec"]["template"]["spec"]
+        for m in render(helm, CONFIGURATIONS[configuration])
+        if "template" in m.get("spec", {})
+    ]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"] + pod.get("initContainers", []):
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        claimed = {volume["name"] for volume in pod["volumes"]}
+        assert claimed <= mounted
+
+
+def test_nothing_random_is_rendered(helm: Path) -> None:
+    # GitOps tools render again and again, and must see no difference.
+    assert json.dumps(render(helm, [])) == json.dumps(render(helm, []))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "api.replicas=2"], "needs PostgreSQL"),
+        (["--set", "nats.enabled=false"], "externalUrl"),
+        (["--set", "api.logLevel=loud"], "/api/logLevel"),
+        (["--set", "api.replica=2"], "replica"),
+        (["--set", "operator.tokenMinTTL=soon"], "/operator/tokenMinTTL"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_with_a_reason(helm: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, arguments)
+    assert words in refused.value.stderr
