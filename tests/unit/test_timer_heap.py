@@ -15,7 +15,9 @@ SECOND = 1_000_000
 NOON = 1_000_000 * SECOND
 
 
-def timer(interval: int = SECOND, *, number: int = 1, since: int = 0, anchor: int = 0, end: int | None = None) -> Timer:
+def timer(
+    interval: int = SECOND, *, number: int = 1, since: int = NOON, anchor: int = 0, end: int | None = None
+) -> Timer:
     plan = IntervalSchedule(anchor=anchor, interval=interval, end=end)
     return Timer(rule=Rule(state=rule_state(number), since_us=since), schedule=plan)
 
@@ -120,19 +122,23 @@ def test_small_adjustment_of_the_clock_fires_nothing_twice() -> None:
 
 def test_what_fell_due_on_the_way_is_fired_at_once() -> None:
     heap = TimerHeap()
-    caught = heap.add(timer(10 * SECOND, since=NOON - 5 * SECOND, anchor=NOON - SECOND), now=NOON)
-    assert caught == Occurrence(NOON - SECOND, 0)
+    heap.add(timer(10 * SECOND, since=NOON - 5 * SECOND, anchor=NOON - SECOND), now=NOON)
+    assert [occurrence for _, occurrence in heap.pop_due(now=NOON, limit=10)] == [Occurrence(NOON - SECOND, 0)]
 
 
 def test_what_was_due_before_the_rule_was_in_force_is_not_fired() -> None:
     heap = TimerHeap()
-    assert heap.add(timer(10 * SECOND, since=NOON, anchor=NOON - SECOND), now=NOON) is None
+    heap.add(timer(10 * SECOND, since=NOON, anchor=NOON - SECOND), now=NOON)
+    assert heap.pop_due(now=NOON, limit=10) == []
 
 
 def test_what_is_older_than_the_grace_is_not_fired() -> None:
     heap = TimerHeap()
-    assert heap.add(timer(3600 * SECOND, anchor=NOON - GRACE), now=NOON) is None
-    assert heap.add(timer(3600 * SECOND, anchor=NOON - GRACE + 1), now=NOON) is not None
+    missed = timer(3600 * SECOND, since=0, anchor=NOON - GRACE)
+    late = timer(3600 * SECOND, since=0, anchor=NOON - GRACE + 1)
+    heap.add(missed, now=NOON)
+    heap.add(late, now=NOON)
+    assert [owner for owner, _ in heap.pop_due(now=NOON, limit=10)] == [late]
 
 
 def test_schedule_that_ends_leaves_the_heap() -> None:
@@ -175,8 +181,7 @@ def test_restarts_fire_nothing_that_is_not_due(gaps: list[tuple[int, int]], inte
     for up, down in gaps:
         heap = TimerHeap()
         each = timer(interval, since=NOON)
-        caught = heap.add(each, now=now)
-        fired += [caught] if caught else []
+        heap.add(each, now=now)
         now += up
         fired += [occurrence for _, occurrence in heap.pop_due(now=now, limit=100_000)]
         now += down

@@ -1,5 +1,6 @@
 """The core pack's manifests agree with the program that serves them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from support.rule_stream import rule_state
 
 from attune_contract.resources import Rule as RuleResource
 from attune_contract.resources import Sensor as SensorResource
+from attune_operator.rules.bounded_schema import BoundedSchema
 from attune_sensor import InvalidRule, Rule
 from attune_timer.handler import event_of
 from attune_timer.instants import to_datetime
-from attune_timer.parameters import INTERVAL_TIMER, UNITS, schedule_of
+from attune_timer.parameters import CRON_TIMER, DATETIME_TIMER, INTERVAL_TIMER, UNITS, schedule_of, timer_of
 
 PACK = Path(__file__).parents[2] / "packs" / "core"
 SENSOR = SensorResource.from_object(yaml.safe_load((PACK / "core.timer.yaml").read_text()))
@@ -32,9 +34,17 @@ def schemas(name: str) -> tuple[jsonschema.Draft202012Validator, jsonschema.Draf
     )
 
 
-def served(parameters: dict[str, Any]) -> bool:
+def accepted(name: str, parameters: dict[str, Any]) -> bool:
+    """Whether the operator accepts them."""
+    declared = SENSOR.spec.canonical(name)
+    assert declared is not None
+    schema = BoundedSchema(json.dumps(declared.parameters_schema).encode())
+    return schema.errors(json.dumps(parameters).encode(), limit=1) == []
+
+
+def served(parameters: dict[str, Any], name: str = INTERVAL_TIMER) -> bool:
     try:
-        schedule_of(Rule(state=rule_state(parameters=parameters), since_us=0))
+        timer_of(Rule(state=rule_state(parameters=parameters, trigger_type=name), since_us=0))
     except InvalidRule:
         return False
     return True
@@ -68,6 +78,88 @@ def test_what_the_schema_takes_is_served(parameters: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (INTERVAL_TIMER, {"interval": 60, "jitter": 0.5, "missed": "all", "maxMissed": 10_000}),
+        (CRON_TIMER, {"cron": "30 6 * * MON-FRI", "timezone": "Europe/Berlin", "missed": "once"}),
+        (
+            CRON_TIMER,
+            {"cron": "@daily", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z", "jitter": 86400},
+        ),
+        (CRON_TIMER, {"cron": "*/5 * * * * *", "missed": "all", "maxMissed": 1}),
+        (DATETIME_TIMER, {"at": "2026-01-01T00:00:00+02:00"}),
+        (DATETIME_TIMER, {"at": "2026-01-01T00:00:00Z", "missed": "skip", "jitter": 1}),
+    ],
+)
+def test_what_the_operator_accepts_is_served(name: str, parameters: dict[str, Any]) -> None:
+    assert accepted(name, parameters)
+    assert served(parameters, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (INTERVAL_TIMER, {"interval": 60, "missed": "some"}),
+        (INTERVAL_TIMER, {"interval": 60, "maxMissed": 0}),
+        (INTERVAL_TIMER, {"interval": 60, "maxMissed": 10_001}),
+        (INTERVAL_TIMER, {"interval": 60, "maxMissed": 1.5}),
+        (INTERVAL_TIMER, {"interval": 60, "jitter": -1}),
+        (INTERVAL_TIMER, {"interval": 60, "jitter": 86_401}),
+        (INTERVAL_TIMER, {"interval": 60, "cron": "@daily"}),
+        (CRON_TIMER, {}),
+        (CRON_TIMER, {"cron": "61 * * * *"}),
+        (CRON_TIMER, {"cron": "* * *"}),
+        (CRON_TIMER, {"cron": "0 0 30 2 *"}),
+        (CRON_TIMER, {"cron": 5}),
+        (CRON_TIMER, {"cron": "@daily", "timezone": "Mars/Olympus"}),
+        (CRON_TIMER, {"cron": "@daily", "timezone": 1}),
+        (CRON_TIMER, {"cron": "@daily", "end": "10000-01-01T00:00:00Z"}),
+        (DATETIME_TIMER, {}),
+        (DATETIME_TIMER, {"at": "tomorrow"}),
+        (DATETIME_TIMER, {"at": "10000-01-01T00:00:00Z"}),
+        (DATETIME_TIMER, {"at": "2026-01-01T00:00:00Z", "maxMissed": 5}),
+    ],
+)
+def test_what_the_operator_refuses_is_not_served_either(name: str, parameters: dict[str, Any]) -> None:
+    assert not accepted(name, parameters)
+    assert not served(parameters, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "complaint"),
+    [
+        (CRON_TIMER, {"cron": "@daily", "start": "2026-02-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, "before"),
+        (INTERVAL_TIMER, {"interval": 1, "jitter": 2}, "longer than the interval"),
+        (INTERVAL_TIMER, {"interval": 0.01}, "shorter than 0.1 seconds"),
+        (DATETIME_TIMER, {"at": "2026-02-30T00:00:00Z"}, "is not a time: day is out of range"),
+    ],
+)
+def test_what_only_the_sensor_can_judge_is_rejected_with_a_sentence(
+    name: str, parameters: dict[str, Any], complaint: str
+) -> None:
+    assert accepted(name, parameters)
+    with pytest.raises(InvalidRule, match=complaint):
+        timer_of(Rule(state=rule_state(parameters=parameters, trigger_type=name), since_us=0))
+
+
+def test_defaults_in_the_schemas_are_the_program_s() -> None:
+    for name, parameters in (
+        (INTERVAL_TIMER, {"interval": 1}),
+        (CRON_TIMER, {"cron": "@daily"}),
+        (DATETIME_TIMER, {"at": "2026-01-01T00:00:00Z"}),
+    ):
+        declared = SENSOR.spec.canonical(name)
+        assert declared is not None
+        assert declared.parameters_schema is not None
+        properties = declared.parameters_schema["properties"]
+        timer = timer_of(Rule(state=rule_state(parameters=parameters, trigger_type=name), since_us=0))
+        assert timer.missed.missed == properties["missed"]["default"]
+        assert timer.jitter == properties["jitter"]["default"]
+        if "maxMissed" in properties:
+            assert timer.missed.most == properties["maxMissed"]["default"]
+
+
+@pytest.mark.parametrize(
     "parameters",
     [
         {},
@@ -88,12 +180,20 @@ def test_what_the_schema_refuses_is_not_served_either(parameters: dict[str, Any]
     assert not served(parameters)
 
 
-def test_payload_is_as_declared() -> None:
-    rule = Rule(state=rule_state(), since_us=0)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (INTERVAL_TIMER, {"interval": 1}),
+        (CRON_TIMER, {"cron": "@daily"}),
+        (DATETIME_TIMER, {"at": "2026-01-01T00:00:00Z"}),
+    ],
+)
+def test_payload_is_as_declared(name: str, parameters: dict[str, Any]) -> None:
+    rule = Rule(state=rule_state(parameters=parameters, trigger_type=name), since_us=0)
     occurrence = schedule_of(rule).next(10**15)
     assert occurrence is not None
     event = event_of(rule, occurrence, fired_at=to_datetime(occurrence.at + 90))
-    schemas(INTERVAL_TIMER)[1].validate(event.payload)
+    schemas(name)[1].validate(event.payload)
 
 
 def test_sample_rule_is_served() -> None:

@@ -23,6 +23,8 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import extend
 
+from attune_operator.rules.formats import check_format
+
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: Largest schema, in bytes of JSON.
 MAX_SCHEMA_BYTES: Final = 256 * 1024
@@ -201,6 +203,7 @@ _OWN: Final[Mapping[str, _Keyword]] = {
     "additionalProperties": _additional_properties,
     "uniqueItems": _unique_items,
     "enum": _enum,
+    "format": check_format,
 }
 _Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,

@@ -9,6 +9,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
 from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError
 from attune_sensor.functions import Sensor, Trigger
+from attune_sensor.last_events import LastEvent
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.runtime import SensorContext, SensorRuntime, run_sensor
 from attune_sensor.settings import SensorSettings, WhenFull
@@ -18,6 +19,7 @@ __all__ = [
     "CredentialsError",
     "EventReport",
     "InvalidRule",
+    "LastEvent",
     "Rule",
     "RuleHandler",
     "RuleState",

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -14,10 +15,12 @@ import msgspec
 from attune_contract.events import MAX_BATCH_EVENTS, MAX_BODY_BYTES
 from attune_sensor.credentials import CredentialFile, Token
 from attune_sensor.errors import CredentialsError
+from attune_sensor.last_events import LastEvent, decode
 from attune_sensor.metrics import Metrics
 from attune_sensor.tls import client_context
 
 _PATH: Final = "/api/v1/events/batch"
+_LAST_EVENTS: Final = "/api/v1/sensor/last-events"
 _OPEN: Final = b'{"events":['
 _CLOSE: Final = b"]}"
 
@@ -74,6 +77,14 @@ class Unavailable:
 
 
 Outcome = Accepted | RequestRefused | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    status: int
+    body: bytes
+    retry_after: str | None
+
 
 #: Refusals of the whole request that say nothing about its content: a wrong address, a proxy, a load that is too high.
 _RETRIED_STATUS: Final = frozenset(
@@ -161,6 +172,7 @@ class EventsApi:
         metrics: Metrics,
         ca_file: Path | None = None,
     ) -> None:
+        self._base = url
         self._url = url + _PATH
         self._token = token
         self._user_agent = user_agent
@@ -173,17 +185,22 @@ class EventsApi:
 
         A 401 is answered by reading the token's file again, and by one more try when it has changed.
         """
-        body = b"".join((_OPEN, b",".join(events), _CLOSE))
-        try:
-            token = self._token.latest()
-            outcome = await self._request(body, len(events), token, now=now)
-            if isinstance(outcome, Unavailable) and outcome.kind == "http_401":
-                renewed = self._token.read(fresh=True)
-                if renewed.value != token.value:
-                    outcome = await self._request(body, len(events), renewed, now=now)
-        except CredentialsError as error:
-            return Unavailable("token", str(error))
-        return outcome
+        answer = await self._call("POST", self._url, b"".join((_OPEN, b",".join(events), _CLOSE)))
+        if isinstance(answer, Unavailable):
+            return answer
+        return judge(
+            status=answer.status, body=answer.body, sent=len(events), retry_after=answer.retry_after, now=now()
+        )
+
+    async def last_events(self, rule_uids: list[str]) -> list[LastEvent] | str:
+        """The event of each rule that was stored last; a sentence when they cannot be had now. Never raises, as :meth:`post`."""
+        query = urlencode([("rule_uid", uid) for uid in rule_uids])
+        answer = await self._call("GET", f"{self._base}{_LAST_EVENTS}?{query}", None)
+        if isinstance(answer, Unavailable):
+            return answer.reason
+        if answer.status != HTTPStatus.OK:
+            return f"HTTP {answer.status}{_detail(answer.body)}"
+        return decode(answer.body)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -191,26 +208,36 @@ class EventsApi:
             await self._session.close()
             self._session = None
 
-    async def _request(self, body: bytes, sent: int, token: Token, *, now: Callable[[], float]) -> Outcome:
+    async def _call(self, method: str, url: str, body: bytes | None) -> _Response | Unavailable:
         try:
-            return await self._try(body, sent, token, now=now)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                return Unavailable("connection", f"cannot reach {self._url}: {error}")
-        except TimeoutError:
-            return Unavailable("timeout", f"{self._url} did not answer within {_TIMEOUT.total:g} s")
-        except aiohttp.ClientError as error:
-            return Unavailable("connection", f"{self._url}: {error or type(error).__name__}")
-        # A server closes a connection that was idle for long, and may do so while a request is on its way. Events have ids, so
-        # sending them twice does no harm.
-        try:
-            return await self._try(body, sent, token, now=now)
-        except TimeoutError:
-            return Unavailable("timeout", f"{self._url} did not answer within {_TIMEOUT.total:g} s")
-        except aiohttp.ClientError as error:
-            return Unavailable("connection", f"{self._url}: {error or type(error).__name__}")
+            token = self._token.latest()
+            answer = await self._request(method, url, body, token)
+            if isinstance(answer, _Response) and answer.status == HTTPStatus.UNAUTHORIZED:
+                renewed = self._token.read(fresh=True)
+                if renewed.value != token.value:
+                    answer = await self._request(method, url, body, renewed)
+        except CredentialsError as error:
+            return Unavailable("token", str(error))
+        return answer
 
-    async def _try(self, body: bytes, sent: int, token: Token, *, now: Callable[[], float]) -> Outcome:
+    async def _request(self, method: str, url: str, body: bytes | None, token: Token) -> _Response | Unavailable:
+        shown = url.partition("?")[0]
+        for attempt in (1, 2):
+            try:
+                return await self._try(method, url, body, token)
+            except aiohttp.ClientConnectorError as error:
+                return Unavailable("connection", f"cannot reach {shown}: {error}")
+            except TimeoutError:
+                return Unavailable("timeout", f"{shown} did not answer within {_TIMEOUT.total:g} s")
+            except aiohttp.ClientError as error:
+                # A server closes a connection that was idle for long, and may do so while a request is on its way. Events
+                # have ids, so sending them twice does no harm.
+                cut_off = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+                if attempt == 2 or not cut_off:
+                    return Unavailable("connection", f"{shown}: {error or type(error).__name__}")
+        raise AssertionError("the second attempt returns")
+
+    async def _try(self, method: str, url: str, body: bytes | None, token: Token) -> _Response:
         session = self._session
         if session is None:
             session = self._session = aiohttp.ClientSession(
@@ -223,20 +250,14 @@ class EventsApi:
         code = "error"
         try:
             # Redirects are not followed: the token must not travel to another host.
-            async with session.post(
-                self._url, data=body, headers={"Authorization": f"Bearer {token.value}"}, allow_redirects=False
+            async with session.request(
+                method, url, data=body, headers={"Authorization": f"Bearer {token.value}"}, allow_redirects=False
             ) as response:
                 code = str(response.status)
                 # The whole body is read, so that the connection can be used again.
                 answer = await response.content.read(_MAX_ANSWER_BYTES)
                 while len(chunk := await response.content.read(65536)) and len(answer) < _MAX_ANSWER_BYTES:
                     answer += chunk
-                return judge(
-                    status=response.status,
-                    body=answer,
-                    sent=sent,
-                    retry_after=response.headers.get("Retry-After"),
-                    now=now(),
-                )
+                return _Response(response.status, answer, response.headers.get("Retry-After"))
         finally:
             self._metrics.api_latency.labels(code).observe(time.perf_counter() - began)

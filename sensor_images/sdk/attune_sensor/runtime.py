@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from attune_sensor.credentials import CredentialFile, parse_nats_credentials, pa
 from attune_sensor.emitter import Emitter, Poster
 from attune_sensor.errors import CredentialsError, SensorError, SettingsError
 from attune_sensor.http_server import Check, HealthServer
+from attune_sensor.last_events import LastEvent, LastEvents
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_supervisor import RuleSupervisor
@@ -41,13 +42,21 @@ class SensorContext:
     """
 
     def __init__(
-        self, *, settings: SensorSettings, config: dict[str, Any], log: Any, metrics: Metrics, emitter: Emitter
+        self,
+        *,
+        settings: SensorSettings,
+        config: dict[str, Any],
+        log: Any,
+        metrics: Metrics,
+        emitter: Emitter,
+        last_events: LastEvents,
     ) -> None:
         self.settings = settings
         self.config = config
         self.log = log
         self.metrics = metrics
         self._emitter = emitter
+        self._last_events = last_events
         self._supervisor: RuleSupervisor | None = None
         self._live_checks: dict[str, Check] = {}
 
@@ -58,6 +67,17 @@ class SensorContext:
     async def emit(self, event: EventReport) -> bool:
         """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit`."""
         return await self._emitter.emit(event)
+
+    @property
+    def undelivered(self) -> int:
+        """Events that were reported and are not stored yet."""
+        return self._emitter.waiting
+
+    async def last_events(self, rule_uids: Iterable[str]) -> dict[str, LastEvent]:
+        """The event of each rule that was stored last, by the rule's uid: where to go on after the sensor was down. A rule of
+        which none is stored is absent. While the API is away, this waits for it.
+        """
+        return await self._last_events.read(rule_uids)
 
     def completed(self, rule: Rule) -> None:
         """Say that a running rule came to its end and will not fire again."""
@@ -134,7 +154,12 @@ class SensorRuntime:
             api=api or self._api, spool=spool, metrics=self.metrics, log=self._log, when_full=settings.when_full
         )
         self.context = SensorContext(
-            settings=settings, config=_read_config(settings), log=self._log, metrics=self.metrics, emitter=self.emitter
+            settings=settings,
+            config=_read_config(settings),
+            log=self._log,
+            metrics=self.metrics,
+            emitter=self.emitter,
+            last_events=LastEvents(api=self._api, log=self._log),
         )
         self.rules = RuleTable()
         self._connection = NatsConnection(

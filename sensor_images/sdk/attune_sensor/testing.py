@@ -25,6 +25,7 @@ from attune_contract.messages import AckState, RuleState
 from attune_sensor.api_client import Accepted, EventResult, Outcome, Unavailable
 from attune_sensor.backoff import Backoff
 from attune_sensor.emitter import Emitter
+from attune_sensor.last_events import LastEvent, LastEvents
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_supervisor import RuleSupervisor
 from attune_sensor.rule_table import RuleTable
@@ -33,6 +34,7 @@ from attune_sensor.runtime import SensorContext
 from attune_sensor.settings import SensorSettings
 
 _DECODER = msgspec.json.Decoder(EventReport)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
@@ -47,7 +49,7 @@ class FakeClock:
 
     def __call__(self) -> int:
         """The time in microseconds since 1970."""
-        return (self.now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return (self.now - _EPOCH) // timedelta(microseconds=1)
 
 
 class FakeApi:
@@ -84,6 +86,14 @@ class FakeApi:
             self._arrived.notify_all()
         return Accepted(results)
 
+    async def last_events(self, rule_uids: list[str]) -> list[LastEvent] | str:
+        """The event of each rule that was stored last, as the API answers."""
+        if not self.available:
+            return "the test says so"
+        wanted = set(rule_uids)
+        last = {event.rule_uid: event for event in self.events if event.rule_uid in wanted}
+        return [LastEvent(rule_uid=uid, id=event.id, occurred_at=event.occurred_at) for uid, event in last.items()]
+
     async def wait_for(self, number: int, *, within: float) -> None:
         """Wait until there are so many events."""
         async with asyncio.timeout(within), self._arrived:
@@ -113,6 +123,7 @@ class SensorHarness:
         handler: makes what runs the rules, :meth:`attune_sensor.Sensor.handler` for instance.
         trigger_types: what the sensor provides.
         config: the Sensor's free-form configuration.
+        api: where events arrive; give the one of an earlier harness to test a restart.
 
     Attributes:
         api: where events arrive.
@@ -124,9 +135,10 @@ class SensorHarness:
         *,
         trigger_types: Iterable[str],
         config: dict[str, Any] | None = None,
+        api: FakeApi | None = None,
     ) -> None:
-        self.api = FakeApi()
-        self._taken = 0
+        self.api = FakeApi() if api is None else api
+        self._taken = len(self.api.events)
         self._table = RuleTable()
         self._acks = _Acks()
         metrics = Metrics()
@@ -145,7 +157,14 @@ class SensorHarness:
         self._emitter = Emitter(
             api=self.api, spool=None, metrics=metrics, log=log, retry=Backoff(initial=0.01, maximum=0.05)
         )
-        context = SensorContext(settings=settings, config=config or {}, log=log, metrics=metrics, emitter=self._emitter)
+        context = SensorContext(
+            settings=settings,
+            config=config or {},
+            log=log,
+            metrics=metrics,
+            emitter=self._emitter,
+            last_events=LastEvents(api=self.api, log=log, retry=Backoff(initial=0.01, maximum=0.05)),
+        )
         self._supervisor = RuleSupervisor(
             handler=handler(context),
             acks=self._acks,
@@ -177,8 +196,18 @@ class SensorHarness:
         name: str = "rule",
         enabled: bool = True,
         created_at: datetime | None = None,
+        since: datetime | None = None,
     ) -> Rule:
-        """Make a rule, or change the one of this name, as ``kubectl apply`` would; returns it."""
+        """Make a rule, or change the one of this name, as ``kubectl apply`` would; returns it.
+
+        Args:
+            trigger_type: the canonical trigger type.
+            parameters: the trigger's parameters.
+            name: which rule.
+            enabled: whether it is to fire.
+            created_at: when it was made; now, or as before, unless given.
+            since: since when it has been as it is; now unless given.
+        """
         uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
         known = self._table.get(uid)
         now = datetime.now(UTC)
@@ -192,7 +221,7 @@ class SensorHarness:
             parameters=parameters,
             created_at=created_at or (known.created_at if known is not None else now),
         )
-        rule = Rule(state=state, since_us=int(now.timestamp() * 1_000_000))
+        rule = Rule(state=state, since_us=((since or now) - _EPOCH) // timedelta(microseconds=1))
         change = self._table.put(rule)
         if change is not None:
             self._supervisor.apply([change])

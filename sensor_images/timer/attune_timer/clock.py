@@ -21,6 +21,10 @@ from attune_timer.timer_heap import Timer, TimerHeap
 _LONGEST_SLEEP: Final = 1.0
 #: Occurrences that are handed over at once.
 _BATCH: Final = 1000
+#: Missed occurrences that are handed over at once; what is due now comes in between.
+_BEHIND_BATCH: Final = 100
+#: How long (seconds) the thread waits before it looks again whether missed occurrences can be fired.
+_BEHIND_WAIT: Final = 0.02
 #: Occurrences that wait for the loop, above which the thread waits too: the loop is stuck.
 _BACKLOG: Final = 100_000
 #: A thread that did not look at the clock for so long (seconds) is stuck.
@@ -38,12 +42,20 @@ class ClockThread:
         log: a structlog logger.
         heap: where the timers are.
         wall: the wall clock, in microseconds since 1970.
+        room: whether missed occurrences may be fired now; asked by the thread.
     """
 
     def __init__(
-        self, *, fire: Fire, log: Any, heap: TimerHeap | None = None, wall: Callable[[], int] = instants.now
+        self,
+        *,
+        fire: Fire,
+        log: Any,
+        heap: TimerHeap | None = None,
+        wall: Callable[[], int] = instants.now,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._fire = fire
+        self._room = room
         self._log = log
         self._heap = heap if heap is not None else TimerHeap()
         self._wall = wall
@@ -61,12 +73,10 @@ class ClockThread:
         self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
         self._thread.start()
 
-    def add(self, timer: Timer) -> None:
-        """Watch a timer. What is due already is fired in the loop's next turn."""
+    def add(self, timer: Timer, *, since: int | None = None, last: int | None = None) -> None:
+        """Watch a timer; see :meth:`attune_timer.timer_heap.TimerHeap.add`. What is due already is fired at once."""
         with self._condition:
-            caught = self._heap.add(timer, now=self._wall())
-            if caught is not None:
-                self._hand_over([(timer, caught)])
+            self._heap.add(timer, now=self._wall(), since=since, last=last)
             self._condition.notify()
 
     def remove(self, timer: Timer) -> None:
@@ -109,8 +119,14 @@ class ClockThread:
         if due:
             self._hand_over(due)
             return
+        sleep = _LONGEST_SLEEP
+        if self._heap.behind:
+            sleep = _BEHIND_WAIT
+            if not self._due and self._room():
+                self._hand_over(self._heap.pop_behind(now=self._wall(), limit=_BEHIND_BATCH))
         at = self._heap.due_at()
-        sleep = _LONGEST_SLEEP if at is None else min(_LONGEST_SLEEP, (at - self._wall()) / 1e6)
+        if at is not None:
+            sleep = min(sleep, (at - self._wall()) / 1e6)
         if sleep > 0:
             self._condition.wait(sleep)
 

@@ -1,19 +1,27 @@
 """Serves timer rules: each becomes a timer of the one clock, and each occurrence an event."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from attune_sensor import EventReport, Rule, SensorContext, event_id, scheduled
 from attune_timer import instants
 from attune_timer.clock import ClockThread
-from attune_timer.parameters import schedule_of
+from attune_timer.missed import Missed
+from attune_timer.parameters import timer_of
 from attune_timer.schedule import Occurrence
 from attune_timer.timer_heap import Timer
+
+#: With so many events not delivered yet, missed occurrences wait: they must not push newer events out of the spool.
+_ROOM: Final = 5000
 
 
 class TimerHandler:
     """A :class:`attune_sensor.RuleHandler` for timers.
+
+    A rule whose missed occurrences are to be fired is armed when the API has said which of its events is stored last, so
+    that events come in order. While the API is away nothing is lost by that: what falls due meanwhile is fired then.
 
     Args:
         context: how events are reported.
@@ -24,9 +32,12 @@ class TimerHandler:
         self._context = context
         self._wall = wall
         self._timers: dict[str, Timer] = {}
-        self._clock = ClockThread(fire=self._fire, log=context.log, wall=wall)
-        self._running = False
+        self._catching_up: dict[Timer, int] = {}  # and since when
+        self._catch_up_wanted = asyncio.Event()
+        self._catch_up: asyncio.Task[None] | None = None
+        self._clock = ClockThread(fire=self._fire, log=context.log, wall=wall, room=lambda: context.undelivered < _ROOM)
         context.add_live_check("clock", self._clock.problem)
+        context.add_live_check("catch-up", self._catch_up_problem)
 
     async def start(self, rule: Rule) -> None:
         """Arm the rule's timer.
@@ -34,15 +45,18 @@ class TimerHandler:
         Raises:
             InvalidRule: its parameters cannot be used.
         """
-        timer = Timer(rule=rule, schedule=schedule_of(rule))
-        if not self._running:
-            self._running = True
+        timer = timer_of(rule)
+        if self._catch_up is None:
             self._clock.start()
+            self._catch_up = asyncio.create_task(self._run_catch_up(), name="catch-up")
         self._disarm(rule.uid)
         self._timers[rule.uid] = timer
-        self._clock.add(timer)
-        if timer.next is None:
-            self._context.completed(rule)
+        now = self._wall()
+        if timer.missed.missed is not Missed.SKIP and timer.schedule.latest(after=rule.since_us, until=now) is not None:
+            self._catching_up[timer] = now
+            self._catch_up_wanted.set()
+        else:
+            self._arm(timer)
 
     async def update(self, old: Rule, new: Rule) -> None:
         """Arm the timer anew; in between nothing fires.
@@ -58,13 +72,44 @@ class TimerHandler:
 
     async def close(self) -> None:
         """End the clock."""
+        if self._catch_up is not None:
+            self._catch_up.cancel()
+            await asyncio.wait({self._catch_up})
         self._clock.close()
         self._timers.clear()
+        self._catching_up.clear()
+
+    def _arm(self, timer: Timer, *, since: int | None = None, last: int | None = None) -> None:
+        self._clock.add(timer, since=since, last=last)
+        if timer.next is None:
+            self._context.completed(timer.rule)
 
     def _disarm(self, uid: str) -> None:
         timer = self._timers.pop(uid, None)
-        if timer is not None:
+        if timer is not None and self._catching_up.pop(timer, None) is None:
             self._clock.remove(timer)
+
+    async def _run_catch_up(self) -> None:
+        """Arm the timers that wait for the API's word, until cancelled."""
+        while True:
+            await self._catch_up_wanted.wait()
+            self._catch_up_wanted.clear()
+            waiting = list(self._catching_up)
+            last = await self._context.last_events([timer.rule.uid for timer in waiting])
+            for number, timer in enumerate(waiting):
+                since = self._catching_up.pop(timer, None)
+                if since is None:
+                    continue  # it was disarmed meanwhile
+                event = last.get(timer.rule.uid)
+                self._arm(timer, since=since, last=None if event is None else instants.from_datetime(event.occurred_at))
+                if number % 100 == 99:
+                    await asyncio.sleep(0)
+
+    def _catch_up_problem(self) -> str | None:
+        task = self._catch_up
+        if task is None or not task.done() or task.cancelled():
+            return None
+        return f"the catch-up of missed occurrences has ended: {task.exception()!r}"
 
     def _fire(self, timer: Timer, occurrence: Occurrence) -> None:
         self._context.emit_nowait(event_of(timer.rule, occurrence, fired_at=instants.to_datetime(self._wall())))

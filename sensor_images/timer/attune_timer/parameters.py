@@ -1,14 +1,19 @@
-"""From a rule's parameters to its schedule; what is wrong with them is said in a sentence for the rule's author."""
+"""From a rule's parameters to its timer; what is wrong with them is said in a sentence for the rule's author."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from attune_sensor import InvalidRule, Rule
-from attune_timer import instants
-from attune_timer.schedule import IntervalSchedule, Schedule
+from attune_timer import cron, instants
+from attune_timer.cron import CronSchedule
+from attune_timer.missed import DEFAULT_MOST, LARGEST_MOST, Missed, MissedPolicy
+from attune_timer.schedule import IntervalSchedule, OnceSchedule, Schedule
+from attune_timer.timer_heap import Timer
 
 INTERVAL_TIMER: Final = "core.intervaltimer"
+CRON_TIMER: Final = "core.crontimer"
+DATETIME_TIMER: Final = "core.datetimetimer"
 
 #: Microseconds in each unit.
 UNITS: Final[Mapping[str, int]] = {
@@ -24,8 +29,28 @@ UNITS: Final[Mapping[str, int]] = {
 MIN_INTERVAL: Final = 100_000
 #: Ten years.
 MAX_INTERVAL: Final = 3653 * UNITS["days"]
+MAX_JITTER: Final = UNITS["days"]
 
-_INTERVAL_FIELDS: Final = frozenset({"interval", "unit", "anchor", "start", "end"})
+_COMMON: Final = frozenset({"jitter", "missed", "maxMissed"})
+_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    INTERVAL_TIMER: _COMMON | {"interval", "unit", "anchor", "start", "end"},
+    CRON_TIMER: _COMMON | {"cron", "timezone", "start", "end"},
+    DATETIME_TIMER: frozenset({"at", "jitter", "missed"}),
+}
+
+
+def timer_of(rule: Rule) -> Timer:
+    """The rule's timer.
+
+    Raises:
+        InvalidRule: the parameters cannot be used.
+    """
+    schedule = schedule_of(rule)
+    jitter = _jitter(rule.parameters)
+    if isinstance(schedule, IntervalSchedule) and jitter > schedule.interval:
+        raise InvalidRule("parameters.jitter is longer than the interval, so events would overtake each other")
+    default = Missed.ONCE if rule.trigger_type == DATETIME_TIMER else Missed.SKIP
+    return Timer(rule=rule, schedule=schedule, missed=_missed(rule.parameters, default=default), jitter=jitter)
 
 
 def schedule_of(rule: Rule) -> Schedule:
@@ -34,21 +59,26 @@ def schedule_of(rule: Rule) -> Schedule:
     Raises:
         InvalidRule: the parameters cannot be used.
     """
-    if rule.trigger_type == INTERVAL_TIMER:
-        return _interval_schedule(rule.parameters, created_at=instants.from_datetime(rule.created_at))
-    raise InvalidRule(f"this sensor does not provide the trigger type {rule.trigger_type}")
+    parameters = rule.parameters
+    known = _FIELDS.get(rule.trigger_type)
+    if known is None:
+        raise InvalidRule(f"this sensor does not provide the trigger type {rule.trigger_type}")
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        raise InvalidRule(f"parameters.{unknown[0]} is not known; {rule.trigger_type} has {', '.join(sorted(known))}")
+    match rule.trigger_type:
+        case "core.crontimer":
+            return _cron_schedule(parameters)
+        case "core.datetimetimer":
+            return _once_schedule(parameters)
+        case _:
+            return _interval_schedule(parameters, created_at=instants.from_datetime(rule.created_at))
 
 
 def _interval_schedule(parameters: Mapping[str, Any], *, created_at: int) -> IntervalSchedule:
-    unknown = sorted(set(parameters) - _INTERVAL_FIELDS)
-    if unknown:
-        known = ", ".join(sorted(_INTERVAL_FIELDS))
-        raise InvalidRule(f"parameters.{unknown[0]} is not known; an interval timer has {known}")
     interval = _interval(parameters)
     anchor = _instant(parameters, "anchor")
-    start, end = _instant(parameters, "start"), _instant(parameters, "end")
-    if start is not None and end is not None and end < start:
-        raise InvalidRule("parameters.end is before parameters.start, so the timer would never fire")
+    start, end = _bounds(parameters)
     return IntervalSchedule(
         anchor=created_at if anchor is None else anchor,
         interval=interval,
@@ -57,6 +87,55 @@ def _interval_schedule(parameters: Mapping[str, Any], *, created_at: int) -> Int
         start=start,
         end=end,
     )
+
+
+def _cron_schedule(parameters: Mapping[str, Any]) -> CronSchedule:
+    expression, name = parameters.get("cron"), parameters.get("timezone", "UTC")
+    if not isinstance(expression, str):
+        raise InvalidRule(f"parameters.cron is {expression!r}; write a cron expression, like 30 6 * * MON-FRI")
+    if not isinstance(name, str):
+        raise InvalidRule(f"parameters.timezone is {name!r}; write an IANA name, like Europe/Berlin")
+    start, end = _bounds(parameters)
+    try:
+        fields = cron.parse(expression)
+    except ValueError as error:
+        raise InvalidRule(f"parameters.cron: {error}") from None
+    try:
+        return CronSchedule(fields=fields, zone=cron.zone(name), start=start, end=end)
+    except ValueError as error:
+        raise InvalidRule(f"parameters.timezone: {error}") from None
+
+
+def _once_schedule(parameters: Mapping[str, Any]) -> OnceSchedule:
+    at = _instant(parameters, "at")
+    if at is None:
+        raise InvalidRule("parameters.at is missing; write a time like 2026-11-23T12:00:00Z")
+    return OnceSchedule(at=at)
+
+
+def _bounds(parameters: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    start, end = _instant(parameters, "start"), _instant(parameters, "end")
+    if start is not None and end is not None and end < start:
+        raise InvalidRule("parameters.end is before parameters.start, so the timer would never fire")
+    return start, end
+
+
+def _missed(parameters: Mapping[str, Any], *, default: Missed) -> MissedPolicy:
+    choice, most = parameters.get("missed", default), parameters.get("maxMissed", DEFAULT_MOST)
+    if choice not in list(Missed):
+        raise InvalidRule(f"parameters.missed is {choice!r}; write one of {', '.join(Missed)}")
+    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= LARGEST_MOST:
+        raise InvalidRule(f"parameters.maxMissed is {most!r}; write a number from 1 to {LARGEST_MOST}")
+    return MissedPolicy(missed=Missed(choice), most=most)
+
+
+def _jitter(parameters: Mapping[str, Any]) -> int:
+    value = parameters.get("jitter", 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_JITTER // 1_000_000:
+        raise InvalidRule(
+            f"parameters.jitter is {value!r}; write a number of seconds, at most {MAX_JITTER // 1_000_000}"
+        )
+    return int(Decimal(str(value)) * 1_000_000)
 
 
 def _interval(parameters: Mapping[str, Any]) -> int:

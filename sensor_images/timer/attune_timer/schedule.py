@@ -23,6 +23,11 @@ class Schedule(Protocol):
     def latest(self, *, after: int, until: int) -> Occurrence | None:
         """The last occurrence later than ``after`` and not later than ``until``; None when there is none."""
 
+    def first_of_latest(self, number: int, *, after: int, until: int) -> Occurrence | None:
+        """The first of the last ``number`` occurrences later than ``after`` and not later than ``until``; None when there is
+        none. With fewer of them, it is the first of all.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalSchedule:
@@ -54,6 +59,13 @@ class IntervalSchedule:
             return None
         return self._occurrence(k)
 
+    def first_of_latest(self, number: int, *, after: int, until: int) -> Occurrence | None:
+        """The first of the last ``number`` occurrences later than ``after`` and not later than ``until``."""
+        last = self.latest(after=after, until=until)
+        if last is None or last.k is None:
+            return None
+        return self._occurrence(max(last.k - number + 1, (after - self.anchor) // self.interval + 1, self._first()))
+
     def _first(self) -> int:
         if self.start is None:
             return self.first_k
@@ -66,3 +78,26 @@ class IntervalSchedule:
     def _occurrence(self, k: int) -> Occurrence | None:
         at = self.anchor + k * self.interval
         return Occurrence(at, k) if at <= self._last_instant() else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnceSchedule:
+    """Fires at one instant and never again.
+
+    Args:
+        at: the instant.
+    """
+
+    at: int
+
+    def next(self, after: int) -> Occurrence | None:
+        """The occurrence, if it is later than ``after``."""
+        return Occurrence(self.at) if self.at > after else None
+
+    def latest(self, *, after: int, until: int) -> Occurrence | None:
+        """The occurrence, if it is later than ``after`` and not later than ``until``."""
+        return Occurrence(self.at) if after < self.at <= until else None
+
+    def first_of_latest(self, number: int, *, after: int, until: int) -> Occurrence | None:
+        """The occurrence, if it is later than ``after`` and not later than ``until``."""
+        return self.latest(after=after, until=until)

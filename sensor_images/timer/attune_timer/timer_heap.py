@@ -1,9 +1,12 @@
 """All timers by when they are due: pure state, the clock is passed in."""
 
 import heapq
+from collections import deque
 from typing import Final
 
 from attune_sensor import Rule
+from attune_timer.jitter import delay
+from attune_timer.missed import Missed, MissedPolicy
 from attune_timer.schedule import Occurrence, Schedule
 
 #: How late (microseconds) an occurrence may still be fired. What is older was missed.
@@ -11,29 +14,52 @@ GRACE: Final = 30_000_000
 #: A wall clock that goes back by less than this (microseconds) was adjusted, not set.
 _ADJUSTMENT: Final = 500_000
 _MIN_GARBAGE: Final = 1024
+_SKIP: Final = MissedPolicy()
 
 
 class Timer:
-    """One rule's timer."""
+    """One rule's timer.
 
-    __slots__ = ("active", "next", "rule", "schedule")
+    Args:
+        rule: the rule.
+        schedule: when it fires.
+        missed: what is fired of what was missed.
+        jitter: the longest delay behind the schedule, in microseconds; at most what lies between two occurrences.
+    """
 
-    def __init__(self, *, rule: Rule, schedule: Schedule) -> None:
+    __slots__ = ("active", "due", "jitter", "missed", "next", "rule", "schedule")
+
+    def __init__(self, *, rule: Rule, schedule: Schedule, missed: MissedPolicy = _SKIP, jitter: int = 0) -> None:
         self.rule = rule
         self.schedule = schedule
+        self.missed = missed
+        self.jitter = jitter
         self.next: Occurrence | None = None
+        self.due = 0  #: when ``next`` is to fire: its scheduled instant and the jitter
         self.active = False
 
     def __repr__(self) -> str:
         return f"<Timer {self.rule.ref}>"
 
+    def plan(self, occurrence: Occurrence | None) -> None:
+        """Have this occurrence fire next."""
+        self.next = occurrence
+        if occurrence is not None:
+            self.due = occurrence.at
+            if self.jitter:
+                self.due += delay(key=self.rule.uid, at=occurrence.at, most=self.jitter)
+
 
 class TimerHeap:
-    """Timers, the earliest first. One heap serves them all; no timer has a task."""
+    """Timers, the earliest first. One heap serves them all; no timer has a task.
+
+    Timers that have missed occurrences to fire are apart, so that what is due now need not wait for what was due long ago.
+    """
 
     def __init__(self, *, grace: int = GRACE) -> None:
         self._grace = grace
         self._heap: list[tuple[int, int, Timer]] = []
+        self._behind: deque[Timer] = deque()
         self._number = 0  # tells entries of the same instant apart
         self._active: set[Timer] = set()
         self._last_now: int | None = None
@@ -41,18 +67,26 @@ class TimerHeap:
     def __len__(self) -> int:
         return len(self._active)
 
-    def add(self, timer: Timer, *, now: int) -> Occurrence | None:
-        """Begin to watch a timer.
+    @property
+    def behind(self) -> bool:
+        """Whether there are timers with missed occurrences to fire."""
+        return bool(self._behind)
 
-        Returns:
-            The latest occurrence that is already due, if it is not older than the grace and the rule was in force then: it
-            fell due while the message was under way, or while nobody was running.
+    def add(self, timer: Timer, *, now: int, since: int | None = None, last: int | None = None) -> None:
+        """Begin to watch a timer. What is due already comes with the next :meth:`pop_due` or :meth:`pop_behind`.
+
+        Args:
+            timer: the timer.
+            now: the wall clock.
+            since: when the sensor began to serve the rule, if that was before now. What fell due in between was not missed.
+            last: the last occurrence of which an event is stored.
         """
         timer.active = True
         self._active.add(timer)
-        timer.next = timer.schedule.next(now)
-        self._push(timer)
-        return timer.schedule.latest(after=max(timer.rule.since_us, now - self._grace), until=now)
+        since = now if since is None else since
+        after = timer.rule.since_us if last is None else max(timer.rule.since_us, last)
+        first = self._first_missed(timer, after=after, until=since, now=now)
+        self._place(timer, first or timer.schedule.next(since), now=now)
 
     def remove(self, timer: Timer) -> None:
         """Stop watching a timer. Nothing of it fires after this."""
@@ -65,7 +99,7 @@ class TimerHeap:
                 heapq.heapify(self._heap)
 
     def due_at(self) -> int | None:
-        """When the next timer is due; None when there is none."""
+        """When the next timer is due; None when there is none. Those that are behind are not counted."""
         while self._heap and not self._heap[0][2].active:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
@@ -73,36 +107,83 @@ class TimerHeap:
     def pop_due(self, *, now: int, limit: int) -> list[tuple[Timer, Occurrence]]:
         """What is due now, at most ``limit`` occurrences, earliest first.
 
-        What is later than the grace was missed (a suspended machine, a clock set forward): of it, only the latest occurrence
-        is fired, and only if it is within the grace. After the clock was set back, everything is computed anew, so that no
-        timer waits for the time that was to come; occurrences that were fired already have the same ids.
+        What is later than the grace was missed (a suspended machine, a clock set forward), and the rule's policy decides about
+        it. After the clock was set back, everything is computed anew, so that no timer waits for the time that was to come;
+        occurrences that were fired already have the same ids.
         """
         if self._last_now is not None and now < self._last_now - _ADJUSTMENT:
             self._realign(now)
         self._last_now = now
         due: list[tuple[Timer, Occurrence]] = []
-        while len(due) < limit:
-            earliest = self.due_at()
-            if earliest is None or earliest > now:
+        heap = self._heap
+        while heap and len(due) < limit:
+            at, _, timer = heap[0]
+            if at > now:
                 break
-            timer = self._heap[0][2]
             occurrence = timer.next
-            if earliest < now - self._grace:
-                occurrence = timer.schedule.latest(after=now - self._grace, until=now)
-            if occurrence is not None:
-                due.append((timer, occurrence))
-            timer.next = timer.schedule.next(occurrence.at if occurrence is not None else now)
-            heapq.heappop(self._heap)
+            if not timer.active or occurrence is None:
+                heapq.heappop(heap)
+                continue
+            if at < now - self._grace:
+                heapq.heappop(heap)
+                first = self._first_missed(timer, after=occurrence.at - 1, until=now, now=now)
+                self._place(timer, first or timer.schedule.next(now), now=now)
+                continue
+            due.append((timer, occurrence))
+            timer.plan(timer.schedule.next(occurrence.at))
+            if timer.next is None:
+                heapq.heappop(heap)
+            else:
+                self._number += 1
+                heapq.heapreplace(heap, (timer.due, self._number, timer))
+        return due
+
+    def pop_behind(self, *, now: int, limit: int) -> list[tuple[Timer, Occurrence]]:
+        """Missed occurrences of one timer, at most ``limit``, oldest first. The next call has another timer's."""
+        due: list[tuple[Timer, Occurrence]] = []
+        while self._behind and not due:
+            timer = self._behind.popleft()
+            if not timer.active:
+                continue
+            while timer.next is not None and timer.due <= now:
+                if len(due) == limit:
+                    self._behind.append(timer)
+                    return due
+                due.append((timer, timer.next))
+                timer.plan(timer.schedule.next(timer.next.at))
             self._push(timer)
         return due
+
+    def _first_missed(self, timer: Timer, *, after: int, until: int, now: int) -> Occurrence | None:
+        return timer.missed.first(
+            timer.schedule, after=after, until=until, now=now, grace=self._grace, jitter=timer.jitter
+        )
+
+    def _place(self, timer: Timer, occurrence: Occurrence | None, *, now: int) -> None:
+        timer.plan(occurrence)
+        if occurrence is not None and timer.due < now - self._grace:
+            if timer.missed.missed is Missed.SKIP:
+                timer.plan(
+                    timer.schedule.next(max(now, occurrence.at))
+                )  # only with jitter: its delayed time is long over
+            else:
+                self._behind.append(timer)
+                return
+        self._push(timer)
 
     def _push(self, timer: Timer) -> None:
         if timer.next is not None:
             self._number += 1
-            heapq.heappush(self._heap, (timer.next.at, self._number, timer))
+            heapq.heappush(self._heap, (timer.due, self._number, timer))
 
     def _realign(self, now: int) -> None:
+        behind = {timer for timer in self._behind if timer.active and timer.due <= now}
+        self._behind = deque(timer for timer in self._behind if timer in behind)
         self._heap = []
-        for timer in self._active:
-            timer.next = timer.schedule.next(now)
+        for timer in self._active - behind:
+            # With jitter, one that was scheduled before now may still have to come.
+            delayed = timer.schedule.latest(after=now - timer.jitter, until=now) if timer.jitter else None
+            timer.plan(delayed)
+            if delayed is None or timer.due <= now:
+                timer.plan(timer.schedule.next(now))
             self._push(timer)
