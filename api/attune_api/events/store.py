@@ -8,6 +8,7 @@ its transaction before it draws any number. PostgreSQL releases it only after th
 that cheap: the lock is taken once for hundreds of events. Numbers may have gaps (a duplicate, a rollback on PostgreSQL).
 """
 
+import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.exc import DBAPIError
 
 from attune_api.storage.tables import METADATA
+from attune_api.storage.types import encode_json
 
 EVENTS: Final = METADATA.tables["events"]
+_SQLITE: Final = SQLiteDialect_pysqlite(json_serializer=encode_json)
 
 #: Key of the lock under which numbers are drawn on PostgreSQL ("events" in hexadecimal).
 _SEQUENCE_LOCK: Final = 0x6576656E7473
@@ -70,10 +75,27 @@ def rfc3339(time: datetime) -> str:
 
 
 _COLUMNS: Final = tuple(EVENTS.c[name] for name in StoredEvent.__struct_fields__)
-_STORED_ONCE: Final = {
-    "sqlite": sqlite_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq),
-    "postgresql": postgresql_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq),
+_POSTGRESQL_INSERT: Final = postgresql_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq)
+_STORED_COLUMNS: Final = tuple(column for column in EVENTS.columns if column.name != "seq")
+_SQLITE_HEAD, _SQLITE_ROW, _SQLITE_TAIL = (
+    str(
+        sqlite_insert(EVENTS)
+        .values({column.name: bindparam(column.name) for column in _STORED_COLUMNS})
+        .on_conflict_do_nothing()
+        .returning(EVENTS.c.id, EVENTS.c.seq)
+        .compile(dialect=_SQLITE, column_keys=[column.name for column in _STORED_COLUMNS])
+    )
+    .replace("VALUES (", "VALUES \n(")
+    .replace(") ON CONFLICT", ")\n ON CONFLICT")
+    .split("\n")
+)
+#: Statements for 256, 128, … 1 rows, so that any group is a few prepared statements.
+_SQLITE_INSERTS: Final = {
+    size: f"{_SQLITE_HEAD}{', '.join([_SQLITE_ROW] * size)}{_SQLITE_TAIL}" for size in (2**n for n in range(8, -1, -1))
 }
+_SQLITE_VALUES: Final = tuple(
+    (column.name, column.type.dialect_impl(_SQLITE).bind_processor(_SQLITE)) for column in _STORED_COLUMNS
+)
 _LOCK: Final = text(f"SELECT pg_advisory_xact_lock({_SEQUENCE_LOCK})")
 _OTHERS: Final = (
     "Another event with this id is stored for another sensor or rule; an id is made of the rule and the occurrence."
@@ -98,10 +120,8 @@ def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -
     unique: dict[uuid.UUID, Mapping[str, Any]] = {}
     for row in rows:
         unique.setdefault(row["id"], row)
-    if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK)
-    result = connection.execute(_STORED_ONCE[connection.dialect.name], list(unique.values()))
-    stored = {row.id: row.seq for row in result}
+    insert = _insert_postgresql if connection.dialect.name == "postgresql" else _insert_sqlite
+    stored = insert(connection, list(unique.values()))
     known = _owners(connection, ids=[key for key in unique if key not in stored])
     outcomes: list[Outcome] = []
     for row in rows:
@@ -112,6 +132,41 @@ def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -
         outcomes.append(Outcome(status=Status.STORED, seq=stored[key]))
         known[key] = _Owner(stored[key], row["sensor_ref"], row["rule_uid"])
     return outcomes
+
+
+def _insert_postgresql(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[uuid.UUID, int]:
+    """One statement for all, since each would be a round trip; ``seq`` of those that were new."""
+    connection.execute(_LOCK)
+    return {row.id: row.seq for row in connection.execute(_POSTGRESQL_INSERT, rows)}
+
+
+def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[uuid.UUID, int]:
+    """A few statements of fixed sizes, which stay prepared; ``seq`` of those that were new.
+
+    Straight at the driver: SQLAlchemy would write a new statement for each size of a group, and SQLite would parse it,
+    which is most of the work for a group of 15. One row at a time is no better: each statement lets go of the interpreter's
+    lock, and gets it back late while the event loop is busy. Text and values are SQLAlchemy's all the same.
+    """
+    cursor = connection.connection.cursor()
+    stored: dict[uuid.UUID, int] = {}
+    ids: dict[str, uuid.UUID] = {}
+    start = 0
+    try:
+        for size, statement in _SQLITE_INSERTS.items():
+            while len(rows) - start >= size:
+                values: list[Any] = []
+                for row in rows[start : start + size]:
+                    values += [row[name] if process is None else process(row[name]) for name, process in _SQLITE_VALUES]
+                    ids[row["id"].hex] = row["id"]
+                cursor.execute(statement, values)
+                for key, seq in cursor.fetchall():
+                    stored[ids[key]] = seq
+                start += size
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
+    finally:
+        cursor.close()
+    return stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Both come as JSON Web Key Sets (RFC 7517) of Ed25519 keys (RFC 8037), in mounted
 
 import base64
 import binascii
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +56,8 @@ class SigningKey:
     private: Ed25519PrivateKey = field(repr=False)
 
 
+#: Seconds between looks at the file of verification keys; a look costs up to 0.2 ms, which is much for every request.
+_LOOK: Final = 0.5
 _PRIVATE_MEMBERS: Final = frozenset({"d", "k", "p", "q"})
 
 
@@ -127,18 +130,36 @@ class VerificationKeys:
     somebody mends it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = WatchedFile(path)
+        self._clock = clock
+        self._looked = float("-inf")
         self._seen = 0
         self._fault: str | None = None
         self._keys = PublicKeys()
 
-    def current(self) -> PublicKeys:
+    def current(self, *, at_once: bool = False) -> PublicKeys:
         """The keys in force.
+
+        Args:
+            at_once: look at the file now, and not only if that was longer than :data:`_LOOK` ago. For a key that is
+                not known: it may just have been published.
 
         Raises:
             KeysUnavailable: there never were any.
         """
+        now = self._clock()
+        if at_once or not self._keys.by_id or now - self._looked >= _LOOK:
+            self._looked = now
+            self._look()
+        if not self._keys.by_id:
+            raise KeysUnavailable(
+                f"There are no keys to verify sensor tokens with: {self._fault}. The operator writes them; "
+                "see ATTUNE_API_JWKS_FILE."
+            )
+        return self._keys
+
+    def _look(self) -> None:
         try:
             content = self._file.read()
         except OSError as error:
@@ -147,12 +168,6 @@ class VerificationKeys:
             if self._file.version != self._seen:
                 self._seen = self._file.version
                 self._load(content)
-        if not self._keys.by_id:
-            raise KeysUnavailable(
-                f"There are no keys to verify sensor tokens with: {self._fault}. The operator writes them; "
-                "see ATTUNE_API_JWKS_FILE."
-            )
-        return self._keys
 
     def _load(self, content: bytes) -> None:
         try:

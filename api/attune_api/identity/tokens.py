@@ -133,14 +133,16 @@ class TokenVerifier:
             InvalidToken: it proves nothing.
             KeysUnavailable: there are no keys to check it with.
         """
-        keys: PublicKeys = self._keys.current()
-        if keys.version != self._version:
-            self._good.clear()
-            self._version = keys.version
+        keys = self._current(at_once=False)
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         verified = self._good.get(digest)
         if verified is None:
-            verified = verify(token, keys=keys.by_id, issuer=self._issuer)
+            try:
+                verified = verify(token, keys=keys.by_id, issuer=self._issuer)
+            except InvalidToken as error:
+                if error.reason != "unknown_key":
+                    raise
+                verified = verify(token, keys=self._current(at_once=True).by_id, issuer=self._issuer)
             self._good[digest] = verified
             if len(self._good) > _REMEMBERED:
                 self._good.popitem(last=False)
@@ -148,6 +150,13 @@ class TokenVerifier:
             self._good.move_to_end(digest)
         check_times(verified, now=self._clock())
         return verified
+
+    def _current(self, *, at_once: bool) -> PublicKeys:
+        keys = self._keys.current(at_once=at_once)
+        if keys.version != self._version:
+            self._good.clear()
+            self._version = keys.version
+        return keys
 
 
 def looks_like_sensor_token(token: str, *, issuer: str) -> bool:

@@ -43,7 +43,7 @@ router = APIRouter(tags=["identity"])
 async def jwks(services: ServicesDep) -> Response:
     """The keys that sensor tokens are verified with, as a JSON Web Key Set."""
     try:
-        keys = services.keys.current()
+        keys = services.keys.current(at_once=True)
     except KeysUnavailable as error:
         raise unavailable(str(error), kind="keys-unavailable", retry_after=2) from None
     return json_answer(keys.jwks(), headers={"Cache-Control": "public, max-age=30"})
@@ -146,7 +146,7 @@ def _signing_key(services: Services) -> SigningKey:
         )
     try:
         key = services.signing_keys.current()
-        published = services.keys.current().by_id.get(key.kid)
+        published = services.keys.current(at_once=True).by_id.get(key.kid)
     except KeysUnavailable as error:
         raise unavailable(str(error), kind="keys-unavailable", retry_after=2) from None
     if published is None or published.public_bytes_raw() != key.private.public_key().public_bytes_raw():

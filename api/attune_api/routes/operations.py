@@ -46,7 +46,7 @@ async def ready(services: ServicesDep) -> Response:
     if fault := await _database_fault(services):
         problems["database"] = fault
     try:
-        services.keys.current()
+        services.keys.current(at_once=True)
     except KeysUnavailable as error:
         problems["keys"] = str(error)
     return _answer(problems)

@@ -1,0 +1,131 @@
+"""Reading reports, cursors and messages, as pure functions."""
+
+import gzip
+import json
+import uuid
+import zlib
+from contextlib import suppress
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.api_process import report
+
+from attune_api.body import gunzip
+from attune_api.events.pages import Cursor, InvalidCursor, decode_text, encode_text
+from attune_api.events.reports import MAX_PAYLOAD_DEPTH, InvalidReport, Refusal, Report, read_batch, read_report
+from attune_api.events.store import StoredEvent
+from attune_api.problems import Problem
+from attune_api.routes.schemas import EventReportSchema, EventSchema
+from attune_api.streams.outbox import message
+from attune_contract.events import EventReport
+
+
+def test_a_report_has_the_fields_that_the_contract_says_and_the_documentation_shows() -> None:
+    assert Report.__struct_fields__ == EventReport.__struct_fields__ == tuple(EventReportSchema.model_fields)
+    assert StoredEvent.__struct_fields__ == tuple(EventSchema.model_fields)
+
+
+def test_what_the_contract_writes_is_read() -> None:
+    said = msgspec.json.decode(json.dumps(report(3)).encode(), type=EventReport)
+    read = read_report(msgspec.json.encode(said))
+    assert msgspec.structs.asdict(read) == msgspec.structs.asdict(said)
+
+
+def test_fields_of_newer_versions_are_ignored() -> None:
+    assert read_report(json.dumps({**report(), "severity": "high"}).encode()).payload == {"k": 0}
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    payload: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        payload = {"a": payload}
+    return payload
+
+
+def test_the_payload_may_be_as_deep_as_the_bound_and_no_deeper() -> None:
+    read_report(json.dumps(report(payload=_nested(MAX_PAYLOAD_DEPTH))).encode())
+    with pytest.raises(InvalidReport, match="deeper than 32"):
+        read_report(json.dumps(report(payload=_nested(MAX_PAYLOAD_DEPTH + 1))).encode())
+
+
+def test_a_backslash_before_u0000_is_no_nul() -> None:
+    assert read_report(json.dumps(report(payload={"text": "\\u0000"})).encode()).payload == {"text": "\\u0000"}
+    with pytest.raises(InvalidReport, match="NUL"):
+        read_report(json.dumps(report(payload={"text": "\0"})).encode())
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(body=st.binary(max_size=200) | st.builds(lambda v: json.dumps(v).encode("utf-8", "surrogatepass"), _VALUES))
+def test_reading_fails_in_no_other_way_than_it_says(body: bytes) -> None:
+    for read in (read_report, read_batch):
+        with suppress(InvalidReport):  # anything else would be answered with 500
+            read(body)
+
+
+@given(st.lists(st.integers(0, 3), max_size=8))
+def test_a_bad_event_of_a_batch_is_refused_in_its_place(kinds: list[int]) -> None:
+    bad: list[Any] = [{**report(), "id": "no"}, "nonsense", report(payload={"x": "\0"})]
+    events = [report(n) if kind == 3 else bad[kind] for n, kind in enumerate(kinds)]
+    read = read_batch(json.dumps({"events": events}).encode())
+    assert [isinstance(item, Refusal) for item in read] == [kind != 3 for kind in kinds]
+
+
+@given(seq=st.integers(0, 2**63 - 1), order=st.sampled_from(["asc", "desc"]))
+def test_a_cursor_comes_back_as_it_was_and_goes_one_way_only(seq: int, order: Any) -> None:
+    text = Cursor(seq=seq, order=order).encode()
+    assert Cursor.decode(text, order=order) == Cursor(seq=seq, order=order)
+    with pytest.raises(InvalidCursor, match="order="):
+        Cursor.decode(text, order="asc" if order == "desc" else "desc")
+
+
+@given(st.text())
+def test_any_other_text_is_no_cursor(text: str) -> None:
+    for decode in (lambda cursor: Cursor.decode(cursor, order="asc"), decode_text):
+        with pytest.raises(InvalidCursor):
+            decode(text)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_a_text_cursor_comes_back_as_it_was(key: str) -> None:
+    assert decode_text(encode_text(key)) == key
+
+
+def test_gzip_is_unpacked_up_to_the_bound() -> None:
+    assert gunzip(gzip.compress(b"x" * 100), most=100) == b"x" * 100
+    with pytest.raises(Problem) as caught:
+        gunzip(gzip.compress(b"x" * 101), most=100)
+    assert caught.value.status == 413
+    for broken in (b"", b"x", gzip.compress(b"x")[:-1], gzip.compress(b"x") * 2, zlib.compress(b"x")):
+        with pytest.raises(Problem) as caught:
+            gunzip(broken, most=100)
+        assert caught.value.status == 400
+
+
+def _stored(payload: bytes) -> StoredEvent:
+    values = dict.fromkeys(StoredEvent.__struct_fields__, "x")
+    return StoredEvent(**{**values, "id": uuid.UUID(int=1), "seq": 1, "payload": msgspec.Raw(payload)})  # type: ignore[arg-type]
+
+
+def test_a_message_that_is_too_large_says_where_the_whole_is() -> None:
+    subject, body, headers = message(_stored(b'{"a":1}'), largest=1_048_576)
+    assert subject == "attune.events.x.x"
+    assert msgspec.json.decode(body)["payload"] == {"a": 1}
+    assert "ce-dataref" not in headers
+    _, body, headers = message(_stored(b'"' + b"y" * 2_000_000 + b'"'), largest=1_048_576)
+    assert len(body) < 1000
+    assert headers["ce-dataref"] == f"/api/v1/events/{uuid.UUID(int=1)}"
+
+
+def test_results_of_a_batch_are_documented_with_every_status_there_is() -> None:
+    from attune_api.events.store import Status
+    from attune_api.routes.schemas import ResultSchema
+
+    assert set(get_args(ResultSchema.model_fields["status"].annotation)) == {status.value for status in Status}
