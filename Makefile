@@ -79,6 +79,10 @@ test: lint unit  ## Everything: lint, unit, integration, e2e on a cluster (broug
 	failed=0; $(MAKE) cluster && $(MAKE) integration && $(MAKE) e2e || failed=$$?; \
 	[ $$kept = yes ] || $(MAKE) cluster-down; exit $$failed
 
+.PHONY: soak
+soak: .venv/.synced cluster  ## Tests that take long (12 minutes of renewals, …); their figures are in docs/soak.md
+	$(RUN)/pytest tests/soak -s
+
 .PHONY: bench
 bench: .venv/.synced  ## Benchmarks as ratios to a reference: make bench [BENCH=name] [OUT=file]
 	$(RUN)/python tests/bench/run.py $(if $(BENCH),--only $(BENCH)) $(if $(OUT),--out $(OUT))

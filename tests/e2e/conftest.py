@@ -1,18 +1,9 @@
-"""The whole system, installed by its chart in the cluster that `make cluster` gave."""
-
-from collections.abc import Iterator
+"""End-to-end tests: all on the cluster, with the chart installed."""
 
 import pytest
-from support.kubectl import Kubectl
-from support.system import REPOSITORY, SYSTEM, Api, System, temporary_namespace
+from support.system_fixtures import api, chart, kube, pack, system
 
-from attune_cluster.settings import Settings
-from attune_cluster.tools import tools
-from attune_demo import system as installed
-from attune_demo.kube import Kube
-
-#: Tests set short lifetimes for tokens, which the operator refuses by default.
-VALUES = ("--set", "operator.tokenMinTTL=10s")
+__all__ = ["api", "chart", "kube", "pack", "system"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,40 +11,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "/e2e/" in str(item.path):
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(420))
-
-
-@pytest.fixture(scope="session")
-def kube() -> Kubectl:
-    """kubectl and helm for the cluster."""
-    settings = Settings.from_environment()
-    programs = tools(settings, ["kubectl", "helm"])
-    return Kubectl(settings.kubeconfig, programs["kubectl"], programs["helm"])
-
-
-@pytest.fixture(scope="session")
-def chart(kube: Kubectl) -> None:
-    """The chart installed and its pods ready."""
-    installed.install(Kube.of_checkout(Settings.from_environment()), REPOSITORY, *VALUES)
-
-
-@pytest.fixture(scope="session")
-def pack(chart: None, kube: Kubectl) -> None:
-    """The core pack's sensor applied and ready."""
-    kube("apply", "-f", str(REPOSITORY / "packs" / "core"))
-    kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM, "--timeout=120s")
-
-
-@pytest.fixture(scope="session")
-def api(chart: None, kube: Kubectl) -> Iterator[Api]:
-    """The API with a reader's token."""
-    token = installed.reader_token(Kube.of_checkout(Settings.from_environment()))
-    client = Api(kube, token)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def system(pack: None, kube: Kubectl, api: Api) -> Iterator[System]:
-    """The system, the pack's sensor in it, and a namespace of the test's own."""
-    with temporary_namespace(kube) as namespace:
-        yield System(kube, api, namespace)

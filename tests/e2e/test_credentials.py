@@ -1,0 +1,220 @@
+"""Credentials are renewed under a running sensor, refused the moment they should be, and shown to nobody."""
+
+import base64
+import json
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import httpx
+import nats
+import pytest
+from nats.errors import Error as NatsError
+from support.eventually import eventually
+from support.kubectl import Manifest
+from support.system import SYSTEM, Event, System
+
+
+def token_of(system: System, sensor: str) -> str:
+    secret = system.kube.get("secret", f"sensor-{sensor}", system.namespace)
+    return base64.b64decode(secret["data"]["token"]).decode()
+
+
+def issued_at(system: System, sensor: str) -> str:
+    value: str = system.kube.get("sensor", sensor, system.namespace)["status"]["token"]["issuedAt"]
+    return value
+
+
+def whoami(system: System, token: str) -> int:
+    return system.api.request("GET", "/auth/whoami", token=token).status_code
+
+
+def assert_unbroken(events: list[Event], interval: timedelta) -> None:
+    gaps = {later.occurred_at - earlier.occurred_at for earlier, later in pairwise(events)}
+    assert gaps == {interval}, f"gaps: {sorted(gaps)}"
+    assert len({event.id for event in events}) == len(events)
+
+
+def pod_identity(pod: Manifest) -> tuple[str, int]:
+    [container] = pod["status"]["containerStatuses"]
+    return pod["metadata"]["uid"], container["restartCount"]
+
+
+def test_tokens_are_renewed_under_a_running_sensor_without_a_gap(system: System) -> None:
+    system.sensor("own", token={"ttl": "30s"})
+    rule = system.rule("steady", parameters={"interval": 1})
+    rule.wait_events(lambda events: len(events) >= 1, within=15)
+    pod = pod_identity(system.wait_ready_pod("own", system.namespace))
+
+    seen = {issued_at(system, "own")}
+
+    def renewed_three_times() -> bool:
+        seen.add(issued_at(system, "own"))
+        return len(seen) >= 4
+
+    eventually(renewed_three_times, within=120, every=1, what="three renewals")
+    # A rule that comes now shows that the NATS credentials were renewed as well.
+    late = system.rule("late", parameters={"interval": 1})
+    late.wait_events(lambda events: len(events) >= 2, within=10)
+    assert_unbroken(rule.events(), timedelta(seconds=1))
+    assert pod_identity(system.wait_ready_pod("own", system.namespace)) == pod
+
+
+def test_a_renewal_can_be_asked_for(system: System) -> None:
+    system.sensor("own")
+    before = issued_at(system, "own")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Times of tokens are whole seconds: one that was issued in this very second counts as renewed already.
+    eventually(lambda: datetime.now(UTC) >= datetime.fromisoformat(before) + timedelta(seconds=1), within=5)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    system.kube("annotate", "sensor", "own", "-n", system.namespace, f"attune.dev/rotate-at={now}")
+    eventually(lambda: issued_at(system, "own") != before, within=10, what="a renewed token")
+
+
+def test_revoked_tokens_are_refused_within_two_seconds_and_the_sensor_goes_on(system: System) -> None:
+    system.sensor("own")
+    rule = system.rule("steady", parameters={"interval": 1})
+    rule.wait_events(lambda events: len(events) >= 1, within=15)
+    stolen = token_of(system, "own")
+    assert whoami(system, stolen) == 200
+
+    eventually(
+        lambda: datetime.now(UTC) >= datetime.fromisoformat(issued_at(system, "own")) + timedelta(seconds=1), within=5
+    )
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    system.kube("annotate", "sensor", "own", "-n", system.namespace, f"attune.dev/revoke-before={now}")
+    eventually(lambda: whoami(system, stolen) == 401, within=3, what="the revoked token is refused")
+    assert whoami(system, token_of(system, "own")) == 200
+
+    seen = len(rule.events())
+    events = rule.wait_events(lambda events: len(events) >= seen + 3, within=30)
+    assert_unbroken(events, timedelta(seconds=1))
+
+
+def test_a_deleted_sensors_token_is_refused_within_two_seconds(system: System) -> None:
+    system.sensor("own")
+    token = token_of(system, "own")
+    assert whoami(system, token) == 200
+    system.kube.delete("sensor", "own", system.namespace, "--wait=false")
+    eventually(lambda: whoami(system, token) == 401, within=3, what="the deleted Sensor's token is refused")
+    # Neither does it come back to life with a Sensor of the same name.
+    system.sensor("own")
+    assert whoami(system, token) == 401
+    assert whoami(system, token_of(system, "own")) == 200
+
+
+def test_a_trigger_type_that_was_taken_away_is_refused_within_two_seconds(system: System) -> None:
+    types = system.pack_sensor()["spec"]["triggerTypes"]
+    system.sensor("own", triggerTypes=[*types, {"name": "extra.kind"}])
+    rule = system.rule("extra", trigger="extra.kind", parameters={})
+    rule.wait_condition("Accepted", "True")
+    token = token_of(system, "own")
+
+    def post() -> int:
+        body = {
+            "id": str(uuid.uuid4()),
+            "trigger_type": "extra.kind",
+            "rule_uid": rule.uid,
+            "rule_namespace": rule.namespace,
+            "rule_name": rule.name,
+            "occurred_at": datetime.now(UTC).isoformat(),
+            "payload": {},
+        }
+        return system.api.request("POST", "/api/v1/events", token=token, json=body).status_code
+
+    assert post() == 201
+    system.kube.patch("sensor", "own", system.namespace, {"spec": {"triggerTypes": types}})
+    eventually(lambda: post() in (401, 403), within=3, what="the type that was taken away is refused")
+
+
+def test_lost_signing_keys_are_made_anew_and_no_hand_is_needed(system: System) -> None:
+    rule = system.rule("steady", parameters={"interval": 1})
+    rule.wait_events(lambda events: len(events) >= 1, within=15)
+    before = system.kube.get("secret", "attune-signing-keys", SYSTEM)["metadata"]["uid"]
+    system.kube.delete("secret", "attune-signing-keys", SYSTEM)
+
+    def anew() -> bool:
+        found = system.kube.find("secret", "attune-signing-keys", SYSTEM)
+        return found is not None and found["metadata"]["uid"] != before
+
+    eventually(anew, within=15, what="new signing keys")
+    seen = len(rule.events())
+    events = rule.wait_events(lambda events: len(events) >= seen + 5, within=30)
+    assert_unbroken(events, timedelta(seconds=1))
+
+
+async def test_nats_refuses_strangers(system: System) -> None:
+    async def quiet(_: Exception) -> None:
+        """Refusals are what is being asked for."""
+
+    with system.kube.port_forward("service/attune-nats", 4222, SYSTEM) as port, pytest.raises(NatsError):
+        await nats.connect(f"nats://127.0.0.1:{port}", allow_reconnect=False, error_cb=quiet, connect_timeout=5)
+
+
+def test_a_sensor_outside_the_cluster_gets_a_token_by_its_owners_rights(system: System) -> None:
+    kube, namespace = system.kube, system.namespace
+    body = {"sensor_ref": f"{namespace}/outside", "trigger_types": ["acme.door"], "ttl_seconds": 3600}
+
+    def ask(token: str, **change: object) -> tuple[int, Manifest]:
+        answer = system.api.request("POST", "/auth/sensor-token", token=token, json={**body, **change})
+        return answer.status_code, answer.json()
+
+    assert ask("")[0] == 401
+    for name in ("owner", "reader"):
+        kube("create", "serviceaccount", name, "-n", namespace)
+    kube("create", "role", "mint", "--verb=create", "--resource=sensors.attune.dev/token", "-n", namespace)
+    kube("create", "rolebinding", "mint", "--role=mint", f"--serviceaccount={namespace}:owner", "-n", namespace)
+    kube("create", "rolebinding", "view", "--clusterrole=view", f"--serviceaccount={namespace}:reader", "-n", namespace)
+    owner, reader = (kube("create", "token", name, "-n", namespace).strip() for name in ("owner", "reader"))
+
+    assert ask(reader)[0] == 403
+    status, answer = ask(owner)
+    assert status in (200, 201), answer
+    data = answer["data"]
+    assert data["sensor_ref"] == body["sensor_ref"]
+    assert data["trigger_types"] == ["acme.door"]
+    assert whoami(system, data["token"]) == 200
+    again = ask(owner)[1]["data"]
+    assert again["identity_id"] == data["identity_id"]
+    assert ask(owner, ttl_seconds=72 * 3600 + 1)[0] in (400, 422)
+
+
+def secrets_of(system: System) -> set[str]:
+    """Every secret text of the system: tokens, seeds, private keys."""
+    found: set[str] = set()
+    for namespace in (SYSTEM, system.namespace):
+        for secret in system.kube.list("secrets", namespace):
+            if not secret["metadata"]["name"].startswith(("attune-", "sensor-")):
+                continue
+            for content in (secret.get("data") or {}).values():
+                text = base64.b64decode(content).decode(errors="replace")
+                found |= set(re.findall(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", text))  # tokens
+                found |= set(re.findall(r"\bS[OAU][A-Z2-7]{56}\b", text))  # NATS seeds
+                found |= set(re.findall(r'"d"\s*:\s*"([\w-]{40,})"', text))  # private keys
+    return found
+
+
+def test_no_secret_is_told(system: System) -> None:
+    system.sensor("own")
+    system.rule("shown").wait_condition("Active", "True")
+    # A token that is refused must not be repeated in an answer either.
+    token = token_of(system, "own")
+    refused = system.api.request("POST", "/api/v1/events", token=f"{token}x", json={})
+    secrets = secrets_of(system)
+    assert len(secrets) >= 6
+
+    told: dict[str, str] = {"a refusal": refused.text}
+    for namespace in (SYSTEM, system.namespace):
+        for kind in ("events", "sensors", "rules", "pods", "deployments", "configmaps"):
+            told[f"{kind} in {namespace}"] = json.dumps(system.kube.list(kind, namespace))
+        for pod in system.kube.list("pods", namespace):
+            name = pod["metadata"]["name"]
+            told[f"the log of {name}"] = system.kube("logs", name, "-n", namespace, "--tail=-1")
+    told["the API's metrics"] = system.api.request("GET", "/metrics").text
+    told["the public keys"] = system.api.request("GET", "/.well-known/jwks.json").text
+    with system.kube.port_forward("deployment/attune-operator", 9090, SYSTEM) as port:
+        told["the operator's metrics"] = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    for where, text in told.items():
+        for secret in secrets:
+            assert secret not in text, f"a secret stands in {where}"
