@@ -61,6 +61,38 @@ def test_tokens_are_renewed_under_a_running_sensor_without_a_gap(system: System)
     assert pod_identity(system.wait_ready_pod("own", system.namespace)) == pod
 
 
+@pytest.mark.parametrize("away", ["deployment/attune-api", "statefulset/attune-nats"])
+def test_what_is_away_across_a_renewal_catches_up_when_it_is_back(system: System, away: str) -> None:
+    system.sensor("own", token={"ttl": "30s"})
+    rule = system.rule("steady", parameters={"interval": 1})
+    rule.wait_events(lambda events: len(events) >= 1, within=15)
+    pod = pod_identity(system.wait_ready_pod("own", system.namespace))
+
+    kube = system.kube
+    kube("scale", away, "-n", SYSTEM, "--replicas=0")
+    kube(
+        "wait",
+        "--for=delete",
+        "pod",
+        "-n",
+        SYSTEM,
+        "-l",
+        f"app.kubernetes.io/name={away.split('/')[1]}",
+        "--timeout=60s",
+    )
+    before = issued_at(system, "own")
+    eventually(lambda: issued_at(system, "own") != before, within=45, every=1, what="a renewal meanwhile")
+    kube("scale", away, "-n", SYSTEM, "--replicas=1")
+    kube("rollout", "status", away, "-n", SYSTEM, "--timeout=90s")
+    back_at = datetime.now(UTC)
+
+    events = rule.wait_events(lambda events: events[-1].occurred_at > back_at + timedelta(seconds=2), within=60)
+    assert_unbroken(events, timedelta(seconds=1))
+    rule.patch({"enabled": False})
+    rule.wait_condition("Active", "False", reason="Disabled", within=30)
+    assert pod_identity(system.wait_ready_pod("own", system.namespace)) == pod
+
+
 def test_a_renewal_can_be_asked_for(system: System) -> None:
     system.sensor("own")
     before = issued_at(system, "own")
