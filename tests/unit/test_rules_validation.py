@@ -4,8 +4,13 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from attune_contract.identity import SensorRef
+from attune_operator.rules.quick_schema import compile_plain
 from attune_operator.rules.records import TriggerDeclaration, canonical_json
 from attune_operator.rules.validation import MAX_STATE_BYTES, check_parameters, too_large
 
@@ -27,7 +32,10 @@ def problem(parameters: Any, schema: Any = TIMER) -> str | None:
         name="core.intervaltimer", aliases=(), schema=b"" if schema is None else canonical_json(schema)
     )
     return check_parameters(
-        parameters=canonical_json(parameters), trigger=trigger, sensor=SensorRef("attune-system", "core.timer")
+        parameters=canonical_json(parameters),
+        value=parameters,
+        trigger=trigger,
+        sensor=SensorRef("attune-system", "core.timer"),
     )
 
 
@@ -180,3 +188,89 @@ def test_a_remote_reference_is_never_fetched(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_rule_that_no_message_can_carry_is_refused() -> None:
     assert too_large(MAX_STATE_BYTES) is None
     assert str(MAX_STATE_BYTES) in (too_large(MAX_STATE_BYTES + 1) or "")
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 1.0, 1.5, -2.5]),
+    st.sampled_from(["", "a", "ab", "b1"]),
+)
+DOCUMENTS = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abx"), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _schemas() -> st.SearchStrategy[Any]:
+    leaf = st.booleans() | st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["null", "boolean", "string", "number", "integer", "array", "object"])
+            | st.lists(st.sampled_from(["string", "integer", "null"]), min_size=1, max_size=2, unique=True),
+            "enum": st.lists(SCALARS, min_size=1, max_size=3),
+            "const": SCALARS,
+            "minimum": st.integers(-2, 2),
+            "maximum": st.integers(-2, 2),
+            "exclusiveMinimum": st.integers(-2, 2),
+            "exclusiveMaximum": st.integers(-2, 2),
+            "minLength": st.integers(0, 2),
+            "maxLength": st.integers(0, 2),
+            "pattern": st.sampled_from(["^a", "b$", "[0-9]"]),
+            "minItems": st.integers(0, 2),
+            "maxItems": st.integers(0, 2),
+            "minProperties": st.integers(0, 2),
+            "maxProperties": st.integers(0, 2),
+            "required": st.lists(st.sampled_from("abx"), max_size=2, unique=True),
+            "description": st.just("text"),
+        },
+    )
+    return st.recursive(
+        leaf,
+        lambda inner: st.fixed_dictionaries(
+            {},
+            optional={
+                "properties": st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+                "additionalProperties": inner,
+                "items": inner,
+                "required": st.lists(st.sampled_from("abx"), max_size=2, unique=True),
+            },
+        ),
+        max_leaves=5,
+    )
+
+
+@given(schema=_schemas(), document=DOCUMENTS)
+@hypothesis_settings(max_examples=600, deadline=None)
+def test_the_quick_yes_is_what_the_full_validation_says(schema: Any, document: Any) -> None:
+    quick = compile_plain(schema)
+    assert quick is not None
+    assert quick(document) == Draft202012Validator(schema).is_valid(document)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/x"},
+        {"anyOf": [{}]},
+        {"items": {"uniqueItems": True}},
+        {"enum": [[]]},
+        {"type": "nonsense"},
+        {"type": []},
+        {"minimum": "1"},
+        {"minLength": -1},
+        {"maxItems": True},
+        {"required": "a"},
+        {"required": ["a", "a"]},
+        {"properties": []},
+        {"pattern": "("},
+        {"pattern": 1},
+        {"title": 1},
+        {"$schema": "http://json-schema.org/draft-07/schema#"},
+        7,
+    ],
+)
+def test_a_schema_that_is_not_plain_is_left_to_the_full_validation(schema: Any) -> None:
+    assert compile_plain(schema) is None

@@ -8,6 +8,7 @@ list, an ack, an answer of NATS, a new connection.
 import asyncio
 import random
 import uuid as uuids
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,13 +89,14 @@ class RulesController:
         self._retries: dict[str, Backoff] = {}
         self._changed_at: dict[str, float] = {}
         self._awaited_since: dict[str, float] = {}
+        self._told_later: OrderedDict[str, None] = OrderedDict()
         self._history = HistoryLog()
         self._session: Session | None = None
         self._summaries = Summaries(
             inventory=self._inventory,
             listener=on_summary_changed,
             interval=self._options.summary_interval,
-            settled=lambda: self._inventory.complete and not self._dirty,
+            settled=lambda: self._inventory.complete and not self._dirty and not self._told_later,
         )
         self._statuses = Statuses(
             cluster=cluster,
@@ -102,6 +104,7 @@ class RulesController:
             summaries=self._summaries,
             options=self._options,
             clock=clock,
+            calm=lambda: not self._dirty,
         )
         self._sweeper = Sweeper(
             cluster=cluster, inventory=self._inventory, options=self._options, swept=self._swept, rng=self._rng
@@ -118,6 +121,7 @@ class RulesController:
                 last_event=self._statuses.see_event,
                 tick=lambda: self._inventory.tick,
                 known_rules=lambda: len(self._inventory.rules),
+                calm=lambda: not self._dirty,
             ),
             history=self._history,
             clock=clock,
@@ -235,6 +239,10 @@ class RulesController:
         await self._sweeper.first_list.wait()
         done = 0
         while True:
+            if not self._dirty and self._told_later:
+                self._tell_statuses()
+                await asyncio.sleep(0)
+                continue
             await self._dirty.wait()
             taken = self._dirty.pop()
             if taken is not None:
@@ -250,11 +258,14 @@ class RulesController:
         except ConnectionLost:
             pass  # the session ends, and with the next one everything is looked at
         except Exception:
-            # One Rule that cannot be handled must not stop the others.
-            metrics.ERRORS.inc()
-            log.exception("rule_not_reconciled", rule_uid=uid)
-            delay = self._retries.setdefault(uid, Backoff(first=1, limit=300, rng=self._rng)).next()
-            asyncio.get_running_loop().call_later(delay, self._dirty.add, uid)
+            self._failed(uid)
+
+    def _failed(self, uid: str) -> None:
+        """One Rule that cannot be handled must not stop the others."""
+        metrics.ERRORS.inc()
+        log.exception("rule_not_reconciled", rule_uid=uid)
+        delay = self._retries.setdefault(uid, Backoff(first=1, limit=300, rng=self._rng)).next()
+        asyncio.get_running_loop().call_later(delay, self._dirty.add, uid)
 
     async def _reconcile(self, uid: str, *, urgent: bool) -> None:
         inventory, session = self._inventory, self._session
@@ -275,12 +286,27 @@ class RulesController:
                 self._changed_at.pop(uid, None)  # nothing had to be published
         # The Rule may have gone while the projector waited for a slot.
         tracked = inventory.rules.get(uid)
-        if tracked is not None and decision is not None:
-            self._statuses.update(tracked, decision, urgent=urgent)
-        elif tracked is None:
+        if tracked is not None and urgent:
+            self._tell_status(uid, urgent=True)
+        elif tracked is not None:
+            self._told_later[uid] = None  # first the sensors, then the readers of statuses
+        else:
             self._changed_at.pop(uid, None)
             self._awaited_since.pop(uid, None)
             self._statuses.gone(uid)
+
+    def _tell_statuses(self) -> None:
+        for _ in range(min(_BATCH, len(self._told_later))):
+            uid, _ = self._told_later.popitem(last=False)
+            try:
+                self._tell_status(uid, urgent=False)
+            except Exception:
+                self._failed(uid)
+
+    def _tell_status(self, uid: str, *, urgent: bool) -> None:
+        tracked = self._inventory.rules.get(uid)
+        if tracked is not None and tracked.acceptance is not None:
+            self._statuses.update(tracked, tracked.acceptance, urgent=urgent)
 
     # -- what happens
 

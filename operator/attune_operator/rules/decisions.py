@@ -1,6 +1,7 @@
 """Everything that is decided about one Rule from what Kubernetes said: accepted or not, by whom served, with which state."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -21,7 +22,6 @@ class Decision:
 
     acceptance: Acceptance
     desired: Desired | None = None
-    paused: bool = False
 
 
 def decide(rule: RuleRecord, inventory: Inventory) -> Decision:
@@ -40,10 +40,13 @@ def decide(rule: RuleRecord, inventory: Inventory) -> Decision:
             return _refused(AcceptedReason.NOT_ALLOWED, message)
         case Bound(sensor, trigger):
             pass
-    problem = validation.check_parameters(parameters=rule.parameters, trigger=trigger, sensor=sensor.ref)
+    parameters = msgspec.json.decode(rule.parameters)
+    problem = validation.check_parameters(
+        parameters=rule.parameters, value=parameters, trigger=trigger, sensor=sensor.ref
+    )
     if problem is not None:
         return _refused(AcceptedReason.INVALID_PARAMETERS, problem)
-    state = state_of(rule, trigger_type=trigger.name)
+    state = state_of(rule, trigger_type=trigger.name, parameters=parameters)
     body = encode(state)
     if (problem := validation.too_large(len(body))) is not None:
         return _refused(AcceptedReason.INVALID_PARAMETERS, problem)
@@ -54,12 +57,11 @@ def decide(rule: RuleRecord, inventory: Inventory) -> Decision:
             sensor=sensor.ref,
         ),
         desired=Desired(subject=subjects.rule_subject(sensor.ref, rule.uid), state=state, body=body),
-        paused=sensor.paused,
     )
 
 
-def state_of(rule: RuleRecord, *, trigger_type: str) -> RuleState:
-    """The message that a sensor gets: the trigger type by its canonical name."""
+def state_of(rule: RuleRecord, *, trigger_type: str, parameters: dict[str, Any]) -> RuleState:
+    """The message that a sensor gets: the trigger type by its canonical name, and the parameters decoded."""
     return RuleState(
         uid=rule.uid,
         namespace=rule.namespace,
@@ -67,7 +69,7 @@ def state_of(rule: RuleRecord, *, trigger_type: str) -> RuleState:
         generation=rule.generation,
         enabled=rule.enabled,
         trigger_type=trigger_type,
-        parameters=msgspec.json.decode(rule.parameters),
+        parameters=parameters,
         created_at=rule.created_at,
     )
 

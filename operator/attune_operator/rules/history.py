@@ -6,8 +6,10 @@ spec, and when, as far as Kubernetes tells), and for an end ``reason``. The stre
 """
 
 import asyncio
+import functools
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -28,13 +30,14 @@ from attune_contract.messages import (
 )
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.streams.connection import NatsConnection
-from attune_operator.streams.publisher import Publisher, PublishError
+from attune_operator.streams.publisher import ConnectionLost, Publisher, PublishError
 from attune_operator.streams.reader import StreamMessage, read_snapshot
 
 log = structlog.stdlib.get_logger(__name__)
 
 #: Entries that wait while NATS is away; the oldest go first when there are more.
 _MAX_WAITING: Final = 20_000
+_PAUSE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +74,11 @@ class HistoryLog:
 
     def __init__(self) -> None:
         self._waiting: deque[HistoryEntry] = deque()
+        self._sent: dict[uuid.UUID, HistoryEntry] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._sent)
 
     def add(self, entry: HistoryEntry) -> None:
         """Write the entry when there is a connection."""
@@ -84,33 +88,41 @@ class HistoryLog:
         self._waiting.append(entry)
         self._filled.set()
 
-    async def drain(self, publisher: Publisher) -> None:
+    async def drain(self, publisher: Publisher, *, calm: Callable[[], bool]) -> None:
         """Write entries for as long as the connection lives.
 
+        While things are not ``calm`` the rules themselves go first, as long as there is room for entries to wait.
+
         Raises:
-            ConnectionLost: it ended.
+            ConnectionLost: it ended. What was not answered is written over the next one.
         """
+        self._waiting.extendleft(reversed(self._sent.values()))
+        self._sent.clear()
         while True:
-            await self._filled.wait()
-            while self._waiting:
-                entry = self._waiting[0]
-                await publisher.publish(
-                    subject=subjects.history_subject(entry.state.uid),
-                    body=entry.body,
-                    # The server drops a repetition by its id (JetStream, message deduplication).
-                    headers={**entry.headers, "Nats-Msg-Id": str(entry.event_id)},
-                    expected_sequence=None,
-                    completion=_told,
-                )
-                if self._waiting and self._waiting[0] is entry:
-                    self._waiting.popleft()
-            self._filled.clear()
+            if not self._waiting:
+                self._filled.clear()
+                await self._filled.wait()
+            if not calm() and len(self) < _MAX_WAITING / 2:
+                await asyncio.sleep(_PAUSE)
+                continue
+            entry = self._waiting.popleft()
+            self._sent[entry.event_id] = entry
+            await publisher.publish(
+                subject=subjects.history_subject(entry.state.uid),
+                body=entry.body,
+                # The server drops a repetition by its id (JetStream, message deduplication).
+                headers={**entry.headers, "Nats-Msg-Id": str(entry.event_id)},
+                expected_sequence=None,
+                completion=functools.partial(self._answered, entry.event_id),
+            )
 
-
-def _told(outcome: int | PublishError) -> None:
-    if isinstance(outcome, PublishError):
-        metrics.HISTORY_DROPPED.inc()
-        log.warning("rule_history_not_written", error=str(outcome))
+    def _answered(self, event_id: uuid.UUID, outcome: int | PublishError) -> None:
+        if isinstance(outcome, ConnectionLost):
+            return  # it stays among those that were sent
+        self._sent.pop(event_id, None)
+        if isinstance(outcome, PublishError):
+            metrics.HISTORY_DROPPED.inc()
+            log.warning("rule_history_not_written", error=str(outcome))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ class SessionCallbacks:
     last_event: Callable[[LastEvent], None]
     tick: Callable[[], int]
     known_rules: Callable[[], int]
+    calm: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -167,7 +168,7 @@ class SessionRunner:
         )
         group.create_task(projector.run(), name="projector")
         group.create_task(self._watch(connection, projector, publisher, rules), name="rule-stream-watch")
-        group.create_task(self._history.drain(publisher), name="rule-history")
+        group.create_task(self._history.drain(publisher, calm=self._callbacks.calm), name="rule-history")
         group.create_task(self._poll_events(connection), name="last-events")
         known = frozenset[str]() if rules.messages else await _rules_with_history(jetstream)
         session = Session(
@@ -265,13 +266,21 @@ class SessionRunner:
                 async with asyncio.timeout(self._options.check_interval * self._rng.uniform(0.8, 1.2)):
                     await told.wait()
             told.clear()
+            # Answers to our own writes may overtake the one to this question.
+            sent, view, sequence, live = (
+                publisher.sent,
+                projector.view,
+                projector.view.last_sequence,
+                projector.view.live,
+            )
+            at_rest = projector.idle and not publisher.in_flight
             now = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
-            if now.created != rules.created or now.last_sequence < projector.view.last_sequence:
+            if now.created != rules.created or now.last_sequence < sequence:
                 raise ReaderLost(f"the stream {subjects.RULES_STREAM} was made anew")
             projector.view.forget_tombstones(buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60)
-            if publisher.in_flight or not projector.idle:
-                continue  # the numbers are moving; next time
-            if now.last_sequence > projector.view.last_sequence or now.messages < projector.view.live:
+            if not at_rest or publisher.sent != sent or projector.view is not view:
+                continue  # the numbers were moving; next time
+            if now.last_sequence > sequence or now.messages < live:
                 log.warning("rule_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
                 await projector.replace_view(lambda: self._load_view(connection))
                 self._callbacks.view_replaced(projector.view)

@@ -22,6 +22,8 @@ log = structlog.stdlib.get_logger(__name__)
 #: Of so many writes one is from the bulk, even when urgent ones never end.
 _BULK_SHARE: Final = 4
 _ATTEMPT_TIMEOUT: Final = 20.0
+#: Seconds between looks at whether it is calm.
+_CALM_LOOK: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,10 @@ class DueQueue:
 
 
 class StatusWriter:
-    """Writes with ``concurrency`` calls at a time and at most ``rate`` calls a second, after ``settle`` seconds."""
+    """Writes with ``concurrency`` calls at a time and at most ``rate`` calls a second, after ``settle`` seconds.
+
+    The bulk waits while things are not ``calm``: then something more important is under way.
+    """
 
     def __init__(
         self,
@@ -89,12 +94,14 @@ class StatusWriter:
         rate: float = 200.0,
         concurrency: int = 8,
         settle: float = 0.03,
+        calm: Callable[[], bool] = lambda: True,
     ) -> None:
         self._render = render
         self._patch = patch
         self._interval = 1.0 / rate
         self._concurrency = concurrency
         self._settle = settle
+        self._calm = calm
         self._urgent = DueQueue()
         self._bulk = DueQueue()
         self._turn = 0
@@ -177,12 +184,17 @@ class StatusWriter:
         while True:
             now = loop.time()
             self._turn += 1
-            order = (self._bulk, self._urgent) if self._turn % _BULK_SHARE == 0 else (self._urgent, self._bulk)
+            calm = self._calm()
+            order = [self._urgent, self._bulk] if self._turn % _BULK_SHARE else [self._bulk, self._urgent]
+            if not calm:
+                order.remove(self._bulk)
             for queue in order:
                 if (uid := queue.pop(now)) is not None:
                     metrics.STATUS_WAITING.set(len(self))
                     return uid
             due = min((due for queue in order if (due := queue.next_due()) is not None), default=None)
+            if not calm and len(self._bulk):
+                due = min(now + _CALM_LOOK, due or now + _CALM_LOOK)
             self._wake.clear()
             try:
                 async with asyncio.timeout_at(due):

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
+from attune_contract.identity import SensorRef
 from attune_contract.names import ActiveReason
 from attune_operator.ports import ObjectEvent, ObjectReference, RuleCluster
 from attune_operator.rules.conditions import (
+    Acceptance,
     Circumstances,
     Verdict,
     accepted_verdict,
@@ -16,7 +18,6 @@ from attune_operator.rules.conditions import (
     same_but_times,
     status_patch,
 )
-from attune_operator.rules.decisions import Decision
 from attune_operator.rules.inventory import Inventory, TrackedRule
 from attune_operator.rules.last_events import LastEvent
 from attune_operator.rules.options import RulesOptions
@@ -40,6 +41,7 @@ class Statuses:
         summaries: Summaries,
         options: RulesOptions,
         clock: Callable[[], datetime],
+        calm: Callable[[], bool],
     ) -> None:
         self._cluster = cluster
         self._inventory = inventory
@@ -51,6 +53,7 @@ class Statuses:
             patch=cluster.patch_rule_status,
             rate=options.status_rate,
             concurrency=options.status_concurrency,
+            calm=calm,
         )
         self._events = DueQueue()
         self._events_due: set[str] = set()
@@ -63,20 +66,20 @@ class Statuses:
             group.create_task(self._writer.run(), name="rule-statuses")
             group.create_task(self._release_events(), name="rule-event-times")
 
-    def update(self, tracked: TrackedRule, decision: Decision, *, urgent: bool) -> None:
+    def update(self, tracked: TrackedRule, acceptance: Acceptance, *, urgent: bool) -> None:
         """Work out what a Rule's status should say, and have it written if Kubernetes says something else."""
         rule = tracked.rule
-        accepted = accepted_verdict(decision.acceptance)
+        accepted = accepted_verdict(acceptance)
         active = active_verdict(
-            acceptance=decision.acceptance,
+            acceptance=acceptance,
             enabled=rule.enabled,
             generation=rule.generation,
-            circumstances=self._circumstances(tracked, decision),
+            circumstances=self._circumstances(rule.uid, acceptance.sensor),
             previous=tracked.wanted,
         )
         wanted = next_status(
             generation=rule.generation,
-            acceptance=decision.acceptance,
+            acceptance=acceptance,
             accepted=accepted,
             active=active,
             previous=tracked.wanted,
@@ -85,7 +88,7 @@ class Statuses:
         if same_but_times(wanted, tracked.status):
             wanted = tracked.status
         before, tracked.wanted = tracked.wanted, wanted
-        sensor = decision.acceptance.sensor if decision.acceptance.accepted else None
+        sensor = acceptance.sensor if acceptance.accepted else None
         self._summaries.count(rule.uid, Standing(sensor, active.reason))
         if wanted != tracked.status:
             self._writer.submit(rule.uid, urgent=urgent)
@@ -98,22 +101,22 @@ class Statuses:
         self._events.discard(uid)
         self._events_due.discard(uid)
 
-    def _circumstances(self, tracked: TrackedRule, decision: Decision) -> Circumstances:
-        session, sensor, uid = self.session, decision.acceptance.sensor, tracked.rule.uid
+    def _circumstances(self, uid: str, sensor: SensorRef | None) -> Circumstances:
+        session = self.session
         if sensor is None:
             return Circumstances()
         runtime = self._summaries.runtime(sensor)
+        record = self._inventory.sensors.get(sensor)
+        paused = record is not None and record.paused
         if session is None:
-            return Circumstances(
-                paused=decision.paused, runtime=runtime, words_known=False, obstacle=self._summaries.outage
-            )
+            return Circumstances(paused=paused, runtime=runtime, words_known=False, obstacle=self._summaries.outage)
         word = session.acks.word(uid, sensor)
         in_grace = (
             session.acks_found_empty and asyncio.get_running_loop().time() - session.begun < self._options.acks_grace
         )
         failure = session.projector.failures.get(uid)
         return Circumstances(
-            paused=decision.paused,
+            paused=paused,
             runtime=runtime,
             word=word,
             words_known=word is not None or not in_grace,

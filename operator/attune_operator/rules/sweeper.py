@@ -23,6 +23,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 #: Shortest time between two lists that were asked for, in seconds.
 _SHORTEST: Final = 1.0
+#: How long the first list waits for the rule stream to be read, in seconds.
+_FIRST: Final = 1.0
 #: Objects that are read before the loop lets others run.
 _CHUNK: Final = 100
 _LIST_TIMEOUT: Final = 120.0
@@ -56,7 +58,12 @@ class Sweeper:
         self._requested.set()
 
     async def run(self) -> None:
-        """List until cancelled."""
+        """List until cancelled.
+
+        The first list waits a moment for somebody to ask for it, which a connection to NATS does once it has read the
+        stream: a list that began before that would have to be repeated.
+        """
+        await self._wait(_FIRST)
         backoff = Backoff(limit=self._options.backoff_limit, rng=self._rng)
         while True:
             self._requested.clear()
@@ -71,9 +78,12 @@ class Sweeper:
                 log.info("rules_listed_again")
                 backoff.reset()
             await asyncio.sleep(_SHORTEST * self._rng.uniform(0.5, 1.0))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.sweep_interval * self._rng.uniform(0.8, 1.2)):
-                    await self._requested.wait()
+            await self._wait(self._options.sweep_interval * self._rng.uniform(0.8, 1.2))
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._requested.wait()
 
     async def sweep(self) -> None:
         """List everything once and apply it.

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from jsonschema import ValidationError
 from jsonschema.exceptions import best_match
 
 from attune_contract.identity import SensorRef
-from attune_operator.rules.bounded_schema import BoundedSchema, TooCostly, UnusableSchema
+from attune_operator.rules.bounded_schema import MAX_SCHEMA_BYTES, BoundedSchema, TooCostly, UnusableSchema
+from attune_operator.rules.quick_schema import Check, compile_plain
 from attune_operator.rules.records import TriggerDeclaration
 
 #: Largest message on the rule stream, in bytes: the rule's state with its parameters.
@@ -20,13 +22,22 @@ _ROOT: Final = "parameters"
 _REMEMBERED_BYTES: Final = 4096
 
 
-def check_parameters(*, parameters: bytes, trigger: TriggerDeclaration, sensor: SensorRef) -> str | None:
-    """Check a Rule's parameters (JSON) against the schema of its trigger type.
+def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclaration, sensor: SensorRef) -> str | None:
+    """Check a Rule's parameters against the schema of its trigger type.
+
+    Args:
+        parameters: the parameters as JSON.
+        value: the same, decoded.
+        trigger: the trigger type.
+        sensor: who declares it, for messages.
 
     Returns:
         None when they fit; else a sentence for the condition Accepted, reason InvalidParameters.
     """
     if not trigger.schema:
+        return None
+    quick = _quick(trigger.schema)
+    if quick is not None and quick(value):
         return None
     verdict = _remembered if len(parameters) <= _REMEMBERED_BYTES else _verdict
     problem = verdict(trigger.schema, parameters)
@@ -74,6 +85,16 @@ class _Broken:
 
     def errors(self, document: bytes, *, limit: int) -> list[ValidationError]:
         raise UnusableSchema(self._reason)
+
+
+@lru_cache(maxsize=1024)
+def _quick(schema: bytes) -> Check | None:
+    if len(schema) > MAX_SCHEMA_BYTES:
+        return None
+    try:
+        return compile_plain(msgspec.json.decode(schema))
+    except msgspec.DecodeError:
+        return None
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ import nats.js.errors
 import structlog
 from nats.aio.client import Client, RawCredentials
 
-from attune_operator.streams.cancellation import CancellableClient
+from attune_operator.streams.cancellation import CancellableClient, heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -163,6 +163,7 @@ async def _close(client: Client) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await client.close()
+    heed_cancellation()  # close() swallows it too
 
 
 def describe(error: BaseException) -> str:

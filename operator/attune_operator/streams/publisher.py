@@ -68,6 +68,11 @@ class Publisher:
         self._idle.set()
 
     @property
+    def sent(self) -> int:
+        """How many messages were sent so far."""
+        return self._count
+
+    @property
     def in_flight(self) -> int:
         """Messages whose answer has not come."""
         return len(self._waiting)
