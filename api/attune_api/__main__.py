@@ -6,7 +6,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import structlog
 import uvicorn
@@ -19,6 +19,7 @@ from attune_api.logs import configure_logs
 from attune_api.settings import Settings
 from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade
+from attune_api.tls import renew_certificate
 
 log = structlog.get_logger("attune_api")
 
@@ -54,6 +55,23 @@ class _Server(uvicorn.Server):
             yield from server.sockets
 
 
+@contextlib.asynccontextmanager
+async def _fresh_certificate(config: uvicorn.Config, settings: Settings) -> AsyncIterator[None]:
+    """Look after the certificate while the server runs, if it has one."""
+    certificate, key = settings.tls_certificate_file, settings.tls_key_file
+    if certificate is None or key is None:
+        yield
+        return
+    config.load()
+    assert config.ssl is not None  # noqa: S101 - uvicorn makes it where it is given a certificate
+    task = asyncio.create_task(renew_certificate(config.ssl, certificate=certificate, key=key))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def _serve(settings: Settings) -> int:
     config = uvicorn.Config(
         create_app(settings),
@@ -69,9 +87,12 @@ async def _serve(settings: Settings) -> int:
         backlog=2048,
         timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close them and not we
         timeout_graceful_shutdown=_GRACE,
+        ssl_certfile=settings.tls_certificate_file,
+        ssl_keyfile=settings.tls_key_file,
     )
     server = _Server(config)
-    await server.serve()
+    async with _fresh_certificate(config, settings):
+        await server.serve()
     log.info("stopped")
     return 0 if server.started else 3
 

@@ -78,7 +78,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(supervisor.stop_all)
         writer = EventWriter(database=database, metrics=metrics, most_waiting=settings.queue_events, stored=stored)
         if settings.nats_url:
-            link = NatsLink(url=settings.nats_url, creds_file=settings.nats_creds_file, metrics=metrics)
+            link = NatsLink(
+                url=settings.nats_url,
+                creds_file=settings.nats_creds_file,
+                ca_file=settings.nats_ca_file,
+                metrics=metrics,
+            )
             supervisor.start("nats", link.run())
             outbox = Outbox(
                 database=database,

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     """NATS server or servers, comma-separated. Not set: events are not passed on, and revocations not heard of."""
     nats_creds_file: Path | None = None
     """NATS user JWT and seed; read again when it changes."""
+    nats_ca_file: Path | None = None
+    """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
+    tls_certificate_file: Path | None = None
+    """Certificate chain (PEM) to serve HTTPS with; read again when it is renewed. Not set: plain HTTP."""
+    tls_key_file: Path | None = None
+    """The certificate's private key (PEM)."""
     events_stream_max_age: Annotated[int, Field(ge=1)] = 7 * 24 * 3600
     """Seconds that events stay in the stream ``ATTUNE_EVENTS``, if this API has to create it."""
     events_stream_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
@@ -85,6 +91,12 @@ class Settings(BaseSettings):
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             raise ValueError("SQLite needs a file, since several connections share it; write sqlite:////path/file")
         return url.render_as_string(hide_password=False)
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("set both ATTUNE_API_TLS_CERTIFICATE_FILE and ATTUNE_API_TLS_KEY_FILE, or neither")
+        return self
 
     @field_validator("log_level", mode="before")
     @classmethod

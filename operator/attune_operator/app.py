@@ -280,7 +280,6 @@ class Operator:
         auth = NatsAuth(
             client,
             namespace=self._settings.namespace,
-            server_settings=self._settings.nats_server_settings,
             on_change=late.look_at_all,
         )
         self._closing.append(auth.close)

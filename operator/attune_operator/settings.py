@@ -53,8 +53,6 @@ class Settings(BaseSettings):
     nats_auth: Literal["none", "managed"] = "none"
     """managed: the operator keeps a NATS operator and account key, writes the server's authorisation and gives every
     sensor a user of its own. none: NATS takes anybody (or is somebody else's to guard)."""
-    nats_server_tls_dir: str = ""
-    """With NATS_AUTH managed: where the NATS pod has its certificate (tls.crt, tls.key); empty for no TLS."""
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Replicas of each stream; 3 for a NATS cluster."""
 
@@ -120,15 +118,6 @@ class Settings(BaseSettings):
     def nats_url_for_sensors(self) -> str:
         """NATS as sensors reach it."""
         return self.sensor_nats_url or self.nats_url
-
-    @property
-    def nats_server_settings(self) -> str:
-        """The part of the NATS server's configuration that is not about who may do what."""
-        lines = ['listen: "0.0.0.0:4222"', 'http: "0.0.0.0:8222"', 'jetstream { store_dir: "/data" }']
-        if self.nats_server_tls_dir:
-            directory = self.nats_server_tls_dir.rstrip("/")
-            lines.append(f'tls {{ cert_file: "{directory}/tls.crt", key_file: "{directory}/tls.key" }}')
-        return "\n".join(lines) + "\n"
 
     def masked(self) -> dict[str, Any]:
         """The settings for the log. A password inside a URL is masked; there is no other secret among them."""

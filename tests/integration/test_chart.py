@@ -25,6 +25,11 @@ CONFIGURATIONS = {
         *("--set", "nats.auth=none", "--set", "nats.credsSecret=nats-user"),
     ],
     "no volumes": ["--set", "nats.persistence.enabled=false", "--set", "api.persistence.enabled=false"],
+    "tls": ["--set", "tls.enabled=true", "--set", "tls.existingSecret=certificate"],
+    "tls by cert-manager": [
+        *("--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"),
+        *("--set", "tls.certManager.issuerRef.name=authority"),
+    ],
     "two namespaces": ["--set", "watchNamespaces={one,two}"],
 }
 
@@ -108,6 +113,8 @@ def test_nothing_random_is_rendered(helm: Path) -> None:
         (["--set", "nats.enabled=false"], "externalUrl"),
         (["--set", "api.logLevel=loud"], "/api/logLevel"),
         (["--set", "api.replica=2"], "replica"),
+        (["--set", "tls.enabled=true"], "tls.existingSecret"),
+        (["--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"], "issuerRef"),
         (["--set", "operator.tokenMinTTL=soon"], "/operator/tokenMinTTL"),
     ],
 )

@@ -441,9 +441,8 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(ha
     server = NatsServer(tmp_path)
     async with running(settings_for(hand, server, nats_auth="managed")):
         # The server's pod waits for its configuration, and the operator for the server.
-        config = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "nats.conf")
-        own = ("listen", "http", "jetstream")
-        server.extra_config = "\n".join(line for line in config.splitlines() if not line.startswith(own))
+        config = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
+        server.extra_config = config
         server.start()
         try:
             await hand.apply_sensor()
@@ -482,7 +481,7 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(ha
                 await hand.delete(kube.SECRET, name)
 
             async def back() -> bool:
-                again = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "nats.conf")
+                again = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
                 return again == config and await hand.find(kube.SECRET, API_SECRET) is not None
 
             await eventually(back)

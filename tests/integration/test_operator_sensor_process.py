@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from support.nats_server import NatsServer, free_port
 from support.operator_hand import Hand, eventually
+from support.rights import documented
 
 from attune_cluster.apiserver import ApiServer
 from attune_operator import kube
@@ -28,25 +28,8 @@ from attune_operator.kube import Kind
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "rbac.md"
 ROLE = Kind("Role", "roles", "rbac.authorization.k8s.io")
 ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
-
-
-def documented(section: str) -> list[dict[str, list[str]]]:
-    """The rules of one table of the document."""
-    [table] = re.findall(rf"<!-- operator: {section} -->\n\n(.*?)\n\n", DOCUMENT.read_text() + "\n\n", re.DOTALL)
-    rules = []
-    for row in table.splitlines()[2:]:
-        group, resources, verbs = (cell.strip() for cell in row.split("|")[1:4])
-        rules.append(
-            {
-                "apiGroups": ["" if group == "(core)" else group],
-                "resources": [name.strip() for name in resources.split(",")],
-                "verbs": [verb.strip() for verb in verbs.split(",")],
-            }
-        )
-    return rules
 
 
 async def limited_kubeconfig(kubernetes: ApiServer, hand: Hand, directory: Path) -> Path:
@@ -158,9 +141,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             async def config() -> Any:
                 return await hand.get(kube.SECRET, CONFIG_SECRET)
 
-            text = decoded(await eventually(config, within=30), "nats.conf")
-            own = ("listen", "http", "jetstream")
-            server.extra_config = "\n".join(line for line in text.splitlines() if not line.startswith(own))
+            server.extra_config = decoded(await eventually(config, within=30), "auth.conf")
             server.start()
 
             async def is_ready() -> bool:

@@ -37,7 +37,7 @@ class Api:
 
     def __init__(self, kube: Kubectl, token: str) -> None:
         self._kube = kube
-        self._token = token
+        self.token = token
         self._stack = ExitStack()
         self._client: httpx.Client | None = None
 
@@ -53,7 +53,7 @@ class Api:
 
     def request(self, method: str, path: str, *, token: str | None = None, **options: Any) -> httpx.Response:
         """Send a request with the reader's token, or with `token` ("" for none)."""
-        bearer = self._token if token is None else token
+        bearer = self.token if token is None else token
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         for attempt in (1, 2, 3):
             try:

@@ -70,13 +70,6 @@ def test_passwords_in_urls_are_masked() -> None:
     assert settings.masked()["nats_url"] == "nats://***@one:4222,nats://two:4222"
 
 
-def test_the_nats_server_is_told_where_its_certificate_is() -> None:
-    assert "tls" not in Settings().nats_server_settings
-    tls = Settings(nats_server_tls_dir="/etc/tls/").nats_server_settings
-    assert 'cert_file: "/etc/tls/tls.crt"' in tls
-    assert 'key_file: "/etc/tls/tls.key"' in tls
-
-
 @pytest.mark.parametrize(
     ("kind", "arguments", "path"),
     [

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from attune_api import backoff
 from attune_api.files import WatchedFile
 from attune_api.metrics import Metrics
+from attune_api.tls import trust
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +31,14 @@ class NatsLink:
     Args:
         url: server or servers, comma-separated.
         creds_file: user JWT and seed, or None.
+        ca_file: certificates that the server's is checked against, or None for the system's.
         metrics: for the gauge that says whether there is a connection.
     """
 
-    def __init__(self, *, url: str, creds_file: Path | None, metrics: Metrics) -> None:
+    def __init__(self, *, url: str, creds_file: Path | None, ca_file: Path | None = None, metrics: Metrics) -> None:
         self._servers = [server.strip() for server in url.split(",") if server.strip()]
         self._creds_file = creds_file
+        self._ca_file = ca_file
         self._metrics = metrics
         self._client: Client | None = None
         self._ready = asyncio.Event()
@@ -78,6 +81,8 @@ class NatsLink:
         if self._creds_file is not None:
             self._creds_file.stat()  # a clear error here instead of an odd one inside nats-py
         options: dict[str, Any] = {"user_credentials": str(self._creds_file)} if self._creds_file else {}
+        if (context := trust(self._ca_file)) is not None:
+            options["tls"] = context
         self._closed.clear()
         self._client = await nats.connect(
             self._servers,

@@ -34,7 +34,7 @@ _log = structlog.stdlib.get_logger(__name__)
 AUTH_SECRET: Final = "attune-nats-auth"  # noqa: S105 - its name
 AUTH_KEY: Final = "nats-auth.json"
 CONFIG_SECRET: Final = "attune-nats-config"  # noqa: S105 - its name
-CONFIG_KEY: Final = "nats.conf"
+CONFIG_KEY: Final = "auth.conf"
 API_SECRET: Final = "attune-nats-api"  # noqa: S105 - its name
 API_NAME: Final = "service:attune-api"
 OPERATOR_NAME: Final = "service:attune-operator"
@@ -89,10 +89,9 @@ def load(text: str) -> NatsKeys:
 
 
 def server_config(keys: NatsKeys) -> str:
-    """The server's configuration: whom it trusts, the accounts, and where JetStream keeps its data.
+    """The part of the server's configuration that says whom it trusts; the rest of it is the chart's, which includes this.
 
-    The accounts are in the file (resolver MEMORY), and users are never: a new sensor needs no word to the server. TLS is put
-    in by whoever mounts it, as ``/etc/nats/tls/tls.conf`` would be: an include cannot be optional, so it is not here.
+    The accounts are in the file (resolver MEMORY), and users are never: a new sensor needs no word to the server.
     """
     account, system = nats_jwt.public_of(keys.account), nats_jwt.public_of(keys.system)
     operator = nats_jwt.operator_jwt(seed=keys.operator, system_account=system, created=keys.created)
@@ -177,14 +176,12 @@ class NatsAuth:
         client: KubeClient,
         *,
         namespace: str,
-        server_settings: str,
         on_change: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_seed: Callable[[], bytes] = lambda: secrets.token_bytes(32),
     ) -> None:
         self._client = client
         self._namespace = namespace
-        self._server_settings = server_settings
         self._on_change = on_change
         self._now = now
         self._new_seed = new_seed
@@ -222,7 +219,7 @@ class NatsAuth:
             ClusterError: Kubernetes could not be reached or refused.
         """
         keys = await self._ensure_keys()
-        await self._ensure_file(CONFIG_SECRET, CONFIG_KEY, self._server_settings + server_config(keys))
+        await self._ensure_file(CONFIG_SECRET, CONFIG_KEY, server_config(keys))
         await self._ensure_api(keys)
         if keys != self._keys:
             first = self._keys is None

@@ -23,14 +23,14 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 
 {{- define "attune.natsUrl" -}}
 {{- if .Values.nats.enabled -}}
-nats://{{ include "attune.fullname" . }}-nats.{{ .Release.Namespace }}.svc:4222
+{{ ternary "tls" "nats" .Values.tls.enabled }}://{{ include "attune.fullname" . }}-nats.{{ .Release.Namespace }}.svc:4222
 {{- else -}}
 {{ required "nats.externalUrl is needed when nats.enabled is false, like nats://nats.messaging.svc:4222" .Values.nats.externalUrl }}
 {{- end -}}
 {{- end -}}
 
 {{- define "attune.apiUrl" -}}
-http://{{ include "attune.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.api.service.port }}
+{{ ternary "https" "http" .Values.tls.enabled }}://{{ include "attune.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.api.service.port }}
 {{- end -}}
 
 {{/* The restricted Pod Security level, for a pod and for a container. */}}
@@ -66,4 +66,15 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* The Secret with the certificate; empty without TLS. */}}
+{{- define "attune.tlsSecret" -}}
+{{- if .Values.tls.enabled -}}
+{{- if .Values.tls.certManager.enabled -}}
+{{ include "attune.fullname" . }}-tls
+{{- else -}}
+{{ required "tls.existingSecret is needed when tls.enabled is true and tls.certManager.enabled is not" .Values.tls.existingSecret }}
+{{- end -}}
+{{- end -}}
 {{- end -}}
