@@ -13,11 +13,13 @@ from attune_sensor.last_events import LastEvent
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.runtime import SensorContext, SensorRuntime, run_sensor
 from attune_sensor.settings import SensorSettings, WhenFull
+from attune_sensor.token_client import Health, SensorToken, TokenClient, TokenClientError
 
 __all__ = [
     "AckState",
     "CredentialsError",
     "EventReport",
+    "Health",
     "InvalidRule",
     "LastEvent",
     "Rule",
@@ -29,8 +31,11 @@ __all__ = [
     "SensorRef",
     "SensorRuntime",
     "SensorSettings",
+    "SensorToken",
     "SettingsError",
     "SpoolError",
+    "TokenClient",
+    "TokenClientError",
     "Trigger",
     "WhenFull",
     "event_id",
