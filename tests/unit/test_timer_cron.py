@@ -6,7 +6,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune_timer import instants
@@ -78,6 +78,7 @@ EXPRESSIONS = [
 YEAR = instant("2026-01-01T00:00:00Z")
 
 
+@settings(deadline=None)
 @given(
     expression=st.sampled_from(EXPRESSIONS),
     name=st.sampled_from(ZONES),
@@ -195,6 +196,7 @@ def test_unknown_zone_is_refused(name: str) -> None:
         zone(name)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:

@@ -1,4 +1,4 @@
-"""Asks the API which events of this sensor's rules are stored last (docs/sensor-protocol.md, "Last events").
+"""Asks the API which events of this sensor's rules are stored last (docs/sensor-tutorial.md, "After a restart").
 
 A sensor that catches up on what it missed begins there. The question is asked until it is answered: to guess would be to report
 things twice, or not at all.

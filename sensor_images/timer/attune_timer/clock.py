@@ -22,7 +22,7 @@ _LONGEST_SLEEP: Final = 1.0
 #: Occurrences that are handed over at once.
 _BATCH: Final = 1000
 #: Missed occurrences that are handed over at once; what is due now comes in between.
-_BEHIND_BATCH: Final = 100
+_BEHIND_BATCH: Final = 20
 #: How long (seconds) the thread waits before it looks again whether missed occurrences can be fired.
 _BEHIND_WAIT: Final = 0.02
 #: Occurrences that wait for the loop, above which the thread waits too: the loop is stuck.

@@ -9,9 +9,11 @@ real time is decided here:
   when that comes twice, and not in a gap.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -132,12 +134,15 @@ class CronSchedule:
 
     def first_of_latest(self, number: int, *, after: int, until: int) -> Occurrence | None:
         """The first of the last ``number`` occurrences later than ``after`` and not later than ``until``."""
+        if self.start is not None:
+            after = max(after, self.start - 1)
+        if self.end is not None:
+            until = min(until, self.end)
         first = None
-        for _ in range(number):
-            earlier = self.latest(after=after, until=until)
-            if earlier is None:
+        for at in islice(_backwards(self.fields, self.zone, self._fixed, until), number):
+            if at <= after:
                 break
-            first, until = earlier, earlier.at - 1
+            first = Occurrence(at)
         return first
 
 
@@ -151,10 +156,15 @@ def _next(fields: str, zone: ZoneInfo, fixed: bool, after: int) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _latest(fields: str, zone: ZoneInfo, fixed: bool, until: int) -> int | None:
+    return next(_backwards(fields, zone, fixed, until), None)
+
+
+def _backwards(fields: str, zone: ZoneInfo, fixed: bool, until: int) -> Iterator[int]:
+    """All occurrences that are not later than ``until``, the last one first."""
     try:
-        return _latest_fixed(fields, zone, until) if fixed else _latest_matching(fields, zone, until)
+        yield from _fixed_until(fields, zone, until) if fixed else _matching_until(fields, zone, until)
     except (OverflowError, ValueError):  # the beginning of the calendar
-        return None
+        return
 
 
 # Local times are microseconds as well: what a clock on the wall shows, counted from its 1970.
@@ -171,11 +181,11 @@ def _local_after(fields: str, local: int) -> int | None:
     return None if found is None else (found - _EPOCH) // _MICROSECOND
 
 
-def _local_until(fields: str, local: int) -> int | None:
-    """The last match that is not later than ``local``."""
+def _locals_until(fields: str, local: int) -> Iterator[int]:
+    """The matches that are not later than ``local``, the last one first."""
     begin = _EPOCH + timedelta(microseconds=local + _SECOND)
-    found = next(CronSim(fields, begin.replace(microsecond=0), reverse=True), None)
-    return None if found is None else (found - _EPOCH) // _MICROSECOND
+    for found in CronSim(fields, begin.replace(microsecond=0), reverse=True):
+        yield (found - _EPOCH) // _MICROSECOND
 
 
 def _real(zone: ZoneInfo, local: int) -> int:
@@ -235,19 +245,18 @@ def _next_fixed(fields: str, zone: ZoneInfo, after: int) -> int | None:
     return None
 
 
-def _latest_fixed(fields: str, zone: ZoneInfo, until: int) -> int | None:
+def _fixed_until(fields: str, zone: ZoneInfo, until: int) -> Iterator[int]:
     # After the clock was set back, the local times that it showed before are still to be looked at.
     shown = [until + _offset(zone, until)]
     change = _last_change(zone, until - _LONGEST_SHIFT, until)
     if change is not None:
         shown.append(change - 1 + _offset(zone, change - 1))
-    local: int | None = max(shown)
-    while local is not None:
-        local = _local_until(fields, local)
-        if local is None or (real := _real(zone, local)) <= until:
-            return None if local is None else real
-        local -= 1
-    return None
+    before = None
+    for local in _locals_until(fields, max(shown)):
+        real = _real(zone, local)
+        if real <= until and real != before:
+            before = real
+            yield real
 
 
 def _next_matching(fields: str, zone: ZoneInfo, after: int) -> int | None:
@@ -264,14 +273,16 @@ def _next_matching(fields: str, zone: ZoneInfo, after: int) -> int | None:
         after = change - 1
 
 
-def _latest_matching(fields: str, zone: ZoneInfo, until: int) -> int | None:
+def _matching_until(fields: str, zone: ZoneInfo, until: int) -> Iterator[int]:
     while True:
-        offset = _offset(zone, until)
-        local = _local_until(fields, until + offset)
-        if local is None:
-            return None
-        real = local - offset
-        change = _last_change(zone, real - 1, until)
-        if change is None or change <= real:
-            return real
-        until = change - 1
+        offset, checked = _offset(zone, until), until
+        for local in _locals_until(fields, until + offset):
+            real = local - offset
+            change = _last_change(zone, real - 1, checked)
+            if change is not None and change > real:
+                until = change - 1
+                break
+            checked = real
+            yield real
+        else:
+            return
