@@ -153,6 +153,18 @@ def test_signing_keys_without_an_active_one_are_refused(document: dict[str, Any]
         parse_signing(json.dumps(document).encode())
 
 
+def test_while_no_key_is_active_the_one_that_will_be_first_signs() -> None:
+    lost, later, soon = Minter("lost"), Minter("later"), Minter("soon")
+    keys = [
+        lost.public_jwk(),
+        {**later.private_jwk(), "activates_at": "2026-11-23T13:00:00+00:00"},
+        {**soon.private_jwk(), "activates_at": "2026-11-23T12:00:00+00:00"},
+    ]
+    assert parse_signing(json.dumps({"keys": keys, "active": None}).encode()).kid == "soon"
+    keys[2]["retired_at"] = "2026-11-23T12:30:00+00:00"
+    assert parse_signing(json.dumps({"keys": keys, "active": None}).encode()).kid == "later"
+
+
 def test_a_minted_token_is_one_that_is_accepted() -> None:
     minter = Minter()
     request = TokenRequest(sensor_ref="default/edge", trigger_types=["a.b", "a.b", "c.d"], ttl_seconds=3600)

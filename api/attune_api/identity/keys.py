@@ -104,14 +104,23 @@ def parse_public(data: bytes) -> dict[str, Ed25519PublicKey]:
     return found
 
 
+def _next(keys: list[Mapping[str, Any]]) -> Any:
+    """The ``kid`` of the key that will sign first, None when none will."""
+    waiting = [key for key in keys if "d" in key and not key.get("retired_at")]
+    return min(waiting, key=lambda key: str(key.get("activates_at")), default={}).get("kid")
+
+
 def parse_signing(data: bytes) -> SigningKey:
     """The key that ``active`` names in a JSON Web Key Set of private keys.
+
+    While it names none (the keys were lost and made anew, and the first of them is published for a while before it signs
+    by itself), the next one, as the operator does for Sensors that have no token at all.
 
     Raises:
         ValueError: it is no such set, or the active key is missing or damaged. The text holds no key.
     """
     keys, document = _members(data)
-    active = document.get("active")
+    active = document.get("active") or _next(keys)
     if not isinstance(active, str):
         raise ValueError('it has no "active" with the kid of the key that signs')
     for key in keys:
