@@ -233,6 +233,11 @@ class SensorHarness:
         if change is not None:
             self._supervisor.apply([change])
 
+    @property
+    def undelivered(self) -> int:
+        """Events that the sensor reported and the API has not stored yet."""
+        return self._emitter.waiting
+
     async def wait_for(self, rule: Rule, state: AckState, *, within: float = 5.0) -> str:
         """Wait until the sensor said this of the rule as it is now; returns the message.
 
