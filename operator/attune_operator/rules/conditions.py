@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
 from attune_contract.names import AcceptedReason, ActiveReason, ConditionType
@@ -18,8 +20,7 @@ from attune_operator.rules.records import ConditionRecord, StatusRecord
 _MAX_MESSAGE: Final = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acceptance:
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a Rule is accepted, why, and who serves it then."""
 
     reason: AcceptedReason

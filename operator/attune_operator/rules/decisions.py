@@ -1,6 +1,5 @@
 """Everything that is decided about one Rule from what Kubernetes said: accepted or not, by whom served, with which state."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,8 +15,7 @@ from attune_operator.rules.projection import Desired
 from attune_operator.rules.records import RuleRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a Rule is accepted, and what it should have on the rule stream (None: nothing)."""
 
     acceptance: Acceptance

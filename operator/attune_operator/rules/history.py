@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import structlog
 
 from attune_contract import subjects
@@ -40,8 +41,7 @@ _MAX_WAITING: Final = 20_000
 _PAUSE: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One lifecycle event. ``sensor`` is the binding's two tokens, as in the rule's subject; empty where unknown."""
 
     event_type: RuleEventType

@@ -10,15 +10,15 @@ A tombstone carries the last state that was known, has a TTL and rolls its subje
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule
 from attune_operator.rules.view import StreamEntry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """What a Rule should have on the stream. ``body`` is ``state`` encoded."""
 
     subject: str
@@ -26,8 +26,7 @@ class Desired:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, kw_only=True):
     """One message to publish: on ``subject``, only if its last message still has ``expected_sequence`` (0: none)."""
 
     subject: str
@@ -42,8 +41,7 @@ class Write:
         return self.event_type is RuleEventType.DELETED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do for one rule.
 
     ``writes`` are in the order in which they must be sent: what is left behind is buried before the new place is written, so

@@ -188,7 +188,7 @@ class Projector:
                         buried_at=self._clock().timestamp() if write.tombstone else 0.0,
                     ),
                 )
-                metrics.PUBLISHED.labels(write.event_type).inc()
+                metrics.PUBLISHED[write.event_type].inc()
                 if uid in self.failures:
                     self._recovered(uid)
                 self._finished(uid)

@@ -4,10 +4,13 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from attune_contract.messages import RuleEventType
+
 RULES: Final = Gauge("attune_rules", "Rules by the reason of their Active condition.", ["reason"])
-PUBLISHED: Final = Counter(
+_PUBLISHED: Final = Counter(
     "attune_rule_messages_total", "Messages written to the rule stream, by CloudEvents type.", ["type"]
 )
+PUBLISHED: Final = {kind: _PUBLISHED.labels(kind) for kind in RuleEventType}
 CONFLICTS: Final = Counter(
     "attune_rule_conflicts_total", "Writes to the rule stream that lost because somebody else had written."
 )

@@ -17,9 +17,9 @@ import nats
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import RawCredentials
 
-from attune_operator.streams.cancellation import CancellableClient, heed_cancellation
+from attune_operator.streams.client import CancellableClient, heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ def _without_userinfo(url: str) -> str:
 class NatsConnection:
     """An open connection. ``closed`` is set when it ends, by whichever side; then ``error`` says why, if that is known."""
 
-    def __init__(self, *, endpoint: NatsEndpoint, client: Client) -> None:
+    def __init__(self, *, endpoint: NatsEndpoint, client: CancellableClient) -> None:
         self.endpoint = endpoint
         self.client = client
         self.closed = asyncio.Event()
@@ -159,7 +159,7 @@ async def open_connection(endpoint: NatsEndpoint) -> AsyncIterator[NatsConnectio
         await _close(client)
 
 
-async def _close(client: Client) -> None:
+async def _close(client: CancellableClient) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await client.close()

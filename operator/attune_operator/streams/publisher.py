@@ -12,6 +12,7 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
+from attune_operator.streams.client import prepare_headers
 from attune_operator.streams.connection import NatsConnection
 
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -120,7 +121,7 @@ class Publisher:
         Args:
             subject: where to.
             body: the message.
-            headers: its headers.
+            headers: its headers; the expected sequence is added to them.
             expected_sequence: the subject's last message must have this sequence (0: there must be none); None: whatever.
             completion: told the sequence of the stored message, or what went wrong.
 
@@ -133,11 +134,13 @@ class Publisher:
         self._waiting[token] = (asyncio.get_running_loop().time(), completion)
         self._idle.clear()
         if expected_sequence is not None:
-            headers = {**headers, EXPECTED_SEQUENCE: str(expected_sequence)}
+            headers[EXPECTED_SEQUENCE] = str(expected_sequence)
         try:
             if self._connection.closed.is_set():
                 raise nats.errors.ConnectionClosedError
-            await self._connection.client.publish(subject, body, reply=f"{self._prefix}.{token}", headers=headers)
+            await self._connection.client.publish_prepared(
+                subject=subject, reply=f"{self._prefix}.{token}", headers=prepare_headers(headers), body=body
+            )
         except (nats.errors.Error, OSError) as error:
             if self._forget(token) is not None:
                 raise ConnectionLost(str(error) or type(error).__name__) from error
