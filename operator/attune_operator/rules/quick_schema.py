@@ -19,7 +19,6 @@ _ANNOTATIONS: Final[dict[str, type]] = {
     "$comment": str,
     "title": str,
     "description": str,
-    "format": str,
     "default": object,
     "examples": list,
     "deprecated": bool,
@@ -130,6 +129,11 @@ def _required(names: Any, _: Any) -> Check:
     return lambda value: not isinstance(value, dict) or needed <= value.keys()
 
 
+def _format(name: Any, _: Any) -> Check:
+    _demand(isinstance(name, str))
+    return format_fits(name)
+
+
 def _pattern(pattern: Any, _: Any) -> Check:
     _demand(isinstance(pattern, str))
     matches_pattern(pattern, "")
@@ -161,7 +165,7 @@ _KEYWORDS: Final[dict[str, Callable[[Any, Any], Check]]] = {
     "required": _required,
     "items": _items,
     "pattern": _pattern,
-    "format": lambda name, _: format_fits(name),
+    "format": _format,
     "minimum": _bound(lambda value, bound: value >= bound),
     "maximum": _bound(lambda value, bound: value <= bound),
     "exclusiveMinimum": _bound(lambda value, bound: value > bound),
