@@ -53,6 +53,7 @@ def test_the_environment_is_the_contracts() -> None:
         "ATTUNE_SPOOL_DIR": "/var/spool/attune",
         "ATTUNE_LOG_LEVEL": "INFO",
         "ATTUNE_METRICS_PORT": "8080",
+        "ATTUNE_GRACE_SECONDS": "25",
         "ATTUNE_SENSOR_INSTANCE": "",
     }
 

@@ -16,8 +16,16 @@ _SPOOL_LIMIT: Final = "1Gi"
 _TMP_LIMIT: Final = "64Mi"
 #: Seconds a sensor has to deliver what it holds when nobody says otherwise.
 _GRACE: Final = 30
+#: Seconds of it that are left for the end of the process itself, before kubelet kills it.
+_RESERVE: Final = 5
 #: Room for an idle sensor. No limits: what a sensor may use is its author's to say, and the namespace's to bound.
 _REQUESTS: Final = {"requests": {"cpu": "10m", "memory": "48Mi"}}
+
+
+def grace_period(sensor: Sensor) -> int:
+    """Seconds from SIGTERM to SIGKILL."""
+    wanted = sensor.spec.termination_grace_period_seconds
+    return _GRACE if wanted is None else wanted
 
 
 def sensor_environment(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
@@ -36,6 +44,7 @@ def sensor_environment(sensor: Sensor, surroundings: Environment) -> list[dict[s
         environment.SPOOL_DIR: environment.SPOOL_MOUNT,
         environment.LOG_LEVEL: surroundings.log_level,
         environment.METRICS_PORT: str(environment.DEFAULT_METRICS_PORT),
+        environment.GRACE_SECONDS: str(max(1, grace_period(sensor) - _RESERVE)),
     }
     if surroundings.nats_credentials:
         own[environment.NATS_CREDS_FILE] = str(credentials / environment.NATS_CREDS_KEY)
@@ -120,7 +129,6 @@ def _volumes(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
 
 def _pod(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
     spec = sensor.spec
-    grace = spec.termination_grace_period_seconds
     pod: dict[str, Any] = {
         "serviceAccountName": common.metadata(sensor)["name"],
         "automountServiceAccountToken": False,
@@ -131,7 +139,7 @@ def _pod(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "terminationGracePeriodSeconds": _GRACE if grace is None else grace,
+        "terminationGracePeriodSeconds": grace_period(sensor),
         "containers": [_container(sensor, surroundings)],
         "volumes": _volumes(sensor, surroundings),
     }
