@@ -145,7 +145,7 @@ def _fan_out() -> dict[str, Any]:
             {"properties": {"x": {"uniqueItems": True}}}, {"x": [{"a": i % 50_000} for i in range(60_000)]}, id="unique"
         ),
         pytest.param(
-            {"properties": {"x": {"anyOf": [{"minLength": 10**7}] * 5000}}}, {"x": "a" * 400_000}, id="long texts"
+            {"properties": {"x": {"anyOf": [{"minLength": 10**7}] * 900}}}, {"x": "a" * 400_000}, id="long texts"
         ),
     ],
 )
@@ -165,6 +165,7 @@ def test_hostile_schemas_and_documents_end_soon_and_are_refused(schema: Any, par
         ({"type": "nonsense"}, "'nonsense' is not valid"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "only https://json-schema.org/draft/2020-12/schema"),
         ({"enum": ["x" * 300_000]}, "bytes, and 262144 are allowed"),
+        ({"anyOf": [{"minLength": 10**7}] * 5000}, "5001 objects, and 1000 are allowed"),
         ({"$ref": "#"}, "refers to itself without end"),
         ({"patternProperties": {"a": {}}, "unevaluatedProperties": False}, "is not offered"),
     ],

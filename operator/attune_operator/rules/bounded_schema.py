@@ -31,6 +31,8 @@ MAX_SCHEMA_BYTES: Final = 256 * 1024
 #: Keywords that one check may evaluate; about 20 µs each.
 BUDGET: Final = 10_000
 _SCHEMA_CHECK_BUDGET: Final = 50_000
+#: Objects that a schema may consist of: checking the schema itself takes most of a millisecond for each.
+MAX_PARTS: Final = 1000
 _MAX_DEPTH: Final = 64
 _SHOWN_ITEMS: Final = 12
 _SHOWN_CHARACTERS: Final = 80
@@ -245,6 +247,8 @@ class BoundedSchema:
         if isinstance(schema, dict) and schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
             raise UnusableSchema(f"it is written in {schema['$schema']!r}; only {DIALECT} is offered")
         keywords: set[str] = set()
+        if (parts := _count_objects(schema)) > MAX_PARTS:
+            raise UnusableSchema(f"it consists of {parts} objects, and {MAX_PARTS} are allowed")
         # A dialect named inside would bring the library's own, unbounded keywords back.
         schema = _survey(schema, keywords)
         if {"unevaluatedProperties", "patternProperties"} <= keywords:
@@ -288,6 +292,12 @@ class BoundedSchema:
             ) from error
         except (SchemaError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise UnusableSchema(f"{type(error).__name__}: {error}") from error
+
+
+def _count_objects(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_count_objects(item) for item in value.values())
+    return sum(_count_objects(item) for item in value) if isinstance(value, list) else 0
 
 
 def _survey(schema: Any, keywords: set[str]) -> Any:

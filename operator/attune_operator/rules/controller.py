@@ -184,6 +184,11 @@ class RulesController:
         """What is known about a Sensor's Rules now."""
         return self._summaries.summary(ref)
 
+    @property
+    def live_messages(self) -> int:
+        """How many rules the rule stream holds now, as far as is known; 0 without a connection."""
+        return self._session.projector.view.live if self._session is not None else 0
+
     # -- the work
 
     async def run(self) -> None:
