@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -123,6 +124,46 @@ async def test_kill_9_and_restart_keep_the_phase_and_the_spool(
     ks = [event["payload"]["k"] for event in api.events]
     assert ks == sorted(set(ks))
     assert ks[: delivered + 8] == list(range(ks[0], ks[0] + delivered + 8)), "what was in the spool came first"
+
+
+async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
+    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+) -> None:
+    await stream.put_many([rule_state(number, parameters={"interval": 0.1}) for number in range(20)])
+    metrics = f"http://127.0.0.1:{environment['ATTUNE_METRICS_PORT']}/metrics"
+    async with process(environment) as sensor, aiohttp.ClientSession() as session:
+        await api.wait_for(lambda: len(api.events) >= 40, within=20)
+
+        async def count(name: str) -> float:
+            async with session.get(metrics) as answer:
+                found = re.search(rf"^{name} ([0-9.e+]+)$", await answer.text(), re.MULTILINE)
+            assert found is not None, name
+            return float(found.group(1))
+
+        # No file may grow beyond this, as if the disk were full.
+        resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
+        await api.stop()
+        async with asyncio.timeout(20):
+            while await count("attune_sensor_spool_errors_total") < 2:  # noqa: ASYNC110 - asked over HTTP
+                await asyncio.sleep(0.1)
+            while await count("attune_sensor_queued_events") < 50:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await api.start()
+        before = len(api.events)
+        async with asyncio.timeout(40):
+            while await count("attune_sensor_spool_events") > 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert len(api.events) > before + 100
+        sensor.send_signal(signal.SIGTERM)
+        log = await output(sensor)
+    said = [line for line in log if line["event"] == "spool_unavailable"]
+    assert len(said) == 1
+    assert "cannot write to the spool: File too large; events wait in memory" in said[0]["error"]
+    assert [line["event"] for line in log].count("spool_damaged") == 0
+    for number in range(20):
+        ks = [event["payload"]["k"] for event in api.events if event["rule_name"] == f"rule-{number}"]
+        assert ks == list(range(ks[0], ks[-1] + 1)), "each once, in order, none missing"
 
 
 async def test_idle_memory_is_small(stream: RuleStream, environment: dict[str, str]) -> None:

@@ -1,0 +1,188 @@
+"""The API goes away under load and comes back; meanwhile the sensor is killed. For an integration test and for a soak."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from support.api_process import ADMIN_TOKEN, ApiProcess
+from support.nats_server import NatsServer, free_port
+from support.rule_stream import SENSOR, RuleStream, rule_state
+
+#: Rules, and events of each in a second: 200 together.
+RULES = 50
+RATE = 4
+
+
+class TimerProcess:
+    """The timer sensor as a process, with its spool, against the real API."""
+
+    def __init__(self, directory: Path, *, api: ApiProcess, nats: NatsServer, **variables: str) -> None:
+        self.spool = directory / "spool"
+        self.log = directory / "timer.log"
+        self.metrics_port = free_port()
+        token = directory / "token"
+        token.write_text(api.minter.token())
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "ATTUNE_SENSOR_REF": str(SENSOR),
+            "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
+            "ATTUNE_API_URL": api.url,
+            "ATTUNE_API_TOKEN_FILE": str(token),
+            "ATTUNE_NATS_URL": nats.url,
+            "ATTUNE_SPOOL_DIR": str(self.spool),
+            "ATTUNE_METRICS_HOST": "127.0.0.1",
+            "ATTUNE_METRICS_PORT": str(self.metrics_port),
+            **variables,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "it was not started"
+        return self._process.pid
+
+    async def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "attune_timer", env=self._environment, stdout=log, stderr=log
+            )
+
+    async def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def stop(self) -> int:
+        """Let it end by itself (SIGTERM); its exit status."""
+        assert self._process is not None, "it was not started"
+        self._process.terminate()
+        return await asyncio.wait_for(self._process.wait(), 40)
+
+    def logged(self, name: str) -> list[dict[str, Any]]:
+        """Log lines with this event."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("event") == name]
+
+    def spooled(self) -> int:
+        """Bytes in the spool."""
+        return sum(path.stat().st_size for path in self.spool.glob("*.segment"))
+
+
+@dataclass
+class Outcome:
+    """What the API has at the end: numbers k of each rule's events in the order in which they were stored."""
+
+    catching_up: dict[str, list[int]] = field(default_factory=dict)
+    skipping: dict[str, list[int]] = field(default_factory=dict)
+    killed_at: int = 0  #: microseconds
+    served_at: int = 0
+    events: int = 0
+
+
+def k_at(moment: int) -> int:
+    """The number of the last occurrence not later than this moment (microseconds)."""
+    anchor = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    return (moment - anchor) * RATE // 1_000_000
+
+
+async def eventually(condition: Callable[[], Any], *, within: float, every: float = 0.1) -> None:
+    """Return when the (async) condition holds."""
+    async with asyncio.timeout(within):
+        while not await condition():  # noqa: ASYNC110 - asked over HTTP
+            await asyncio.sleep(every)
+
+
+async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Outcome:
+    """Run the sensor with the API away for so many seconds, and killed in the middle of them."""
+    stream = RuleStream(nats.url)
+    await stream.connect()
+    await stream.create()
+    states = [
+        rule_state(
+            number, parameters={"interval": 1 / RATE, **({"missed": "all", "maxMissed": 10_000} if number % 2 else {})}
+        )
+        for number in range(RULES)
+    ]
+    await stream.put_many(states)
+    api = ApiProcess(directory / "api")
+    await asyncio.to_thread(api.start)
+    timer = TimerProcess(directory, api=api, nats=nats)
+    outcome = Outcome()
+    try:
+        await timer.start()
+        async with api.client(ADMIN_TOKEN) as reader:
+
+            async def newest() -> dict[str, Any]:
+                data = (await reader.get("/api/v1/events", params={"limit": 1})).json()["data"]
+                return dict(data[0]) if data else {"seq": 0, "occurred_at": "1970-01-01T00:00:00Z"}
+
+            async def steady() -> bool:
+                return int((await newest())["seq"]) >= 3 * RULES
+
+            await eventually(steady, within=30)
+            await asyncio.to_thread(api.kill)
+            away = time.monotonic()
+
+            async def half_over() -> bool:
+                return time.monotonic() - away > seconds / 2 and timer.spooled() > 0
+
+            await eventually(half_over, within=seconds / 2 + 20)
+            outcome.killed_at = time.time_ns() // 1000
+            await timer.kill()
+            await timer.start()
+
+            async def over() -> bool:
+                return time.monotonic() - away > seconds and bool(timer.logged("api_unavailable"))
+
+            await eventually(over, within=seconds / 2 + 30)
+            began = datetime.fromisoformat(timer.logged("sensor_starting")[-1]["timestamp"])
+            outcome.served_at = int(began.timestamp() * 1e6)
+            await asyncio.to_thread(api.start)
+            back = datetime.now(UTC)
+
+            async def caught_up() -> bool:
+                return datetime.fromisoformat((await newest())["occurred_at"]) > back and timer.spooled() == 0
+
+            await eventually(caught_up, within=60 + seconds / 5)
+            assert await timer.stop() == 0
+            await read(reader, outcome)
+    finally:
+        await timer.kill()
+        await asyncio.to_thread(api.stop)
+        await stream.close()
+    return outcome
+
+
+async def read(reader: Any, outcome: Outcome) -> None:
+    """Everything that is stored, in its order."""
+    query: dict[str, Any] = {"order": "asc", "limit": 1000}
+    while True:
+        page = (await reader.get("/api/v1/events", params=query)).json()
+        for event in page["data"]:
+            number = int(event["rule_name"].removeprefix("rule-"))
+            kept = outcome.catching_up if number % 2 else outcome.skipping
+            kept.setdefault(event["rule_name"], []).append(event["payload"]["k"])
+            outcome.events += 1
+        if page["next_cursor"] is None:
+            return
+        query["cursor"] = page["next_cursor"]
+
+
+def judge(outcome: Outcome) -> None:
+    """Everything once, in order per rule, and nothing missing but what fell due while no process ran and the rule says skip."""
+    assert len(outcome.catching_up) + len(outcome.skipping) == RULES
+    for name, ks in outcome.catching_up.items():
+        assert ks == list(range(ks[0], ks[-1] + 1)), f"{name} is not complete, once each and in order"
+    down = range(k_at(outcome.killed_at - 1_500_000), k_at(outcome.served_at + 10_000_000))
+    for name, ks in outcome.skipping.items():
+        assert ks == sorted(set(ks)), f"{name} is not in order, or some are there twice"
+        missing = set(range(ks[0], ks[-1] + 1)) - set(ks)
+        assert missing <= set(down), f"{name} lacks what was fired: {sorted(missing - set(down))}"
