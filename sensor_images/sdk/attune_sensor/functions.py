@@ -24,6 +24,7 @@ from attune_contract.events import EventReport, event_id, scheduled
 from attune_contract.messages import AckState
 from attune_sensor.backoff import Backoff
 from attune_sensor.errors import InvalidRule
+from attune_sensor.last_events import LastEvent
 from attune_sensor.rule_supervisor import describe
 from attune_sensor.rules import Rule
 from attune_sensor.runtime import SensorContext, run_sensor
@@ -51,6 +52,12 @@ class Trigger(Generic[P]):
         self.context = context
         self.log = context.log.bind(rule=rule.ref, rule_uid=rule.uid)
         self._on_emit = on_emit
+
+    async def last_event(self) -> LastEvent | None:
+        """The event of this rule that was stored last, to go on from there after a restart; None when none is. While the API is
+        away, this waits for it.
+        """
+        return (await self.context.last_events([self.rule.uid])).get(self.rule.uid)
 
     async def emit(
         self, payload: dict[str, Any], *, occurrence: str | None = None, occurred_at: datetime | None = None
