@@ -66,7 +66,8 @@ unit: .venv/.synced  ## Unit tests
 
 .PHONY: integration
 integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd and kube-apiserver
-	$(CLUSTER_TOOL) tools >/dev/null
+	@$(CLUSTER_TOOL) test-packages
+	@$(CLUSTER_TOOL) tools >/dev/null
 	$(RUN)/pytest tests/integration
 
 .PHONY: e2e

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import archives, current, images, kind, local, node
+from . import archives, current, images, kind, local, node, packages
 from .console import ClusterError, say
 from .settings import Settings
 from .tools import NAMES, tools
@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="end and remove what `up` started")
     commands.add_parser("status", help="print what runs, as JSON; status 1 unless it is usable")
     commands.add_parser("images", help="build the project's images and load them into the cluster")
+    commands.add_parser("test-packages", help="install the system packages that the tests need")
     archive = commands.add_parser("load", help="load an image archive into the cluster")
     archive.add_argument("archive", type=Path)
     programs = commands.add_parser("tools", help="build or fetch programs, print where they are, as JSON")
@@ -128,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0 if status(settings) else 1
         elif options.command == "images":
             images.build_and_load(settings, _which(settings))
+        elif options.command == "test-packages":
+            packages.install(packages.TESTS, log=settings.cache / "logs" / "packages.log", who="`make integration`")
         elif options.command == "load":
             load(settings, options.archive)
         else:

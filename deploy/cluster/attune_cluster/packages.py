@@ -55,6 +55,13 @@ BUILD = (
     ),
     Need(debian="buildah", why="builds images without a Docker engine", present=_program("buildah")),
 )
+TESTS = (
+    Need(
+        debian="postgresql",
+        why="is the database that the API is tested with, beside SQLite",
+        present=lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres")),
+    ),
+)
 
 
 def missing(needs: Iterable[Need]) -> list[Need]:
@@ -62,23 +69,23 @@ def missing(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if not need.present()]
 
 
-def refusal(absent: list[Need], *, root: bool, apt: bool) -> str | None:
-    """Why `absent` can't be installed from here, and what to do instead; None when it can."""
+def refusal(absent: list[Need], *, root: bool, apt: bool, who: str = "CLUSTER=local") -> str | None:
+    """Why `absent`, which `who` needs, can't be installed from here, and what to do instead; None when it can."""
     listed = ", ".join(f"{need.debian} ({need.why})" for need in absent)
     if not apt:
         return (
-            f"CLUSTER=local needs {listed}; this is no Debian or Ubuntu, so install them with the system's own package "
-            "manager, or use CLUSTER=kind (needs Docker) or CLUSTER=current."
+            f"{who} needs {listed}; this is no Debian or Ubuntu, so install them with the system's own package "
+            "manager" + (", or use CLUSTER=kind (needs Docker) or CLUSTER=current." if who == "CLUSTER=local" else ".")
         )
     if not root:
         return (
-            f"CLUSTER=local needs {listed}, and installing needs root: run "
+            f"{who} needs {listed}, and installing needs root: run "
             f"`sudo apt-get install --no-install-recommends {' '.join(need.debian for need in absent)}` first."
         )
     return None
 
 
-def install(needs: Iterable[Need], *, log: Path) -> None:
+def install(needs: Iterable[Need], *, log: Path, who: str = "CLUSTER=local") -> None:
     """Install what is missing of `needs`, or say clearly which and why it can't be done.
 
     Services that packages bring are not started: the cluster runs a containerd of its own.
@@ -86,10 +93,11 @@ def install(needs: Iterable[Need], *, log: Path) -> None:
     absent = missing(needs)
     if not absent:
         return
-    reason = refusal(absent, root=os.geteuid() == 0, apt=which("apt-get") is not None)
+    reason = refusal(absent, root=os.geteuid() == 0, apt=which("apt-get") is not None, who=who)
     if reason is not None:
         raise ClusterError(reason)
     names = [need.debian for need in absent]
+    log.parent.mkdir(parents=True, exist_ok=True)
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *names]
     policy = Path("/usr/sbin/policy-rc.d")
