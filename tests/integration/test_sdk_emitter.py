@@ -235,7 +235,7 @@ async def test_answer_without_ids_and_reasons_is_understood(bench: Bench, api: S
     """The API gives no id where it could not read one."""
 
     async def terse(_request: Any, events: list[dict[str, Any]]) -> Any:
-        data = [{"id": None, "status": "refused", "reason": None} for _ in events]
+        data: list[dict[str, Any]] = [{"id": None, "status": "refused", "reason": None} for _ in events]
         data[0] = {"id": events[0]["id"], "status": "stored", "seq": 17}
         return web.json_response({"data": data})
 
@@ -388,10 +388,10 @@ async def test_full_disk_is_said_and_events_wait_in_memory(bench: Bench, api: Sc
         spool = emitter._spool._spool
         real = spool.append
 
-        def no_space(_records: Any) -> int:
+        def no_space(records: Any) -> int:
             raise OSError(28, "No space left on device")
 
-        spool.append = no_space  # type: ignore[method-assign]
+        spool.append = no_space  # type: ignore[method-assign, assignment]
         for number in range(1, 10):
             emitter.emit_nowait(event(number))
         await until(lambda: emitter._spool is not None and emitter._spool.failing)
@@ -439,3 +439,50 @@ async def test_event_that_cannot_be_sent_is_the_callers_error(bench: Bench) -> N
             emitter.emit_nowait(msgspec.structs.replace(event(1), payload={"what": object()}))
     with pytest.raises(ValueError, match="stopping"):
         emitter.emit_nowait(event(1))
+
+
+async def test_events_of_another_thread_are_delivered_in_order(bench: Bench, api: ScriptedApi) -> None:
+    async with bench.emitter() as emitter:
+
+        def report() -> None:
+            for number in range(500):
+                assert emitter.emit_from_thread(event(number))
+
+        await asyncio.to_thread(report)
+        await api.wait_for(lambda: len(api.events) == 500)
+        await asyncio.to_thread(emitter.emit_from_thread, event(500))
+        await api.wait_for(lambda: len(api.events) == 501)
+    assert numbers(api) == list(range(501))
+    assert bench.count("emitted") == bench.count("stored") == 501
+
+
+async def test_events_of_another_thread_go_to_the_spool_while_the_api_is_away(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(spool=True) as emitter:
+        for number in range(20):
+            await asyncio.to_thread(emitter.emit_from_thread, event(number))
+        await until(lambda: bench.count("spooled") == 20)
+        await api.start()
+        await api.wait_for(lambda: len(api.events) == 20)
+    assert numbers(api) == list(range(20))
+
+
+async def test_closed_emitter_takes_nothing_from_another_thread_and_delivers_what_it_took(
+    bench: Bench, api: ScriptedApi
+) -> None:
+    async with bench.emitter() as emitter:
+        assert emitter.emit_from_thread(event(0))
+    assert not await asyncio.to_thread(emitter.emit_from_thread, event(1))
+    assert numbers(api) == [0]
+
+
+async def test_a_lone_event_does_not_wait_for_others(bench: Bench, api: ScriptedApi) -> None:
+    async with bench.emitter() as emitter:
+        for number in range(3):
+            emitter.emit_nowait(event(number))
+            await api.wait_for(lambda number=number: len(api.events) == number + 1)  # type: ignore[misc]
+        assert [len(request.ids) for request in api.requests] == [1, 1, 1]
+        for number in range(3, 300):
+            await asyncio.to_thread(emitter.emit_from_thread, event(number))
+        await api.wait_for(lambda: len(api.events) == 300)
+    assert len(api.requests) < 150, "under load, events share requests"

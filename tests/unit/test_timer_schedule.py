@@ -1,5 +1,6 @@
 """When an interval timer fires."""
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.rule_stream import rule_state
 
-from attune_sensor import InvalidRule, Rule
+from attune_contract.events import EVENT_NAMESPACE
+from attune_sensor import InvalidRule, Rule, event_id, scheduled
 from attune_timer import instants
 from attune_timer.parameters import MAX_INTERVAL, MIN_INTERVAL, schedule_of
 from attune_timer.schedule import IntervalSchedule, Occurrence
@@ -172,3 +174,14 @@ def test_instants_are_exact(moment: datetime) -> None:
     assert instants.to_datetime(instant) == moment
     assert instants.to_datetime(instant + 1) - moment == timedelta(microseconds=1)
     assert instants.parse(moment.isoformat().replace("+00:00", "Z")) == instant
+
+
+@given(st.integers(0, instants.LAST))
+def test_an_instant_is_written_as_the_contract_has_it(instant: int) -> None:
+    assert instants.text(instant) == scheduled(instants.to_datetime(instant))
+    assert instants.parse(instants.text(instant)) == instant
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_event_ids_are_version_5_uuids_of_rule_and_occurrence(rule_uid: str, occurrence: str) -> None:
+    assert event_id(rule_uid, occurrence) == uuid.uuid5(EVENT_NAMESPACE, f"{rule_uid}/{occurrence}")

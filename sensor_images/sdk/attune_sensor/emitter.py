@@ -37,6 +37,11 @@ _MEMORY_BYTES: Final = 32 * 1024 * 1024
 #: With more than this in memory, events move to the spool even while the API answers.
 _SPILL_BYTES: Final = 8 * 1024 * 1024
 _SPILL_CHUNK: Final = 2000
+#: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
+_PACE: Final = 0.01
+_GATHERED: Final = 200
+#: Events of other threads that wait for the event loop, above which it is stuck.
+_MAX_INBOUND: Final = 100_000
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(EventReport)
@@ -84,15 +89,18 @@ class Emitter:
         self._chance = chance
         self._queue: collections.deque[bytes] = collections.deque()
         self._queue_bytes = 0
+        self._inbound: collections.deque[bytes] = collections.deque()  # from other threads
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sleeping = False  # until _wake is set
+        self._began = 0.0  # when the last request was made
         self._under_way: list[bytes] = []  # taken from the queue, not answered yet
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._idle = asyncio.Event()
         self._closing = False
         self._api_outage = Outage(log=log, name="api")
         self._full_outage = Outage(log=log, name="event_queue")
         self._emitted = metrics.events.labels("emitted")
-        metrics.queued_events.set_function(lambda: len(self._queue) + len(self._under_way))
+        metrics.queued_events.set_function(lambda: len(self._queue) + len(self._inbound) + len(self._under_way))
 
     # For those who have events.
 
@@ -131,27 +139,58 @@ class Emitter:
         self._put(body)
         return True
 
+    def emit_from_thread(self, event: EventReport) -> bool:
+        """Take an event for delivery; may be called in any thread. While a request is under way, the event loop is left alone.
+
+        Returns:
+            Whether it was taken: not when the emitter is closed, or the event loop is stuck. When there is no room, that is found
+            later, and counted.
+
+        Raises:
+            TypeError: the payload has something that JSON does not know.
+            ValueError: the event is larger than what the API takes.
+        """
+        if self._closing:
+            return False
+        body = self._encode(event)
+        if len(self._inbound) >= _MAX_INBOUND:
+            self._metrics.events.labels("dropped").inc()
+            return False
+        self._inbound.append(body)
+        # The loop says that it sleeps and then looks here once more, so one of the two sees the other.
+        if self._sleeping and self._loop is not None:
+            self._sleeping = False
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._wake.set)
+        return True
+
     @property
     def waiting(self) -> int:
         """Events that are not delivered yet, in memory and in the spool."""
-        return len(self._queue) + len(self._under_way) + (self._spool.count if self._spool is not None else 0)
+        return (
+            len(self._inbound)
+            + len(self._queue)
+            + len(self._under_way)
+            + (self._spool.count if self._spool is not None else 0)
+        )
 
     # For the runtime.
 
     async def run(self) -> None:
         """Deliver until :meth:`close`."""
+        self._loop = asyncio.get_running_loop()
         if self._spool is not None:
             await self._spool.open()
         attempt = 0
         while True:
+            self._take_inbound()
             if not self._queue and not self._spooled():
-                self._idle.set()
                 if self._closing:
                     return
-                await self._wake.wait()
+                await self._sleep()
                 self._wake.clear()
                 continue
-            self._idle.clear()
+            await self._pace()
             failure = await self._step()
             if failure is None:
                 attempt = 0
@@ -181,6 +220,7 @@ class Emitter:
         run.cancel()
         await asyncio.wait({run})
         self._return_under_way()
+        self._take_inbound()
         if self._queue and self._spool is not None:
             await self._spill()
         lost = len(self._queue)
@@ -206,6 +246,31 @@ class Emitter:
         self._queue.append(body)
         self._queue_bytes += len(body)
         self._wake.set()
+
+    def _take_inbound(self) -> None:
+        """Take over what other threads reported."""
+        inbound = self._inbound
+        for _ in range(len(inbound)):
+            body = inbound.popleft()
+            if self._queue_bytes + len(body) <= self._memory_limit or self._make_room(len(body)):
+                self._queue.append(body)
+                self._queue_bytes += len(body)
+
+    async def _pace(self) -> None:
+        """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
+        now = time.monotonic()
+        wait = self._began + _PACE - now
+        if wait > 0 and len(self._queue) < _GATHERED and not self._spooled() and not self._closing:
+            await asyncio.sleep(wait)
+            self._take_inbound()
+        self._began = time.monotonic()
+
+    async def _sleep(self) -> None:
+        """Wait until there is something to do."""
+        self._sleeping = True
+        if not self._inbound:
+            await self._wake.wait()
+        self._sleeping = False
 
     def _make_room(self, needed: int) -> bool:
         dropped = 0
@@ -330,6 +395,7 @@ class Emitter:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._wake.clear()
+            self._take_inbound()
             await self._spill()
             if self._closing and not was_closing:
                 return
@@ -339,7 +405,7 @@ class Emitter:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._wake.wait()
+                    await self._sleep()
 
     async def _spill(self) -> None:
         """Move what waits in memory to the end of the spool. When the disk fails it stays in memory."""

@@ -64,6 +64,10 @@ class SensorContext:
         """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit_nowait`."""
         return self._emitter.emit_nowait(event)
 
+    def emit_from_thread(self, event: EventReport) -> bool:
+        """Report an event from another thread; see :meth:`attune_sensor.emitter.Emitter.emit_from_thread`."""
+        return self._emitter.emit_from_thread(event)
+
     async def emit(self, event: EventReport) -> bool:
         """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit`."""
         return await self._emitter.emit(event)

@@ -1,11 +1,11 @@
 """Serves timer rules: each becomes a timer of the one clock, and each occurrence an event."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final
 
-from attune_sensor import EventReport, Rule, SensorContext, event_id, scheduled
+from attune_sensor import EventReport, Rule, SensorContext, event_id
 from attune_timer import instants
 from attune_timer.clock import ClockThread
 from attune_timer.missed import Missed
@@ -35,6 +35,7 @@ class TimerHandler:
         self._catching_up: dict[Timer, int] = {}  # and since when
         self._catch_up_wanted = asyncio.Event()
         self._catch_up: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = ClockThread(fire=self._fire, log=context.log, wall=wall, room=lambda: context.undelivered < _ROOM)
         context.add_live_check("clock", self._clock.problem)
         context.add_live_check("catch-up", self._catch_up_problem)
@@ -47,6 +48,7 @@ class TimerHandler:
         """
         timer = timer_of(rule)
         if self._catch_up is None:
+            self._loop = asyncio.get_running_loop()
             self._clock.start()
             self._catch_up = asyncio.create_task(self._run_catch_up(), name="catch-up")
         self._disarm(rule.uid)
@@ -112,24 +114,36 @@ class TimerHandler:
         return f"the catch-up of missed occurrences has ended: {task.exception()!r}"
 
     def _fire(self, timer: Timer, occurrence: Occurrence) -> None:
-        self._context.emit_nowait(event_of(timer.rule, occurrence, fired_at=instants.to_datetime(self._wall())))
-        if timer.next is None:
+        """Report the occurrence; in the clock's thread."""
+        self._context.emit_from_thread(event_of(timer.rule, occurrence, fired_at=self._wall()))
+        if timer.next is None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._ended, timer)
+
+    def _ended(self, timer: Timer) -> None:
+        if self._timers.get(timer.rule.uid) is timer and timer.next is None:
             self._context.completed(timer.rule)
 
 
-def event_of(rule: Rule, occurrence: Occurrence, *, fired_at: datetime) -> EventReport:
-    """The event of one occurrence. It occurred when it was scheduled; how late it was shows in the payload."""
-    moment = instants.to_datetime(occurrence.at)
-    name = scheduled(moment)
-    payload: dict[str, Any] = {"scheduled_at": name, "fired_at": scheduled(fired_at), "rule": rule.ref}
+def event_of(rule: Rule, occurrence: Occurrence, *, fired_at: int) -> EventReport:
+    """The event of one occurrence. It occurred when it was scheduled; how late it was shows in the payload.
+
+    Args:
+        rule: the rule.
+        occurrence: the occurrence.
+        fired_at: when the timer came to it, in microseconds since 1970.
+    """
+    name = instants.text(occurrence.at)
+    state = rule.state
+    payload: dict[str, Any] = {"scheduled_at": name, "fired_at": instants.text(fired_at), "rule": rule.ref}
     if occurrence.k is not None:
         payload["k"] = occurrence.k
     return EventReport(
-        id=event_id(rule.uid, name),
-        trigger_type=rule.trigger_type,
-        rule_uid=rule.uid,
-        rule_namespace=rule.state.namespace,
-        rule_name=rule.state.name,
-        occurred_at=moment,
+        id=event_id(state.uid, name),
+        trigger_type=state.trigger_type,
+        rule_uid=state.uid,
+        rule_namespace=state.namespace,
+        rule_name=state.name,
+        occurred_at=instants.to_datetime(occurrence.at),
         payload=payload,
     )

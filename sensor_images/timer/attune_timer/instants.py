@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,6 +29,17 @@ def from_datetime(moment: datetime) -> int:
 def to_datetime(instant: int) -> datetime:
     """The instant as a ``datetime`` in UTC."""
     return _EPOCH + timedelta(microseconds=instant)
+
+
+def text(instant: int) -> str:
+    """The instant as :func:`attune_sensor.scheduled` writes it (``2026-11-23T12:00:00.000000Z``)."""
+    second, microsecond = divmod(instant, 1_000_000)
+    return f"{_second(second)}.{microsecond:06d}Z"
+
+
+@lru_cache(maxsize=64)  # timers fire by the thousand in the same seconds
+def _second(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def parse(text: str) -> int:

@@ -1,13 +1,12 @@
 """When a timer fires: pure functions of time, with no clock inside (design, "Timers")."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attune_timer import instants
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+class Occurrence(NamedTuple):
     """One firing: the instant for which it is scheduled, and its number where the schedule counts."""
 
     at: int
@@ -49,7 +48,9 @@ class IntervalSchedule:
 
     def next(self, after: int) -> Occurrence | None:
         """The first occurrence later than ``after``; None when there is none any more."""
-        return self._occurrence(max((after - self.anchor) // self.interval + 1, self._first()))
+        k = (after - self.anchor) // self.interval + 1
+        first = self.first_k if self.start is None else self._first()
+        return self._occurrence(max(first, k))
 
     def latest(self, *, after: int, until: int) -> Occurrence | None:
         """The last occurrence later than ``after`` and not later than ``until``; None when there is none."""
@@ -77,7 +78,9 @@ class IntervalSchedule:
 
     def _occurrence(self, k: int) -> Occurrence | None:
         at = self.anchor + k * self.interval
-        return Occurrence(at, k) if at <= self._last_instant() else None
+        if at > instants.LAST or (self.end is not None and at > self.end):
+            return None
+        return Occurrence(at, k)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
