@@ -3,6 +3,7 @@
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,12 @@ def test_file_that_looks_unchanged_is_parsed_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("one")
     parsed: list[bytes] = []
-    file = CredentialFile(path=path, parse=lambda content: (parsed.append(content), parse_token(content))[1])
+
+    def parse(content: bytes) -> Any:
+        parsed.append(content)
+        return parse_token(content)
+
+    file = CredentialFile(path=path, parse=parse)
     assert file.read() == file.read() == file.read(fresh=True)
     assert parsed == [b"one"]
     path.write_text("other")

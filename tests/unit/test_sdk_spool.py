@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -157,14 +158,14 @@ def test_place_that_was_dropped_meanwhile_is_no_error(spool: Spool) -> None:
 class FullDisk:
     """A file on a disk that has room for some bytes only."""
 
-    def __init__(self, file: object, room: int) -> None:
+    def __init__(self, file: Any, room: int) -> None:
         self._file = file
         self._room = room
 
     def write(self, data: bytes) -> int:
         if self._room == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written = self._file.write(data[: self._room])  # type: ignore[attr-defined]
+        written: int = self._file.write(data[: self._room])
         self._room -= written
         return written
 
