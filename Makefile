@@ -14,7 +14,7 @@ RUN := .venv/bin
 SOURCES := contract operator api sensor_images deploy tests
 # Anything that runs programs of the cluster: needs nothing installed but Python.
 CLUSTER_TOOL := PYTHONPATH=deploy/cluster $(PYTHON) -m attune_cluster
-DEMO := PYTHONPATH=deploy/cluster:deploy/demo $(PYTHON) -m attune_demo
+DEMO := PYTHONPATH=deploy/cluster:deploy/demo $(PYTHON) -m attune_demo $(DEMO_ARGS)
 
 .PHONY: help
 help:  ## Show this list
