@@ -391,7 +391,7 @@ async def test_full_disk_is_said_and_events_wait_in_memory(bench: Bench, api: Sc
         def no_space(records: Any) -> int:
             raise OSError(28, "No space left on device")
 
-        spool.append = no_space  # type: ignore[method-assign, assignment]
+        spool.append = no_space  # type: ignore[method-assign]
         for number in range(1, 10):
             emitter.emit_nowait(event(number))
         await until(lambda: emitter._spool is not None and emitter._spool.failing)

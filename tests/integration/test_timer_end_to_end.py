@@ -228,3 +228,32 @@ async def test_health_and_metrics(stream: RuleStream, api: ScriptedApi, settings
         async with session.get(f"{base}/ready") as ready:
             assert ready.status == 503
             assert "is empty" in (await ready.json())["problems"]["token"]
+
+
+async def test_what_a_sensor_lacks_is_told_beside_its_readiness(
+    nats_server: NatsServer, stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+) -> None:
+    async with running(settings) as runtime, aiohttp.ClientSession() as session:
+
+        async def notes() -> dict[str, str]:
+            async with session.get(f"http://127.0.0.1:{runtime.server.port}/ready") as ready:
+                assert ready.status == 200
+                found: dict[str, str] = (await ready.json())["notes"]
+                return found
+
+        async def wait_notes(*names: str) -> dict[str, str]:
+            async with asyncio.timeout(10):
+                while set(told := await notes()) != set(names):  # noqa: ASYNC110 - asked over HTTP
+                    await asyncio.sleep(0.05)
+            return told
+
+        assert (await wait_notes("rules"))["rules"] == "no rule is bound to this sensor"
+        await stream.put(rule_state(parameters={"interval": 0.1}))
+        await wait_notes()
+        await api.stop()
+        assert "cannot reach" in (await wait_notes("api"))["api"]
+        nats_server.kill()
+        assert (await wait_notes("api", "nats"))["nats"]
+        nats_server.start()
+        await api.start()
+        await wait_notes()

@@ -80,6 +80,11 @@ class NatsConnection:
         """Whether there is a connection now."""
         return self._connected.is_set()
 
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection now; None while there is one."""
+        return None if self.connected else self._outage.problem or "not connected yet"
+
     async def wait_connected(self) -> Any:
         """Wait for a connection; returns the nats-py client, good until the connection is lost."""
         while True:

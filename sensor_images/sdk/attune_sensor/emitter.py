@@ -38,7 +38,7 @@ _MEMORY_BYTES: Final = 32 * 1024 * 1024
 _SPILL_BYTES: Final = 8 * 1024 * 1024
 _SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
-_PACE: Final = 0.01
+_PACE: Final = 0.02
 _GATHERED: Final = 200
 #: Events of other threads that wait for the event loop, above which it is stuck.
 _MAX_INBOUND: Final = 100_000
@@ -173,6 +173,11 @@ class Emitter:
             + len(self._under_way)
             + (self._spool.count if self._spool is not None else 0)
         )
+
+    @property
+    def problem(self) -> str | None:
+        """Why events cannot be delivered, or are dropped, now; None while all is well."""
+        return self._api_outage.problem or self._full_outage.problem
 
     # For the runtime.
 

@@ -23,6 +23,7 @@ class HealthServer:
         port: port to listen on; 0 takes a free one, see :attr:`port`.
         live: what must hold for the process to be worth keeping, by name.
         ready: what must hold for the sensor to do its work, by name.
+        notes: what else its operator should know, by name; ``/ready`` tells it and passes all the same.
         metrics: what ``/metrics`` shows.
         refresh: called before metrics are shown.
     """
@@ -36,11 +37,13 @@ class HealthServer:
         ready: Mapping[str, Check],
         metrics: Metrics,
         refresh: Callable[[], None],
+        notes: Mapping[str, Check] | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._live = live
         self._ready = ready
+        self._notes = notes or {}
         self._metrics = metrics
         self._refresh = refresh
         self._runner: web.AppRunner | None = None
@@ -75,16 +78,22 @@ class HealthServer:
         return _answer(self._live)
 
     async def _serve_ready(self, _request: web.Request) -> web.Response:
-        return _answer(self._ready)
+        return _answer(self._ready, self._notes)
 
     async def _serve_metrics(self, _request: web.Request) -> web.Response:
         self._refresh()
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": _METRICS_TYPE})
 
 
-def _answer(checks: Mapping[str, Check]) -> web.Response:
-    problems = {name: problem for name, check in checks.items() if (problem := check()) is not None}
-    body = {"status": "fail" if problems else "pass", "problems": problems}
+def _answer(checks: Mapping[str, Check], notes: Mapping[str, Check] | None = None) -> web.Response:
+    problems = _failing(checks)
+    body: dict[str, object] = {"status": "fail" if problems else "pass", "problems": problems}
+    if notes is not None:
+        body["notes"] = _failing(notes)
     return web.Response(
         status=503 if problems else 200, body=msgspec.json.encode(body), content_type="application/json"
     )
+
+
+def _failing(checks: Mapping[str, Check]) -> dict[str, str]:
+    return {name: problem for name, check in checks.items() if (problem := check()) is not None}

@@ -20,6 +20,14 @@ class Outage:
         self._clock = clock
         self._since: float | None = None
         self._said: set[str] = set()
+        self._latest = ""
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong now, and for how long it has been so; None while all is well."""
+        if self._since is None:
+            return None
+        return f"{self._latest} (for {self._clock() - self._since:.0f} s)"
 
     @property
     def ongoing(self) -> bool:
@@ -30,6 +38,7 @@ class Outage:
         """Note a failure. It is logged when it begins an outage, or is of a kind that this outage had not."""
         if self._since is None:
             self._since = self._clock()
+        self._latest = message
         if kind not in self._said:
             self._said.add(kind)
             self._log.warning(f"{self._name}_unavailable", kind=kind, error=message, **fields)

@@ -208,6 +208,12 @@ class SensorRuntime:
             port=settings.metrics_port,
             live=self.context.live_checks,
             ready={"token": self._token_problem, "rules": self._rules_problem, "stopping": self._stopping},
+            # A sensor that cannot reach the API or NATS goes on with what it knows, so it stays ready; but it says so.
+            notes={
+                "api": lambda: self.emitter.problem,
+                "nats": lambda: self._connection.problem,
+                "rules": self._idle_note,
+            },
             metrics=self.metrics,
             refresh=self._refresh_metrics,
         )
@@ -303,6 +309,9 @@ class SensorRuntime:
         if self._snapshot.is_set():
             return None
         return "the rules were not read yet" if self._connection.connected else "not connected to NATS yet"
+
+    def _idle_note(self) -> str | None:
+        return "no rule is bound to this sensor" if self._snapshot.is_set() and len(self.rules) == 0 else None
 
     def _stopping(self) -> str | None:
         return "the sensor is stopping" if self._stop.is_set() else None
