@@ -14,22 +14,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster, Object
 from support.rule_side import RuleSideUnderTest, Stream
+from support.sensor_reader import SensorReader
 from support.until import until
 
 from attune_contract import subjects
-from attune_contract.identity import SensorRef
 from attune_operator.streams.connection import NatsEndpoint, open_connection
-from attune_sensor.connection import NatsConnection
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_reader import RuleReader
-from attune_sensor.rule_table import RuleTable
 
 pytestmark = pytest.mark.nats
 
@@ -74,48 +69,6 @@ def _takes(cluster: MemoryCluster, sensor: Object, namespace: str) -> bool:
         return True
     team = cluster.get("Namespace", "", namespace)["metadata"]["labels"].get("team")
     return bool(team == "blue") if "matchLabels" in policy["selector"] else bool(team != "red")
-
-
-class SensorReader:
-    """A sensor's rule state, read as the SDK does."""
-
-    def __init__(self, ref: str, url: str) -> None:
-        self.table = RuleTable()
-        metrics, log = Metrics(), structlog.get_logger()
-        self._connection = NatsConnection(
-            url=url,
-            name=ref,
-            inbox_prefix=SensorRef.parse(ref).inbox_prefix,
-            credentials=None,
-            metrics=metrics,
-            log=log,
-        )
-        self._reader = RuleReader(
-            connection=self._connection,
-            filter_subject=subjects.rules_filter(SensorRef.parse(ref)),
-            table=self.table,
-            on_changes=lambda _: None,
-            on_snapshot=lambda: None,
-            metrics=metrics,
-            log=log,
-            resync_seconds=1.0,
-            heartbeat_seconds=0.3,
-            absence_seconds=0.3,
-        )
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._connection.run()), asyncio.create_task(self._reader.run())]
-
-    async def stop(self) -> None:
-        for task in reversed(self._tasks):
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    def state(self) -> dict[str, tuple[int, bool]]:
-        return {each.uid: (each.state.generation, each.state.enabled) for each in self.table}
 
 
 class Faults(RuleBasedStateMachine):

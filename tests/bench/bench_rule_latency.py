@@ -1,0 +1,168 @@
+"""How long after a Rule was applied its sensor knows it, with 10,000 other Rules there.
+
+A real kube-apiserver, the whole operator, a real NATS server and the SDK's rule reader. The time runs from sending the request
+to the API server until the sensor's rule table has the new generation. The reference is what cannot be avoided: the same
+requests, seen by a bare watch, published as they are and received by a bare subscription.
+"""
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import nats
+from bench_rule_projection import NAMESPACE, RULES, SENSOR, kubernetes, make_rules, rule
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import watch as kubernetes_watch
+from support.nats_server import NatsServer
+from support.operator_hand import Hand, running, settings_for
+from support.quiet import quiet
+from support.sensor_reader import SensorReader
+
+from attune_operator import kube
+from attune_operator.kube import KubeClient
+
+CHANGES = 300
+#: Seconds between changes, about as somebody's pipeline applies them.
+PAUSE = 0.02
+Arrivals = dict[tuple[str, int], float]
+
+
+async def apply(client: KubeClient, number: int, change: int) -> tuple[str, int]:
+    """Change a Rule; returns what has to arrive."""
+    body = rule(number, unit="minutes" if change % 2 else "seconds")
+    body["spec"]["trigger"]["parameters"]["interval"] = RULES + change + 1
+    applied = await client.call(
+        "PATCH",
+        kube.RULE.path(NAMESPACE, body["metadata"]["name"]),
+        query={"fieldManager": "kubectl", "force": "true"},
+        body=body,
+        content_type="application/apply-patch+yaml",
+    )
+    return applied["metadata"]["uid"], applied["metadata"]["generation"]
+
+
+async def latencies(client: KubeClient, arrivals: Arrivals, seen: asyncio.Event, *, offset: int) -> list[float]:
+    """Seconds from the request to the arrival, sorted."""
+    times = []
+    for change in range(CHANGES):
+        began = time.perf_counter()
+        key = await apply(client, (change * 37) % RULES, offset + change)
+        async with asyncio.timeout(30):
+            while key not in arrivals:
+                seen.clear()
+                await seen.wait()
+        times.append(arrivals[key] - began)
+        await asyncio.sleep(PAUSE)
+    return sorted(times)
+
+
+async def measured(client: KubeClient, hand: Hand, server: NatsServer) -> list[float]:
+    """With the operator and the SDK."""
+    arrivals: Arrivals = {}
+    seen = asyncio.Event()
+
+    def changed(changes: list[Any]) -> None:
+        now = time.perf_counter()
+        for change in changes:
+            if change.new is not None:
+                arrivals[change.new.uid, change.new.state.generation] = now
+        seen.set()
+
+    reader = SensorReader(str(SENSOR), server.url, on_changes=changed, resync_seconds=300.0)
+    async with running(settings_for(hand, server, sweep_interval="60s")):
+        reader.start()
+        await _until(lambda: _statuses_written(client))
+        times = await latencies(client, arrivals, seen, offset=0)
+        await reader.stop()
+    return times
+
+
+async def reference(client: KubeClient, server: NatsServer) -> list[float]:
+    """With a bare watch, a bare publish and a bare subscription."""
+    arrivals: Arrivals = {}
+    seen = asyncio.Event()
+    connection = await nats.connect(server.url)
+
+    async def receive(message: Any) -> None:
+        item = json.loads(message.data)
+        arrivals[item["uid"], item["generation"]] = time.perf_counter()
+        seen.set()
+
+    await connection.subscribe("bare.rules", cb=receive)
+    listed = await client.call("GET", kube.RULE.path(NAMESPACE), query={"limit": "1"})
+    api = kubernetes_client.ApiClient(client.configuration)
+    objects = kubernetes_client.CustomObjectsApi(api)
+
+    async def watch() -> None:
+        async with kubernetes_watch.Watch() as stream:
+            async for event in stream.stream(
+                objects.list_namespaced_custom_object,
+                kube.RULE.group,
+                kube.RULE.version,
+                NAMESPACE,
+                kube.RULE.plural,
+                resource_version=listed["metadata"]["resourceVersion"],
+            ):
+                metadata = event["object"]["metadata"]
+                body = {"uid": metadata["uid"], "generation": metadata["generation"]}
+                await connection.publish("bare.rules", json.dumps(body).encode())
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await latencies(client, arrivals, seen, offset=CHANGES)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await api.close()
+        await connection.close()
+
+
+async def _statuses_written(client: KubeClient) -> bool:
+    listed = await client.list_objects(kube.RULE)
+    return all(item.get("status", {}).get("conditions") for item in listed)
+
+
+async def _until(probe: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(300):
+        while not await probe():  # noqa: ASYNC110 - the API server sets no event
+            await asyncio.sleep(5)
+
+
+def _milliseconds(times: list[float], part: float) -> float:
+    return round(times[min(len(times) - 1, int(len(times) * part))] * 1000, 1)
+
+
+async def run() -> dict[str, object]:
+    """The result: milliseconds, and the ratio of the medians."""
+    quiet()
+    with tempfile.TemporaryDirectory() as directory:
+        async with kubernetes(Path(directory) / "kubernetes") as client:
+            await make_rules(client, RULES)
+            server = NatsServer(Path(directory))
+            server.start()
+            try:
+                times = await measured(client, Hand(client, NAMESPACE), server)
+                bare = await reference(client, server)
+            finally:
+                server.stop()
+    return {
+        "p50_ms": _milliseconds(times, 0.5),
+        "p99_ms": _milliseconds(times, 0.99),
+        "max_ms": _milliseconds(times, 1.0),
+        "p99_at_most_ms": 250,
+        "reference_p50_ms": _milliseconds(bare, 0.5),
+        "reference_p99_ms": _milliseconds(bare, 0.99),
+        "ratio": round(_milliseconds(times, 0.5) / _milliseconds(bare, 0.5), 2),
+        "other_rules": RULES,
+        "changes": CHANGES,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"rule_latency": asyncio.run(run())}, indent=2))
