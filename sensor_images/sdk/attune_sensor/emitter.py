@@ -10,8 +10,8 @@ import collections
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -19,13 +19,10 @@ from attune_contract.events import EventReport
 from attune_sensor.api_client import (
     MAX_EVENTS,
     MAX_EVENTS_BYTES,
-    Accepted,
-    EventResult,
-    Outcome,
-    RequestRefused,
     Unavailable,
 )
 from attune_sensor.backoff import Backoff
+from attune_sensor.delivery import Delivery, Poster
 from attune_sensor.metrics import Metrics
 from attune_sensor.outage import Outage
 from attune_sensor.settings import WhenFull
@@ -44,14 +41,6 @@ _GATHERED: Final = 200
 _MAX_INBOUND: Final = 100_000
 
 _ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder(EventReport)
-
-
-class Poster(Protocol):
-    """What posts events (:class:`attune_sensor.api_client.EventsApi`)."""
-
-    async def post(self, events: Sequence[bytes]) -> Outcome:
-        """Post events, each given as its JSON."""
 
 
 class Emitter:
@@ -79,7 +68,7 @@ class Emitter:
         retry: Backoff = _RETRY,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._api = api
+        self._delivery = Delivery(api=api, metrics=metrics, log=log)
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
         self._log = log
@@ -322,7 +311,7 @@ class Emitter:
             if self._under_way and size > MAX_EVENTS_BYTES:
                 break
             self._under_way.append(self._take_first())
-        rest, failure = await self._deliver(self._under_way)
+        rest, failure = await self._delivery.deliver(self._under_way)
         self._under_way = rest
         if failure is not None:
             self._return_under_way()
@@ -336,61 +325,11 @@ class Emitter:
         if found is None:
             return None
         records, position = found
-        _rest, failure = await self._deliver(records)
+        _rest, failure = await self._delivery.deliver(records)
         if failure is None:
             await spool.advance(position)
             self._has_room()
         return failure
-
-    async def _deliver(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
-        """Post records, halving a batch that is refused until what is wrong with it is alone.
-
-        Returns:
-            What remains to be delivered, and why.
-        """
-        parts = collections.deque([records] if records else [])
-        while parts:
-            part = parts[0]
-            outcome = await self._api.post(part)
-            match outcome:
-                case Accepted(results):
-                    self._account(part, results)
-                    parts.popleft()
-                case RequestRefused(reason) if len(part) == 1:
-                    self._account(part, [EventResult("refused", reason=reason)])
-                    parts.popleft()
-                case RequestRefused():
-                    parts.popleft()
-                    half = len(part) // 2
-                    parts.appendleft(part[half:])
-                    parts.appendleft(part[:half])
-                case Unavailable():
-                    return [record for rest in parts for record in rest], outcome
-        return [], None
-
-    def _account(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
-        counts = collections.Counter(result.status for result in results)
-        for status, number in counts.items():
-            known = status if status in ("stored", "duplicate") else "refused"
-            self._metrics.events.labels(known).inc(number)
-        if counts["stored"] + counts["duplicate"] == len(results):
-            return
-        refused: dict[tuple[str, str | None], list[EventReport]] = {}
-        for record, result in zip(records, results, strict=True):
-            if result.status not in ("stored", "duplicate"):
-                event = _DECODER.decode(record)
-                refused.setdefault((event.rule_uid, result.reason), []).append(event)
-        for (rule_uid, reason), events in refused.items():
-            first = events[0]
-            self._log.warning(
-                "events_refused",
-                rule=f"{first.rule_namespace}/{first.rule_name}",
-                rule_uid=rule_uid,
-                trigger_type=first.trigger_type,
-                reason=reason,
-                events=len(events),
-                first_event_id=str(first.id),
-            )
 
     async def _wait_out(self, seconds: float) -> None:
         """Wait before the next try. Events that come meanwhile go to the spool."""

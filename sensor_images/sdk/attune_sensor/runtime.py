@@ -18,7 +18,8 @@ from attune_sensor.acks import AckPublisher
 from attune_sensor.api_client import EventsApi
 from attune_sensor.connection import NatsConnection
 from attune_sensor.credentials import CredentialFile, parse_nats_credentials, parse_token
-from attune_sensor.emitter import Emitter, Poster
+from attune_sensor.delivery import Poster
+from attune_sensor.emitter import Emitter
 from attune_sensor.errors import CredentialsError, SensorError, SettingsError
 from attune_sensor.http_server import Check, HealthServer
 from attune_sensor.last_events import LastEvent, LastEvents

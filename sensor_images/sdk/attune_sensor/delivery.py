@@ -1,0 +1,85 @@
+"""Posts events, and accounts for what became of each."""
+
+import collections
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from attune_contract.events import EventReport
+from attune_sensor.api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
+from attune_sensor.metrics import Metrics
+
+_DECODER: Final = msgspec.json.Decoder(EventReport)
+
+
+class Poster(Protocol):
+    """What posts events (:class:`attune_sensor.api_client.EventsApi`)."""
+
+    async def post(self, events: Sequence[bytes]) -> Outcome:
+        """Post events, each given as its JSON."""
+
+
+class Delivery:
+    """Batches of events on their way to the API.
+
+    Args:
+        api: what posts them.
+        metrics: where they are counted.
+        log: a structlog logger.
+    """
+
+    def __init__(self, *, api: Poster, metrics: Metrics, log: Any) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._log = log
+
+    async def deliver(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
+        """Post records, halving a batch that is refused until what is wrong with it is alone.
+
+        Returns:
+            What remains to be delivered, and why.
+        """
+        parts = collections.deque([records] if records else [])
+        while parts:
+            part = parts[0]
+            outcome = await self._api.post(part)
+            match outcome:
+                case Accepted(results):
+                    self._account(part, results)
+                    parts.popleft()
+                case RequestRefused(reason) if len(part) == 1:
+                    self._account(part, [EventResult("refused", reason=reason)])
+                    parts.popleft()
+                case RequestRefused():
+                    parts.popleft()
+                    half = len(part) // 2
+                    parts.appendleft(part[half:])
+                    parts.appendleft(part[:half])
+                case Unavailable():
+                    return [record for rest in parts for record in rest], outcome
+        return [], None
+
+    def _account(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
+        counts = collections.Counter(result.status for result in results)
+        for status, number in counts.items():
+            known = status if status in ("stored", "duplicate") else "refused"
+            self._metrics.events.labels(known).inc(number)
+        if counts["stored"] + counts["duplicate"] == len(results):
+            return
+        refused: dict[tuple[str, str | None], list[EventReport]] = {}
+        for record, result in zip(records, results, strict=True):
+            if result.status not in ("stored", "duplicate"):
+                event = _DECODER.decode(record)
+                refused.setdefault((event.rule_uid, result.reason), []).append(event)
+        for (rule_uid, reason), events in refused.items():
+            first = events[0]
+            self._log.warning(
+                "events_refused",
+                rule=f"{first.rule_namespace}/{first.rule_name}",
+                rule_uid=rule_uid,
+                trigger_type=first.trigger_type,
+                reason=reason,
+                events=len(events),
+                first_event_id=str(first.id),
+            )
