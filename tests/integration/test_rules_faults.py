@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from support.nats_server import NatsServer
@@ -12,7 +14,8 @@ from support.until import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
-from attune_contract.messages import RuleEventType, decode_rule, rule_event_headers
+from attune_contract.messages import RuleEventType, decode_rule, encode, rule_event_headers
+from attune_operator.rules.history import HistoryEntry, read_history
 from attune_operator.streams.connection import NatsEndpoint, open_connection
 from attune_operator.streams.definitions import ensure_stream, rules_stream
 
@@ -365,19 +368,50 @@ async def test_headers_are_cloudevents(cluster: MemoryCluster, nats_server: Nats
     reference = rule_event_headers(
         RuleEventType.CREATED,
         decode_rule(message.data),
-        time=_time(message.headers["ce-time"]),
-        event_id=_uuid(message.headers["ce-id"]),
+        time=datetime.fromisoformat(message.headers["ce-time"]),
+        event_id=UUID(message.headers["ce-id"]),
     )
     assert {name: message.headers[name] for name in reference} == reference
 
 
-def _time(text: str) -> Any:
-    from datetime import datetime
+async def test_rules_that_are_restored_on_a_new_stream_are_no_news_in_their_history(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    uid = cluster.rule("default", "echo", "core.timer", interval=1)["metadata"]["uid"]
+    async with rule_side(cluster, nats_server.url) as side:
+        await side.synced(REF)
+        await stream.shows(lambda _: _history(nats_server, uid), ["created"])
+        async with open_connection(NatsEndpoint(url=nats_server.url)) as connection:
+            await connection.jetstream.delete_stream(subjects.RULES_STREAM)
+        await stream.shows(told, wanted(cluster))
+        cluster.rule("default", "echo", "core.timer", interval=2)
+        await stream.shows(lambda _: _history(nats_server, uid), ["created", "updated"])
 
-    return datetime.fromisoformat(text)
+
+async def test_history_that_could_not_be_written_is_written_when_nats_is_back(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    uid = cluster.rule("default", "echo", "core.timer", interval=1)["metadata"]["uid"]
+    async with rule_side(cluster, nats_server.url) as side:
+        await side.synced(REF)
+        await stream.shows(lambda _: _history(nats_server, uid), ["created"])
+        [state] = (await stream.states()).values()
+        nats_server.kill()
+        await until(lambda: side.controller._session is None)
+        side.controller._history.add(
+            HistoryEntry(
+                event_type=RuleEventType.DISABLED,
+                state=state,
+                body=encode(state),
+                time=datetime.fromisoformat("2026-11-23T12:00:00+00:00"),
+                event_id=UUID("5a1c8f0e-6d0b-4d57-9c5e-1f7a3b8f2d10"),
+            )
+        )
+        nats_server.start()
+        await stream.shows(lambda _: _history(nats_server, uid), ["created", "disabled"])
+        assert len(side.controller._history) == 0
 
 
-def _uuid(text: str) -> Any:
-    from uuid import UUID
-
-    return UUID(text)
+async def _history(server: NatsServer, uid: str) -> list[str]:
+    async with open_connection(NatsEndpoint(url=server.url)) as connection:
+        return [past.event_type.rpartition(".")[2] for past in await read_history(connection, rule_uid=uid)]

@@ -322,9 +322,10 @@ class RulesController:
             metrics.PUBLISH_SECONDS.observe(now - changed_at)
             if not write.tombstone:
                 self._awaited_since[uid] = now
-        restored = self._session is not None and uid in self._session.history_known
-        if restored and write.event_type is RuleEventType.CREATED:
-            return
+        if self._session is not None and uid in self._session.history_known:
+            self._session.history_known.discard(uid)
+            if write.event_type is RuleEventType.CREATED:
+                return  # restored on a new stream, which is nothing that happened to the Rule
         tracked = self._inventory.rules.get(uid)
         self._history.add(
             HistoryEntry(

@@ -69,7 +69,7 @@ class Session:
     projector: Projector
     acks: AckBook
     acks_found_empty: bool
-    history_known: frozenset[str]
+    history_known: set[str]
     """Rules whose history is kept already although the rule stream is new: their state is restored, not created."""
     begun: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     _purges: asyncio.Queue[tuple[str, str]] = field(default_factory=lambda: asyncio.Queue(maxsize=_MAX_PURGES))
@@ -126,10 +126,12 @@ class SessionRunner:
             async with open_connection(self._endpoint) as connection, asyncio.TaskGroup() as group:
                 group.create_task(_ended(connection), name="nats-connection")
                 yield await self._begin(connection, group), group
-        except BaseExceptionGroup as failures:
-            causes = list(_leaves(failures))
-            if any(not isinstance(cause, _EXPECTED) for cause in causes):
-                raise
+        except ExceptionGroup as failures:
+            causes = _leaves(failures)
+            for cause in causes:
+                if not isinstance(cause, _EXPECTED):
+                    # Ours or nats-py's; a new session may be spared it, and the rest of the operator is in any case.
+                    log.error("rule_stream_session_failed", exc_info=cause)
             raise NatsUnavailable(_sentence(causes[0])) from failures
         except _EXPECTED as error:
             raise NatsUnavailable(_sentence(error)) from error
@@ -170,7 +172,7 @@ class SessionRunner:
         group.create_task(self._watch(connection, projector, publisher, rules), name="rule-stream-watch")
         group.create_task(self._history.drain(publisher, calm=self._callbacks.calm), name="rule-history")
         group.create_task(self._poll_events(connection), name="last-events")
-        known = frozenset[str]() if rules.messages else await _rules_with_history(jetstream)
+        known = set[str]() if rules.messages else await _rules_with_history(jetstream)
         session = Session(
             connection=connection,
             publisher=publisher,
@@ -312,19 +314,19 @@ async def _ended(connection: NatsConnection) -> None:
     raise NatsUnavailable(connection.reason)
 
 
-async def _rules_with_history(jetstream: Any) -> frozenset[str]:
+async def _rules_with_history(jetstream: Any) -> set[str]:
     info = await jetstream.stream_info(subjects.HISTORY_STREAM, subjects_filter=subjects.ALL_HISTORY)
-    return frozenset(subject.rpartition(".")[2] for subject in info.state.subjects or ())
+    return {subject.rpartition(".")[2] for subject in info.state.subjects or ()}
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
     for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+        found.extend(_leaves(error) if isinstance(error, ExceptionGroup) else [error])
     return found
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: Exception) -> str:
     if isinstance(error, NatsUnavailable | StreamUnusable):
         return str(error)
     if isinstance(error, ReaderLost | PublishError):

@@ -93,7 +93,7 @@ class Statuses:
         if wanted != tracked.status:
             self._writer.submit(rule.uid, urgent=urgent)
         if wanted is not before:
-            self._tell(tracked, before, accepted=accepted, active=active)
+            self._tell(tracked, before, accepted=accepted, active=active, awaited=urgent)
 
     def gone(self, uid: str) -> None:
         """There is no such Rule any more."""
@@ -123,15 +123,20 @@ class Statuses:
             obstacle=f"NATS refuses its message: {failure}." if failure else "",
         )
 
-    def _tell(self, tracked: TrackedRule, before: StatusRecord, *, accepted: Verdict, active: Verdict) -> None:
-        """Kubernetes Events for what somebody may be waiting for, or has to do something about."""
+    def _tell(
+        self, tracked: TrackedRule, before: StatusRecord, *, accepted: Verdict, active: Verdict, awaited: bool
+    ) -> None:
+        """Kubernetes Events for what somebody waits for, or has to do something about.
+
+        That 10,000 rules became active because their sensor came back is not 10,000 pieces of news.
+        """
         if accepted.status == "False":
             if before.accepted is None or before.accepted.reason != accepted.reason:
                 self._record(tracked, accepted, kind="Warning", action="Accept")
         elif active.reason in _WARNED_REASONS:
             if before.active is None or before.active.reason != active.reason:
                 self._record(tracked, active, kind="Warning", action="Activate")
-        elif active.status == "True" and (before.active is None or before.active.status != "True"):
+        elif awaited and active.status == "True" and (before.active is None or before.active.status != "True"):
             self._record(tracked, active, kind="Normal", action="Activate")
 
     def _record(self, tracked: TrackedRule, verdict: Verdict, *, kind: Any, action: str) -> None:

@@ -74,7 +74,7 @@ def _verdict(schema: bytes, parameters: bytes) -> tuple[bool, str] | None:
     return False, "; ".join(shown)
 
 
-_remembered = lru_cache(maxsize=8192)(_verdict)
+_remembered = lru_cache(maxsize=2048)(_verdict)
 
 
 class _Broken:
