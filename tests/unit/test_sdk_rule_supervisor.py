@@ -106,7 +106,7 @@ class Bench:
             return bool(words) and words[-1][:2] == (state.generation, expected)
 
         try:
-            await until(found, within=3)
+            await until(found, within=10)
         except TimeoutError:
             raise AssertionError(f"said {self.acks.said[state.uid]}") from None
         return self.acks.said[state.uid][-1][2]
