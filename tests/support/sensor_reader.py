@@ -1,7 +1,6 @@
 """The SDK's rule reader at work, without the rest of a sensor."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -53,11 +52,12 @@ class SensorReader:
         self._tasks = [asyncio.create_task(self._connection.run()), asyncio.create_task(self._reader.run())]
 
     async def stop(self) -> None:
-        for task in reversed(self._tasks):
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        pending = set(self._tasks)
+        while pending:
+            # More than once: nats-py swallows a cancellation that comes while it flushes.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.2)
 
     def state(self) -> dict[str, tuple[int, bool]]:
         return {each.uid: (each.state.generation, each.state.enabled) for each in self.table}
