@@ -1,7 +1,5 @@
 """Credentials over their whole life, with a real API server and a real NATS server."""
 
-import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,22 +12,17 @@ import nats
 import pytest
 from nats.aio.client import Client, RawCredentials
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, eventually, running, settings_for
+from support.operator_hand import Hand, eventually, running, secret_text, settings_for
 
 from attune_contract import claims, messages, subjects
 from attune_contract.claims import SensorClaims
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState
-from attune_contract.resources import Sensor
 from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.credentials import nats_jwt
-from attune_operator.credentials.issuer import Issuer
-from attune_operator.credentials.keys import load as load_keys
-from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_KEY, KEYS_SECRET
+from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET
-from attune_operator.kube import Object
-from attune_operator.resources import small
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
@@ -48,10 +41,6 @@ class Token:
     text: str
     claims: SensorClaims
     kid: str
-
-
-def secret_text(secret: Object, key: str) -> str:
-    return base64.b64decode(secret["data"][key]).decode()
 
 
 async def published(hand: Hand) -> list[dict[str, str]]:
@@ -385,53 +374,6 @@ async def test_a_lost_key_list_is_published_again(hand: Hand, operator: Operator
         return await verified(hand, first.text)
 
     await eventually(back, within=5)
-
-
-# -- many --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.timeout(400)
-async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Hand, nats_server: NatsServer) -> None:
-    count, left, ttl = 500, timedelta(seconds=240), timedelta(hours=1)
-    async with running(settings_for(hand, nats_server)):
-        signing = load_keys(secret_text(await hand.get(kube.SECRET, KEYS_SECRET), KEYS_KEY))
-    # Written some time ago: two thirds of their life are long over, and the rest will not last.
-    past = Issuer(
-        issuer=claims.DEFAULT_ISSUER,
-        shortest_ttl=ttl,
-        keys=lambda: signing,
-        now=lambda: datetime.now(UTC) - ttl + left,
-    )
-
-    async def one(number: int) -> None:
-        # Paused, for the API server has enough to do without 500 pods.
-        body = await hand.apply_sensor(f"s{number}", paused=True, token={"ttl": "1h"})
-        sensor = Sensor.from_object(body)
-        issued = past.issue(past.assess(sensor, None))
-        await hand.client.apply(kube.SECRET, small.secret(sensor, issued.files, not_before=None))
-
-    for begin in range(0, count, 20):
-        await asyncio.gather(*(one(number) for number in range(begin, begin + 20)))
-
-    async def expiries() -> list[float]:
-        secrets: list[Object] = await hand.client.list_objects(
-            kube.SECRET, hand.namespace, labels="app.kubernetes.io/name=attune-sensor"
-        )
-        texts = [secret_text(body, "token") for body in secrets]
-        return [float(jwt.decode(text, options={"verify_signature": False})["exp"]) for text in texts]
-
-    old = await expiries()
-    assert len(old) == count
-    began = datetime.now(UTC).timestamp()
-    assert max(old) < began + left.total_seconds()
-    async with running(settings_for(hand, nats_server, sweep_interval="60s")):
-
-        async def all_renewed() -> bool:
-            ends = await expiries()
-            assert min(ends) > datetime.now(UTC).timestamp(), "one expired"
-            return min(ends) > max(old)
-
-        await eventually(all_renewed, within=left.total_seconds(), every=0.5)
 
 
 # -- NATS users --------------------------------------------------------------------------------------------------------

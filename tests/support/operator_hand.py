@@ -1,6 +1,7 @@
 """An operator in this process, and somebody who works with a real API server; what kubelet does is played."""
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -167,3 +168,8 @@ def settings_for(hand: Hand, nats: NatsServer, **changes: Any) -> Settings:
         **changes,
     }
     return Settings(**chosen)
+
+
+def secret_text(secret: Object, key: str) -> str:
+    """What a Secret holds under ``key``."""
+    return base64.b64decode(secret["data"][key]).decode()

@@ -195,6 +195,9 @@ class ApiServer:
             f"--root-ca-file={pki / 'ca.crt'}",
             f"--service-account-private-key-file={pki / 'service-accounts.key'}",
             "--use-service-account-credentials=true",
+            # Its default, 20 requests a second, would let one test's many objects hold up the next one's few.
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
         )
         self._await("kube-controller-manager", self._default_account)
 
