@@ -154,7 +154,7 @@ def test_hostile_schemas_and_documents_end_soon_and_are_refused(schema: Any, par
     text = problem(parameters, schema)
     assert text is not None
     assert len(text) < 1000
-    assert time.process_time() - began < 3  # without the bounds: for ever, minutes, or gigabytes
+    assert time.process_time() - began < 10  # without the bounds: for ever, minutes, or gigabytes
 
 
 @pytest.mark.parametrize(
