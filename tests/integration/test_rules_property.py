@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support.nats_server import NatsServer
@@ -38,6 +38,15 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"from": "Selector", "selector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["red"]}]}},
 )
 _Result = TypeVar("_Result")
+
+#: What is changed, where, to which of several contents, and one more choice.
+Change = tuple[str, int, int, bool]
+CHANGES = st.tuples(
+    st.sampled_from(("rule", "rule", "rule", "delete rule", "sensor", "delete sensor", "label")),
+    st.integers(0, 2),
+    st.integers(0, 11),
+    st.booleans(),
+)
 
 
 def should_have(cluster: MemoryCluster) -> dict[str, dict[str, tuple[int, bool]]]:
@@ -97,8 +106,11 @@ class Faults(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        for name in NAMESPACES:
+        for place, name in enumerate(NAMESPACES):
             self.cluster.namespace(name, team="blue")
+            self.apply("sensor", place, place + 1, False)
+            for choice in range(4):
+                self.apply("rule", place, choice, choice != 2)
         self.operator_starts()
         self.run_async(self._start_readers())
 
@@ -108,54 +120,39 @@ class Faults(RuleBasedStateMachine):
 
     # -- what users do
 
-    def on_loop(self, act: Any) -> None:
+    @rule(changes=st.lists(CHANGES, min_size=1, max_size=6), pause=st.sampled_from((0.0, 0.002, 0.02)))
+    def users_change_things(self, changes: list[Change], pause: float) -> None:
         async def inside() -> None:
-            act()
-            await asyncio.sleep(0.002)
+            for change in changes:
+                self.apply(*change)
+                await asyncio.sleep(pause)
 
         self.run_async(inside())
 
-    @rule(
-        namespace=st.sampled_from(NAMESPACES),
-        name=st.sampled_from("abcde"),
-        kind=st.sampled_from(TYPES),
-        enabled=st.booleans(),
-        value=st.integers(0, 3),
-    )
-    def apply_rule(self, namespace: str, name: str, kind: str, enabled: bool, value: int) -> None:
-        self.on_loop(lambda: self.cluster.rule(namespace, name, kind, enabled=enabled, value=value))
-
-    @rule(pick=st.integers(0, 1000))
-    def delete_rule(self, pick: int) -> None:
-        keys = sorted(key for key in self.cluster.objects if key[0] == "Rule")
-        if keys:
-            self.on_loop(lambda: self.cluster.delete(*keys[pick % len(keys)]))
-
-    @rule(
-        ref=st.sampled_from(SENSORS),
-        types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=2, unique=True),
-        aliased=st.booleans(),
-        policy=st.sampled_from(POLICIES),
-        paused=st.booleans(),
-    )
-    def apply_sensor(self, ref: str, types: list[str], aliased: bool, policy: dict[str, Any], paused: bool) -> None:
-        declared: list[Object] = [{"name": name} for name in types]
-        if aliased and len(types) == 1:
-            declared = [{"name": "core.canonical", "aliases": types}]
-        namespace, _, name = ref.partition("/")
-        self.on_loop(
-            lambda: self.cluster.sensor(namespace, name, *declared, rules={"namespaces": policy}, paused=paused)
-        )
-
-    @rule(ref=st.sampled_from(SENSORS))
-    def delete_sensor(self, ref: str) -> None:
-        namespace, _, name = ref.partition("/")
-        if ("Sensor", namespace, name) in self.cluster.objects:
-            self.on_loop(lambda: self.cluster.delete("Sensor", namespace, name))
-
-    @rule(name=st.sampled_from(NAMESPACES), team=st.sampled_from(("blue", "red")))
-    def relabel(self, name: str, team: str) -> None:
-        self.on_loop(lambda: self.cluster.namespace(name, team=team))
+    def apply(self, kind: str, place: int, choice: int, flag: bool) -> None:
+        """One change; the numbers choose among what there is."""
+        namespace = NAMESPACES[place % len(NAMESPACES)]
+        ref = SENSORS[place % len(SENSORS)].split("/")
+        match kind:
+            case "rule":
+                name = "abcd"[choice % 4]
+                self.cluster.rule(namespace, name, TYPES[choice % 3], enabled=flag, value=choice)
+            case "delete rule":
+                keys = sorted(key for key in self.cluster.objects if key[0] == "Rule")
+                if keys:
+                    self.cluster.delete(*keys[choice % len(keys)])
+            case "sensor":
+                types = [TYPES[choice % 3], TYPES[(choice + 1) % 3]]
+                declared: list[Object] = [{"name": name} for name in types]
+                if flag:
+                    declared = [{"name": "core.canonical", "aliases": types}]
+                policy = POLICIES[choice % len(POLICIES)]
+                self.cluster.sensor(*ref, *declared, rules={"namespaces": policy}, paused=choice % 5 == 0)
+            case "delete sensor":
+                if ("Sensor", *ref) in self.cluster.objects:
+                    self.cluster.delete("Sensor", *ref)
+            case _:
+                self.cluster.namespace(namespace, team="blue" if flag else "red")
 
     # -- what goes wrong
 
@@ -262,8 +259,11 @@ class Faults(RuleBasedStateMachine):
         with contextlib.suppress(TimeoutError):
             await until(lambda: shown() == expected, within=10)
         assert shown() == expected
-        live = {state.uid for state in (await Stream(self.server.url).states()).values()}
-        assert live == set(served)
+
+        async def live(stream: Stream) -> set[str]:
+            return {state.uid for state in (await stream.states()).values()}
+
+        await Stream(self.server.url).shows(live, set(served), within=20)
 
     async def _stop(self) -> None:
         if self.side is not None:
@@ -278,5 +278,6 @@ TestFaults.settings = settings(
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # an example takes a second, and making it smaller hundreds of them
     print_blob=True,
 )

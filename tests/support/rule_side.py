@@ -144,7 +144,11 @@ class Stream:
         while True:
             try:
                 seen = await look(self)
-            except (nats.errors.Error, OSError) as error:  # the server may be down on purpose
+            except (
+                nats.errors.Error,
+                OSError,
+                ValueError,
+            ) as error:  # the server may be down, or hold rubbish, on purpose
                 seen = error
             if seen == wanted:
                 return
