@@ -173,8 +173,10 @@ def test_tombstones_leave_the_view_when_they_left_the_stream() -> None:
                 buried_at=buried_at,
             ),
         )
-    assert view.forget_tombstones(buried_before=150.0) == 1
+    assert view.forget_tombstones(buried_before=150.0, known=lambda _: True) == 1
     assert list(view.uids()) == ["uid-1"]
+    assert view.forget_tombstones(buried_before=150.0, known=lambda _: False) == 1
+    assert not list(view.uids())
 
 
 def test_event_types_are_those_of_the_contract() -> None:

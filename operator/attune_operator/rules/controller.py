@@ -120,6 +120,7 @@ class RulesController:
                 acked=self._acked,
                 last_event=self._statuses.see_event,
                 tick=lambda: self._inventory.tick,
+                known=lambda uid: uid in self._inventory.rules or not self._inventory.complete,
                 known_rules=lambda: len(self._inventory.rules),
                 calm=lambda: not self._dirty,
             ),

@@ -183,7 +183,7 @@ class Projector:
                         sequence=outcome,
                         generation=write.generation,
                         tombstone=write.tombstone,
-                        body=write.body,
+                        body=b"" if write.tombstone else write.body,
                         seen=0,
                         buried_at=self._clock().timestamp() if write.tombstone else 0.0,
                     ),

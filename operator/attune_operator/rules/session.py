@@ -56,6 +56,7 @@ class SessionCallbacks:
     acked: Callable[[str, AckEntry], None]
     last_event: Callable[[LastEvent], None]
     tick: Callable[[], int]
+    known: Callable[[str], bool]
     known_rules: Callable[[], int]
     calm: Callable[[], bool]
 
@@ -279,7 +280,9 @@ class SessionRunner:
             now = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
             if now.created != rules.created or now.last_sequence < sequence:
                 raise ReaderLost(f"the stream {subjects.RULES_STREAM} was made anew")
-            projector.view.forget_tombstones(buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60)
+            projector.view.forget_tombstones(
+                buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60, known=self._callbacks.known
+            )
             if not at_rest or publisher.sent != sent or projector.view is not view:
                 continue  # the numbers were moving; next time
             if now.last_sequence > sequence or now.messages < live:

@@ -1,6 +1,6 @@
 """What the operator knows of the rule stream: the last message of each subject, by rule."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -11,9 +11,9 @@ from attune_contract.messages import InvalidMessage, decode_rule
 class StreamEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last message of a subject.
 
-    ``body`` is the rule's state as it stands there. ``seen`` is when we learnt of it, on the operator's own count (see
-    :class:`~attune_operator.rules.inventory.Inventory`); 0: we wrote it ourselves. ``buried_at`` is in seconds since the
-    epoch, for a tombstone; it ends by its own TTL.
+    ``body`` is the rule's state as it stands there; nothing for a tombstone, whose state nobody needs. ``seen`` is when we
+    learnt of it, on the operator's own count (see :class:`~attune_operator.rules.inventory.Inventory`); 0: we wrote it
+    ourselves. ``buried_at`` is in seconds since the epoch, for a tombstone; it ends by its own TTL.
     """
 
     subject: str
@@ -47,7 +47,7 @@ def entry_of(
         sequence=sequence,
         generation=generation,
         tombstone=tombstone,
-        body=body,
+        body=b"" if tombstone else body,
         seen=seen,
         buried_at=buried_at if tombstone else 0.0,
     )
@@ -95,13 +95,17 @@ class StreamView:
         """The subject has no message."""
         self._set(uid, tuple(entry for entry in self._entries.get(uid, ()) if entry.subject != subject))
 
-    def forget_tombstones(self, *, buried_before: float) -> int:
-        """Drop tombstones that the stream has let go by now; returns how many."""
+    def forget_tombstones(self, *, buried_before: float, known: Callable[[str], bool]) -> int:
+        """Drop tombstones that the stream has let go by now, and those of Rules that do not come back; returns how many.
+
+        A tombstone of a Rule that is ``known`` is kept: the Rule may return to the subject, and then has to be written over
+        it.
+        """
         ended = [
             (uid, entry.subject)
             for uid, entries in self._entries.items()
             for entry in entries
-            if entry.tombstone and entry.buried_at < buried_before
+            if entry.tombstone and (entry.buried_at < buried_before or not known(uid))
         ]
         for uid, subject in ended:
             self.forget(uid, subject)
