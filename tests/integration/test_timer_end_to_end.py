@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from nats.aio.client import Client
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, changed, rule_state
 from support.scripted_api import ScriptedApi
@@ -257,3 +258,37 @@ async def test_what_a_sensor_lacks_is_told_beside_its_readiness(
         nats_server.start()
         await api.start()
         await wait_notes()
+
+
+async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
+    settings: SensorSettings, stream: RuleStream, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader is cancelled just while nats-py flushes, which is where it swallows cancellations (2.16)."""
+    await stream.put(rule_state(parameters={"interval": 0.1}))
+    runtime = SensorRuntime(settings=settings, handler=TimerHandler)
+    task = asyncio.create_task(runtime.run())
+    async with asyncio.timeout(10):
+        await runtime.wait_snapshot()
+    await until(lambda: len(api.events) >= 1)
+
+    flushing = asyncio.Event()
+    flush = Client._flush_pending
+
+    async def slow_flush(self: Any, *args: Any, **kwargs: Any) -> Any:
+        current = asyncio.current_task()
+        if current is not None and current.get_name() == "rule reader" and not flushing.is_set():
+            flushing.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:  # as nats-py does
+                return None
+        return await flush(self, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "_flush_pending", slow_flush)
+    runtime._reader._reconnected()  # it makes a new consumer, and so it flushes
+    async with asyncio.timeout(10):
+        await flushing.wait()
+    runtime.stop()
+    async with asyncio.timeout(8):
+        await asyncio.shield(task)
+    assert spacing(times(api)) == {timedelta(milliseconds=100)}

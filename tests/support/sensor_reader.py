@@ -11,6 +11,7 @@ from attune_sensor.connection import NatsConnection
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_table import RuleChange, RuleTable
+from attune_sensor.tasks import end
 
 
 class SensorReader:
@@ -52,12 +53,7 @@ class SensorReader:
         self._tasks = [asyncio.create_task(self._connection.run()), asyncio.create_task(self._reader.run())]
 
     async def stop(self) -> None:
-        pending = set(self._tasks)
-        while pending:
-            # More than once: nats-py swallows a cancellation that comes while it flushes.
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=0.2)
+        await end(*self._tasks, patience=0.2)
 
     def state(self) -> dict[str, tuple[int, bool]]:
         return {each.uid: (each.state.generation, each.state.enabled) for each in self.table}

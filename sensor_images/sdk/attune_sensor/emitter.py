@@ -28,6 +28,7 @@ from attune_sensor.outage import Outage
 from attune_sensor.settings import WhenFull
 from attune_sensor.spool import Spool
 from attune_sensor.spool_thread import SpoolThread
+from attune_sensor.tasks import end
 
 _RETRY: Final = Backoff(initial=0.25, maximum=15.0)
 _MEMORY_BYTES: Final = 32 * 1024 * 1024
@@ -211,8 +212,7 @@ class Emitter:
         self._wake.set()
         self._room.set()
         await asyncio.wait({run}, timeout=grace_seconds)
-        run.cancel()
-        await asyncio.wait({run})
+        await end(run)
         self._return_under_way()
         self._take_inbound()
         if self._queue and self._spool is not None:

@@ -30,6 +30,7 @@ from attune_sensor.rule_table import RuleTable
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.settings import SensorSettings
 from attune_sensor.spool import Spool
+from attune_sensor.tasks import end
 
 
 class SensorContext:
@@ -274,8 +275,7 @@ class SensorRuntime:
         finally:
             # The connection goes last, for the others say goodbye over it.
             for task in (stop, *reversed(parts)):
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await end(task)
 
     def _snapshot_taken(self) -> None:
         self._snapshot.set()

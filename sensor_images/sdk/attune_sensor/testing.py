@@ -9,7 +9,6 @@ The handler, the supervision of rules and the delivery of events are the real on
 """
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,7 @@ from attune_sensor.rule_table import RuleTable
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.runtime import SensorContext
 from attune_sensor.settings import SensorSettings
+from attune_sensor.tasks import end
 
 _DECODER = msgspec.json.Decoder(EventReport)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -182,9 +182,7 @@ class SensorHarness:
 
     async def __aexit__(self, *_error: object) -> None:
         delivery, supervision = self._tasks
-        supervision.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await supervision
+        await end(supervision)
         await self._supervisor.close()
         await self._emitter.close(run=delivery, grace_seconds=1 if self.api.available else 0)
 
