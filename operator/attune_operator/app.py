@@ -3,11 +3,13 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from attune_contract.identity import SensorRef
+from attune_operator.backend import Backend, Client, Connect
 from attune_operator.cluster import KubeCluster
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
@@ -16,7 +18,7 @@ from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, K
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
 from attune_operator.events import EventRecorder
 from attune_operator.health import Health, HealthServer, Heartbeat
-from attune_operator.kube import RULE, SENSOR, Kind, KubeClient, load_configuration
+from attune_operator.kinds import Kind
 from attune_operator.ports import Body, ClusterError, RuleSide, WatchEventType
 from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
@@ -28,7 +30,6 @@ from attune_operator.settings import Settings
 from attune_operator.streams.connection import NatsEndpoint
 from attune_operator.supervise import Supervisor, TaskDied
 from attune_operator.surroundings import Surroundings
-from attune_operator.watching import Watches
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -103,20 +104,29 @@ async def _persist(what: str, step: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(delay)
 
 
-async def _definitions(client: KubeClient) -> None:
-    for kind in (SENSOR, RULE):
-        if not await client.serves(kind):
-            raise ClusterError(
-                f"Kubernetes does not know {kind.plural}.{kind.group} yet; install the CustomResourceDefinitions "
-                "(deploy/crds, or the chart with crds.install)"
-            )
+async def _kubernetes(settings: Settings) -> Backend:
+    from attune_operator import (
+        kubernetes_backend,  # here: its libraries take a second to load, and not everybody needs it
+    )
+
+    return await kubernetes_backend.connect(settings)
 
 
 class Operator:
-    """The whole operator in one event loop. :meth:`run` returns after :meth:`stop`, and raises when a part of it died."""
+    """The whole operator in one event loop. :meth:`run` returns after :meth:`stop`, and raises when a part of it died.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: its settings.
+        connect: finds what it stands on.
+        rules: times and rates of the Rule side, as far as settings do not say them.
+    """
+
+    def __init__(
+        self, settings: Settings, *, connect: Connect = _kubernetes, rules: RulesOptions | None = None
+    ) -> None:
         self._settings = settings
+        self._connect = connect
+        self._rules = rules or RulesOptions()
         self._stopping = asyncio.Event()
         self._signals = False
         self._closing: list[Callable[[], None]] = []
@@ -160,12 +170,12 @@ class Operator:
         """
         self.health.awaits("signing keys")
         self.health.awaits("the first complete list")
-        client = KubeClient(await load_configuration())
+        backend = await self._connect(self._settings)
         supervisor = Supervisor(health=self.health)
         try:
             await self.server.start()
             supervisor.start("heartbeat", self._heartbeat.run())
-            work = asyncio.create_task(self._work(client, supervisor), name="operator")
+            work = asyncio.create_task(self._work(backend, supervisor), name="operator")
             stop = asyncio.create_task(self._stopping.wait())
             died = asyncio.create_task(supervisor.failed())
             done, pending = await asyncio.wait({work, stop, died}, return_when=asyncio.FIRST_COMPLETED)
@@ -182,13 +192,13 @@ class Operator:
             await supervisor.stop()
             for close in self._closing:
                 close()
-            await client.close()
+            await backend.close()
             await self.server.stop()
             _log.info("stopped")
 
-    async def _work(self, client: KubeClient, supervisor: Supervisor) -> None:
-        settings = self._settings
-        await _persist("the CustomResourceDefinitions", lambda: _definitions(client))
+    async def _work(self, backend: Backend, supervisor: Supervisor) -> None:
+        settings, client = self._settings, backend.client
+        await _persist("the CustomResourceDefinitions", backend.serves_our_kinds)
         late = _LateSensors()
         keys = KeyStore(
             client,
@@ -220,8 +230,10 @@ class Operator:
             nats_creds_file=creds_file,
             nats_ca_file=settings.nats_ca_file,
             on_summary_changed=late.look_at,
-            options=RulesOptions(
-                sweep_interval=settings.sweep_interval.total_seconds(), stream_replicas=settings.nats_replicas
+            options=replace(
+                self._rules,
+                sweep_interval=settings.sweep_interval.total_seconds(),
+                stream_replicas=settings.nats_replicas,
             ),
         )
         surroundings = Surroundings(settings, on_change=late.look_at_all)
@@ -255,11 +267,7 @@ class Operator:
         if nats_auth is not None:
             own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET), nats_auth.nudge)
             supervisor.start("nats auth", nats_auth.run(interval=settings.sweep_interval.total_seconds()))
-        watches = Watches(
-            Observed(sensors=controller, rules=rules, namespace=settings.namespace, own=own),
-            configuration=client.configuration,
-            namespaces=settings.watch_namespaces,
-        )
+        watches = backend.watches(Observed(sensors=controller, rules=rules, namespace=settings.namespace, own=own))
         supervisor.start("events", recorder.run())
         supervisor.start("keys", keys.run())
         supervisor.start("surroundings", surroundings.run())
@@ -275,7 +283,7 @@ class Operator:
             watches.stop()
             await asyncio.wait({watching})
 
-    async def _nats_auth(self, client: KubeClient, late: _LateSensors) -> NatsAuth:
+    async def _nats_auth(self, client: Client, late: _LateSensors) -> NatsAuth:
         """NATS's authorisation, written before anybody connects: the server waits for it."""
         auth = NatsAuth(
             client,

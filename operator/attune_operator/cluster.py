@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import structlog
 
+from attune_operator.backend import Client
 from attune_operator.events import EventRecorder
-from attune_operator.kube import NAMESPACE, RULE, SENSOR, Kind, KubeClient, Object
+from attune_operator.kinds import NAMESPACE, RULE, SENSOR, Kind, Object
 from attune_operator.ports import ClusterError, ObjectEvent
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -18,7 +19,7 @@ _FORBIDDEN: Final = 403
 class KubeCluster:
     """Lists, status patches and Events. ``namespaces`` are those that are watched; empty means all."""
 
-    def __init__(self, client: KubeClient, *, recorder: EventRecorder, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, client: Client, *, recorder: EventRecorder, namespaces: Sequence[str] = ()) -> None:
         self.client = client
         self._recorder = recorder
         self.namespaces = tuple(namespaces)

@@ -16,7 +16,8 @@ from typing import Final
 import structlog
 
 from attune_operator import metrics
-from attune_operator.kube import EVENT, KubeClient, Object
+from attune_operator.backend import Client
+from attune_operator.kinds import EVENT, Object
 from attune_operator.ports import ClusterError, ObjectEvent
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -89,7 +90,7 @@ class EventRecorder:
 
     def __init__(
         self,
-        client: KubeClient,
+        client: Client,
         *,
         instance: str,
         monotonic: Callable[[], float] = time.monotonic,

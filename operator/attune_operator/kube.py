@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -20,6 +19,20 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from attune_contract import names
 from attune_operator import metrics
+from attune_operator.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    NAMESPACE,
+    NETWORK_POLICY,
+    POD,
+    RULE,
+    SECRET,
+    SENSOR,
+    SERVICE_ACCOUNT,
+    Kind,
+    Object,
+)
 from attune_operator.ports import ClusterError
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
@@ -28,44 +41,22 @@ _DEFAULT_KUBECONFIG: Final = str(Path("~/.kube/config").expanduser())
 _PAGE: Final = 500
 _LIST_ATTEMPTS: Final = 3
 
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of object and where the API serves it. ``group`` is empty for the core API."""
-
-    kind: str
-    plural: str
-    group: str = ""
-    version: str = "v1"
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """As an object's ``apiVersion`` says it."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path under the API server's root."""
-        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part is not None]
-        return "/".join(parts)
-
-
-SENSOR: Final = Kind("Sensor", names.SENSORS, names.GROUP, names.VERSION)
-RULE: Final = Kind("Rule", names.RULES, names.GROUP, names.VERSION)
-NAMESPACE: Final = Kind("Namespace", "namespaces", namespaced=False)
-DEPLOYMENT: Final = Kind("Deployment", "deployments", "apps")
-SECRET: Final = Kind("Secret", "secrets")
-CONFIG_MAP: Final = Kind("ConfigMap", "configmaps")
-SERVICE_ACCOUNT: Final = Kind("ServiceAccount", "serviceaccounts")
-NETWORK_POLICY: Final = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
-POD: Final = Kind("Pod", "pods")
-EVENT: Final = Kind("Event", "events")
+__all__ = [
+    "CONFIG_MAP",
+    "DEPLOYMENT",
+    "EVENT",
+    "NAMESPACE",
+    "NETWORK_POLICY",
+    "POD",
+    "RULE",
+    "SECRET",
+    "SENSOR",
+    "SERVICE_ACCOUNT",
+    "Kind",
+    "KubeClient",
+    "Object",
+    "load_configuration",
+]
 
 
 async def load_configuration() -> Any:

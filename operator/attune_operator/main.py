@@ -5,40 +5,14 @@ thousand Rules carry nothing of ours. Handlers only hand over; what to do is dec
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import kopf
 
 from attune_contract import names
-from attune_operator.kube import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    NETWORK_POLICY,
-    POD,
-    SECRET,
-    SERVICE_ACCOUNT,
-    Kind,
-)
+from attune_operator.backend import Observers
+from attune_operator.kinds import WATCHED
 from attune_operator.ports import Body, WatchEventType
-
-#: What is watched besides Sensors, Rules and namespaces; of each only what carries the operator's label.
-WATCHED = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, POD)
-
-
-class Observers(Protocol):
-    """Who wants to know."""
-
-    def observe_sensor(self, kind: WatchEventType, body: Body) -> None:
-        """A Sensor was seen, changed or deleted."""
-
-    def observe_rule(self, kind: WatchEventType, body: Body) -> None:
-        """A Rule was seen, changed or deleted."""
-
-    def observe_namespace(self, kind: WatchEventType, body: Body) -> None:
-        """A namespace was seen, changed or deleted."""
-
-    def observe_child(self, what: Kind, kind: WatchEventType, body: Body) -> None:
-        """Something that carries the operator's label was seen, changed or deleted."""
 
 
 def _seen(event: kopf.RawEvent) -> tuple[WatchEventType, Body]:

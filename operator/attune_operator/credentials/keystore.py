@@ -17,9 +17,10 @@ import structlog
 
 from attune_contract import names
 from attune_operator import metrics
+from attune_operator.backend import Client
 from attune_operator.credentials import keys as signing
 from attune_operator.credentials.keys import KeyPolicy, KeySet, KeyState
-from attune_operator.kube import CONFIG_MAP, SECRET, KubeClient, Object
+from attune_operator.kinds import CONFIG_MAP, SECRET, Object
 from attune_operator.ports import ClusterError
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -38,7 +39,7 @@ class KeyStore:
 
     def __init__(
         self,
-        client: KubeClient,
+        client: Client,
         *,
         namespace: str,
         policy: KeyPolicy,

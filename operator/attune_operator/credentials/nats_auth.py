@@ -22,11 +22,12 @@ import structlog
 from attune_contract import environment, names, subjects
 from attune_contract.identity import SensorRef
 from attune_operator import metrics
+from attune_operator.backend import Client
 from attune_operator.credentials import nats_jwt
 from attune_operator.credentials.mint import Damaged
 from attune_operator.credentials.nats_jwt import Permissions, UserClaims
 from attune_operator.credentials.policy import NatsUser
-from attune_operator.kube import SECRET, KubeClient, Object
+from attune_operator.kinds import SECRET, Object
 from attune_operator.ports import ClusterError
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -173,7 +174,7 @@ class NatsAuth:
 
     def __init__(
         self,
-        client: KubeClient,
+        client: Client,
         *,
         namespace: str,
         on_change: Callable[[], None] = lambda: None,

@@ -16,7 +16,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.names import ConditionType
 from attune_operator import metrics
 from attune_operator.cluster import KubeCluster
-from attune_operator.kube import POD, SENSOR, Kind
+from attune_operator.kinds import POD, SENSOR, Kind
 from attune_operator.ports import Body, ClusterError, WatchEventType
 from attune_operator.sensors.queue import WorkQueue, backoff
 from attune_operator.sensors.reconcile import Reconciler

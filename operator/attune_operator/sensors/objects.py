@@ -8,7 +8,8 @@ import structlog
 from attune_contract import names
 from attune_contract.resources import Sensor
 from attune_operator import metrics
-from attune_operator.kube import Kind, KubeClient, Object
+from attune_operator.backend import Client
+from attune_operator.kinds import Kind, Object
 from attune_operator.ports import ClusterError
 from attune_operator.resources import difference
 from attune_operator.resources.common import APPLIED
@@ -64,7 +65,7 @@ def claim(found: Object, sensor: Sensor) -> Literal["ours", "stale"]:
 class Objects:
     """Writes a Sensor's objects through one client, and remembers what it wrote."""
 
-    def __init__(self, client: KubeClient, *, store: Store) -> None:
+    def __init__(self, client: Client, *, store: Store) -> None:
         self._client = client
         self._store = store
         # Objects that Kubernetes keeps in another form than they were applied in: (kind, uid) → what was written, and which

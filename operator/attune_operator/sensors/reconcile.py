@@ -17,9 +17,10 @@ from attune_contract.messages import IdentityState
 from attune_contract.names import ConditionType
 from attune_contract.resources import Sensor
 from attune_operator import metrics
+from attune_operator.backend import Client
 from attune_operator.credentials import policy
 from attune_operator.credentials.issuer import Assessment, Issued, Issuer
-from attune_operator.kube import (
+from attune_operator.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
@@ -28,7 +29,6 @@ from attune_operator.kube import (
     SENSOR,
     SERVICE_ACCOUNT,
     Kind,
-    KubeClient,
     Object,
 )
 from attune_operator.ports import (
@@ -86,7 +86,7 @@ class Reconciler:
 
     def __init__(
         self,
-        client: KubeClient,
+        client: Client,
         *,
         store: Store,
         issuer: Issuer,

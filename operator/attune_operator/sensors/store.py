@@ -10,7 +10,7 @@ from typing import Final
 
 from attune_contract import names
 from attune_contract.identity import SensorRef
-from attune_operator.kube import (
+from attune_operator.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,

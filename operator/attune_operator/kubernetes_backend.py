@@ -1,0 +1,48 @@
+"""Kubernetes as the operator's backend: ``kubernetes.aio`` for calls, kopf for watching."""
+
+from collections.abc import Sequence
+
+from attune_operator.backend import Observers
+from attune_operator.kinds import RULE, SENSOR
+from attune_operator.kube import KubeClient, load_configuration
+from attune_operator.ports import ClusterError
+from attune_operator.settings import Settings
+from attune_operator.watching import Watches
+
+
+class KubernetesBackend:
+    """An API server. ``namespaces`` are those that are watched; empty means all."""
+
+    def __init__(self, client: KubeClient, *, namespaces: Sequence[str]) -> None:
+        self.client = client
+        self._namespaces = namespaces
+
+    async def serves_our_kinds(self) -> None:
+        """Return when the CustomResourceDefinitions are there.
+
+        Raises:
+            ClusterError: they are not, or the API server cannot be asked.
+        """
+        for kind in (SENSOR, RULE):
+            if not await self.client.serves(kind):
+                raise ClusterError(
+                    f"Kubernetes does not know {kind.plural}.{kind.group} yet; install the CustomResourceDefinitions "
+                    "(deploy/crds, or the chart with crds.install)"
+                )
+
+    def watches(self, observers: Observers) -> Watches:
+        """Watch streams for ``observers``."""
+        return Watches(observers, configuration=self.client.configuration, namespaces=self._namespaces)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.client.close()
+
+
+async def connect(settings: Settings) -> KubernetesBackend:
+    """The cluster of the environment (:func:`~attune_operator.kube.load_configuration`).
+
+    Raises:
+        ClusterError: there is none to be found.
+    """
+    return KubernetesBackend(KubeClient(await load_configuration()), namespaces=settings.watch_namespaces)
