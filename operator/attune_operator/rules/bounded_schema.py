@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import extend
 
+from attune_operator.rules import comparisons
 from attune_operator.rules.formats import check_format
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -200,6 +201,22 @@ def _enum(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[
     yield from Draft202012Validator.VALIDATORS["enum"](validator, allowed, instance, schema)
 
 
+def _comparisons(value: Any) -> tuple[comparisons.Comparison, ...]:
+    try:
+        return comparisons.parse_comparisons(value)
+    except ValueError as error:
+        raise UnusableSchema(str(error)) from error
+
+
+def _compare(validator: Any, value: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    for comparison in _comparisons(value):
+        if (text := comparison.problem(instance)) is not None:
+            place = comparison.place
+            yield ValidationError(text, path=() if place is None else (place,))
+
+
 _OWN: Final[Mapping[str, _Keyword]] = {
     "pattern": _check_pattern,
     "patternProperties": _pattern_properties,
@@ -207,6 +224,7 @@ _OWN: Final[Mapping[str, _Keyword]] = {
     "uniqueItems": _unique_items,
     "enum": _enum,
     "format": check_format,
+    comparisons.KEYWORD: _compare,
 }
 _Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
@@ -312,6 +330,8 @@ def _survey(schema: Any, keywords: set[str]) -> Any:
     if isinstance(patterns := schema.get("patternProperties"), dict):
         for each in patterns:
             _pattern(each)
+    if isinstance(compared := schema.get(comparisons.KEYWORD), list):
+        _comparisons(compared)
     return _Object(
         (key, _survey(value, keywords))
         for key, value in schema.items()

@@ -1,8 +1,10 @@
-"""Formats of strings that schemas of parameters may name, beyond patterns: ``cron`` and ``timezone`` (docs/timers.md).
+"""Formats of strings that schemas of parameters may name, beyond patterns: ``cron``, ``timezone`` (docs/timers.md) and
+``date-time``, a time with a zone (RFC 3339, section 5.6) of the years 1 to 9999.
 
 Other formats are remarks, as JSON Schema has it (2020-12, Validation, section 7).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -15,6 +17,19 @@ from jsonschema import ValidationError
 _NICKNAMES: Final = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
 #: Longer expressions are refused unread.
 _MAX_LENGTH: Final = 200
+_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def parse_time(text: str) -> datetime | None:
+    """Read a time with a zone; None for anything else, a 30th of February among it. Finer than microseconds is cut off."""
+    if not _TIME.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
 
 
 def _cron_problem(text: str) -> str | None:
@@ -41,10 +56,15 @@ def _timezone_problem(text: str) -> str | None:
     return None
 
 
+def _time_problem(text: str) -> str | None:
+    return None if parse_time(text) is not None else "write one that exists, like 2026-11-23T12:00:00Z"
+
+
 #: By format: what it is called, and what is wrong with a text, None when nothing is.
 _FORMATS: Final[Mapping[str, tuple[str, Callable[[str], str | None]]]] = {
     "cron": ("a cron expression", lru_cache(maxsize=4096)(_cron_problem)),
     "timezone": ("a time zone", lru_cache(maxsize=4096)(_timezone_problem)),
+    "date-time": ("a time with a zone", _time_problem),
 }
 
 

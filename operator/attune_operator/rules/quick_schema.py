@@ -9,6 +9,7 @@ validation", which also finds the words for what is wrong. A schema of which any
 from collections.abc import Callable, Sized
 from typing import Any, Final
 
+from attune_operator.rules import comparisons
 from attune_operator.rules.bounded_schema import DIALECT, UnusableSchema, matches_pattern
 from attune_operator.rules.formats import format_fits
 
@@ -140,6 +141,14 @@ def _pattern(pattern: Any, _: Any) -> Check:
     return lambda value: not isinstance(value, str) or matches_pattern(pattern, value)
 
 
+def _compare(value: Any, _: Any) -> Check:
+    try:
+        compared = comparisons.parse_comparisons(value)
+    except ValueError as error:
+        raise _NotPlain from error
+    return lambda value: not isinstance(value, dict) or all(each.problem(value) is None for each in compared)
+
+
 def _size(kind: type[Sized], fits: Callable[[int, int], bool]) -> Callable[[Any, Any], Check]:
     def make(bound: Any, _: Any) -> Check:
         _demand(isinstance(bound, int) and not isinstance(bound, bool) and bound >= 0)
@@ -166,6 +175,7 @@ _KEYWORDS: Final[dict[str, Callable[[Any, Any], Check]]] = {
     "items": _items,
     "pattern": _pattern,
     "format": _format,
+    comparisons.KEYWORD: _compare,
     "minimum": _bound(lambda value, bound: value >= bound),
     "maximum": _bound(lambda value, bound: value <= bound),
     "exclusiveMinimum": _bound(lambda value, bound: value > bound),
