@@ -1,0 +1,49 @@
+"""The command ``attune`` itself, and the list of its commands."""
+
+from typing import Annotated
+
+import typer
+
+from attune_cli.lazy import Lazy, LazyGroup
+
+#: All commands, in the order in which ``attune --help`` lists them. A new one is a module with an ``app`` and a line here.
+COMMANDS = {
+    "version": Lazy("attune_cli.commands.version", "Print the version."),
+}
+
+
+class _Attune(LazyGroup):
+    lazy = COMMANDS
+
+
+app = typer.Typer(
+    cls=_Attune,
+    help="Sensors, Rules and events, in a cluster or under `attune up`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def version() -> str:
+    """The installed version."""
+    import importlib.metadata  # takes longer than the rest of this module
+
+    return importlib.metadata.version("attune")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"attune {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
