@@ -58,6 +58,8 @@ class Metrics:
             "attune_api_sensor_identities", "Sensors whose accepted tokens are known.", registry=registry
         )
 
+        self.rules_known = Gauge("attune_api_rules", "Rules that are known from NATS.", registry=registry)
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -16,12 +16,14 @@ from attune_api.identity.keys import SigningKeys, VerificationKeys
 from attune_api.identity.revocation import IdentityStates, load_states
 from attune_api.identity.tokens import TokenVerifier
 from attune_api.metrics import Metrics
+from attune_api.rules.book import RuleBook
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.migrate import current_revision, newest_revision, upgrade
 from attune_api.streams.identities import IdentityReader
 from attune_api.streams.link import NatsLink
 from attune_api.streams.outbox import Outbox
+from attune_api.streams.rules import RuleReader
 from attune_api.supervise import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -43,6 +45,7 @@ class Services:
     keys: VerificationKeys
     signing_keys: SigningKeys | None
     states: IdentityStates
+    rules: RuleBook
     access: Access
     supervisor: Supervisor
 
@@ -64,6 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         await _prepare_tables(database, migrate=settings.migrates_at_start)
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
+        rules = RuleBook()
         keys = VerificationKeys(settings.jwks_file)
         server = settings.kubernetes_server()
         cluster = None
@@ -96,6 +100,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             supervisor.start("outbox", outbox.run())
             reader = IdentityReader(database=database, link=link, states=states, metrics=metrics)
             supervisor.start("identities", reader.run())
+            rule_reader = RuleReader(link=link, book=rules, metrics=metrics)
+            supervisor.start("rules", rule_reader.run())
         supervisor.start("writer", writer.run())
         stack.push_async_callback(writer.close)
         yield Services(
@@ -107,6 +113,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             keys=keys,
             signing_keys=SigningKeys(settings.signing_keys_file) if settings.signing_keys_file else None,
             states=states,
+            rules=rules,
             access=Access(
                 verifier=TokenVerifier(keys=keys, issuer=settings.token_issuer, clock=time.time),
                 states=states,

@@ -50,6 +50,18 @@ class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class RuleHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A :class:`RuleState` without its parameters, for readers that do not need them."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    enabled: bool
+    trigger_type: str
+    created_at: datetime
+
+
 class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A sensor's word on one generation of a rule. ``instance`` tells replicas and restarts apart (the pod's name)."""
 
@@ -81,6 +93,7 @@ class InvalidMessage(ValueError):  # noqa: N818 - read as a sentence: "raise Inv
 
 
 _RULE_DECODER: Final = msgspec.json.Decoder(RuleState)
+_RULE_HEAD_DECODER: Final = msgspec.json.Decoder(RuleHead)
 _ACK_DECODER: Final = msgspec.json.Decoder(Ack)
 _IDENTITY_DECODER: Final = msgspec.json.Decoder(IdentityState)
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -99,6 +112,18 @@ def decode_rule(body: bytes) -> RuleState:
     """
     try:
         return _RULE_DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not a rule's state: {error}") from error
+
+
+def decode_rule_head(body: bytes) -> RuleHead:
+    """Read a rule's state but for its parameters.
+
+    Raises:
+        InvalidMessage: the body is not JSON of the right shape.
+    """
+    try:
+        return _RULE_HEAD_DECODER.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidMessage(f"not a rule's state: {error}") from error
 

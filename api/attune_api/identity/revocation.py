@@ -1,6 +1,6 @@
 """Which tokens of each sensor are still accepted, as the operator says on the stream ``ATTUNE_IDENTITIES``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -46,6 +46,7 @@ class IdentityStates:
 
     def __init__(self, states: Mapping[str, IdentityState] | None = None) -> None:
         self._states: dict[str, IdentityState] = dict(states or {})
+        self.heard = False  #: whether the stream was ever read to its end since the start
 
     def __len__(self) -> int:
         return len(self._states)
@@ -53,6 +54,12 @@ class IdentityStates:
     def get(self, sensor_ref: str) -> IdentityState | None:
         """What was last said of a sensor."""
         return self._states.get(sensor_ref)
+
+    def after(self, sensor_ref: str = "") -> Iterator[IdentityState]:
+        """Living sensors behind this ref, by their refs."""
+        for ref in sorted(ref for ref in self._states if ref > sensor_ref):
+            if not (state := self._states[ref]).deleted:
+                yield state
 
     def apply(self, state: IdentityState) -> bool:
         """Put a state in force at once; whether it says anything new."""

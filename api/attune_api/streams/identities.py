@@ -1,19 +1,19 @@
 """Hears from the operator which tokens are still accepted, and puts it in force."""
 
 import asyncio
-import contextlib
 import random
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import structlog
+from nats.aio.msg import Msg
 
 from attune_api import backoff
 from attune_api.identity.revocation import IdentityStates, forget_deleted, save_states
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
-from attune_api.streams.latest import Interrupted, latest_then_live
+from attune_api.streams.latest import Interrupted, follow
 from attune_api.streams.link import NatsLink
 from attune_api.streams.outbox import OUTAGES
 from attune_contract.messages import IdentityState, InvalidMessage, decode_identity
@@ -38,27 +38,27 @@ class IdentityReader:
         self._states = states
         self._metrics = metrics
         self._not_kept: dict[str, IdentityState] = {}
+        self._heard = 0
 
     async def run(self) -> None:
         """Follow until cancelled; wait out whatever NATS or the database do."""
         attempt = 0
         while True:
+            heard = self._heard
             try:
                 await self._keep()
                 client = await self._link.client()
-                messages = latest_then_live(
+                await follow(
                     client,
+                    self,
                     stream=IDENTITIES_STREAM,
                     subjects=ALL_IDENTITIES,
                     resync=_RESYNC * (0.9 + 0.2 * random.random()),  # noqa: S311 - jitter
                     generation=lambda: self._link.reconnects,
                 )
-                async with contextlib.aclosing(messages):
-                    async for message in messages:
-                        attempt = 0
-                        self._take(message.subject, message.data)
-                        await self._keep()
             except OUTAGES as error:
+                if self._heard != heard:
+                    attempt = 0
                 if isinstance(error, Interrupted):
                     log.debug("identities_resync", reason=str(error))
                     await self._forget()
@@ -67,16 +67,31 @@ class IdentityReader:
                 await asyncio.sleep(backoff.delay(attempt, random=random.random, most=2.0))
                 attempt += 1
 
-    def _take(self, subject: str, data: bytes) -> None:
+    # -- streams.latest.Follower ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """See :class:`attune_api.streams.latest.Follower`."""
+
+    def take(self, message: Msg) -> None:
+        """See :class:`attune_api.streams.latest.Follower`."""
         try:
-            state = decode_identity(data)
+            state = decode_identity(message.data)
         except InvalidMessage as error:
-            log.error("identity_message_invalid", subject=subject, reason=str(error))
+            log.error("identity_message_invalid", subject=message.subject, reason=str(error))
             return
         if self._states.apply(state):
             self._not_kept[state.sensor_ref] = state
-            self._metrics.identities_known.set(len(self._states))
             log.info("identity_state", **msgspec.structs.asdict(state))
+
+    def complete(self) -> None:
+        """See :class:`attune_api.streams.latest.Follower`."""
+        self._heard += 1
+        self._states.heard = True
+
+    async def settle(self) -> None:
+        """See :class:`attune_api.streams.latest.Follower`."""
+        self._metrics.identities_known.set(len(self._states))
+        await self._keep()
 
     async def _keep(self) -> None:
         """Write to the table what is in force and not there yet; what fails stays for the next time."""
