@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from attune_cli.lazy import Lazy, LazyGroup
+from attune_contract import __version__
 
 #: All commands, in the order in which ``attune --help`` lists them. A new one is a module with an ``app`` and a line here.
 COMMANDS = {
@@ -28,9 +29,7 @@ app = typer.Typer(
 
 def version() -> str:
     """The installed version."""
-    import importlib.metadata  # takes longer than the rest of this module
-
-    return importlib.metadata.version("attune")
+    return __version__
 
 
 def _print_version(wanted: bool) -> None:
