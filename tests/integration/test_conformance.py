@@ -1,0 +1,135 @@
+"""The conformance kit: the timer passes it, and each of its checks fails a sensor that is wrong in just that."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from support.wrong_sensors import WRONGS
+from typer.testing import CliRunner
+
+from attune_conformance import report
+from attune_conformance.check import all_checks
+from attune_conformance.command import conformance
+from attune_conformance.profile import Profile
+from attune_conformance.runner import Outcome, Result, run_checks
+
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
+
+TESTS = Path(__file__).resolve().parents[1]
+INTERVAL = {"interval": 0.2}
+
+
+def timer(*command: str, slack: float = 20.0) -> Profile:
+    return Profile(
+        command=command or (sys.executable, "-m", "attune_timer"),
+        trigger_type="core.intervaltimer",
+        parameters=INTERVAL,
+        bad_parameters={"interval": 0},
+        every=0.2,
+        slack=slack,
+        environment={"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])},
+    )
+
+
+async def examine(profile: Profile, folder: Path, *names: str, parallel: int = 6) -> dict[str, Result]:
+    checks = all_checks()
+    results = await run_checks(
+        [checks[name] for name in names or checks], profile=profile, folder=folder, parallel=parallel
+    )
+    return {result.check.name: result for result in results}
+
+
+async def test_the_timer_conforms(tmp_path: Path) -> None:
+    results = await examine(timer(), tmp_path)
+    assert {name: result.message for name, result in results.items() if result.outcome is not Outcome.PASSED} == {}
+
+
+def test_there_is_a_wrong_sensor_for_each_check() -> None:
+    assert set(WRONGS) == set(all_checks())
+
+
+async def test_each_check_fails_the_sensor_that_is_wrong_in_it(tmp_path: Path) -> None:
+    room = asyncio.Semaphore(10)
+
+    async def one(name: str) -> Result:
+        async with room:
+            wrong = timer(sys.executable, "-m", "support.wrong_sensors", name, slack=8.0)
+            return (await examine(wrong, tmp_path / name, name))[name]
+
+    results = await asyncio.gather(*(one(name) for name in all_checks()))
+    for result in results:
+        print(f"{result.check.name}: {WRONGS[result.check.name].__name__}: {result.message}")
+    assert [result.check.name for result in results if result.outcome is not Outcome.FAILED] == []
+
+
+def cli(*arguments: str) -> tuple[int, str, str]:
+    import typer
+
+    app = typer.Typer()
+    app.command()(conformance)
+    result = CliRunner().invoke(app, arguments)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_says_what_it_found_in_each_form(tmp_path: Path) -> None:
+    code, out, err = cli(
+        "--trigger-type=core.intervaltimer", '--parameters={"interval": 0.2}', "--every=0.2",
+        "--check=rules-there-first", "--check=bad-parameters", "--output=json", f"--junit={tmp_path / 'junit.xml'}",
+        "--", sys.executable, "-m", "attune_timer",
+    )  # fmt: skip
+    assert code == 0, err
+    found = {check["name"]: check["outcome"] for check in json.loads(out)["checks"]}
+    assert found == {"rules-there-first": "passed", "bad-parameters": "not applicable"}
+    assert "The sensor conforms." in err
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "0", "1")
+
+
+def test_a_program_that_ends_at_once_fails_with_its_last_words(tmp_path: Path) -> None:
+    code, out, _ = cli(
+        "--trigger-type=acme.file", "--check=rules-there-first", f"--logs={tmp_path}", "--slack=1",
+        "--", sys.executable, "-c", "raise SystemExit('no such queue')",
+    )  # fmt: skip
+    assert code == 1
+    assert "MUST: The sensor ended with status 1. Its last words: no such queue" in out
+    assert "The sensor does not conform." in out
+    [log] = tmp_path.rglob("sensor-1.log")
+    assert log.read_text() == "no such queue\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "which program?"),
+        (("--", "true"), "which trigger type?"),
+        (("--trigger-type=a.b", "--", "no-such-program"), "there is no program 'no-such-program'"),
+        (("--trigger-type=a.b", "--parameters=5", "--", "true"), "--parameters: not a JSON object"),
+        (("--trigger-type=a.b", "--parameters={", "--", "true"), "--parameters: not JSON"),
+        (("--trigger-type=a.b", "--env=X", "--", "true"), "--env: 'X' is not NAME=VALUE"),
+        (("--trigger-type=a.b", "--check=x", "--", "true"), "there is no check x; see attune conformance --list"),
+        (("--trigger-type=a.b", "--output=xml", "--", "true"), "--output: 'xml' is neither text nor json"),
+        (("--manifest=no.yaml", "--", "true"), "no.yaml"),
+        (("--manifest=packs/core/core.timer.yaml", "--trigger-type=a.b", "--", "true"), "and not a.b"),
+    ],
+)
+def test_a_wrong_command_is_told_in_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert sentence in err
+
+
+def test_the_list_names_every_check() -> None:
+    code, out, _ = cli("--list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(all_checks())
+
+
+def test_a_failed_should_does_not_count(tmp_path: Path) -> None:
+    check = all_checks()["metrics"]
+    result = Result(check=check, outcome=Outcome.FAILED, message="none", seconds=1.0, log=tmp_path)
+    assert report.summary([result]) == "1 failed. The sensor conforms."
+    assert ElementTree.fromstring(report.as_junit([result])).get("skipped") == "1"
