@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from attune_api.storage.database import is_outage
+from attune_api.storage.database import QUERY_TIMEOUT, TooSlow, is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +123,15 @@ def _on_database_error(request: Request, error: Exception) -> Response:
     return response(unavailable("The database does not answer; ask again.", kind="storage-unavailable", retry_after=2))
 
 
+def _on_slow_query(request: Request, error: Exception) -> Response:
+    log.warning("query_too_slow", path=request.url.path, query=request.url.query[:500])
+    detail = (
+        f"The database did not find this within {QUERY_TIMEOUT:.0f} s; "
+        "ask for a shorter time, for one rule, or for one namespace."
+    )
+    return response(unavailable(detail, kind="query-too-slow", retry_after=10))
+
+
 def _on_error(request: Request, error: Exception) -> Response:
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return response(Problem(500, "The API failed to answer this; its log says why.", kind="internal-error"))
@@ -133,6 +142,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(TooSlow, _on_slow_query)
     for outage in (SQLAlchemyError, OSError, TimeoutError):
         app.add_exception_handler(outage, _on_database_error)
     app.add_exception_handler(Exception, _on_error)

@@ -47,9 +47,19 @@ def event_subject(rule_namespace: str, rule_uid: str) -> str:
     return f"attune.events.{rule_namespace}.{rule_uid}"
 
 
-def history_subject(rule_uid: str) -> str:
-    """Where the lifecycle events of a rule are kept for people to read."""
-    return f"attune.history.{rule_uid}"
+def history_subject(namespace: str, name: str, rule_uid: str) -> str:
+    """Where the lifecycle events of a rule are kept for people to read.
+
+    It names the Rule as people do, so that the history is found by name when the Rule itself is gone, and by uid, so that a
+    Rule that was deleted and made again keeps both histories apart. As in :attr:`SensorRef.token`, dots of the name become
+    underscores.
+    """
+    return f"attune.history.{namespace}.{name.replace('.', '_')}.{rule_uid}"
+
+
+def history_filter(*, namespace: str = "*", name: str = "*", rule_uid: str = "*") -> str:
+    """The histories of the rules that are so named."""
+    return history_subject(namespace, name, rule_uid)
 
 
 def split_binding(subject: str) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from attune_api.events.store import EventFilter, Status, list_events, store_events
+from attune_api.events.filters import EventFilter
+from attune_api.events.store import Status, list_events, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.migrate import current_revision, downgrade, newest_revision, upgrade

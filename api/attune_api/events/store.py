@@ -17,12 +17,14 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, func, select, text
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
 
+from attune_api.events.blocks import note_times
+from attune_api.events.filters import EventFilter
 from attune_api.storage.tables import METADATA
 from attune_api.storage.types import encode_json
 
@@ -74,7 +76,8 @@ def rfc3339(time: datetime) -> str:
     return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-_COLUMNS: Final = tuple(EVENTS.c[name] for name in StoredEvent.__struct_fields__)
+#: What a :class:`StoredEvent` is made of.
+COLUMNS: Final = tuple(EVENTS.c[name] for name in StoredEvent.__struct_fields__)
 _POSTGRESQL_INSERT: Final = postgresql_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq)
 _STORED_COLUMNS: Final = tuple(column for column in EVENTS.columns if column.name != "seq")
 _SQLITE_HEAD, _SQLITE_ROW, _SQLITE_TAIL = (
@@ -122,6 +125,7 @@ def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -
         unique.setdefault(row["id"], row)
     insert = _insert_postgresql if connection.dialect.name == "postgresql" else _insert_sqlite
     stored = insert(connection, list(unique.values()))
+    note_times(connection, rows=unique.values(), stored=stored)
     known = _owners(connection, ids=[key for key in unique if key not in stored])
     outcomes: list[Outcome] = []
     for row in rows:
@@ -192,29 +196,6 @@ def _owners(connection: Connection, *, ids: Sequence[uuid.UUID]) -> dict[uuid.UU
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """Which events; None is any. Times are compared with ``occurred_at``: after is inclusive, before is not."""
-
-    rule_uid: str | None = None
-    rule_namespace: str | None = None
-    rule_name: str | None = None
-    trigger_type: str | None = None
-    sensor_ref: str | None = None
-    occurred_after: datetime | None = None
-    occurred_before: datetime | None = None
-
-    def clauses(self) -> list[ColumnElement[bool]]:
-        """The filter as conditions that must all hold."""
-        names = ("rule_uid", "rule_namespace", "rule_name", "trigger_type", "sensor_ref")
-        clauses = [EVENTS.c[name] == value for name in names if (value := getattr(self, name)) is not None]
-        if self.occurred_after is not None:
-            clauses.append(EVENTS.c.occurred_at >= self.occurred_after)
-        if self.occurred_before is not None:
-            clauses.append(EVENTS.c.occurred_at < self.occurred_before)
-        return clauses
-
-
 def list_events(
     connection: Connection,
     *,
@@ -232,21 +213,21 @@ def list_events(
         beyond: only those after this ``seq`` in that order; None to begin at its beginning.
         limit: how many at most.
     """
-    statement: Select[Any] = select(*_COLUMNS).where(*where.clauses()).limit(limit)
+    statement: Select[Any] = select(*COLUMNS).where(*where.clauses(EVENTS.c, connection.dialect.name)).limit(limit)
     if order == "asc":
         statement = statement.order_by(EVENTS.c.seq.asc())
         statement = statement if beyond is None else statement.where(EVENTS.c.seq > beyond)
     else:
         statement = statement.order_by(EVENTS.c.seq.desc())
         statement = statement if beyond is None else statement.where(EVENTS.c.seq < beyond)
-    return [_event(row) for row in connection.execute(statement).mappings()]
+    return [event_of(row) for row in connection.execute(statement).mappings()]
 
 
 def get_event(connection: Connection, *, event_id: uuid.UUID) -> StoredEvent | None:
     """The event with this id, or None."""
-    result = connection.execute(select(*_COLUMNS).where(EVENTS.c.id == event_id))
+    result = connection.execute(select(*COLUMNS).where(EVENTS.c.id == event_id))
     row = result.mappings().one_or_none()
-    return None if row is None else _event(row)
+    return None if row is None else event_of(row)
 
 
 def newest_seq(connection: Connection) -> int:
@@ -254,7 +235,8 @@ def newest_seq(connection: Connection) -> int:
     return int((connection.execute(select(func.max(EVENTS.c.seq)))).scalar_one() or 0)
 
 
-def _event(row: RowMapping) -> StoredEvent:
+def event_of(row: RowMapping) -> StoredEvent:
+    """The event of a row with :data:`COLUMNS`."""
     return StoredEvent(
         id=row["id"],
         seq=row["seq"],

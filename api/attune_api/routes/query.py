@@ -1,39 +1,38 @@
-"""``GET /api/v1/events`` and ``/api/v1/events/{id}``: what readers call."""
+"""``GET /api/v1/events``, ``/counts`` and ``/{id}``: what readers call."""
 
 import uuid
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import Field
 
 from attune_api.dependencies import CALLER_ONLY, CallerDep, ServicesDep
+from attune_api.events.counts import INTERVALS, MAX_INTERVALS, TooMany, count_events
 from attune_api.events.pages import Cursor, InvalidCursor
-from attune_api.events.store import EventFilter, StoredEvent, get_event, list_events
+from attune_api.events.query import Page, read_page
+from attune_api.events.store import get_event, rfc3339
 from attune_api.identity.cluster import Right
 from attune_api.problems import Problem, documented
 from attune_api.routes.answers import json_answer
-from attune_api.routes.schemas import EventAnswer, EventPage
+from attune_api.routes.filters import FILTERED, EventQuery, require_list
+from attune_api.routes.schemas import CountsAnswer, EventAnswer, EventPage
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
 
 
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not hold a NUL character")
-    return text
+class PageQuery(EventQuery):
+    """Which page of events."""
 
-
-def _in_range(time: datetime) -> datetime:
-    # Years at the calendar's ends leave it when they are moved to UTC.
-    if not 2 <= time.year <= 9998:
-        raise ValueError("must be in a year from 2 to 9998")
-    return time
-
-
-_Text = Annotated[str, Query(max_length=320), AfterValidator(_storable)]
-_Time = Annotated[AwareDatetime, AfterValidator(_in_range)]
+    order: Literal["asc", "desc"] = "desc"
+    """By seq; asc for the oldest first."""
+    after_seq: Annotated[int | None, Field(ge=0, le=2**63 - 1)] = None
+    """Only events with a higher seq; with order=asc and without cursor."""
+    cursor: Annotated[str | None, Field(max_length=200)] = None
+    """What an answer gave as next_cursor or resume_cursor, with the same order and filters."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Events on a page at most."""
 
 
 @router.get(
@@ -42,70 +41,98 @@ _Time = Annotated[AwareDatetime, AfterValidator(_in_range)]
     summary="List events",
     response_class=Response,
     responses={200: {"model": EventPage}, **documented(400, 401, 403, 422, 503)},
-    openapi_extra=CALLER_ONLY,
+    openapi_extra=FILTERED,
 )
 async def list_(
-    services: ServicesDep,
-    caller: CallerDep,
-    rule_uid: _Text | None = None,
-    rule_namespace: Annotated[_Text | None, Query(description="Namespace of the rule.")] = None,
-    rule_name: Annotated[_Text | None, Query(description="Name of the rule; best with rule_namespace.")] = None,
-    trigger_type: _Text | None = None,
-    sensor: Annotated[_Text | None, Query(description="The sensor, namespace/name.")] = None,
-    occurred_after: Annotated[_Time | None, Query(description="Inclusive; RFC 3339 with a zone.")] = None,
-    occurred_before: Annotated[_Time | None, Query(description="Exclusive; RFC 3339 with a zone.")] = None,
-    order: Annotated[Literal["asc", "desc"], Query(description="By seq; asc for the oldest first.")] = "desc",
-    after_seq: Annotated[
-        int | None, Query(ge=0, le=2**63 - 1, description="Only events with a higher seq; with order=asc.")
-    ] = None,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    request: Request, services: ServicesDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
 ) -> Response:
     """Events, page by page, in the order in which they were stored.
 
+    A page may have fewer events than `limit`, even none, and a `next_cursor` all the same: when what is asked for is rare
+    and has no index (a field of the payload, say), each request looks at a part of the events. Go on until it is null.
+
     To follow what comes: `order=asc`, and each time `cursor` = the last answer's `resume_cursor`. Nothing is skipped, since
-    an event never appears before one that was listed already.
+    an event never appears before one that was listed already. `/api/v1/events/stream` does it without asking again.
     """
     # Rights first: what may not be read is not looked at.
-    await services.access.require(
-        caller,
-        Right(verb="list", resource="rules", namespace=rule_namespace or ""),
-        hint="" if rule_namespace else "Ask for one namespace with rule_namespace.",
-    )
-    if after_seq is not None and (order != "asc" or cursor is not None):
+    await require_list(services, caller, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace")
+    where = query.chosen(request)
+    if query.after_seq is not None and (query.order != "asc" or query.cursor is not None):
         raise Problem(400, "after_seq goes with order=asc and without cursor.", kind="invalid-request")
-    beyond = after_seq
-    if cursor is not None:
+    beyond = query.after_seq
+    if query.cursor is not None:
         try:
-            beyond = Cursor.decode(cursor, order=order).seq
+            beyond = Cursor.decode(query.cursor, order=query.order).seq
         except InvalidCursor as error:
             raise Problem(400, str(error), kind="invalid-cursor") from None
-    where = EventFilter(
-        rule_uid=rule_uid,
-        rule_namespace=rule_namespace,
-        rule_name=rule_name,
-        trigger_type=trigger_type,
-        sensor_ref=sensor,
-        occurred_after=occurred_after,
-        occurred_before=occurred_before,
-    )
-    events = await services.database.read(
-        lambda connection: list_events(connection, where=where, order=order, beyond=beyond, limit=limit + 1)
-    )
-    return json_answer(_page(events, limit=limit, order=order, beyond=beyond))
+    page = await read_page(services.database, where=where, order=query.order, beyond=beyond, limit=query.limit)
+    return json_answer(_answer(page, order=query.order))
 
 
-def _page(
-    events: list[StoredEvent], *, limit: int, order: Literal["asc", "desc"], beyond: int | None
-) -> dict[str, object]:
-    """A page, from one event more than fits if there is more."""
-    shown = events[:limit]
-    last = Cursor(seq=shown[-1].seq if shown else beyond or 0, order=order).encode()
+def _answer(page: Page, *, order: Literal["asc", "desc"]) -> dict[str, Any]:
     return {
-        "data": shown,
-        "next_cursor": last if len(events) > limit else None,
-        "resume_cursor": last if order == "asc" else None,
+        "data": page.events,
+        "next_cursor": None if page.more is None else Cursor(seq=page.more, order=order).encode(),
+        "resume_cursor": Cursor(seq=page.seen, order=order).encode() if order == "asc" else None,
     }
+
+
+class CountQuery(EventQuery):
+    """Which counts."""
+
+    interval: Literal["1m", "5m", "15m", "1h", "6h", "1d"] = "1h"
+    """How long the intervals are. They begin at whole multiples since 1970, UTC: hours on the hour, days at midnight."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Rules at most: those with the most events."""
+
+
+@router.get(
+    "/counts",
+    operation_id="countEvents",
+    summary="Count events",
+    response_class=Response,
+    responses={200: {"model": CountsAnswer}, **documented(401, 403, 422, 503)},
+    openapi_extra=FILTERED,
+)
+async def counts(
+    request: Request, services: ServicesDep, caller: CallerDep, query: Annotated[CountQuery, Query()]
+) -> Response:
+    """How many events each rule had in each interval, by when they occurred: what a chart shows.
+
+    Without `occurred_before` it is until now, without `occurred_after` a day before that; 1,500 intervals are the most.
+    """
+    await require_list(services, caller, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace")
+    seconds = INTERVALS[query.interval]
+    before = query.occurred_before or datetime.now(UTC)
+    after = query.occurred_after or max(before, _EARLIEST + _DAY) - _DAY
+    if after >= before:
+        raise Problem(422, "occurred_after must be earlier than occurred_before.", kind="invalid-request")
+    if (before - after).total_seconds() > seconds * MAX_INTERVALS:
+        raise Problem(
+            422,
+            f"There are more than {MAX_INTERVALS} intervals of {query.interval} in this time; ask for a longer interval, or "
+            "a shorter time.",
+            kind="invalid-request",
+        )
+    bounded = query.model_copy(update={"occurred_after": after, "occurred_before": before})
+    where = bounded.chosen(request)
+    try:
+        found = await services.database.read(lambda connection: count_events(connection, where=where, interval=seconds))
+    except TooMany as error:
+        raise Problem(422, str(error), kind="too-many-counts") from None
+    return json_answer(
+        {
+            "data": found[: query.limit],
+            "rules_left_off": max(0, len(found) - query.limit),
+            "interval_seconds": seconds,
+            "occurred_after": rfc3339(after.astimezone(UTC)),
+            "occurred_before": rfc3339(before.astimezone(UTC)),
+        }
+    )
+
+
+_DAY = timedelta(days=1)
+_EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
 
 
 @router.get(

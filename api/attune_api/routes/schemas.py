@@ -110,9 +110,42 @@ class EventPage(Schema):
 
     data: list[EventSchema]
     next_cursor: str | None
-    """Give it as ``cursor`` for the next page; null on the last one."""
+    """Give it as ``cursor`` for the next page; null on the last one, and only there: a page may be short, even empty."""
     resume_cursor: str | None
     """With ``order=asc``: give it as ``cursor``, now or later, for what comes after this page. So a follower polls."""
+
+
+class CountSchema(Schema):
+    """How many events occurred in an interval."""
+
+    at: str = Field(examples=["2026-11-23T12:00:00.000000Z"])
+    """When the interval begins."""
+    count: int = Field(examples=[3600])
+
+
+class RuleCountsSchema(Schema):
+    """The counts of one rule."""
+
+    rule_uid: str
+    rule_namespace: str
+    rule_name: str
+    total: int
+    """All of ``counts`` together."""
+    counts: list[CountSchema]
+    """Oldest first; intervals without events are left out."""
+
+
+class CountsAnswer(Schema):
+    """Counts by rule, those with the most events first."""
+
+    data: list[RuleCountsSchema]
+    rules_left_off: int
+    """Rules that had events too, and are beyond ``limit``."""
+    interval_seconds: int
+    occurred_after: str
+    """What was counted from, inclusive."""
+    occurred_before: str
+    """What was counted to, exclusive."""
 
 
 class TokenSchema(Schema):

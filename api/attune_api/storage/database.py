@@ -6,6 +6,7 @@ to a thread and back for every statement, begin, fetch and commit: for a small t
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +34,14 @@ from attune_api.storage.types import decode_json, encode_json
 
 #: Seconds after which a statement or a wait for a connection is given up.
 STATEMENT_TIMEOUT: Final = 30.0
+#: Seconds after which the database itself gives up a query of a reader, so that none goes on that nobody waits for.
+QUERY_TIMEOUT: Final = 10.0
 _CONNECT_TIMEOUT: Final = 10.0
 _BUSY_TIMEOUT_MS: Final = 5000
 _READERS: Final = 4
+#: Instructions of SQLite's machine between looks at the clock.
+_LOOK_EVERY: Final = 50_000
+_CANCELLED: Final = "57014"  # PostgreSQL manual, appendix A: query_canceled
 
 # Durability (SQLite): an answer 201 means that the event survives a kill of this process and, with FULL, a power cut:
 # the write-ahead log is synced before a commit returns. NORMAL would lose the last commits on a power cut. What FULL
@@ -57,6 +63,10 @@ Work = Callable[[Connection], _T]
 StillHeld = Callable[[], Awaitable[None]]
 
 
+class TooSlow(TimeoutError):  # noqa: N818 - read as a sentence: "raise TooSlow"
+    """A query was given up after :data:`QUERY_TIMEOUT`: it asks for too much at once."""
+
+
 class Database(ABC):
     """A database that rows are written to and read from."""
 
@@ -75,6 +85,7 @@ class Database(ABC):
         """Run ``work``, which only reads, and return what it returned.
 
         Raises:
+            TooSlow: a query took more than :data:`QUERY_TIMEOUT`.
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`is_outage`.
         """
 
@@ -132,7 +143,17 @@ class SqliteDatabase(Database):
 
         def run() -> _T:
             with self._reader.connect() as connection:
-                return work(connection)
+                ends = time.monotonic() + QUERY_TIMEOUT
+                driver: Any = connection.connection.driver_connection
+                driver.set_progress_handler(lambda: time.monotonic() > ends, _LOOK_EVERY)
+                try:
+                    return work(connection)
+                except OperationalError as error:
+                    if str(error.orig) == "interrupted":
+                        raise TooSlow from error
+                    raise
+                finally:
+                    driver.set_progress_handler(None, 0)
 
         async with asyncio.timeout(STATEMENT_TIMEOUT):
             return await asyncio.get_running_loop().run_in_executor(self._read_threads, run)
@@ -162,14 +183,17 @@ class PostgresDatabase(Database):
     """A PostgreSQL server, by asyncpg. Two pools, so that slow readers leave the writer its connections."""
 
     def __init__(self, url: URL) -> None:
+        settings = {"application_name": "attune-api", "timezone": "UTC"}
+        limit = f"{QUERY_TIMEOUT:.0f}s"
         connect: dict[str, Any] = {
             "timeout": _CONNECT_TIMEOUT,
             "command_timeout": STATEMENT_TIMEOUT,
-            "server_settings": {"application_name": "attune-api", "timezone": "UTC"},
+            "server_settings": settings,
         }
         common = {**_COMMON, "connect_args": connect, "pool_recycle": 1800}
         # No ping, which would be a round trip per group: the event writer tries once more on a dead connection instead.
         self._writer = create_async_engine(url, pool_size=4, max_overflow=4, **common)
+        common["connect_args"] = {**connect, "server_settings": {**settings, "statement_timeout": limit}}
         self._reader = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True, **common)
 
     async def write(self, work: Work[_T]) -> _T:
@@ -180,7 +204,12 @@ class PostgresDatabase(Database):
     async def read(self, work: Work[_T]) -> _T:
         """See :meth:`Database.read`."""
         async with asyncio.timeout(STATEMENT_TIMEOUT), self._reader.connect() as connection:
-            return await connection.run_sync(work)
+            try:
+                return await connection.run_sync(work)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == _CANCELLED:
+                    raise TooSlow from error
+                raise
 
     @asynccontextmanager
     async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:

@@ -40,7 +40,6 @@ class Event(Table, table=True):
         Index(None, "rule_namespace", "rule_name", "seq"),
         Index(None, "trigger_type", "seq"),
         Index(None, "sensor_ref", "seq"),
-        Index(None, "occurred_at"),
         {"sqlite_autoincrement": True},
     )
 
@@ -54,6 +53,16 @@ class Event(Table, table=True):
     occurred_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
     received_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
     payload: Any = Field(sa_column=Column(RawJson, nullable=False))
+
+
+class EventBlock(Table, table=True):
+    """When the events of a block of ``seq`` occurred: the earliest and the latest (see ``events.blocks``)."""
+
+    __tablename__ = "event_blocks"
+
+    block: int = Field(sa_column=Column(Sequence, primary_key=True, autoincrement=False))
+    first_occurred: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    last_occurred: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
 
 
 class Outbox(Table, table=True):

@@ -29,7 +29,8 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api import backoff
-from attune_api.events.store import EventFilter, StoredEvent, list_events
+from attune_api.events.filters import EventFilter
+from attune_api.events.store import StoredEvent, list_events
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA

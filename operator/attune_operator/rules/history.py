@@ -108,7 +108,7 @@ class HistoryLog:
             entry = self._waiting.popleft()
             self._sent[entry.event_id] = entry
             await publisher.publish(
-                subject=subjects.history_subject(entry.state.uid),
+                subject=subjects.history_subject(entry.state.namespace, entry.state.name, entry.state.uid),
                 body=entry.body,
                 # The server drops a repetition by its id (JetStream, message deduplication).
                 headers={**entry.headers, "Nats-Msg-Id": str(entry.event_id)},
@@ -170,7 +170,7 @@ async def read_history(connection: NatsConnection, *, rule_uid: str, timeout: fl
     await read_snapshot(
         connection=connection,
         stream=subjects.HISTORY_STREAM,
-        subject=subjects.history_subject(rule_uid),
+        subject=subjects.history_filter(rule_uid=rule_uid),
         on_message=keep,
         timeout=timeout,
         start_sequence=1,

@@ -1,0 +1,132 @@
+"""From a time to a place: between which ``seq`` events of a time can be.
+
+Pages go by ``seq``, the order of commits, and readers ask for times of occurrence. The two go together, mostly: a sensor
+that was cut off delivers late. So for each block of ``seq`` the earliest and the latest ``occurred_at`` in it are kept, and
+a reader of a time looks only into blocks that can have it (a zone map). That is one small row per :data:`SIZE` events,
+written once per transaction, where an index on ``(filter, occurred_at)`` would be an entry per event and filter.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from attune_api.storage.tables import METADATA
+
+BLOCKS: Final = METADATA.tables["event_blocks"]
+#: Numbers in a block. Migration 0003 has it too: changing it means filling the table anew.
+SIZE: Final = 4096
+
+
+def _upsert(insert: Any, least: Any, greatest: Any) -> Any:
+    statement = insert(BLOCKS)
+    new, old = statement.excluded, BLOCKS.c
+    return statement.on_conflict_do_update(
+        index_elements=[old.block],
+        set_={
+            "first_occurred": least(old.first_occurred, new.first_occurred),
+            "last_occurred": greatest(old.last_occurred, new.last_occurred),
+        },
+    )
+
+
+_UPSERTS: Final = {
+    "sqlite": _upsert(sqlite_insert, func.min, func.max),
+    "postgresql": _upsert(postgresql_insert, func.least, func.greatest),
+}
+
+
+def note_times(connection: Connection, *, rows: Iterable[Mapping[str, Any]], stored: Mapping[uuid.UUID, int]) -> None:
+    """Keep the times of events that were just stored, in the same transaction.
+
+    Args:
+        connection: in the transaction that stored them.
+        rows: what was to be stored.
+        stored: the ``seq`` of those that were.
+    """
+    times: dict[int, tuple[datetime, datetime]] = {}
+    for row in rows:
+        seq = stored.get(row["id"])
+        if seq is None:
+            continue
+        time = row["occurred_at"]
+        first, last = times.get(seq // SIZE, (time, time))
+        times[seq // SIZE] = (min(first, time), max(last, time))
+    if times:
+        connection.execute(
+            _UPSERTS[connection.dialect.name],
+            [{"block": block, "first_occurred": a, "last_occurred": b} for block, (a, b) in sorted(times.items())],
+        )
+
+
+def spans(
+    connection: Connection,
+    *,
+    after: datetime | None,
+    before: datetime | None,
+    order: Literal["asc", "desc"],
+    low: int,
+    high: int,
+    most: int,
+) -> tuple[list[tuple[int, int]], bool]:
+    """Where events of a time can be, in the direction of ``order``.
+
+    Args:
+        connection: to read with.
+        after: earliest time, inclusive.
+        before: latest time, exclusive.
+        order: which way.
+        low: only above this ``seq``.
+        high: only below this one.
+        most: blocks to look at.
+
+    Returns:
+        Spans, each as an exclusive lower and an exclusive upper ``seq``; and whether that is all there is.
+    """
+    column = BLOCKS.c.block
+    statement = _overlapping(after=after, before=before, low=low, high=high)
+    statement = statement.order_by(column.asc() if order == "asc" else column.desc()).limit(most)
+    blocks = list(connection.execute(statement).scalars())
+    return merge(blocks, low=low, high=high), len(blocks) < most
+
+
+def hull(connection: Connection, *, after: datetime, before: datetime) -> tuple[int, int] | None:
+    """The least span, as of :func:`spans`, that holds every event of a time; None when there is none."""
+    statement = _overlapping(after=after, before=before, low=0, high=2**63 - 1)
+    first, last = connection.execute(
+        statement.with_only_columns(func.min(BLOCKS.c.block), func.max(BLOCKS.c.block))
+    ).one()
+    return None if first is None else (first * SIZE - 1, (last + 1) * SIZE)
+
+
+def _overlapping(*, after: datetime | None, before: datetime | None, low: int, high: int) -> Select[Any]:
+    column = BLOCKS.c.block
+    statement = select(column).where(column >= (low + 1) // SIZE, column <= (high - 1) // SIZE)
+    if after is not None:
+        statement = statement.where(BLOCKS.c.last_occurred >= after)
+    if before is not None:
+        statement = statement.where(BLOCKS.c.first_occurred < before)
+    return statement
+
+
+def merge(blocks: Sequence[int], *, low: int, high: int) -> list[tuple[int, int]]:
+    """Blocks as spans, neighbours together, in their order, cut to what lies above ``low`` and below ``high``."""
+    found: list[tuple[int, int]] = []
+    for block in blocks:
+        a, b = max(block * SIZE - 1, low), min((block + 1) * SIZE, high)
+        if found and a == found[-1][1] - 1:
+            found[-1] = (found[-1][0], b)
+        elif found and b == found[-1][0] + 1:
+            found[-1] = (a, found[-1][1])
+        else:
+            found.append((a, b))
+    return found
+
+
+def forget_below(connection: Connection, *, seq: int) -> None:
+    """Forget the blocks all of whose events were deleted: those that end below ``seq``."""
+    connection.execute(delete(BLOCKS).where(BLOCKS.c.block < seq // SIZE))

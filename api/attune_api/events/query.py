@@ -1,0 +1,278 @@
+"""Pages of events whose cost does not grow with the table.
+
+Whatever is asked for, one index is walked in the order of ``seq`` (the driver: of the columns that are asked for, the one
+with the fewest events), and what else is asked for is tried on each row. A walk has a budget of rows. When that is used
+up before the page is full, the next walk begins there, until the page's time is up; then the page is handed out as it
+is, short or even empty, with a cursor to go on. So no filter can make the database read five million rows for one request.
+
+Times are no column to walk by, since pages go by ``seq``: :mod:`attune_api.events.blocks` says where to look for them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, Select, literal, select, tuple_
+
+from attune_api.events.blocks import spans
+from attune_api.events.filters import EventFilter
+from attune_api.events.store import COLUMNS, EVENTS, StoredEvent, event_of, newest_seq
+from attune_api.storage.database import Database
+
+Order = Literal["asc", "desc"]
+
+#: Rows that one walk looks at, when it has to look at each.
+_BUDGET: Final = 5000
+#: Blocks of times that one walk looks into.
+_BLOCKS: Final = 32
+#: Entries of an index by which the rarer of two columns is found out.
+_PROBE: Final = 1000
+#: Events of the first query of a page: the others are so many that their payloads fit into what is left of the page.
+_FIRST: Final = 32
+#: Bytes of payload after which a page is full.
+PAGE_BYTES: Final = 4 * 1024 * 1024
+#: Seconds after which a page that is not full is handed out as it is.
+PATIENCE: Final = 0.25
+_ABOVE_ALL: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Events in the order of ``seq``.
+
+    ``more`` is the ``seq`` behind which the next page begins; None when this was the last one. ``seen`` is the ``seq`` up
+    to which all was looked at in that direction: whoever comes back later goes on there.
+    """
+
+    events: Sequence[StoredEvent]
+    more: int | None
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """What one walk found; ``reached`` is the ``seq`` up to which it looked, None when it came to the end."""
+
+    events: list[StoredEvent]
+    reached: int | None
+
+
+async def read_page(
+    database: Database,
+    *,
+    where: EventFilter,
+    order: Order,
+    beyond: int | None,
+    limit: int,
+    patience: float = PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
+) -> Page:
+    """One page.
+
+    Args:
+        database: to read from.
+        where: which events.
+        order: ``asc`` for the oldest first.
+        beyond: only those after this ``seq`` in that order; None to begin at its beginning.
+        limit: how many at most.
+        patience: seconds after which the page is handed out though it is not full.
+        clock: as ``time.monotonic``.
+
+    Raises:
+        TooSlow, sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :meth:`Database.read`.
+    """
+    ends = clock() + patience
+    events: list[StoredEvent] = []
+    low = beyond if beyond is not None and order == "asc" else 0
+    high = beyond if beyond is not None and order == "desc" else _ABOVE_ALL
+    newest = 0
+
+    def work(connection: Connection) -> Walk:
+        nonlocal high, newest
+        if order == "asc" and not newest:
+            # Not beyond what is there now: a follower comes back to where this ended, having missed nothing.
+            newest = newest_seq(connection)
+            high = newest + 1
+        size = sum(len(event.payload) for event in events)
+        return walk(
+            connection,
+            where=where,
+            order=order,
+            low=low,
+            high=high,
+            limit=limit + 1 - len(events),
+            budget=_BUDGET,
+            most_bytes=max(PAGE_BYTES - size, 1),
+        )
+
+    while True:
+        found = await database.read(work)
+        events += found.events
+        if len(events) > limit:
+            events = events[:limit]
+            return Page(events=events, more=events[-1].seq, seen=events[-1].seq)
+        if found.reached is None:
+            seen = max(newest, low) if order == "asc" else 0
+            return Page(events=events, more=None, seen=seen)
+        if sum(len(event.payload) for event in events) >= PAGE_BYTES or clock() >= ends:
+            return Page(events=events, more=found.reached, seen=found.reached)
+        low, high = (found.reached, high) if order == "asc" else (low, found.reached)
+
+
+def walk(
+    connection: Connection,
+    *,
+    where: EventFilter,
+    order: Order,
+    low: int,
+    high: int,
+    limit: int,
+    budget: int,
+    most_bytes: int,
+) -> Walk:
+    """Look for events between two ``seq``, both exclusive, until there are ``limit`` or one of the bounds is reached.
+
+    Args:
+        connection: to read with.
+        where: which events.
+        order: which way.
+        low: only above this ``seq``.
+        high: only below this one.
+        limit: events at most.
+        budget: rows that may be looked at and left aside, for each query.
+        most_bytes: of payload, after which it is enough; passed by what 32 events have at most.
+    """
+    dialect = connection.dialect.name
+    driver = _driver(connection, where=where, order=order, low=low, high=high)
+    ranges, complete = [(low, high)], True
+    if where.is_timed:
+        ranges, complete = spans(
+            connection,
+            after=where.occurred_after,
+            before=where.occurred_before,
+            order=order,
+            low=low,
+            high=high,
+            most=_BLOCKS,
+        )
+    events: list[StoredEvent] = []
+    size = 0
+    for span in ranges:
+        a, b = span
+        while True:
+            wanted = limit - len(events)
+            wanted = min(wanted, max(1, (most_bytes - size) * len(events) // size) if size else _FIRST)
+            index = _index(dialect, driver, order=order, low=a, high=b)
+            rows = connection.execute(_matching(index, where, dialect, limit=wanted, budget=budget))
+            found = [event_of(row) for row in rows.mappings()]
+            events += found
+            size += sum(len(event.payload) for event in found)
+            if len(found) < wanted:
+                break
+            if len(events) >= limit or size >= most_bytes:
+                return Walk(events=events, reached=events[-1].seq)
+            a, b = (found[-1].seq, b) if order == "asc" else (a, found[-1].seq)
+        if index.leaves(where):
+            last = connection.execute(index.statement(EVENTS.c.seq).offset(budget - 1).limit(1)).scalar_one_or_none()
+            if last is not None:
+                return Walk(events=events, reached=last)
+    if complete or not ranges:
+        return Walk(events=events, reached=None)
+    a, b = ranges[-1]
+    return Walk(events=events, reached=b - 1 if order == "asc" else a + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    """A stretch of one index, in its order."""
+
+    columns: Sequence[str]
+    clauses: Sequence[ColumnElement[bool]]
+    order: Sequence[ColumnElement[Any]]
+    ascending: bool
+
+    def leaves(self, where: EventFilter) -> bool:
+        """Whether rows of the stretch have to be tried on more than that."""
+        return where.is_timed or bool(where.payload) or any(name not in self.columns for name in where.equal)
+
+    def statement(self, *columns: Any) -> Select[Any]:
+        return select(*columns).where(*self.clauses).order_by(*self.order)
+
+
+def _index(dialect: str, driver: dict[str, str], *, order: Order, low: int, high: int) -> _Index:
+    """The stretch of the driver's index between two ``seq``.
+
+    On PostgreSQL as a range of rows and not as equality, which says the same: told that a column equals something, its
+    planner may hold that common, and rather walk the primary key and try every row. A range leaves it one index that fits.
+    """
+    columns = [EVENTS.c[name] for name in driver]
+    if dialect == "postgresql" and columns:
+        values = [literal(value) for value in driver.values()]
+        row = tuple_(*columns, EVENTS.c.seq)
+        ends = [tuple_(*values, literal(seq, EVENTS.c.seq.type)) for seq in (low, high)]
+        clauses = [row > ends[0], row < ends[1]]
+        ordered = [*columns, EVENTS.c.seq]
+    else:
+        clauses = [column == value for column, value in zip(columns, driver.values(), strict=True)]
+        clauses += [EVENTS.c.seq > low, EVENTS.c.seq < high]
+        ordered = [EVENTS.c.seq]
+    return _Index(
+        columns=tuple(driver),
+        clauses=clauses,
+        order=[column.asc() if order == "asc" else column.desc() for column in ordered],
+        ascending=order == "asc",
+    )
+
+
+def _matching(index: _Index, where: EventFilter, dialect: str, *, limit: int, budget: int) -> Select[Any]:
+    """The first ``limit`` events of a stretch that fit, among its first ``budget``."""
+    if not index.leaves(where):
+        return index.statement(*COLUMNS).limit(limit)
+    looked_at = index.statement(*COLUMNS).limit(budget).subquery()
+    seq = looked_at.c.seq
+    clauses = where.clauses(looked_at.c, dialect, except_for=index.columns)
+    return select(looked_at).where(*clauses).order_by(seq.asc() if index.ascending else seq.desc()).limit(limit)
+
+
+def _driver(connection: Connection, *, where: EventFilter, order: Order, low: int, high: int) -> dict[str, str]:
+    """The columns whose index is walked, and what they must be; empty for the primary key.
+
+    A rule's events are few beside those of its namespace, its type or its sensor; of those three the rarest is chosen, by
+    how far its next thousand events reach.
+    """
+    equal = where.equal
+    if "rule_uid" in equal:
+        return {"rule_uid": equal["rule_uid"]}
+    if "rule_namespace" in equal and "rule_name" in equal:
+        return {name: equal[name] for name in ("rule_namespace", "rule_name")}
+    candidates: list[dict[str, str]] = [
+        {name: equal[name]} for name in ("rule_namespace", "trigger_type", "sensor_ref") if name in equal
+    ]
+    if len(candidates) < 2:
+        return candidates[0] if candidates else {}
+    dialect = connection.dialect.name
+    reach = connection.execute(
+        select(
+            *(
+                _index(dialect, candidate, order=order, low=low, high=high)
+                .statement(EVENTS.c.seq)
+                .offset(_PROBE - 1)
+                .limit(1)
+                .scalar_subquery()
+                for candidate in candidates
+            )
+        )
+    ).one()
+    return rarest(candidates, reach, order=order)
+
+
+def rarest(candidates: Sequence[dict[str, str]], reach: Sequence[int | None], *, order: Order) -> dict[str, str]:
+    """The candidate whose events reach farthest; None is to the end."""
+
+    def distance(place: int | None) -> int:
+        if place is None:
+            return _ABOVE_ALL
+        return place if order == "asc" else -place
+
+    return max(zip(candidates, reach, strict=True), key=lambda pair: distance(pair[1]))[0]
