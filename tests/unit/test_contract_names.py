@@ -174,3 +174,9 @@ def test_claims_are_those_of_the_design() -> None:
 def test_other_claims_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         SensorClaims.from_payload({**CLAIMS.to_payload(), **change})
+
+
+def test_a_rules_history_is_found_by_name_and_by_uid() -> None:
+    assert subjects.history_subject("default", "echo.daily", "u-1") == "attune.history.default.echo_daily.u-1"
+    assert subjects.history_filter(namespace="default", name="echo.daily") == "attune.history.default.echo_daily.*"
+    assert subjects.history_filter(rule_uid="u-1") == "attune.history.*.*.u-1"
