@@ -195,7 +195,7 @@ def test_public_names_are_these() -> None:
         "AckState", "CredentialsError", "EventReport", "Health", "InvalidRule", "LastEvent", "Rule", "RuleHandler",
         "RuleState", "Sensor", "SensorContext", "SensorError", "SensorRef", "SensorRuntime", "SensorSettings",
         "SensorToken", "SettingsError", "SpoolError", "TokenClient", "TokenClientError", "Trigger", "WhenFull",
-        "event_id", "run_sensor", "scheduled",
+        "event_id", "event_of", "run_sensor", "scheduled",
     ]  # fmt: skip
     assert all(hasattr(attune_sensor, name) for name in attune_sensor.__all__)
 

@@ -10,6 +10,7 @@ from attune_contract.messages import AckState, RuleState
 from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError
 from attune_sensor.functions import Sensor, Trigger
 from attune_sensor.last_events import LastEvent
+from attune_sensor.reports import event_of
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.runtime import SensorContext, SensorRuntime, run_sensor
 from attune_sensor.settings import SensorSettings, WhenFull
@@ -39,6 +40,7 @@ __all__ = [
     "Trigger",
     "WhenFull",
     "event_id",
+    "event_of",
     "run_sensor",
     "scheduled",
 ]

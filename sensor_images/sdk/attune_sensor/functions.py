@@ -12,19 +12,18 @@ raise SystemExit(sensor.run())
 
 import asyncio
 import random
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
-from attune_contract.events import EventReport, event_id, scheduled
 from attune_contract.messages import AckState
 from attune_sensor.backoff import Backoff
 from attune_sensor.errors import InvalidRule
 from attune_sensor.last_events import LastEvent
+from attune_sensor.reports import event_of
 from attune_sensor.rule_supervisor import describe
 from attune_sensor.rules import Rule
 from attune_sensor.runtime import SensorContext, run_sensor
@@ -78,20 +77,7 @@ class Trigger(Generic[P]):
             ValueError: ``occurred_at`` has no zone, or the event is too large.
             TypeError: the payload has something that JSON does not know.
         """
-        if occurred_at is not None and occurred_at.tzinfo is None:
-            raise ValueError("occurred_at has no zone; give one, like datetime.now(UTC)")
-        if occurrence is None:
-            occurrence = scheduled(occurred_at) if occurred_at is not None else uuid.uuid4().hex
-        state = self.rule.state
-        event = EventReport(
-            id=event_id(state.uid, occurrence),
-            trigger_type=state.trigger_type,
-            rule_uid=state.uid,
-            rule_namespace=state.namespace,
-            rule_name=state.name,
-            occurred_at=occurred_at or datetime.now(UTC),
-            payload=payload,
-        )
+        event = event_of(self.rule, payload, occurrence=occurrence, occurred_at=occurred_at)
         taken = await self.context.emit(event)
         self._on_emit()
         return taken

@@ -127,6 +127,7 @@ class SensorHarness:
 
     Attributes:
         api: where events arrive.
+        metrics: what the sensor counts.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class SensorHarness:
         self._taken = len(self.api.events)
         self._table = RuleTable()
         self._acks = _Acks()
-        metrics = Metrics()
+        metrics = self.metrics = Metrics()
         log = structlog.get_logger("attune_sensor")
         settings = SensorSettings(
             sensor=SensorRef("default", "under-test"),
@@ -235,6 +236,11 @@ class SensorHarness:
     def undelivered(self) -> int:
         """Events that the sensor reported and the API has not stored yet."""
         return self._emitter.waiting
+
+    def message(self, rule: Rule) -> str:
+        """What the sensor said last of the rule, whatever the state; empty when it said nothing."""
+        said = self._acks.latest.get(rule.uid)
+        return "" if said is None else said[2]
 
     async def wait_for(self, rule: Rule, state: AckState, *, within: float = 5.0) -> str:
         """Wait until the sensor said this of the rule as it is now; returns the message.

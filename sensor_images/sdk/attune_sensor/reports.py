@@ -1,0 +1,40 @@
+"""Events of a rule, named so that the same occurrence is the same event whoever reports it."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from attune_contract.events import EventReport, event_id, scheduled
+from attune_sensor.rules import Rule
+
+
+def event_of(
+    rule: Rule, payload: dict[str, Any], *, occurrence: str | None = None, occurred_at: datetime | None = None
+) -> EventReport:
+    """An event of a rule.
+
+    Args:
+        rule: the rule.
+        payload: what happened; JSON values.
+        occurrence: what tells this occurrence from others of the rule, such as a message's id. The same occurrence reported
+            twice, also after a restart or by another program, is one event. Without it, the time is the name when there is
+            one; an event with neither is never a duplicate of another.
+        occurred_at: when it happened, with a zone; now unless given.
+
+    Raises:
+        ValueError: ``occurred_at`` has no zone.
+    """
+    if occurred_at is not None and occurred_at.tzinfo is None:
+        raise ValueError("occurred_at has no zone; give one, like datetime.now(UTC)")
+    if occurrence is None:
+        occurrence = scheduled(occurred_at) if occurred_at is not None else uuid.uuid4().hex
+    state = rule.state
+    return EventReport(
+        id=event_id(state.uid, occurrence),
+        trigger_type=state.trigger_type,
+        rule_uid=state.uid,
+        rule_namespace=state.namespace,
+        rule_name=state.name,
+        occurred_at=occurred_at or datetime.now(UTC),
+        payload=payload,
+    )

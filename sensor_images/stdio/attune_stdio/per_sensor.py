@@ -1,0 +1,250 @@
+"""One process for all rules: it is told of them, a line each, and names them in what it says."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from attune_sensor import AckState, Rule, SensorContext
+from attune_sensor.tasks import end
+from attune_stdio import variables
+from attune_stdio.counts import Counts
+from attune_stdio.messages import AckLine, EventLine, NotALine, lifecycle_line
+from attune_stdio.per_rule import report
+from attune_stdio.process import Process
+from attune_stdio.program import LateLine, Program
+from attune_stdio.restarts import HEALTHY_AFTER, Restarts
+from attune_stdio.settings import StdioSettings
+
+#: A program that takes no line of its standard input for so long (seconds) does not know its rules.
+_DEAF_AFTER: Final = 30.0
+_DEAF: Final = (
+    "The program does not read its standard input, so it does not know of this rule as it is now. "
+    "A program that needs to know no rules may close it."
+)
+#: Seconds that are left of the sensor's own time to stop after the program's time has run out.
+_RESERVE: Final = 2.0
+#: Stopped rules that are remembered, for lines that were on their way.
+_REMEMBERED: Final = 10_000
+
+
+class PerSensorHandler:
+    """A :class:`attune_sensor.RuleHandler` that runs one program, from the first rule on.
+
+    Args:
+        context: how events are reported.
+        settings: what is run, and how.
+        counts: where processes and lines are counted.
+        environment: the supervisor's environment.
+        restarts: when a program that ended is started again.
+        healthy_after: seconds after which a program that was started again is said to work.
+        deaf_after: seconds after which a program that does not read is complained about.
+        chance: random numbers in [0, 1), for jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: SensorContext,
+        settings: StdioSettings,
+        counts: Counts,
+        environment: Mapping[str, str],
+        restarts: Restarts,
+        healthy_after: float = HEALTHY_AFTER,
+        deaf_after: float = _DEAF_AFTER,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._deaf_after = deaf_after
+        self._rules: dict[str, Rule] = {}
+        self._by_ref: dict[str, str] = {}
+        self._told: dict[str, Rule] = {}  # what the process that runs knows
+        self._changed: dict[str, None] = {}  # of what it must be told: a set that keeps its order
+        self._stopped: dict[str, None] = {}  # names of rules that ran here: a set that keeps its order
+        self._wake = asyncio.Event()
+        self._said: set[str] = set()  # rules of which the process itself said how they fare
+        self._problem = ""  # why no rule is served now
+        self._feeding: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._program = Program(
+            command=settings.command,
+            variables=variables.of_program(environment, scripts_dir=settings.scripts_dir),
+            directory=settings.scripts_dir,
+            stdin=True,
+            finite=False,
+            done_at_success=False,
+            audience=self,
+            lines_per_second=settings.lines_per_second,
+            counts=counts,
+            log=context.log,
+            restarts=restarts,
+            healthy_after=healthy_after,
+            chance=chance,
+        )
+
+    # -- rules ---------------------------------------------------------------------------------------------------------
+
+    async def start(self, rule: Rule) -> None:
+        """Tell the program of a rule; the first one starts it."""
+        self._rules[rule.uid] = rule
+        self._by_ref[rule.ref] = rule.uid
+        self._said.discard(rule.uid)
+        self._change(rule.uid)
+        if self._problem:
+            self._context.failing(rule, self._problem)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="program")
+
+    async def update(self, old: Rule, new: Rule) -> None:
+        """Tell the program of a rule's new state."""
+        await self.start(new)
+
+    async def stop(self, rule: Rule) -> None:
+        """Tell the program that a rule is over. From now on its events are not taken."""
+        self._rules.pop(rule.uid, None)
+        if self._by_ref.get(rule.ref) == rule.uid:
+            del self._by_ref[rule.ref]
+        self._stopped |= dict.fromkeys((rule.uid, rule.ref))
+        while len(self._stopped) > _REMEMBERED:
+            del self._stopped[next(iter(self._stopped))]
+        self._change(rule.uid)
+
+    async def close(self) -> None:
+        """End the program. What it says until then is taken."""
+        if self._task is None:
+            return
+        grace = max(0.1, self._context.settings.grace_seconds / 2 - _RESERVE)
+        self._program.stop(within=min(self._settings.stop_seconds, grace), listen=True)
+        try:
+            await asyncio.wait({self._task})
+        finally:
+            await end(self._task)
+
+    async def _run(self) -> None:
+        try:
+            await self._program.run()
+        except Exception as error:
+            self._context.log.exception("program_not_kept")
+            self.failing(f"The program cannot be kept running: {error}")
+
+    # -- what the program is told --------------------------------------------------------------------------------------
+
+    def _change(self, uid: str) -> None:
+        self._changed[uid] = None
+        self._wake.set()
+
+    def started(self, process: Process) -> None:
+        """A new process knows nothing."""
+        self._told.clear()
+        self._said.clear()
+        self._changed = dict.fromkeys(self._rules)
+        self._wake.set()
+        self._feeding = asyncio.create_task(self._feed(process), name="stdin of the program")
+
+    def ending(self, process: Process) -> None:
+        """Its standard input ends, which tells it the same as SIGTERM does."""
+        if self._feeding is not None:
+            self._feeding.cancel()
+            self._feeding = None
+        if process.stdin is not None:
+            process.stdin.close()
+
+    async def _feed(self, process: Process) -> None:
+        """Tell the process what it does not know yet. Level-triggered: changes of a rule that come while it does not read are
+        told as one.
+        """
+        loop = asyncio.get_running_loop()
+        if process.stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it closed its end: it need not know
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._changed:
+                    uid = next(iter(self._changed))
+                    del self._changed[uid]
+                    if (line := self._line(uid)) is None:
+                        continue
+                    timer = loop.call_later(self._deaf_after, self._deaf, uid)
+                    try:
+                        await process.stdin.write(line)
+                    finally:
+                        timer.cancel()
+                    if self._problem == _DEAF:
+                        self._works("")
+
+    def _line(self, uid: str) -> bytes | None:
+        old, new = self._told.get(uid), self._rules.get(uid)
+        if new is not None:
+            self._told[uid] = new
+            return lifecycle_line("start" if old is None else "update", new) if new is not old else None
+        return lifecycle_line("stop", self._told.pop(uid)) if old is not None else None
+
+    def _deaf(self, uid: str) -> None:
+        self._context.log.warning("program_does_not_read", rule_uid=uid, waiting=len(self._changed) + 1)
+        self._problem = _DEAF
+        for waiting in (uid, *self._changed):
+            if (rule := self._rules.get(waiting)) is not None:
+                self._context.failing(rule, _DEAF)
+
+    # -- what the program says -----------------------------------------------------------------------------------------
+
+    async def take(self, line: EventLine | AckLine) -> None:
+        """Report the event for its rule, or for all rules of its trigger type; or say what the program says of a rule."""
+        if isinstance(line, AckLine):
+            if line.rule is None:
+                raise NotALine("an `ack` must name its `rule`")
+            rule = self._named(line.rule)
+            self._said.add(rule.uid)
+            self._context.report(rule, line.ack, line.message)
+            return
+        if line.rule is not None:
+            rule = self._named(line.rule)
+            if line.trigger_type not in (None, rule.trigger_type):
+                raise NotALine(f"the trigger type of {rule.ref} is {rule.trigger_type}")
+            await report(self._context, rule, line)
+            return
+        wanted = self._type_of(line)
+        for rule in [rule for rule in self._rules.values() if rule.trigger_type == wanted]:
+            await report(self._context, rule, line)
+
+    def _named(self, name: str) -> Rule:
+        rule = self._rules.get(name) or self._rules.get(self._by_ref.get(name, ""))
+        if rule is not None:
+            return rule
+        if name in self._stopped:
+            raise LateLine
+        raise NotALine(f"no rule {name[:200]} runs here")
+
+    def _type_of(self, line: EventLine) -> str:
+        types = self._context.settings.trigger_types
+        if line.trigger_type is None and len(types) == 1:
+            return types[0]
+        if line.trigger_type is None:
+            raise NotALine("it must name its `rule`, or one `trigger_type` of several")
+        if line.trigger_type not in types:
+            raise NotALine(f"this sensor does not provide the trigger type {line.trigger_type[:200]}")
+        return line.trigger_type
+
+    # -- how the program fares -----------------------------------------------------------------------------------------
+
+    def failing(self, message: str) -> None:
+        """It holds for all rules."""
+        self._problem = message
+        for rule in self._rules.values():
+            self._context.failing(rule, message)
+
+    def working(self, remark: str) -> None:
+        """It holds for all rules but those of which the program said something itself."""
+        self._works(remark)
+
+    def _works(self, remark: str) -> None:
+        self._problem = ""
+        for rule in self._rules.values():
+            if rule.uid not in self._said:
+                self._context.report(rule, AckState.ACTIVE, remark)
+
+    def completed(self) -> None:
+        """It never is: one that ends is started again."""

@@ -1,0 +1,79 @@
+"""The environment that a program is given. Pure."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attune_sensor import Rule
+
+PARAMETER: Final = "ATTUNE_PARAM_"
+PARAMETERS_FILE: Final = "ATTUNE_PARAMETERS_FILE"
+RULE: Final = "ATTUNE_RULE"
+RULE_UID: Final = "ATTUNE_RULE_UID"
+RULE_NAMESPACE: Final = "ATTUNE_RULE_NAMESPACE"
+RULE_NAME: Final = "ATTUNE_RULE_NAME"
+TRIGGER_TYPE: Final = "ATTUNE_TRIGGER_TYPE"
+
+#: Of our own variables a program gets these. The others say where the credentials are, which are none of its business.
+_SHARED: Final = frozenset(
+    {
+        "ATTUNE_SENSOR_REF",
+        "ATTUNE_SENSOR_INSTANCE",
+        "ATTUNE_TRIGGER_TYPES",
+        "ATTUNE_CONFIG_FILE",
+        "ATTUNE_LOG_LEVEL",
+        "ATTUNE_SCRIPTS_DIR",
+    }
+)
+#: Linux takes no variable above 128 KiB, and no environment above a few MiB. What is left out here is in the file.
+_MAX_VALUE: Final = 32 * 1024
+_MAX_TOTAL: Final = 256 * 1024
+
+
+def of_program(variables: Mapping[str, str], *, scripts_dir: Path | None) -> dict[str, str]:
+    """What every program is given: the supervisor's environment without what is the supervisor's alone.
+
+    Args:
+        variables: the supervisor's environment.
+        scripts_dir: where the scripts are; programs are looked for there first.
+    """
+    given = {name: value for name, value in variables.items() if not name.startswith("ATTUNE_") or name in _SHARED}
+    # Python keeps what is printed into a pipe until 8 KiB are together: events would come in lumps, minutes late.
+    given.setdefault("PYTHONUNBUFFERED", "1")
+    if scripts_dir is not None:
+        given["PATH"] = f"{scripts_dir}:{given['PATH']}" if given.get("PATH") else str(scripts_dir)
+    return given
+
+
+def of_rule(rule: Rule, *, parameters_file: Path) -> dict[str, str]:
+    """What the program of one rule is given besides."""
+    state = rule.state
+    return {
+        **dict(_parameters(state.parameters)),
+        PARAMETERS_FILE: str(parameters_file),
+        RULE: rule.ref,
+        RULE_UID: state.uid,
+        RULE_NAMESPACE: state.namespace,
+        RULE_NAME: state.name,
+        TRIGGER_TYPE: state.trigger_type,
+    }
+
+
+def _parameters(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each parameter as a variable: texts as they are, all else as JSON. Of two that would have the same name, the first in
+    the order of their names.
+    """
+    seen = set()
+    total = 0
+    for key in sorted(parameters):
+        name = PARAMETER + re.sub(r"[^A-Z0-9]", "_", key.upper())
+        found = parameters[key]
+        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if name in seen or found is None or "\0" in text or size > _MAX_VALUE or total + size > _MAX_TOTAL:
+            continue
+        seen.add(name)
+        total += size
+        yield name, text
