@@ -79,7 +79,7 @@ def test_parameters_are_variables_texts_as_they_are_and_the_rest_as_json() -> No
 
 
 def test_what_no_variable_can_hold_is_left_to_the_file() -> None:
-    large = {f"p{n:03}": "x" * 30_000 for n in range(100)}
+    large: dict[str, object] = {f"p{n:03}": "x" * 30_000 for n in range(100)}
     assert sum(map(len, parameters_of(large).values())) <= 256 * 1024
     assert parameters_of({"a": "x" * 40_000, "b": "nul\0", "c-d": "1", "c_d": "2"}) == {"ATTUNE_PARAM_C_D": "1"}
 
