@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from attune_contract import names
 from attune_local.admission.definition import Fault, definitions
-from attune_local.admission.documents import Document, FieldPath, Unreadable, read
+from attune_local.admission.documents import Document, FieldPath, Unreadable, read, split
 
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -42,17 +43,21 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """An object that is taken, as it would be stored: with defaults and a namespace, without a status."""
+    """An object that is taken, as it would be stored: with defaults and a namespace, without a status.
+
+    It is shared between results, and not to be changed.
+    """
 
     object: dict[str, Any]
     source: str
     document: Document = field(repr=False)
     inside: FieldPath = ()
+    offset: int = 0
 
     @property
     def line(self) -> int:
         """Where it begins."""
-        return self.document.line_of(self.inside)
+        return self.line_of(())
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -62,7 +67,7 @@ class Checked:
 
     def line_of(self, path: FieldPath) -> int:
         """The line of a field, like ``("spec", "trigger", "type")``."""
-        return self.document.line_of((*self.inside, *path))
+        return self.offset + self.document.line_of((*self.inside, *path))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,18 +96,25 @@ def check_text(text: str, *, source: str, namespace: str = _DEFAULT_NAMESPACE) -
         namespace: of objects that name none, as kubectl's ``--namespace``.
     """
     result = Result()
-    documents = read(text)
-    while True:
-        try:
-            document = next(documents)
-        except StopIteration:
-            break
-        except Unreadable as error:
-            result.problems.append(Problem(source=source, line=error.line, field="", message=str(error)))
-            break
-        for body, inside in _objects(document):
-            _check(body, document, inside, result=result, source=source, namespace=namespace)
+    for offset, part in split(text):
+        found = _check_part(part, namespace)
+        result.objects += [replace(checked, source=source, offset=offset) for checked in found.objects]
+        result.problems += [replace(said, source=source, line=said.line + offset) for said in found.problems]
+        result.skipped += [replace(skipped, source=source, line=skipped.line + offset) for skipped in found.skipped]
     _repeated(result)
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _check_part(text: str, namespace: str) -> Result:
+    """What one part of a file holds, wherever it stands: of a file that was edited, most parts are as they were."""
+    result = Result()
+    try:
+        for document in read(text):
+            for body, inside in _objects(document):
+                _check(body, document, inside, result=result, source="", namespace=namespace)
+    except Unreadable as error:
+        result.problems.append(Problem(source="", line=error.line, field="", message=str(error)))
     return result
 
 

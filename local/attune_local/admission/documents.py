@@ -4,6 +4,7 @@ Scalars are read as ``kubectl`` reads them: YAML 1.1 as Go does, without dates a
 neither; a key that is given twice is an error, as it is with ``kubectl apply`` (strict validation).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -15,6 +16,8 @@ FieldPath = tuple[str | int, ...]
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NOT_JSON: Final = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+#: At the beginning of a line this always parts documents, also inside a text (YAML 1.1, section 5.2 "c-forbidden").
+_MARKER: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 #: Aliases may stand for aliases: a few lines can mean billions of values.
 _MOST_VALUES: Final = 200_000
 
@@ -50,6 +53,18 @@ class Document:
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, self.line)
+
+
+def split(text: str) -> Iterator[tuple[int, str]]:
+    """The parts of a file between its ``---``, each with the count of lines before it. Each can be read by itself."""
+    begin, lines = 0, 0
+    for match in [*_MARKER.finditer(text), None]:
+        end = match.start() if match is not None else len(text)
+        part = text[begin:end]
+        if part.strip():
+            yield lines, part
+        lines += part.count("\n")
+        begin = end
 
 
 def read(text: str) -> Iterator[Document]:

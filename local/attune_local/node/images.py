@@ -1,0 +1,26 @@
+"""Which program stands for an image: ours run from the installed packages, anybody else's from the ``command``."""
+
+import sys
+from typing import Final
+
+#: The entrypoints of our sensor images (Dockerfile), by repository.
+MODULES: Final = {
+    "attune/sensor-timer": "attune_timer",
+    "attune/sensor-stdio": "attune_stdio",
+    "attune/sensor-webhook": "attune_webhook",
+    "attune/sensor-kubernetes": "attune_kubernetes",
+}
+
+
+def entrypoint(image: str) -> list[str] | None:
+    """The command that an image of ours runs; None for an image that is none of ours.
+
+    A registry before the name and the tag or digest after it do not matter: what runs is what is installed here.
+    """
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    repository = f"{head}{slash}{last.partition(':')[0]}"
+    for known, module in MODULES.items():
+        if repository == known or repository.endswith(f"/{known}"):
+            return [sys.executable, "-m", module]
+    return None

@@ -1,0 +1,111 @@
+"""The store as the operator's backend (:mod:`attune_operator.backend`)."""
+
+import asyncio
+from collections.abc import Callable
+
+from attune_contract import names
+from attune_local.objects.store import ObjectStore
+from attune_operator.backend import Observers
+from attune_operator.kinds import NAMESPACE, RULE, SENSOR, WATCHED, Kind, Object
+from attune_operator.ports import ClusterError, WatchEventType
+
+_MANAGER = names.FIELD_MANAGER
+
+
+class LocalClient:
+    """Calls to a store, in the operator's name."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """The object, or None when there is none."""
+        return self._store.get(kind, namespace, name)
+
+    async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
+        """Every object of ``kind``."""
+        return self._store.list_objects(kind, namespace, labels=labels)
+
+    async def apply(self, kind: Kind, body: Object) -> Object:
+        """Server-side apply."""
+        return self._store.apply(kind, body, manager=_MANAGER)
+
+    async def create(self, kind: Kind, body: Object) -> Object:
+        """Make a new object."""
+        return self._store.create(kind, body, manager=_MANAGER)
+
+    async def replace(self, kind: Kind, body: Object) -> Object:
+        """Put the whole object."""
+        return self._store.replace(kind, body, manager=_MANAGER)
+
+    async def merge(
+        self, kind: Kind, namespace: str | None, name: str, patch: Object, *, subresource: str | None = None
+    ) -> Object | None:
+        """JSON merge patch; None when the object is gone."""
+        try:
+            return self._store.merge(kind, namespace, name, patch, manager=_MANAGER, subresource=subresource)
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str) -> None:
+        """Delete exactly the object with this uid; that it is gone, or is another by now, is fine."""
+        try:
+            self._store.delete(kind, namespace, name, uid=uid)
+        except ClusterError as error:
+            if error.status not in (404, 409):
+                raise
+
+
+class StoreWatching:
+    """What happens in a store, told to observers as an API server's watches would."""
+
+    def __init__(self, store: ObjectStore, observers: Observers) -> None:
+        self._store = store
+        self._observers = observers
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let :meth:`run` end."""
+        self._stop.set()
+
+    async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
+        """Tell what there is, and then each change."""
+        unsubscribe = self._store.subscribe(self._told)
+        try:
+            for kind in (NAMESPACE, SENSOR, RULE, *WATCHED):
+                for body in self._store.list_objects(kind):
+                    self._told(kind, None, body)
+            on_started()
+            await self._stop.wait()
+        finally:
+            unsubscribe()
+
+    def _told(self, kind: Kind, event: WatchEventType, body: Object) -> None:
+        if kind == SENSOR:
+            self._observers.observe_sensor(event, body)
+        elif kind == RULE:
+            self._observers.observe_rule(event, body)
+        elif kind == NAMESPACE:
+            self._observers.observe_namespace(event, body)
+        elif kind in WATCHED and (body["metadata"].get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY:
+            self._observers.observe_child(kind, event, body)
+
+
+class LocalBackend:
+    """The store behind an operator that runs in the same event loop."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.client = LocalClient(store)
+
+    async def serves_our_kinds(self) -> None:
+        """They are always there."""
+
+    def watches(self, observers: Observers) -> StoreWatching:
+        """What happens, for ``observers``."""
+        return StoreWatching(self._store, observers)
+
+    async def close(self) -> None:
+        """The store belongs to whoever made it."""
