@@ -107,6 +107,12 @@ class ObjectStore:
             if (namespace is None or within == namespace) and (not labels or fields.labels_match(body, labels))
         ]
 
+    def has_said(self, kind: Kind, body: Object, *, manager: str) -> bool:
+        """Whether this is what the manager applied last, to an object that is still there."""
+        metadata = body["metadata"]
+        key = (kind, metadata.get("namespace", ""), metadata["name"])
+        return key in self._applied and self._applied[key].get(manager) == fields.content(body)
+
     def kinds(self) -> Iterator[Kind]:
         """Kinds of which there are objects."""
         return (kind for kind, objects in self._objects.items() if objects)
@@ -249,6 +255,10 @@ class ObjectStore:
 
     def _new(self, kind: Kind, body: Object, *, manager: str, said: Object) -> Object:
         named = {key: value for key, value in body["metadata"].items() if key not in _SERVER_FIELDS}
+        if kind == NAMESPACE:
+            named["labels"] = {**(named.get("labels") or {}), "kubernetes.io/metadata.name": named["name"]}
+        elif kind.namespaced:
+            self._ensure_namespace(named["namespace"])
         metadata = {
             **named,
             "uid": self._new_uid(),
@@ -259,6 +269,12 @@ class ObjectStore:
         made = {"apiVersion": kind.api_version, "kind": kind.kind, **body, "metadata": metadata}
         self._own(metadata, manager, said, operation="Apply")
         return made
+
+    def _ensure_namespace(self, name: str) -> None:
+        """Where an object goes there is a namespace: nobody makes them by hand for one machine."""
+        if self.get(NAMESPACE, None, name) is None:
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            self._make(NAMESPACE, body, manager="attune-up", applied={})
 
     def _place(self, kind: Kind, body: Object) -> Object:
         metadata = body["metadata"]

@@ -1,0 +1,61 @@
+"""What a display is told."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Where everything is, once it answers."""
+
+    api_url: str
+    token_file: Path
+    data_dir: Path
+
+
+class Display(Protocol):
+    """Shows what happens."""
+
+    async def run(self) -> None:
+        """Whatever has to be done again and again, until cancelled."""
+
+    async def events(self, events: list[Event]) -> None:
+        """Events were stored.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+        """
+
+    def started(self, started: Started) -> None:
+        """Everything answers."""
+
+    def notice(self, text: str) -> None:
+        """Something that somebody should know: one sentence, with file and line where there is one."""
+
+    def output(self, sensor: str, line: str) -> None:
+        """A sensor has said something."""
+
+    def close(self) -> None:
+        """The end."""
+
+
+def event_line(event: Event) -> str:
+    """An event for people."""
+    late = datetime.fromisoformat(event["received_at"]) - datetime.fromisoformat(event["occurred_at"])
+    rule = f"{event['rule_namespace']}/{event['rule_name']}"
+    payload = json.dumps(event["payload"], separators=(",", ":"), ensure_ascii=False)
+    milliseconds = late.total_seconds() * 1000
+    return f"{event['occurred_at']:27} {milliseconds:9.1f} ms  {event['trigger_type']:20} {rule:32} {payload[:200]}"
+
+
+HEADER = f"{'OCCURRED':27} {'STORED AFTER':>12}  {'TRIGGER TYPE':20} {'RULE':32} PAYLOAD"
+
+
+def where_line(started: Started) -> str:
+    """Where everything is, for people."""
+    return f"The API is at {started.api_url} (token in {started.token_file}); data and logs in {started.data_dir}."
