@@ -9,6 +9,7 @@ from attune_contract import __version__
 
 #: All commands, in the order in which ``attune --help`` lists them. A new one is a module with an ``app`` and a line here.
 COMMANDS = {
+    "up": Lazy("attune_cli.commands.up", "Run manifests on this machine, without a cluster."),
     "conformance": Lazy("attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol."),
     "version": Lazy("attune_cli.commands.version", "Print the version."),
 }

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from attune_contract.local import DATA_DIR_NAME, ENDPOINTS_FILE
-
 from attune_local.errors import UpError
 from attune_local.node.volumes import write_private
 

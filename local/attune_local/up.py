@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
-from attune_contract.local import Endpoint, Endpoints, write_endpoints
 
 from attune_contract import names
+from attune_contract.local import Endpoint, Endpoints, write_endpoints
 from attune_local import logs
 from attune_local.datadir import DataDir
 from attune_local.display import Display, JsonLines, PlainLines, Started
