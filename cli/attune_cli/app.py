@@ -10,6 +10,12 @@ from attune_contract import __version__
 #: All commands, in the order in which ``attune --help`` lists them. A new one is a module with an ``app`` and a line here.
 COMMANDS = {
     "up": Lazy("attune_cli.commands.up", "Run manifests on this machine, without a cluster."),
+    "status": Lazy("attune_cli.commands.status", "What runs, what is wrong, and what to do."),
+    "sensors": Lazy("attune_cli.commands.sensors", "Sensors: list them, show one."),
+    "rules": Lazy("attune_cli.commands.rules", "Rules: list, show, history, enable, disable."),
+    "events": Lazy("attune_cli.commands.events", "Events: list, follow, count them, show one."),
+    "token": Lazy("attune_cli.commands.token", "Tokens of sensors: make one, inspect one."),
+    "keys": Lazy("attune_cli.commands.keys", "Signing keys: replace them."),
     "conformance": Lazy("attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol."),
     "version": Lazy("attune_cli.commands.version", "Print the version."),
 }

@@ -68,6 +68,11 @@ def show(
                 print_table(columns, rows)
 
 
+def say(text: str) -> None:
+    """A remark, on stderr: it is no part of the answer."""
+    typer.echo(text, err=True)
+
+
 def as_yaml(data: Any) -> str:
     """Plain values as YAML, in the order in which they are given."""
     import yaml

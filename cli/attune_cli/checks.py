@@ -1,0 +1,108 @@
+"""What ``attune status`` looks at, as values: each check says whether it is well, and if not, what to do."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from attune_cli.views import Object, condition, ref, rule_problem, sensor_problem
+
+State = Literal["ok", "problem", "unknown"]
+_NAMED: Final = 5
+#: The chart's parts, by their label app.kubernetes.io/name.
+_PARTS: Final = {"attune-operator": "operator", "attune-api": "API", "attune-nats": "NATS"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    message: str
+    advice: str = ""
+
+    def plain(self) -> dict[str, str]:
+        """For JSON and YAML."""
+        return asdict(self)
+
+
+def pods(found: Iterable[Object], namespace: str) -> Iterator[Check]:
+    """The chart's own pods."""
+    by_part: dict[str, list[Object]] = {label: [] for label in _PARTS}
+    for pod in found:
+        label = (pod["metadata"].get("labels") or {}).get("app.kubernetes.io/name", "")
+        if label in by_part:
+            by_part[label].append(pod)
+    for label, name in _PARTS.items():
+        mine = by_part[label]
+        ready = [pod for pod in mine if condition(pod, "Ready").get("status") == "True"]
+        if ready:
+            yield Check(name=name, state="ok", message=f"{len(ready)} of {len(mine)} pods are ready")
+        elif mine:
+            pod = mine[0]
+            yield Check(
+                name=name,
+                state="problem",
+                message=f"no pod is ready: {pod['metadata']['name']} {trouble(pod)}",
+                advice=f"kubectl -n {namespace} describe pod {pod['metadata']['name']}; kubectl -n {namespace} logs "
+                f"{pod['metadata']['name']}",
+            )
+        elif name == "NATS":
+            yield Check(name=name, state="unknown", message="there is no pod of it; the chart may use another server")
+        else:
+            yield Check(
+                name=name,
+                state="problem",
+                message=f"there is no pod of it in namespace {namespace}",
+                advice="install the chart, or name its namespace with --system-namespace",
+            )
+
+
+def trouble(pod: Object) -> str:
+    """Why a pod is not ready, in a few words."""
+    status = pod.get("status") or {}
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting")
+        if waiting:
+            return " ".join(
+                filter(None, ["waits:", str(waiting.get("reason", "")), str(waiting.get("message", ""))[:200]])
+            )
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return f"cannot be scheduled: {scheduled.get('message', '')}"
+    return f"is {status.get('phase', 'Unknown')}"
+
+
+def sensors(found: Sequence[Object]) -> Iterator[Check]:
+    """The Sensors: one line for all that are well, one for each that is not."""
+    yield from _objects(found, "Sensors", sensor_problem, "attune sensors show {}")
+
+
+def rules(found: Sequence[Object]) -> Iterator[Check]:
+    """The Rules, likewise."""
+    yield from _objects(found, "Rules", rule_problem, "attune rules show {}")
+
+
+def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str) -> Iterator[Check]:
+    wrong = [(body, problem) for body in found if (problem := problem_of(body)) is not None]
+    good = len(found) - len(wrong)
+    if not found:
+        yield Check(name=kind, state="ok", message="there are none yet")
+    elif good:
+        yield Check(name=kind, state="ok", message=f"{good} of {len(found)} are well (or switched off on purpose)")
+    for body, problem in wrong[:_NAMED]:
+        name = f"{kind[:-1]} {ref(body)}"
+        yield Check(name=name, state="problem", message=problem, advice=advice.format(ref(body)))
+    if len(wrong) > _NAMED:
+        listed = f"attune {kind.lower()} list -A" + (" --problems" if kind == "Rules" else "")
+        message = f"{len(wrong) - _NAMED} more are not well"
+        yield Check(name=kind, state="problem", message=message, advice=listed)
+
+
+def health(answer: Mapping[str, Any]) -> Check:
+    """What the API says of itself (``/ready``)."""
+    problems = answer.get("problems") or {}
+    if not problems:
+        return Check(name="API answers", state="ok", message="it can take events")
+    text = "; ".join(f"{part}: {problem}" for part, problem in problems.items())
+    return Check(name="API answers", state="problem", message=text, advice="see the API's log")

@@ -1,0 +1,235 @@
+"""``attune events``: what was reported."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any, Final
+
+import typer
+
+from attune_cli.errors import UsageError
+from attune_cli.lazy import command_app
+from attune_cli.output import Format, OutputOption, as_yaml, print_table, printable, say, show
+from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
+from attune_cli.times import moment, rfc3339
+
+app = command_app(help="Events: what sensors reported.")
+
+COLUMNS: Final = ("seq", "occurred", "type", "rule", "payload")
+#: Widths of the columns while events are followed, when nobody knows how wide the next one is.
+_WIDTHS: Final = (8, 27, 24, 36, 0)
+_PAGE: Final = 1000
+
+RuleOption = Annotated[str | None, typer.Option("--rule", help="Only those of this Rule: NAME or NAMESPACE/NAME.")]
+RuleUidOption = Annotated[
+    str | None, typer.Option("--rule-uid", help="Only those of the Rule with this uid (of several of the same name).")
+]
+TypeOption = Annotated[str | None, typer.Option("--type", help="Only those of this trigger type.")]
+SensorOption = Annotated[str | None, typer.Option("--sensor", help="Only those of this Sensor, NAMESPACE/NAME.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", help="Occurred then or later: 2026-11-24T06:00:00Z, or how long ago: 15m, 7d.")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", help="Occurred earlier than that.")]
+PayloadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--payload", metavar="PATH=VALUE", help="A field of the payload has this value: user.name=ann. Repeatable."
+    ),
+]
+
+
+def _query(
+    session: Session,
+    *,
+    namespace: str | None,
+    everywhere: bool,
+    rule: str | None,
+    rule_uid: str | None,
+    trigger_type: str | None,
+    sensor: str | None,
+    since: str | None,
+    until: str | None,
+    payload: Iterable[str],
+) -> dict[str, str]:
+    """What the API is asked for."""
+    now = datetime.now(UTC)
+    query: dict[str, str | None] = {
+        "rule_namespace": session.scope(namespace, everywhere=everywhere),
+        "rule_uid": rule_uid,
+        "trigger_type": trigger_type,
+        "sensor": sensor,
+        "occurred_after": rfc3339(moment(since, now)) if since else None,
+        "occurred_before": rfc3339(moment(until, now)) if until else None,
+    }
+    if rule is not None:
+        _, slash, name = rule.rpartition("/")
+        if slash:
+            query["rule_namespace"], name = session.place(rule, namespace)
+        query["rule_name"] = name
+    for wanted in payload:
+        path, equals, value = wanted.partition("=")
+        if not equals or not path:
+            raise UsageError(f"{wanted!r} is no filter: write --payload PATH=VALUE, like user.name=ann.")
+        query[f"payload.{path}"] = value
+    return {name: value for name, value in query.items() if value is not None}
+
+
+@asking(app, "list")
+def list_(
+    session: Session,
+    namespace: NamespaceOption = None,
+    everywhere: AllNamespacesOption = False,
+    rule: RuleOption = None,
+    rule_uid: RuleUidOption = None,
+    trigger_type: TypeOption = None,
+    sensor: SensorOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    payload: PayloadOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="The newest so many; 0 for all.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="With --follow: end after so many events.")
+    ] = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """List events, the newest last. With `--output json` each is one line."""
+    if count is not None and not follow:
+        raise UsageError("--count goes with --follow; --limit says how many are listed.")
+    if follow and until is not None:
+        raise UsageError("--follow has no end in time; leave --until out.")
+    query = _query(
+        session,
+        namespace=namespace,
+        everywhere=everywhere,
+        rule=rule,
+        rule_uid=rule_uid,
+        trigger_type=trigger_type,
+        sensor=sensor,
+        since=since,
+        until=until,
+        payload=payload or (),
+    )
+    if follow:
+        found = _followed(session, query, limit=limit)
+        _print_each(islice(found, count), output)
+        return
+    if limit:
+        events: Iterable[Mapping[str, Any]] = reversed(list(islice(_pages(session, query, order="desc"), limit)))
+    else:
+        events = _pages(session, query, order="asc")
+    if output is not Format.TABLE:
+        _print_each(events, output)
+        return
+    rows = [_row(event) for event in events]
+    if rows:
+        print_table(COLUMNS, rows)
+    else:
+        where = f"of namespace {query['rule_namespace']}" if "rule_namespace" in query else "of any namespace"
+        say(f"There are no such events {where}." if len(query) > 1 else f"There are no events {where}.")
+
+
+def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int = _PAGE) -> Iterator[dict[str, Any]]:
+    parameters = {**query, "order": order, "limit": str(size)}
+    while True:
+        page = session.api.request("GET", "/api/v1/events", params=parameters)
+        yield from page["data"]
+        if page["next_cursor"] is None:
+            return
+        parameters["cursor"] = page["next_cursor"]
+
+
+def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iterator[dict[str, Any]]:
+    """The newest, and then what comes: nothing between the two is missing."""
+    from attune_cli.following import follow
+
+    # First where the stream stands now, then what is listed: what is stored between the two is in the list.
+    scope = {name: value for name, value in query.items() if name == "rule_namespace"}
+    head = next((event["seq"] for event in _pages(session, scope, order="desc", size=1)), 0)
+    for event in reversed(list(islice(_pages(session, query, order="desc"), limit))):
+        head = max(head, event["seq"])
+        yield event
+    yield from follow(session.reach_api, query=query, after=head, tell=say)
+
+
+def _print_each(events: Iterable[Mapping[str, Any]], output: Format) -> None:
+    """Print events one by one, as they come."""
+    begun = False
+    for event in events:
+        match output:
+            case Format.JSON:
+                typer.echo(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+            case Format.YAML:
+                typer.echo(f"---\n{as_yaml(event)}", nl=False)
+            case Format.TABLE:
+                if not begun:
+                    typer.echo(_line([name.upper() for name in COLUMNS]))
+                typer.echo(_line(_row(event)))
+        begun = True
+
+
+def _row(event: Mapping[str, Any]) -> list[str]:
+    return [
+        str(event["seq"]),
+        event["occurred_at"],
+        event["trigger_type"],
+        f"{event['rule_namespace']}/{event['rule_name']}",
+        json.dumps(event["payload"], ensure_ascii=False, separators=(",", ":")),
+    ]
+
+
+def _line(cells: list[str]) -> str:
+    return "   ".join(printable(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
+@asking(app, "show")
+def show_(
+    session: Session,
+    event: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
+    output: OutputOption = Format.YAML,
+) -> None:
+    """Show one event."""
+    from urllib.parse import quote
+
+    found = session.api.request("GET", f"/api/v1/events/{quote(event, safe='')}")["data"]
+    show(found, Format.YAML if output is Format.TABLE else output)
+
+
+@asking(app, "count")
+def count_(
+    session: Session,
+    namespace: NamespaceOption = None,
+    everywhere: AllNamespacesOption = False,
+    rule: RuleOption = None,
+    rule_uid: RuleUidOption = None,
+    trigger_type: TypeOption = None,
+    sensor: SensorOption = None,
+    since: SinceOption = "24h",
+    until: UntilOption = None,
+    payload: PayloadOption = None,
+    interval: Annotated[str, typer.Option(help="1m, 5m, 15m, 1h, 6h or 1d.")] = "1h",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Count events per rule and interval."""
+    query = _query(
+        session,
+        namespace=namespace,
+        everywhere=everywhere,
+        rule=rule,
+        rule_uid=rule_uid,
+        trigger_type=trigger_type,
+        sensor=sensor,
+        since=since,
+        until=until,
+        payload=payload or (),
+    )
+    answer = session.api.request("GET", "/api/v1/events/counts", params={**query, "interval": interval})
+    rows = [
+        [f"{rule['rule_namespace']}/{rule['rule_name']}", str(rule["total"]), entry["at"], str(entry["count"])]
+        for rule in answer["data"]
+        for entry in rule["counts"]
+    ]
+    show(answer, output, columns=("rule", "total", "from", "events"), rows=rows)
+    if answer["rules_left_off"]:
+        say(f"{answer['rules_left_off']} more rules had events; ask for one with --rule.")

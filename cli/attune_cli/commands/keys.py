@@ -1,0 +1,35 @@
+"""``attune keys``: the keys that tokens are signed with."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from attune_cli.errors import UsageError
+from attune_cli.lazy import command_app
+from attune_cli.output import Format, OutputOption, show
+from attune_cli.session import Session, asking
+from attune_cli.times import rfc3339
+from attune_contract.names import ROTATE_KEYS
+
+app = command_app(help="Keys that tokens are signed with.")
+
+#: The Secret that holds them (docs/credentials.md).
+SIGNING_KEYS: Final = "attune-signing-keys"
+
+
+@asking(app, "rotate")
+def rotate(session: Session, output: OutputOption = Format.TABLE) -> None:
+    """Begin a rotation of the signing key. Nothing that runs is disturbed.
+
+    The next key is published before it signs, and the old one stays published until its last token has ended.
+    """
+    if session.target.kind != "cluster":
+        raise UsageError("`attune up` makes its keys itself; start it with --fresh for new ones.")
+    now = rfc3339(datetime.now(UTC).replace(microsecond=0))
+    namespace = session.wish.system_namespace
+    session.kube.patch_core("secrets", namespace, SIGNING_KEYS, {"metadata": {"annotations": {ROTATE_KEYS: now}}})
+    show(
+        {"secret": f"{namespace}/{SIGNING_KEYS}", "requested_at": now},
+        output,
+        title=f"Asked for at {now}. The next key signs some minutes after it was published; sensors get tokens by it then. "
+        "`attune sensors show` tells a Sensor's key.",
+    )

@@ -1,0 +1,179 @@
+"""``attune rules``: what is asked for, whether it runs, and since when or why not."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from attune_cli.errors import CliError
+from attune_cli.lazy import command_app
+from attune_cli.output import Format, OutputOption, printable, say, show
+from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
+from attune_cli.views import (
+    RULE_COLUMNS,
+    as_list,
+    bare,
+    condition,
+    enabled,
+    is_current,
+    ref,
+    rule_page,
+    rule_problem,
+    rule_row,
+)
+from attune_contract.names import RULES
+
+app = command_app(help="Rules: which occurrences matter, and whether their sensor runs them.")
+
+SelectorOption = Annotated[str, typer.Option("--selector", "-l", help="Label selector, as kubectl's.")]
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="NAME or NAMESPACE/NAME.")]
+RulesArgument = Annotated[list[str], typer.Argument(metavar="RULE...", help="NAME or NAMESPACE/NAME.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the sensor says that it has done so.")]
+TimeoutOption = Annotated[float, typer.Option(min=0, help="Seconds to wait with --wait.")]
+_POLL: Final = 0.2
+
+
+@asking(app, "list")
+def list_(
+    session: Session,
+    namespace: NamespaceOption = None,
+    everywhere: AllNamespacesOption = False,
+    selector: SelectorOption = "",
+    sensor: Annotated[str | None, typer.Option(help="Only those of this Sensor, NAMESPACE/NAME.")] = None,
+    trigger_type: Annotated[str | None, typer.Option("--type", help="Only those with this trigger type.")] = None,
+    problems: Annotated[bool, typer.Option("--problems", help="Only those that should run and do not.")] = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """List Rules: who serves them, whether they are active, and why not."""
+    scope = session.scope(namespace, everywhere=everywhere)
+    found = [
+        body
+        for body in session.kube.list(RULES, scope, selector=selector)
+        if (sensor is None or (body.get("status") or {}).get("sensor") == sensor)
+        and (trigger_type is None or body["spec"]["trigger"]["type"] == trigger_type)
+        and (not problems or rule_problem(body) is not None)
+    ]
+    if not found and output is Format.TABLE:
+        which = "Rules with a problem" if problems else "such Rules" if sensor or trigger_type or selector else "Rules"
+        say(f"There are no {which} in {f'namespace {scope} (-A shows all)' if scope else 'any namespace'}.")
+        return
+    now = datetime.now(UTC)
+    show(as_list(found), output, columns=RULE_COLUMNS, rows=[rule_row(body, now) for body in found])
+
+
+@asking(app, "show")
+def show_(
+    session: Session, rule: RuleArgument, namespace: NamespaceOption = None, output: OutputOption = Format.TABLE
+) -> None:
+    """Show one Rule: its parameters, who serves it, and its conditions with their reasons."""
+    body = session.kube.get(RULES, *session.place(rule, namespace))
+    text = "\n".join(printable(line) for line in rule_page(body, datetime.now(UTC)).splitlines())
+    show(bare(body), output, title=text)
+
+
+@asking(app, "enable")
+def enable(
+    session: Session,
+    rules: RulesArgument,
+    namespace: NamespaceOption = None,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 30.0,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Switch Rules on."""
+    _switch(session, rules, namespace, on=True, patience=timeout if wait else None, output=output)
+
+
+@asking(app, "disable")
+def disable(
+    session: Session,
+    rules: RulesArgument,
+    namespace: NamespaceOption = None,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 30.0,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Switch Rules off. They keep their place, their parameters and their history."""
+    _switch(session, rules, namespace, on=False, patience=timeout if wait else None, output=output)
+
+
+def _switch(
+    session: Session, rules: list[str], namespace: str | None, *, on: bool, patience: float | None, output: Format
+) -> None:
+    word = "enabled" if on else "disabled"
+    changed: list[Mapping[str, Any]] = []
+    for place in [session.place(rule, namespace) for rule in rules]:
+        before = session.kube.get(RULES, *place)
+        if enabled(before) == on:
+            changed.append(before)
+            _tell(f"Rule {ref(before)} is {word} already.", output)
+            continue
+        after = session.kube.patch(RULES, *place, {"spec": {"enabled": on}})
+        changed.append(after)
+        _tell(f"Rule {ref(after)} {word}.", output)
+    if patience is not None:
+        deadline = time.monotonic() + patience
+        changed = [_await(session, body, on=on, deadline=deadline, output=output) for body in changed]
+    if output is not Format.TABLE:
+        show(as_list(changed), output)
+
+
+def _tell(text: str, output: Format) -> None:
+    if output is Format.TABLE:
+        typer.echo(text)
+    else:
+        say(text)
+
+
+def _await(
+    session: Session, body: Mapping[str, Any], *, on: bool, deadline: float, output: Format
+) -> Mapping[str, Any]:
+    """Wait until the Rule's Active condition says what was asked for, of this generation."""
+    place = body["metadata"]["namespace"], body["metadata"]["name"]
+    while True:
+        active = condition(body, "Active")
+        if is_current(body, active):
+            if (active.get("status") == "True") == on:
+                _tell(f"Rule {ref(body)} is {'active' if on else 'stopped'}.", output)
+                return body
+            if active.get("reason") in ("NotAccepted", "Rejected", "SensorPaused", "Completed") and on:
+                raise CliError(f"Rule {ref(body)} is enabled, and not active: {active.get('message')}")
+        if time.monotonic() >= deadline:
+            said = active.get("message") or "the operator has not looked at it; does it run?"
+            raise CliError(f"Rule {ref(body)}: its sensor has not said in time that it did so: {said}")
+        time.sleep(_POLL)
+        body = session.kube.get(RULES, *place)
+
+
+HISTORY_COLUMNS = ("at", "event", "generation", "enabled", "sensor", "changed by", "reason", "uid")
+
+
+@asking(app, "history")
+def history(
+    session: Session,
+    rule: RuleArgument,
+    namespace: NamespaceOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show what became of a Rule, the newest last: who made, changed, switched or deleted it, and when."""
+    place = "/".join(quote(part, safe="") for part in session.place(rule, namespace))
+    answer = session.api.request("GET", f"/api/v1/rules/{place}/history", params={"limit": str(limit)})
+    entries = answer["data"][::-1]
+    show({"data": entries}, output, columns=HISTORY_COLUMNS, rows=[_history_row(entry) for entry in entries])
+
+
+def _history_row(entry: Mapping[str, Any]) -> list[str]:
+    return [
+        entry["at"],
+        entry["type"],
+        str(entry["generation"]),
+        str(entry["enabled"]).lower(),
+        entry["sensor_ref"] or "-",
+        entry["changed_by"] or "-",
+        entry["reason"] or "-",
+        entry["rule_uid"],
+    ]

@@ -1,0 +1,122 @@
+"""``attune status``: which system is asked, what runs there, what is wrong, and what to do."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from attune_cli import checks
+from attune_cli.checks import Check
+from attune_cli.errors import CliError, ExitCode, RefusedError, UnreachableError
+from attune_cli.lazy import command_app
+from attune_cli.output import Cell, Format, OutputOption, print_table, printable, show
+from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
+from attune_cli.views import age
+from attune_contract.names import RULES, SENSORS
+
+app = command_app()
+
+_TONES: dict[str, Any] = {"ok": "good", "problem": "bad", "unknown": "waiting"}
+
+
+@asking(app)
+def status(
+    session: Session,
+    namespace: NamespaceOption = None,
+    everywhere: AllNamespacesOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Say what runs, what is wrong and what to do. Exit status 1 when something is wrong.
+
+    Looks at all namespaces when that is allowed, else at one.
+    """
+    target = session.target
+    found = list(_look(session, namespace, everywhere))
+    wrong = [check for check in found if check.state == "problem"]
+    data = {
+        "target": {"kind": target.kind, "name": target.name, "why": target.why},
+        "ok": not wrong,
+        "checks": [check.plain() for check in found],
+    }
+    if output is Format.TABLE:
+        typer.echo(f"Asked: {printable(target.name)} ({printable(target.why)})\n")
+        print_table(
+            ("what", "state", ""),
+            [(check.name, Cell(check.state, _TONES[check.state]), check.message) for check in found],
+        )
+        for check in wrong:
+            if check.advice:
+                typer.echo(f"\n{printable(check.name)}: {printable(check.message)}\n  try: {printable(check.advice)}")
+    else:
+        show(data, output)
+    if wrong:
+        raise typer.Exit(ExitCode.PROBLEM)
+
+
+def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[Check]:
+    target = session.target
+    try:
+        version = session.kube.request("GET", "/version") if target.kind == "cluster" else {}
+    except UnreachableError as error:
+        yield Check(
+            name="Cluster", state="problem", message=str(error), advice="is it up, and is this the right context?"
+        )
+        return
+    if target.kind == "cluster":
+        yield Check(
+            name="Cluster", state="ok", message=f"Kubernetes {version.get('gitVersion', 'of some version')} answers"
+        )
+        home = session.wish.system_namespace
+        yield from _guarded(
+            "Pods",
+            lambda: checks.pods(
+                session.kube.core("pods", home, labelSelector="app.kubernetes.io/part-of=attune").get("items", ()), home
+            ),
+        )
+    yield from _guarded("Sensors", lambda: checks.sensors(_all(session, SENSORS, namespace, everywhere)))
+    yield from _guarded("Rules", lambda: checks.rules(_all(session, RULES, namespace, everywhere)))
+    yield from _guarded("API", lambda: _api(session, namespace, everywhere))
+
+
+def _all(session: Session, plural: str, namespace: str | None, everywhere: bool) -> list[dict[str, Any]]:
+    """Those of all namespaces; of one, when that was asked for or no more is allowed."""
+    if namespace is not None or everywhere:
+        return session.kube.list(plural, session.scope(namespace, everywhere=everywhere))
+    try:
+        return session.kube.list(plural, None)
+    except RefusedError:
+        return session.kube.list(plural, session.scope(None))
+
+
+def _api(session: Session, namespace: str | None, everywhere: bool) -> Iterator[Check]:
+    yield checks.health(session.api.ready())
+    who = session.api.request("GET", "/auth/whoami")["data"]
+    yield Check(name="You", state="ok", message=f"the API knows you as {who['login']}")
+    query = {"limit": "1"}
+    scope = session.scope(namespace, everywhere=everywhere) if namespace is not None else None
+    try:
+        newest = session.api.request(
+            "GET", "/api/v1/events", params={**query, **({"rule_namespace": scope} if scope else {})}
+        )
+    except RefusedError:
+        scope = session.scope(None)
+        newest = session.api.request("GET", "/api/v1/events", params={**query, "rule_namespace": scope})
+    where = f" of namespace {scope}" if scope else ""
+    if not newest["data"]:
+        yield Check(name="Events", state="ok", message=f"there are none{where} yet")
+        return
+    [event] = newest["data"]
+    rule = f"{event['rule_namespace']}/{event['rule_name']}"
+    when = age(event["received_at"], datetime.now(UTC))
+    yield Check(name="Events", state="ok", message=f"the newest{where} came {when} ago, of {rule}")
+
+
+def _guarded(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """The checks; one that may not be made is unknown, one that fails is a problem, and the others are made all the same."""
+    try:
+        yield from look()
+    except RefusedError as error:
+        yield Check(name=name, state="unknown", message=f"you may not see it: {error}")
+    except CliError as error:
+        yield Check(name=name, state="problem", message=str(error))

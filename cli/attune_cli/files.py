@@ -1,0 +1,27 @@
+"""Files that hold secrets."""
+
+import os
+import secrets
+from pathlib import Path
+
+from attune_cli.errors import UsageError
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner can read. A file that is there is replaced as a whole: who reads it sees one or the other.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None

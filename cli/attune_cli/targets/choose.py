@@ -1,0 +1,315 @@
+"""Which system a command asks: what the flags say, else an ``attune up`` that runs here, else the kubeconfig's cluster."""
+
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from attune_cli.errors import NotFoundError, RefusedError, UnreachableError, UsageError
+from attune_cli.targets import kubeconfig
+from attune_cli.targets.api import Api
+from attune_cli.targets.kube import Kube
+from attune_contract.local import DATA_DIR_NAME, Endpoint, Endpoints, read_endpoints
+
+DEFAULT_SYSTEM_NAMESPACE: Final = "attune-system"
+#: The ServiceAccount that the chart makes for callers whose kubeconfig holds no token.
+READER: Final = "attune-cli"
+_API_SELECTOR: Final = "app.kubernetes.io/name=attune-api"
+_TOKEN_SECONDS: Final = 3600
+_SLACK: Final = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the flags say."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    data_dir: Path | None = None
+    system_namespace: str = DEFAULT_SYSTEM_NAMESPACE
+    service_account: str | None = None
+    api_url: str | None = None
+    api_token_file: Path | None = None
+    as_plugin: bool = False
+
+
+@dataclass(kw_only=True)
+class Target:
+    """A system that can be asked.
+
+    Attributes:
+        kind: a cluster, or an ``attune up`` on this machine.
+        name: which one, for people.
+        why: why this one, for people.
+        namespace: what to look at when none is named; None for all of them.
+        kube: for Sensors and Rules.
+    """
+
+    kind: Literal["cluster", "local"]
+    name: str
+    why: str
+    namespace: str | None
+    kube: Kube
+    _make_api: Callable[[], Api] = field(repr=False)
+    _api: Api | None = None
+
+    @property
+    def api(self) -> Api:
+        """For events, tokens and histories; reached when it is first asked for.
+
+        Raises:
+            CliError: it cannot be reached.
+        """
+        if self._api is None:
+            self._api = self._make_api()
+        return self._api
+
+    def drop_api(self) -> None:
+        """Forget the connection to the API: it is found anew."""
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.drop_api()
+        self.kube.close()
+
+
+def choose(wish: Wish, *, folder: Path, environment: Mapping[str, str], alive: Callable[[int], bool]) -> Target:
+    """Choose the system.
+
+    Args:
+        wish: what the flags say.
+        folder: where to look for an ``attune up`` from, upwards.
+        environment: the process's.
+        alive: whether there is a process of that id.
+
+    Raises:
+        UsageError: the flags contradict each other, or name what is not there.
+        UnreachableError: there is nothing to ask.
+    """
+    flags = wish.kubeconfig is not None or wish.context is not None
+    if wish.data_dir is not None:
+        if flags:
+            raise UsageError(
+                "Give --data-dir for an `attune up`, or --kubeconfig and --context for a cluster, not both."
+            )
+        return _local(wish, wish.data_dir, why="by --data-dir", alive=alive)
+    stopped: Path | None = None
+    if not flags and not wish.as_plugin:
+        found = find_data_dir(folder)
+        if found is not None:
+            if _running(found, alive) is not None:
+                return _local(wish, found, why=f"it runs here (data in {found})", alive=alive)
+            stopped = found
+    paths = kubeconfig.files(wish.kubeconfig, environment)
+    if paths:
+        access = kubeconfig.load(paths, context=wish.context)
+    elif (access_in := kubeconfig.in_cluster(environment)) is not None:
+        access = access_in
+    else:
+        raise UnreachableError(_nothing(stopped))
+    why = "by the flags" if flags else "no `attune up` runs here" if not wish.as_plugin else "as a plugin of kubectl"
+    return _cluster(wish, access, why=f"{why}; {access.origin}")
+
+
+def _nothing(stopped: Path | None) -> str:
+    if stopped is not None:
+        return (
+            f"The `attune up` of {stopped} does not run, and there is no kubeconfig. Start it with `attune up DIR`, or name a "
+            "cluster with --kubeconfig."
+        )
+    return (
+        "There is nothing to ask: no `attune up` runs in this folder or above it, and there is no kubeconfig. Start one with "
+        "`attune up DIR`, name its --data-dir, or name a cluster with --kubeconfig."
+    )
+
+
+# -- attune up
+
+
+def find_data_dir(folder: Path) -> Path | None:
+    """The data directory of this folder or the next one above it."""
+    for candidate in (folder, *folder.parents):
+        if (found := candidate / DATA_DIR_NAME).is_dir():
+            return found
+    return None
+
+
+def _running(data_dir: Path, alive: Callable[[int], bool]) -> Endpoints | None:
+    try:
+        endpoints = read_endpoints(data_dir)
+    except (OSError, ValueError) as error:
+        raise UnreachableError(f"What `attune up` left in {data_dir} cannot be read: {error}.") from None
+    return endpoints if endpoints is not None and alive(endpoints.pid) else None
+
+
+def process_is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _local(wish: Wish, data_dir: Path, *, why: str, alive: Callable[[int], bool]) -> Target:
+    endpoints = _running(data_dir, alive)
+    if endpoints is None:
+        raise UnreachableError(
+            f"No `attune up` runs with the data directory {data_dir}. Start it with `attune up DIR`."
+        )
+    access = kubeconfig.Access(
+        server=endpoints.kubernetes.url.rstrip("/"),
+        verify=ssl.create_default_context(),
+        bearer=_token_file(endpoints.kubernetes),
+        origin=str(data_dir),
+    )
+
+    def api() -> Api:
+        return _given_api(wish) or Api(
+            endpoints.api.url, bearer=_token_file(endpoints.api), signed_in=f"the token file of {data_dir}"
+        )
+
+    return Target(
+        kind="local",
+        name=f"attune up, data in {data_dir}",
+        why=why,
+        namespace=None,
+        kube=Kube(access, who="`attune up`"),
+        _make_api=api,
+    )
+
+
+def _token_file(endpoint: Endpoint) -> Callable[[], str]:
+    return _reader(Path(endpoint.token_file))
+
+
+def _reader(path: Path) -> Callable[[], str]:
+    def read() -> str:
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"The token file {path} cannot be read: {error}.") from None
+
+    return read
+
+
+# -- a cluster
+
+
+def _cluster(wish: Wish, access: kubeconfig.Access, *, why: str) -> Target:
+    kube = Kube(access)
+
+    def api() -> Api:
+        return _given_api(wish) or _forwarded(wish, kube)
+
+    return Target(kind="cluster", name=access.server, why=why, namespace=access.namespace, kube=kube, _make_api=api)
+
+
+def _given_api(wish: Wish) -> Api | None:
+    if wish.api_url is None:
+        return None
+    if wish.api_token_file is None:
+        raise UsageError("--api-url needs --api-token-file: a file with the token to show there.")
+    return Api(wish.api_url, bearer=_reader(wish.api_token_file), signed_in=f"the token in {wish.api_token_file}")
+
+
+def _forwarded(wish: Wish, kube: Kube) -> Api:
+    """The API of a cluster, through its pod's port."""
+    from attune_cli.targets.portforward import PodPort, PodTransport
+
+    namespace = wish.system_namespace
+    pod, port, secure = api_pod(kube.core("pods", namespace, labelSelector=_API_SELECTOR).get("items", ()), namespace)
+    # Who the pod is the cluster vouches for: the connection goes through its API server and the node's kubelet. So the
+    # certificate, whose authority only the cluster may know, need not be checked once more.
+    verify = ssl.create_default_context()
+    verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
+    bearer, signed_in = _caller(wish, kube)
+    return Api(
+        f"{'https' if secure else 'http'}://{pod}.{namespace}",
+        bearer=bearer,
+        signed_in=signed_in,
+        transport=PodTransport(PodPort(kube.access, namespace=namespace, pod=pod, port=port), verify=verify),
+    )
+
+
+def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
+    """Name and port of a pod of the API that is ready, and whether it speaks TLS.
+
+    Raises:
+        UnreachableError: there is none.
+    """
+    for pod in pods:
+        conditions = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions", ())}
+        if conditions.get("Ready") != "True" or pod["metadata"].get("deletionTimestamp"):
+            continue
+        for container in pod["spec"]["containers"]:
+            for port in container.get("ports", ()):
+                if port.get("name") == "http":
+                    probe = container.get("readinessProbe", {}).get("httpGet", {})
+                    return pod["metadata"]["name"], int(port["containerPort"]), probe.get("scheme") == "HTTPS"
+    if pods:
+        names = ", ".join(pod["metadata"]["name"] for pod in pods)
+        raise UnreachableError(f"The API is not ready: see `kubectl describe pod -n {namespace} {names}`.")
+    raise UnreachableError(
+        f"No pod of the API is in namespace {namespace}. Name the namespace of the chart with --system-namespace, or the API's "
+        "address with --api-url."
+    )
+
+
+def _caller(wish: Wish, kube: Kube) -> tuple[Callable[[], str | None], str]:
+    """The token to show to the API: the user's own, or a short-lived one of a ServiceAccount."""
+    if wish.api_token_file is not None:
+        return _reader(wish.api_token_file), f"the token in {wish.api_token_file}"
+    own = wish.service_account is None and "Impersonate-User" not in kube.access.headers
+    if own and kube.access.bearer() is not None:
+        return kube.access.bearer, kube.access.origin
+    named = wish.service_account or READER
+    namespace, _, name = named.rpartition("/")
+    account = ServiceAccountToken(kube, namespace or wish.system_namespace, name, clock=lambda: datetime.now(UTC))
+    if wish.service_account is None:
+        account.hint = (
+            f"{kube.access.origin} signs in with a certificate, which the API does not take, so a token of the "
+            f"ServiceAccount {account.ref} was asked for. Name another with --service-account NAMESPACE/NAME, or a file "
+            "with a token with --api-token-file."
+        )
+    return account, f"a token of the ServiceAccount {account.ref}"
+
+
+class ServiceAccountToken:
+    """Asks for a ServiceAccount's token (TokenRequest), and again before it ends."""
+
+    def __init__(self, kube: Kube, namespace: str, name: str, *, clock: Callable[[], datetime]) -> None:
+        self.ref = f"{namespace}/{name}"
+        self.hint = ""
+        self._kube = kube
+        self._path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        self._clock = clock
+        self._token = ""
+        self._ends = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> str:
+        """The token that is good now.
+
+        Raises:
+            CliError: there is none for us.
+        """
+        if self._ends - self._clock() < _SLACK:
+            body = {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": _TOKEN_SECONDS},
+            }
+            try:
+                status = self._kube.request("POST", self._path, what=f"ServiceAccount {self.ref}", json=body)["status"]
+            except (NotFoundError, RefusedError) as error:
+                raise type(error)(f"{error} {self.hint}".strip()) from None
+            self._token, self._ends = status["token"], datetime.fromisoformat(status["expirationTimestamp"])
+        return self._token

@@ -1,0 +1,136 @@
+"""Sensors, Rules and what else is asked of Kubernetes, by its REST API."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from attune_cli.errors import NotFoundError, UnreachableError
+from attune_cli.targets.http import TIMEOUT, BearerAuth, failure, said, unreachable
+from attune_cli.targets.kubeconfig import Access
+from attune_contract.names import API_VERSION
+
+Object = dict[str, Any]
+_MERGE: Final = {"Content-Type": "application/merge-patch+json"}
+#: Objects in one answer of a list.
+PAGE: Final = 500
+#: Kubernetes' own names of what changed an object (``managedFields``, rule history).
+FIELD_MANAGER: Final = "attune-cli"
+
+
+class Kube:
+    """A client of a Kubernetes API server, or of an ``attune up``, which speaks the same as far as this goes.
+
+    Args:
+        access: where and as whom.
+        who: what it is called in messages.
+    """
+
+    def __init__(self, access: Access, *, who: str = "The cluster") -> None:
+        self.access = access
+        self._who = who
+        self._client = httpx.Client(
+            base_url=access.server,
+            verify=access.verify,
+            headers=access.headers,
+            auth=BearerAuth(access.bearer, server_name=access.server_name),
+            proxy=access.proxy,
+            timeout=TIMEOUT,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def request(self, method: str, path: str, *, what: str = "", **options: Any) -> Any:
+        """Send a request; the decoded answer.
+
+        Args:
+            method: of HTTP.
+            path: from ``/`` on.
+            what: what it is about, for messages: ``Rule default/x``.
+            options: as httpx takes them.
+
+        Raises:
+            CliError: no answer, or none that is a success.
+        """
+        try:
+            answer = self._client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise unreachable(self._who, self.access.server, error) from None
+        if answer.is_success:
+            try:
+                return answer.json()
+            except ValueError:
+                raise UnreachableError(f"{self._who} at {self.access.server} answers with something else.") from None
+        text = said(answer, "message")
+        if answer.status_code == 404 and what:
+            # Not even the kind is known there: the answer is of the server, and not about the object.
+            if "the server could not find the requested resource" in text or "page not found" in text:
+                raise NotFoundError(
+                    f"{self._who} at {self.access.server} knows no Sensors and Rules: is Attune installed there?"
+                )
+            raise NotFoundError(f"There is no {what}.")
+        if answer.status_code == 401:
+            text = f"it does not know you ({text}). You are signed in by {self.access.origin}"
+        raise failure(answer.status_code, f"{self._who} refused {what or path}: {text}.".replace("..", "."))
+
+    def list(self, plural: str, namespace: str | None, *, selector: str = "") -> list[Object]:
+        """All Sensors (or Rules) of a namespace, or of all of them (None)."""
+        return [*self._pages(_path(plural, namespace), {"labelSelector": selector} if selector else {})]
+
+    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Object]:
+        parameters = {**query, "limit": str(PAGE)}
+        while True:
+            answer = self.request("GET", path, what="such kind", params=parameters)
+            yield from answer.get("items", ())
+            if not (more := (answer.get("metadata") or {}).get("continue")):
+                return
+            parameters["continue"] = more
+
+    def get(self, plural: str, namespace: str, name: str) -> Object:
+        """One Sensor or Rule.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        found: Object = self.request("GET", _path(plural, namespace, name), what=_called(plural, namespace, name))
+        return found
+
+    def patch(self, plural: str, namespace: str, name: str, change: Mapping[str, Any]) -> Object:
+        """Change fields of a Sensor or Rule (RFC 7396), and give the object back."""
+        changed: Object = self.request(
+            "PATCH",
+            _path(plural, namespace, name),
+            what=_called(plural, namespace, name),
+            json=change,
+            headers=_MERGE,
+            params={"fieldManager": FIELD_MANAGER},
+        )
+        return changed
+
+    def core(self, kind: str, namespace: str, name: str = "", **query: str) -> Any:
+        """Something of Kubernetes' own core group: one, or a list."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/{kind}" + (f"/{quote(name)}" if name else "")
+        return self.request("GET", path, what=f"{kind} {name} in {namespace}".replace("  ", " "), params=query)
+
+    def patch_core(self, kind: str, namespace: str, name: str, change: Mapping[str, Any]) -> None:
+        """Change something of Kubernetes' own core group (RFC 7396). What comes back is not looked at: it may be secret."""
+        self.request(
+            "PATCH",
+            f"/api/v1/namespaces/{quote(namespace)}/{kind}/{quote(name)}",
+            what=f"{kind} {namespace}/{name}",
+            json=change,
+            headers=_MERGE,
+            params={"fieldManager": FIELD_MANAGER},
+        )
+
+
+def _path(plural: str, namespace: str | None, name: str = "") -> str:
+    inside = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    return f"/apis/{API_VERSION}{inside}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+def _called(plural: str, namespace: str, name: str) -> str:
+    return f"{plural[:-1].capitalize()} {namespace}/{name}"

@@ -1,0 +1,302 @@
+"""A kubeconfig, as kubectl reads it: several files as one, relative paths, tokens, certificates and plugins (``exec``).
+
+Source: Kubernetes' documentation, "Organizing Cluster Access Using kubeconfig Files" and "client-go credential plugins". The
+official Python client reads them too, but importing it takes a second, and a whole command should not take that.
+"""
+
+import base64
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from attune_cli.errors import RefusedError, UsageError
+
+_EXEC_TIMEOUT: Final = 120.0
+#: A credential that ends within this time is fetched anew.
+_SLACK: Final = timedelta(seconds=30)
+_SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+Bearer = Callable[[], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How an API server is reached, and as whom.
+
+    Attributes:
+        server: its URL.
+        verify: for TLS; carries the client's certificate, if there is one.
+        bearer: the token to send now, or None; may run a plugin.
+        headers: to send besides.
+        server_name: what the server's certificate is checked against, when it is not the URL's host.
+        proxy: URL of a proxy, or None.
+        namespace: what to look at when none is named.
+        origin: where this was found, for people.
+    """
+
+    server: str
+    verify: ssl.SSLContext
+    bearer: Bearer = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    server_name: str | None = None
+    proxy: str | None = None
+    namespace: str = "default"
+    origin: str = ""
+
+
+def files(explicit: Path | None, environment: Mapping[str, str]) -> list[Path]:
+    """The files that count, in their order: the one that was named, or those of ``KUBECONFIG``, or ``~/.kube/config``.
+
+    Raises:
+        UsageError: the one that was named is not there.
+    """
+    if explicit is not None:
+        if not explicit.is_file():
+            raise UsageError(f"There is no kubeconfig {explicit}.")
+        return [explicit]
+    if listed := environment.get("KUBECONFIG"):
+        return [path for name in listed.split(os.pathsep) if name and (path := Path(name)).is_file()]
+    usual = Path(environment.get("HOME", "/")) / ".kube" / "config"
+    return [usual] if usual.is_file() else []
+
+
+def load(paths: list[Path], *, context: str | None) -> Access:
+    """The access that a context of these files gives.
+
+    Raises:
+        UsageError: the files are no kubeconfig, or there is no such context.
+    """
+    merged = _merge(paths)
+    where = ", ".join(map(str, paths))
+    name = context or merged.current
+    if not name:
+        raise UsageError(f"{where} has no current context: name one with --context ({_names(merged.contexts)}).")
+    chosen = merged.contexts.get(name)
+    if chosen is None:
+        raise UsageError(f"There is no context {name} in {where}: there are {_names(merged.contexts)}.")
+    cluster = merged.clusters.get(str(chosen.get("cluster")))
+    if cluster is None or not cluster.get("server"):
+        raise UsageError(f"The context {name} in {where} names no cluster with a server.")
+    user = merged.users.get(str(chosen.get("user")), _Entry({}, Path()))
+    return _access(
+        cluster, user, namespace=str(chosen.get("namespace") or "default"), origin=f"context {name} of {where}"
+    )
+
+
+def in_cluster(environment: Mapping[str, str]) -> Access | None:
+    """Access as the ServiceAccount of the pod that we run in; None when we run in none."""
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
+    token = _SERVICE_ACCOUNT / "token"
+    if not host or not port or not token.is_file():
+        return None
+    namespace = _SERVICE_ACCOUNT / "namespace"
+    return Access(
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        verify=ssl.create_default_context(cafile=str(_SERVICE_ACCOUNT / "ca.crt")),
+        bearer=lambda: token.read_text().strip(),
+        namespace=namespace.read_text().strip() if namespace.is_file() else "default",
+        origin="the ServiceAccount of this pod",
+    )
+
+
+def contexts(paths: list[Path]) -> list[str]:
+    """The contexts' names."""
+    return list(_merge(paths).contexts)
+
+
+# -- reading
+
+
+class _Entry(dict[str, Any]):
+    """An entry, and the folder that its relative paths start from."""
+
+    def __init__(self, values: Mapping[str, Any], folder: Path) -> None:
+        super().__init__(values)
+        self.folder = folder
+
+    def bytes_of(self, name: str) -> bytes | None:
+        """What stands under ``name-data``, or in the file ``name``."""
+        if data := self.get(f"{name}-data"):
+            return base64.b64decode(str(data))
+        if path := self.get(name):
+            try:
+                return (self.folder / str(path)).read_bytes()
+            except OSError as error:
+                raise UsageError(f"{name} of the kubeconfig cannot be read: {error}.") from None
+        return None
+
+
+@dataclass
+class _Merged:
+    clusters: dict[str, _Entry] = field(default_factory=dict)
+    users: dict[str, _Entry] = field(default_factory=dict)
+    contexts: dict[str, _Entry] = field(default_factory=dict)
+    current: str = ""
+
+
+def _merge(paths: list[Path]) -> _Merged:
+    """Of what several files say, the first holds."""
+    import yaml
+
+    merged = _Merged()
+    for path in paths:
+        try:
+            body = yaml.safe_load(path.read_bytes()) or {}
+            merged.current = merged.current or body.get("current-context") or ""
+            for kind, found in (("cluster", merged.clusters), ("user", merged.users), ("context", merged.contexts)):
+                for entry in body.get(f"{kind}s") or ():
+                    found.setdefault(str(entry["name"]), _Entry(entry.get(kind) or {}, path.parent))
+        except (OSError, UnicodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path} is no kubeconfig that can be read: {type(error).__name__}: {error}") from None
+    return merged
+
+
+def _names(entries: Mapping[str, Any]) -> str:
+    return ", ".join(entries) or "none"
+
+
+def _access(cluster: _Entry, user: _Entry, *, namespace: str, origin: str) -> Access:
+    if "auth-provider" in user:
+        raise UsageError(f"The user of {origin} has an auth-provider, which Kubernetes gave up; use its exec plugin.")
+    authority = cluster.bytes_of("certificate-authority")
+    verify = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    if cluster.get("insecure-skip-tls-verify"):
+        verify.check_hostname = False
+        verify.verify_mode = ssl.CERT_NONE
+    certificate, key = user.bytes_of("client-certificate"), user.bytes_of("client-key")
+    if certificate and key:
+        _load_certificate(verify, certificate, key)
+    bearer: Bearer
+    headers = dict(_impersonation(user))
+    if user.get("exec"):
+        plugin = _Plugin(user, cluster)
+        plugin.use_certificate(verify)
+        bearer = plugin.token
+    elif path := user.get("tokenFile"):
+        bearer = lambda: (user.folder / path).read_text().strip()  # noqa: E731 - read again each time: it is renewed
+    elif token := user.get("token"):
+        bearer = lambda: str(token)  # noqa: E731
+    else:
+        if user.get("username"):
+            basic = base64.b64encode(f"{user['username']}:{user.get('password', '')}".encode()).decode()
+            headers["Authorization"] = f"Basic {basic}"
+        bearer = _no_bearer
+    return Access(
+        server=str(cluster["server"]).rstrip("/"),
+        verify=verify,
+        bearer=bearer,
+        headers=headers,
+        server_name=cluster.get("tls-server-name"),
+        proxy=cluster.get("proxy-url"),
+        namespace=namespace,
+        origin=origin,
+    )
+
+
+def _no_bearer() -> None:
+    return None
+
+
+def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if name := user.get("as"):
+        yield "Impersonate-User", str(name)
+        if groups := user.get("as-groups"):
+            # One header each would be needed, and these are set once: an impersonation with one group is the usual one.
+            if len(groups) > 1:
+                raise UsageError("The kubeconfig's user impersonates several groups, which attune cannot; name one.")
+            yield "Impersonate-Group", str(groups[0])
+
+
+def _load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Python reads certificates from files only; these are gone again at once."""
+    with _temporary(certificate) as certificate_file, _temporary(key) as key_file:
+        context.load_cert_chain(certificate_file, key_file)
+
+
+@contextmanager
+def _temporary(content: bytes) -> Iterator[str]:
+    handle, name = tempfile.mkstemp()  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        yield name
+    finally:
+        Path(name).unlink()
+
+
+class _Plugin:
+    """A credential plugin: a program that prints a token, or a certificate, until when it is good."""
+
+    def __init__(self, user: _Entry, cluster: _Entry) -> None:
+        self._spec: Mapping[str, Any] = user["exec"]
+        self._folder = user.folder
+        self._cluster = cluster
+        self._status: Mapping[str, Any] | None = None
+
+    def token(self) -> str | None:
+        """The token; the plugin is asked again when the last one is about to end."""
+        token = self._current().get("token")
+        return str(token) if token else None
+
+    def use_certificate(self, context: ssl.SSLContext) -> None:
+        """Let ``context`` show the plugin's certificate, if it gives one."""
+        status = self._current()
+        if status.get("clientCertificateData"):
+            _load_certificate(
+                context, status["clientCertificateData"].encode(), str(status.get("clientKeyData", "")).encode()
+            )
+
+    def _current(self) -> Mapping[str, Any]:
+        if self._status is None or _ended(self._status.get("expirationTimestamp")):
+            self._status = self._run()
+        return self._status
+
+    def _run(self) -> Mapping[str, Any]:
+        spec = self._spec
+        command = str(spec["command"])
+        if os.sep in command:  # relative to the file; a bare name is looked up in PATH
+            command = str(self._folder / command)
+        interactive = spec.get("interactiveMode") != "Never" and sys.stdin.isatty()
+        info: dict[str, Any] = {
+            "apiVersion": spec.get("apiVersion", "client.authentication.k8s.io/v1"),
+            "kind": "ExecCredential",
+            "spec": {"interactive": interactive},
+        }
+        if spec.get("provideClusterInfo"):
+            authority = self._cluster.bytes_of("certificate-authority")
+            info["spec"]["cluster"] = {
+                "server": self._cluster["server"],
+                **({"certificate-authority-data": base64.b64encode(authority).decode()} if authority else {}),
+            }
+        extra = {str(entry["name"]): str(entry["value"]) for entry in spec.get("env") or ()}
+        try:
+            done = subprocess.run(  # noqa: S603 - the kubeconfig says what to run
+                [command, *map(str, spec.get("args") or ())],
+                env={**os.environ, **extra, "KUBERNETES_EXEC_INFO": json.dumps(info)},
+                stdin=None if interactive else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                timeout=_EXEC_TIMEOUT,
+                check=True,
+            )
+            status: Mapping[str, Any] = json.loads(done.stdout)["status"]
+        except FileNotFoundError:
+            hint = f" {spec['installHint'].strip()}" if spec.get("installHint") else ""
+            raise UsageError(f"The kubeconfig's credential plugin {command} is not installed.{hint}") from None
+        except subprocess.SubprocessError as error:
+            raise RefusedError(f"The kubeconfig's credential plugin {command} failed: {error}.") from None
+        except (ValueError, KeyError, TypeError):
+            raise RefusedError(f"The kubeconfig's credential plugin {command} printed no credential.") from None
+        return status
+
+
+def _ended(time: str | None) -> bool:
+    return time is not None and datetime.fromisoformat(time) - datetime.now(UTC) < _SLACK

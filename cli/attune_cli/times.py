@@ -1,0 +1,44 @@
+"""Times and lengths of time as people write them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from attune_cli.errors import UsageError
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART: Final = re.compile(r"([0-9]{1,9})([smhdw])")
+
+
+def length(text: str) -> timedelta:
+    """Read ``90s``, ``1h30m``, ``7d``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
+        raise UsageError(f"{text!r} is no length of time: write it like 90s, 15m, 1h30m or 7d.")
+    return timedelta(seconds=sum(int(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Read a time (RFC 3339; without a zone it is the machine's), or how long ago: ``15m``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return now - length(text)
+        except (UsageError, OverflowError):
+            raise UsageError(
+                f"{text!r} is no time: write 2026-11-24T06:00:00Z, or how long ago, like 15m or 7d."
+            ) from None
+    return time.astimezone(UTC)
+
+
+def rfc3339(time: datetime) -> str:
+    """As the API takes and gives it: UTC."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
