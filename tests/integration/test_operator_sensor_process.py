@@ -3,20 +3,15 @@
 import asyncio
 import base64
 import json
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import yaml
-from support.nats_server import NatsServer, free_port
+from support.nats_server import NatsServer
 from support.operator_hand import Hand, eventually
+from support.operator_process import operator_process
 from support.rights import documented
 
 from attune_cluster.apiserver import ApiServer
@@ -51,52 +46,6 @@ async def limited_kubeconfig(kubernetes: ApiServer, hand: Hand, directory: Path)
     file = directory / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
     return file
-
-
-@dataclass
-class OperatorProcess:
-    """The operator's process."""
-
-    process: asyncio.subprocess.Process
-    log: Path
-    liveness: int
-    metrics: int
-
-    async def page(self, port: int, path: str) -> tuple[int, str]:
-        async with aiohttp.ClientSession() as session:
-            try:
-                async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
-                    return answer.status, await answer.text()
-            except aiohttp.ClientError as error:
-                raise LookupError(str(error)) from error
-
-    async def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
-            return await self.process.wait()
-
-
-@asynccontextmanager
-async def process(kubeconfig: Path, directory: Path, **settings: str) -> AsyncIterator[OperatorProcess]:
-    ports = {"LIVENESS_PORT": free_port(), "METRICS_PORT": free_port()}
-    environment = {f"ATTUNE_OPERATOR_{name}": str(value) for name, value in (settings | ports).items()}
-    log = directory / "operator.log"
-    with log.open("wb") as output:
-        started = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "attune_operator",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={"KUBECONFIG": str(kubeconfig), "ATTUNE_OPERATOR_BIND_ADDRESS": "127.0.0.1", **environment},
-        )
-    try:
-        yield OperatorProcess(started, log, ports["LIVENESS_PORT"], ports["METRICS_PORT"])
-    finally:
-        if started.returncode is None:
-            started.kill()
-            await started.wait()
 
 
 def decoded(secret: dict[str, Any], key: str) -> str:
@@ -135,7 +84,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
                     if len(line) > 20 and "--" not in line
                 )
 
-    async with process(kubeconfig, tmp_path, **settings) as operator:
+    async with operator_process(kubeconfig, tmp_path, **settings) as operator:
         try:
 
             async def config() -> Any:
@@ -226,7 +175,7 @@ async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_fac
         nats.start()
         api = server.api()
         settings = {"NAMESPACE": "default", "NATS_URL": nats.url, "SWEEP_INTERVAL": "2s", "LOG_LEVEL": "INFO"}
-        async with process(server.kubeconfig, directory, **settings) as operator:
+        async with operator_process(server.kubeconfig, directory, **settings) as operator:
             try:
 
                 async def waits() -> bool:
@@ -267,7 +216,7 @@ async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_fac
 
 
 async def test_without_a_way_to_kubernetes_it_says_so_and_ends(tmp_path: Path) -> None:
-    async with process(tmp_path / "none", tmp_path) as operator:
+    async with operator_process(tmp_path / "none", tmp_path) as operator:
         async with asyncio.timeout(30):
             assert await operator.process.wait() == 1
     assert "set KUBECONFIG" in operator.log.read_text()

@@ -1,0 +1,282 @@
+"""How long a sensor takes to build its state from 100,000 rules, against a bare nats-py consumer of the same messages.
+
+Each is a process of its own, with a connection of its own, and they take turns. The bare consumer counts what arrives until the
+server says that nothing is pending, and looks at nothing. The sensor is the SDK as it runs: it reads replies and heads, decodes
+and checks each rule, compares with what it knows, and hands every rule over to what starts rules; its time ends when the state
+is complete. Both times begin when the consumer is asked for.
+
+A second server holds the same rules, of which a hundred were changed ten times each: the stream keeps the last state of each
+rule only, so what happened before must not cost anything (``after_changes``, and ``history_ratio``: the sensor there to the
+sensor here). The two servers take turns too.
+
+``ratio`` is of times by the clock; ``cpu_ratio`` of time on a processor, which a busy machine disturbs less.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RULES = 100_000
+CHANGES = 1_000
+ROUNDS = 5
+REF = "attune-system/core.timer"
+
+
+def body(number: int, change: int = 0) -> Any:
+    """A rule's state."""
+    from attune_contract.messages import RuleState
+
+    return RuleState(
+        uid=str(uuid.UUID(int=number)),
+        namespace=f"team-{number % 50}",
+        name=f"rule-{number}",
+        generation=1 + change,
+        enabled=True,
+        trigger_type="core.intervaltimer",
+        parameters={"interval": number % 3600 + change + 1, "unit": "seconds"},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+async def publish(url: str, numbers: Any, *, change: int = 0) -> None:
+    """Publish rules as the operator does: its publisher, its subjects and its headers."""
+    from attune_contract import subjects
+    from attune_contract.identity import SensorRef
+    from attune_contract.messages import RuleEventType, encode, rule_event_headers
+    from attune_operator.streams.connection import NatsEndpoint, open_connection
+    from attune_operator.streams.definitions import ensure_stream, rules_stream
+    from attune_operator.streams.publisher import Publisher
+
+    problems: list[Exception] = []
+
+    def answered(outcome: Any) -> None:
+        if isinstance(outcome, Exception):
+            problems.append(outcome)
+
+    sensor = SensorRef.parse(REF)
+    async with open_connection(NatsEndpoint(url=url)) as connection:
+        await ensure_stream(connection.jetstream, rules_stream(replicas=1))
+        publisher = Publisher(connection=connection, max_in_flight=256)
+        await publisher.start()
+        event = RuleEventType.UPDATED if change else RuleEventType.CREATED
+        for number in numbers:
+            state = body(number, change)
+            await publisher.publish(
+                subject=subjects.rule_subject(sensor, state.uid),
+                body=encode(state),
+                headers=rule_event_headers(event, state, time=datetime.now(UTC), event_id=uuid.uuid4()),
+                expected_sequence=None,
+                completion=answered,
+            )
+        await publisher.drained()
+    if problems:
+        raise RuntimeError(f"{len(problems)} messages were not stored: {problems[0]}")
+
+
+# -- what is measured, each in a process of its own
+
+
+async def bare(url: str) -> tuple[float, float]:
+    """Seconds in which a bare push consumer drains the last message of each subject."""
+    import nats
+    from nats.js import api
+
+    from attune_contract import subjects
+    from attune_contract.identity import SensorRef
+
+    connection = await nats.connect(url)
+    done = asyncio.Event()
+    received = 0
+
+    async def count(_: Any) -> None:
+        nonlocal received
+        received += 1
+        if received == RULES:
+            done.set()
+
+    inbox = connection.new_inbox()
+    await connection.subscribe(inbox, cb=count)
+    began, spent = time.perf_counter(), time.process_time()
+    await connection.jetstream().add_consumer(
+        subjects.RULES_STREAM,
+        config=api.ConsumerConfig(
+            deliver_subject=inbox,
+            deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=api.AckPolicy.NONE,
+            filter_subject=subjects.rules_filter(SensorRef.parse(REF)),
+        ),
+    )
+    async with asyncio.timeout(120):
+        await done.wait()
+    seconds = time.perf_counter() - began, time.process_time() - spent
+    await connection.close()
+    return seconds
+
+
+class Starts:
+    """A handler that only counts."""
+
+    def __init__(self) -> None:
+        self.running = 0
+
+    async def start(self, rule: Any) -> None:
+        self.running += 1
+
+    async def update(self, old: Any, new: Any) -> None:
+        pass
+
+    async def stop(self, rule: Any) -> None:
+        self.running -= 1
+
+    async def close(self) -> None:
+        pass
+
+
+async def sensor(url: str) -> tuple[float, float]:
+    """Seconds in which the SDK has the state of every rule."""
+    import structlog
+
+    from attune_contract import subjects
+    from attune_contract.identity import SensorRef
+    from attune_sensor.acks import AckPublisher
+    from attune_sensor.connection import NatsConnection
+    from attune_sensor.metrics import Metrics
+    from attune_sensor.rule_reader import RuleReader
+    from attune_sensor.rule_supervisor import RuleSupervisor
+    from attune_sensor.rule_table import RuleTable
+    from attune_sensor.tasks import end
+
+    metrics, log, table, taken = Metrics(), structlog.get_logger(), RuleTable(), asyncio.Event()
+    ref = SensorRef.parse(REF)
+    connection = NatsConnection(
+        url=url, name=REF, inbox_prefix=ref.inbox_prefix, credentials=None, metrics=metrics, log=log
+    )
+    acks = AckPublisher(connection=connection, prefix="attune.acks", instance="bench", metrics=metrics, log=log)
+    supervisor = RuleSupervisor(
+        handler=Starts(), acks=acks, trigger_types=["core.intervaltimer"], metrics=metrics, log=log
+    )
+    reader = RuleReader(
+        connection=connection,
+        filter_subject=subjects.rules_filter(ref),
+        table=table,
+        on_changes=supervisor.apply,
+        on_snapshot=taken.set,
+        metrics=metrics,
+        log=log,
+    )
+    connecting = asyncio.create_task(connection.run())
+    await connection.wait_connected()
+    began, spent = time.perf_counter(), time.process_time()
+    reading = asyncio.create_task(reader.run())
+    async with asyncio.timeout(120):
+        await taken.wait()
+    seconds = time.perf_counter() - began, time.process_time() - spent
+    if len(table) != RULES:
+        raise RuntimeError(f"the sensor knows {len(table)} rules of {RULES}")
+    await end(reading, connecting)
+    return seconds
+
+
+MEASURED = {"bare": bare, "sensor": sensor}
+
+
+# -- the bench
+
+
+@dataclass
+class Times:
+    """Seconds of each round, by what was measured: by the clock, and on a processor."""
+
+    wall: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+    cpu: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+
+    async def measure(self, what: str, url: str) -> None:
+        """Run one measurement in a process of its own."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, what, url, stdout=asyncio.subprocess.PIPE, env=_environment()
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"the measurement {what!r} ended with {process.returncode}")
+        wall, cpu = json.loads(output.decode().splitlines()[-1])
+        self.wall[what].append(wall)
+        self.cpu[what].append(cpu)
+
+    def result(self) -> dict[str, Any]:
+        """The medians."""
+        ratios = _ratios(self.wall["sensor"], self.wall["bare"])
+        return {
+            "ratio": round(statistics.median(ratios), 2),
+            "ratios": [round(each, 2) for each in ratios],
+            "cpu_ratio": round(statistics.median(_ratios(self.cpu["sensor"], self.cpu["bare"])), 2),
+            "sensor_seconds": round(statistics.median(self.wall["sensor"]), 2),
+            "reference_seconds": round(statistics.median(self.wall["bare"]), 2),
+        }
+
+
+def _ratios(mine: list[float], theirs: list[float]) -> list[float]:
+    return sorted(one / other for one, other in zip(mine, theirs, strict=True))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+async def run() -> dict[str, object]:
+    """The result: seconds and their ratios, without and with changes before."""
+    from support.nats_server import NatsServer
+    from support.quiet import quiet
+
+    quiet()
+    fresh, changed = Times(), Times()
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        servers = [NatsServer(Path(one)), NatsServer(Path(other))]
+        try:
+            for server in servers:
+                server.start()
+                await publish(server.url, range(RULES))
+            for change in range(1, 11):
+                await publish(servers[1].url, range(0, RULES, RULES // (CHANGES // 10)), change=change)
+            for _ in range(ROUNDS):
+                for server, times in zip(servers, (fresh, changed), strict=True):
+                    for what in MEASURED:
+                        await times.measure(what, server.url)
+        finally:
+            for server in servers:
+                server.stop()
+    return {
+        **fresh.result(),
+        "at_most": 2.0,
+        "after_changes": changed.result(),
+        "history_ratio": round(statistics.median(_ratios(changed.wall["sensor"], fresh.wall["sensor"])), 2),
+        "history_cpu_ratio": round(statistics.median(_ratios(changed.cpu["sensor"], fresh.cpu["sensor"])), 2),
+        "rules": RULES,
+        "changes": CHANGES,
+    }
+
+
+def main() -> None:
+    """One measurement; its seconds, by the clock and on a processor, are the last line of the output."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=sorted(MEASURED))
+    parser.add_argument("url")
+    options = parser.parse_args()
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    print(json.dumps(asyncio.run(MEASURED[options.what](options.url))))
+
+
+if __name__ == "__main__":
+    main()
