@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import structlog
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from attune_api.logs import configure_logs
 from attune_api.settings import Settings
 from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade
+from attune_api.streaming import AbortableProtocol
 from attune_api.tls import renew_certificate
 
 log = structlog.get_logger("attune_api")
@@ -29,6 +31,10 @@ _GRACE = 20
 
 class _Server(uvicorn.Server):
     """uvicorn, without its habit of killing itself by the signal that stopped it: a stop that was asked for is exit 0."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -41,6 +47,10 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
+        # Answers without an end would hold up the stop until its grace is over; their readers go to another replica.
+        services = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.feed.close()
         # A second Ctrl-C does not wait for running requests.
         self.force_exit = self.should_exit and number is signal.SIGINT
         self.should_exit = True
@@ -73,11 +83,12 @@ async def _fresh_certificate(config: uvicorn.Config, settings: Settings) -> Asyn
 
 
 async def _serve(settings: Settings) -> int:
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=AbortableProtocol,
         lifespan="on",
         ws="none",
         log_config=None,
@@ -90,7 +101,7 @@ async def _serve(settings: Settings) -> int:
         ssl_certfile=settings.tls_certificate_file,
         ssl_keyfile=settings.tls_key_file,
     )
-    server = _Server(config)
+    server = _Server(config, app)
     async with _fresh_certificate(config, settings):
         await server.serve()
     log.info("stopped")

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from attune_api import problems
 from attune_api.dependencies import SECURITY_SCHEMES
 from attune_api.middleware import RequestMiddleware
-from attune_api.routes import auth, ingest, operations, query, sensor_events
+from attune_api.routes import auth, ingest, operations, query, sensor_events, stream
 from attune_api.routes.schemas import BatchSchema, EventReportSchema
 from attune_api.services import running
 from attune_api.settings import Settings
@@ -36,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(RequestMiddleware)
-    for module in (ingest, query, sensor_events, auth, operations):
+    for module in (ingest, stream, query, sensor_events, auth, operations):
         app.include_router(module.router)
 
     def openapi() -> dict[str, Any]:

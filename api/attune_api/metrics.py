@@ -53,6 +53,13 @@ class Metrics:
         self.outbox_position = Gauge(
             "attune_api_outbox_position", "seq up to which events were passed on.", registry=registry
         )
+        self.stream_readers = Gauge("attune_api_stream_readers", "Readers that follow events.", registry=registry)
+        self.stream_cut_off = Counter(
+            "attune_api_stream_readers_cut_off", "Readers that took nothing for too long.", registry=registry
+        )
+        self.stream_catch_ups = Counter(
+            "attune_api_stream_catch_ups", "Pages read for readers that were behind.", registry=registry
+        )
         self.nats_connected = Gauge("attune_api_nats_connected", "1 while connected to NATS.", registry=registry)
         self.identities_known = Gauge(
             "attune_api_sensor_identities", "Sensors whose accepted tokens are known.", registry=registry

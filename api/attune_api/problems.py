@@ -77,17 +77,24 @@ def _title(status: int) -> str:
         return "Error"
 
 
-def response(problem: Problem) -> Response:
-    """The answer that carries ``problem``."""
-    document = {
+def document(problem: Problem) -> dict[str, Any]:
+    """The document that says what ``problem`` is."""
+    return {
         "type": f"urn:attune:problem:{problem.kind}" if problem.kind else "about:blank",
         "title": _title(problem.status),
         "status": problem.status,
         "detail": problem.detail,
         **problem.members,
     }
+
+
+def response(problem: Problem) -> Response:
+    """The answer that carries ``problem``."""
     return Response(
-        msgspec.json.encode(document), status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers
+        msgspec.json.encode(document(problem)),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=problem.headers,
     )
 
 

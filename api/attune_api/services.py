@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from attune_api.body import BodyMemory
+from attune_api.events.feed import Feed
 from attune_api.events.writer import EventWriter
 from attune_api.identity.access import Access
 from attune_api.identity.cluster import Cluster, cluster_client
@@ -41,6 +42,7 @@ class Services:
     metrics: Metrics
     database: Database
     writer: EventWriter
+    feed: Feed
     bodies: BodyMemory
     keys: VerificationKeys
     signing_keys: SigningKeys | None
@@ -80,7 +82,13 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             stack.push_async_callback(cluster.close)
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.stop_all)
-        writer = EventWriter(database=database, metrics=metrics, most_waiting=settings.queue_events, stored=stored)
+        feed = Feed(
+            database=database, metrics=metrics, most_readers=settings.streams, heartbeat=settings.stream_heartbeat
+        )
+        supervisor.start("feed", feed.run())
+        writer = EventWriter(
+            database=database, metrics=metrics, most_waiting=settings.queue_events, stored=(stored, feed.stored)
+        )
         if settings.nats_url:
             link = NatsLink(
                 url=settings.nats_url,
@@ -109,6 +117,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             metrics=metrics,
             database=database,
             writer=writer,
+            feed=feed,
             bodies=BodyMemory(most=settings.body_memory),
             keys=keys,
             signing_keys=SigningKeys(settings.signing_keys_file) if settings.signing_keys_file else None,

@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     """Bytes that the stream ``ATTUNE_EVENTS`` may hold, if this API has to create it; the oldest go first."""
     queue_events: Annotated[int, Field(ge=1000)] = 20_000
     """Events that may wait for the database before new ones are answered with 503."""
+    streams: Annotated[int, Field(ge=1)] = 1000
+    """Readers that may follow events at once before a new one is answered with 503."""
+    stream_heartbeat: Annotated[float, Field(gt=0)] = 15.0
+    """Seconds after which a reader that follows events hears something, though there is nothing for it."""
+    stream_send_timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds for which a reader that follows events may take nothing before it is cut off."""
     body_memory: Annotated[int, Field(ge=2 * 1024 * 1024)] = 32 * 1024 * 1024
     """Bytes of request bodies held at once before new ones are answered with 503."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

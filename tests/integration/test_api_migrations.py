@@ -17,6 +17,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from attune_api.events.filters import EventFilter
+from attune_api.events.query import read_page
 from attune_api.events.store import Status, list_events, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
@@ -66,10 +67,16 @@ async def test_models_and_migrations_do_not_differ(database: Database) -> None:
     assert await database.write(differences) == []
 
 
+async def _insert(database: Database, *ks: int) -> None:
+    """As the program of that time did, which knew the table ``events`` alone."""
+    table = METADATA.tables["events"]
+    await database.write(lambda connection: connection.execute(table.insert(), [_row(k) for k in ks]))
+
+
 async def test_up_down_and_up_again_with_events_in_it(database: Database) -> None:
     assert await current_revision(database) is None
     await upgrade(database, "0001")
-    assert await _store(database, 1, 2) == [Status.STORED, Status.STORED]
+    await _insert(database, 1, 2)
     await upgrade(database)
     assert await current_revision(database) == newest_revision()
     events = await database.read(partial(list_events, where=EventFilter(), order="asc", beyond=None, limit=10))
@@ -77,8 +84,15 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
         (1, "2026-01-01T00:00:01.000005Z"),
         (2, "2026-01-01T00:00:02.000005Z"),
     ]
+    # Events from before are found by their time, too.
+    early = EventFilter(occurred_before=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC))
+    page = await read_page(database, where=early, order="desc", beyond=None, limit=10)
+    assert [event.id.int for event in page.events] == [1]
     await downgrade(database, "0001")
-    assert await _store(database, 2, 3) == [Status.DUPLICATE, Status.STORED]
+    await _insert(database, 3)
+    assert len(await database.read(partial(list_events, where=EventFilter(), order="asc", beyond=None, limit=10))) == 3
+    await upgrade(database)
+    assert await _store(database, 2, 3, 4) == [Status.DUPLICATE, Status.DUPLICATE, Status.STORED]
     await downgrade(database, "base")
     assert await database.read(_tables) == set()
     await upgrade(database)

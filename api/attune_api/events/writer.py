@@ -48,10 +48,12 @@ class EventWriter:
         database: where to.
         metrics: what is counted.
         most_waiting: events that may wait, those of the running transaction included.
-        stored: set after each commit that stored something; the outbox waits for it.
+        stored: each is set after a commit that stored something; whoever passes events on waits for one.
     """
 
-    def __init__(self, *, database: Database, metrics: Metrics, most_waiting: int, stored: asyncio.Event) -> None:
+    def __init__(
+        self, *, database: Database, metrics: Metrics, most_waiting: int, stored: Sequence[asyncio.Event]
+    ) -> None:
         self._database = database
         self._metrics = metrics
         self._most_waiting = most_waiting
@@ -140,7 +142,8 @@ class EventWriter:
             start = end
         for outcome in outcomes:
             self._metrics.events[outcome.status].inc()
-        self._stored.set()
+        for passed_on in self._stored:
+            passed_on.set()
 
     async def _store(self, rows: Rows) -> list[Outcome]:
         """Store the rows, halving the group around a row that the database itself refuses.
