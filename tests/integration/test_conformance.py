@@ -1,8 +1,10 @@
-"""The conformance kit: the timer passes it, and each of its checks fails a sensor that is wrong in just that."""
+"""The conformance kit: our sensors and one without our SDK pass it; each check fails a sensor that is wrong in it."""
 
 import asyncio
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,15 +13,20 @@ import pytest
 from support.wrong_sensors import WRONGS
 from typer.testing import CliRunner
 
+from attune_cluster.golang import toolchain
+from attune_cluster.settings import Settings
 from attune_conformance import report
 from attune_conformance.check import all_checks
 from attune_conformance.command import conformance
 from attune_conformance.profile import Profile
 from attune_conformance.runner import Outcome, Result, run_checks
+from attune_contract import environment
+from attune_contract.events import event_id
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
 
 TESTS = Path(__file__).resolve().parents[1]
+GO_SENSOR = TESTS.parent / "examples" / "go-sensor"
 INTERVAL = {"interval": 0.2}
 
 
@@ -45,6 +52,31 @@ async def examine(profile: Profile, folder: Path, *names: str, parallel: int = 6
 
 async def test_the_timer_conforms(tmp_path: Path) -> None:
     results = await examine(timer(), tmp_path)
+    assert {name: result.message for name, result in results.items() if result.outcome is not Outcome.PASSED} == {}
+
+
+@pytest.fixture(scope="module")
+def go_sensor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example in Go, vetted and built."""
+    go = toolchain(Settings.from_environment())
+    program = tmp_path_factory.mktemp("go") / "go-sensor"
+    for arguments in (["vet", "./..."], ["build", "-o", str(program), "."]):
+        done = subprocess.run(
+            [go.program, *arguments], cwd=GO_SENSOR, env=go.environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    return program
+
+
+async def test_the_sensor_in_go_conforms(go_sensor: Path, tmp_path: Path) -> None:
+    profile = Profile(
+        command=(str(go_sensor),),
+        trigger_type="example.tick",
+        parameters={"every": 0.2},
+        bad_parameters={"every": -1},
+        every=0.2,
+    )
+    results = await examine(profile, tmp_path)
     assert {name: result.message for name, result in results.items() if result.outcome is not Outcome.PASSED} == {}
 
 
@@ -133,3 +165,24 @@ def test_a_failed_should_does_not_count(tmp_path: Path) -> None:
     result = Result(check=check, outcome=Outcome.FAILED, message="none", seconds=1.0, log=tmp_path)
     assert report.summary([result]) == "1 failed. The sensor conforms."
     assert ElementTree.fromstring(report.as_junit([result])).get("skipped") == "1"
+
+
+def test_the_protocol_names_every_check_and_no_other() -> None:
+    text = (TESTS.parent / "docs" / "sensor-protocol.md").read_text()
+    named = {name.strip() for found in re.findall(r"\[([a-z0-9, -]+)\](?!\()", text) for name in found.split(",")}
+    assert named == set(all_checks())
+
+
+def test_the_protocol_names_every_variable() -> None:
+    text = (TESTS.parent / "docs" / "sensor-protocol.md").read_text()
+    ours = {value for name, value in vars(environment).items() if name.isupper() and str(value).startswith("ATTUNE_")}
+    documented = set(re.findall(r"`(ATTUNE_[A-Z_]+)`", text))
+    assert documented - ours <= {"ATTUNE_", "ATTUNE_CONFORMANCE_RULES_FILE", "ATTUNE_RULES"}
+    # The SDK's own settings are in its tutorial.
+    assert ours - documented <= {"ATTUNE_RESYNC_SECONDS", "ATTUNE_SPOOL_MAX_BYTES", "ATTUNE_SPOOL_FULL"}
+
+
+def test_the_protocols_example_of_an_id_is_right() -> None:
+    text = (TESTS.parent / "docs" / "sensor-protocol.md").read_text()
+    [(name, expected)] = re.findall(r'"([-0-9a-f]+/[^"]+)"\) = "([^"]+)"', text)
+    assert str(event_id(*name.split("/"))) == expected

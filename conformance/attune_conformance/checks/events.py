@@ -38,7 +38,7 @@ async def events_well_formed(world: World) -> None:
 async def ids_by_occurrence(world: World) -> None:
     """Two replicas report each occurrence; only its id tells that it is one."""
     if not world.profile.repeatable:
-        raise NotApplicable("two instances of this sensor do not report the same occurrences (--not-repeatable)")
+        raise NotApplicable("two instances of this sensor do not report the same occurrences (--no-repeatable)")
     rule = await world.put(world.new_rule())
     await world.start()
     await world.runs(rule)
