@@ -16,6 +16,7 @@ ACKS_SUBJECT: Final = "ATTUNE_ACKS_SUBJECT"
 CA_FILE: Final = "ATTUNE_CA_FILE"
 CONFIG_FILE: Final = "ATTUNE_CONFIG_FILE"
 SPOOL_DIR: Final = "ATTUNE_SPOOL_DIR"
+SCRIPTS_DIR: Final = "ATTUNE_SCRIPTS_DIR"  #: where ``spec.scripts`` are; absent when there are none
 LOG_LEVEL: Final = "ATTUNE_LOG_LEVEL"
 METRICS_PORT: Final = "ATTUNE_METRICS_PORT"
 
@@ -26,6 +27,12 @@ RESYNC_SECONDS: Final = "ATTUNE_RESYNC_SECONDS"  #: how often the whole rule sta
 SPOOL_MAX_BYTES: Final = "ATTUNE_SPOOL_MAX_BYTES"  #: bound of the spool
 SPOOL_FULL: Final = "ATTUNE_SPOOL_FULL"  #: what happens at the bound: drop-oldest, drop-newest or block
 
+# What the supervisor of ``runner: Stdio`` is told besides (``spec.stdio``).
+STDIO_MODE: Final = "ATTUNE_STDIO_MODE"
+STDIO_ON_EXIT: Final = "ATTUNE_STDIO_ON_EXIT"
+STDIO_LINES_PER_SECOND: Final = "ATTUNE_STDIO_LINES_PER_SECOND"
+STDIO_STOP_SECONDS: Final = "ATTUNE_STDIO_STOP_SECONDS"
+
 #: Directory where the Secret is mounted. A whole volume: a subPath would never be refreshed.
 CREDENTIALS_DIR: Final = "/var/run/attune/credentials"
 TOKEN_KEY: Final = "token"  # noqa: S105 - a file's name
@@ -34,6 +41,11 @@ NATS_CREDS_KEY: Final = "nats.creds"
 CONFIG_DIR: Final = "/etc/attune"
 CONFIG_KEY: Final = "config.json"
 SPOOL_MOUNT: Final = "/var/spool/attune"
+SCRIPTS_MOUNT: Final = "/var/lib/attune/scripts"
+#: Where the supervisor of ``runner: Stdio`` is copied to when the image is not ours, and what it is called in ours.
+STDIO_MOUNT: Final = "/var/lib/attune/stdio"
+STDIO_ZIPAPP: Final = "attune-stdio.pyz"
+STDIO_PROGRAM: Final = "attune-stdio"
 
 #: Port on which a sensor serves ``/live``, ``/ready`` and ``/metrics``.
 DEFAULT_METRICS_PORT: Final = 8080

@@ -27,6 +27,11 @@ def sensor_object_name(sensor_name: str) -> str:
     return f"sensor-{sensor_name}"
 
 
+def scripts_object_name(sensor_name: str) -> str:
+    """Name of the ConfigMap with a Sensor's ``spec.scripts``."""
+    return f"{sensor_object_name(sensor_name)}-scripts"
+
+
 class ConditionType(StrEnum):
     """Types of the conditions in ``status.conditions``."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from attune_contract import claims
+from attune_contract import __version__, claims
 from attune_contract.resources.sensor import parse_duration
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """ATTUNE_LOG_LEVEL of the sensors."""
     sensor_ca_file: Path | None = None
     """Certificates (PEM) that sensors check the API's and NATS's against; given to each of them as ATTUNE_CA_FILE."""
+    stdio_image: str = f"attune/sensor-stdio:{__version__}"
+    """The image with the supervisor of Sensors with runner: Stdio; the one that runs them unless they name another."""
     network_policies: bool = True
     """Whether each sensor gets a NetworkPolicy that lets nothing in but scrapes and probes."""
 

@@ -33,6 +33,7 @@ class Surroundings:
             log_level=settings.sensor_log_level,
             nats_credentials=settings.nats_auth == "managed",
             network_policies=settings.network_policies,
+            stdio_image=settings.stdio_image,
             ca_certificates=self._certificates,
         )
 

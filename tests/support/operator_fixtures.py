@@ -2,14 +2,18 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from support.eventually import eventually
 from support.nats_server import NatsServer
 from support.operator_hand import Hand, running, settings_for
 
+from attune_cluster.api import Api, ApiError
 from attune_cluster.apiserver import ApiServer
+from attune_contract import names
 from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.kube import KubeClient
@@ -28,7 +32,17 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         for file in sorted(CRDS.glob("*.yaml")):
             definition = yaml.safe_load(file.read_text())
             api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        for plural in (names.SENSORS, names.RULES):  # they are served a moment later
+            eventually(partial(_served, api, plural), within=30)
         yield server
+
+
+def _served(api: Api, plural: str) -> bool:
+    try:
+        api.request("GET", f"/apis/{names.API_VERSION}/{plural}")
+    except ApiError:
+        return False
+    return True
 
 
 @pytest.fixture

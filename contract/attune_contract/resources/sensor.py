@@ -106,11 +106,58 @@ class EnvironmentVariable(Model):
     """Where its value comes from, as in a container: secretKeyRef, configMapKeyRef, fieldRef or resourceFieldRef."""
 
 
+class StdioOptions(Model):
+    """How a program that prints JSON lines is run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "self.mode == 'perRule' || !has(self.onExit)",
+                    "onExit goes with mode: perRule; a perSensor program is always started again",
+                )
+            ]
+        }
+    )
+
+    mode: Literal["perRule", "perSensor"] = "perRule"
+    """perRule: one process for each active rule, which finds its parameters in its environment. perSensor: one process
+    for all of them, which is told of its rules on its standard input."""
+    on_exit: Literal["Complete", "Restart"] | None = None
+    """What it means that the program of a rule ends with status 0. Complete (the default): the rule has come to its end.
+    Restart: it is started again. Any other status is a failure, after which it is always started again."""
+    lines_per_second: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """How many lines a second are taken from each process. One that is quicker is made to wait."""
+    stop_seconds: Annotated[int, Field(ge=0, le=20)] = 5
+    """How long a process has from SIGTERM to SIGKILL."""
+    supervisor: Literal["Copied", "Image"] | None = None
+    """Where the supervisor comes from when spec.image is given. Copied (the default): it is copied into the pod, and the
+    image needs a python3 (3.11 or later). Image: the image is built on attune/sensor-stdio and has it."""
+
+
 class SensorSpec(Model):
     """What the user wants."""
 
-    image: Annotated[str, Field(min_length=1, max_length=1024)]
-    """The container image of the sensor."""
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel("has(self.image) || self.runner == 'Stdio'", "spec.image is needed, unless runner is Stdio"),
+                cel(
+                    "self.runner != 'Stdio' || (has(self.command) && size(self.command) > 0)",
+                    "runner: Stdio needs spec.command: the program whose lines are events",
+                ),
+                cel("self.runner == 'Stdio' || !has(self.stdio)", "spec.stdio goes with runner: Stdio"),
+                cel("self.runner == 'Stdio' || !has(self.scripts)", "spec.scripts goes with runner: Stdio"),
+                cel(
+                    "has(self.image) || !has(self.stdio) || !has(self.stdio.supervisor)",
+                    "spec.stdio.supervisor goes with an image of your own (spec.image)",
+                ),
+            ]
+        }
+    )
+
+    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """The container image of the sensor. With runner: Stdio it may be left out: programs then find sh and python3."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """As in a container."""
     command: list[str] | None = None
@@ -139,6 +186,28 @@ class SensorSpec(Model):
     runner: Literal["Standalone", "Stdio"] = "Standalone"
     """Standalone: the program speaks the sensor protocol itself. Stdio: it prints JSON lines, and a supervisor of ours
     speaks for it."""
+    stdio: StdioOptions | None = None
+    """With runner: Stdio, how the program is run."""
+    scripts: (
+        Annotated[
+            dict[str, Annotated[str, Field(max_length=262_144)]],
+            Field(
+                min_length=1,
+                max_length=32,
+                json_schema_extra={
+                    "x-kubernetes-validations": [
+                        cel(
+                            "self.all(name, name.matches('^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$'))",
+                            "a script's name is a file's name of letters, digits, '-', '_' and '.', and does not begin with '.'",
+                        )
+                    ]
+                },
+            ),
+        ]
+        | None
+    ) = None
+    """With runner: Stdio, files that the program finds, executable, in the directory it runs in: a whole sensor in one
+    manifest. A change rolls the pods."""
     trigger_types: Annotated[
         list[TriggerType],
         Field(

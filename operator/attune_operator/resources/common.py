@@ -5,15 +5,27 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attune_contract import names
+from attune_contract import __version__, names
 from attune_contract.resources import Sensor
 
 #: Digest of what the operator applied, on each object: tells "the Sensor changed" from "somebody edited the object".
 APPLIED: Final = f"{names.GROUP}/applied"
 #: Digest of the config file, on the pods: a changed file rolls them.
 CONFIG_DIGEST: Final = f"{names.GROUP}/config-digest"
+#: Digest of the scripts, on the pods: a changed one rolls them.
+SCRIPTS_DIGEST: Final = f"{names.GROUP}/scripts-digest"
 #: When the credentials were made, on the pods: with onRotate Restart it rolls them.
 CREDENTIALS_ISSUED: Final = f"{names.GROUP}/credentials-issued-at"
+
+#: Of every container (Pod Security Standards, "Restricted").
+SECURITY_CONTEXT: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "privileged": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +37,7 @@ class Environment:
     log_level: str = "INFO"
     nats_credentials: bool = False  #: the Secret holds ``nats.creds`` besides the token
     network_policies: bool = True
+    stdio_image: str = f"attune/sensor-stdio:{__version__}"  #: the image with the supervisor of ``runner: Stdio``
     ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against
 
 

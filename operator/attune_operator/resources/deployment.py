@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attune_contract import environment, subjects
 from attune_contract.resources import Sensor
-from attune_operator.resources import common, small
+from attune_operator.resources import common, small, stdio
 from attune_operator.resources.common import Environment, sealed
 
 CONTAINER: Final = "sensor"
@@ -53,6 +53,7 @@ def sensor_environment(sensor: Sensor, surroundings: Environment) -> list[dict[s
         own[environment.CONFIG_FILE] = f"{environment.CONFIG_DIR}/{environment.CONFIG_KEY}"
     if small.CA_KEY in files:
         own[environment.CA_FILE] = f"{environment.CONFIG_DIR}/{small.CA_KEY}"
+    own |= stdio.variables(sensor)
     authors = [
         variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.env if variable.name not in own
     ]
@@ -77,9 +78,10 @@ def _container(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
     ]
     if small.config_files(sensor, surroundings):
         mounts.append({"name": "config", "mountPath": environment.CONFIG_DIR, "readOnly": True})
+    mounts += stdio.mounts(sensor)
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": spec.image,
+        "image": spec.image or surroundings.stdio_image,
         "env": sensor_environment(sensor, surroundings),
         "ports": [
             {
@@ -93,22 +95,15 @@ def _container(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
         "readinessProbe": _probe("/ready", periodSeconds=2, timeoutSeconds=2, failureThreshold=3),
         "livenessProbe": _probe("/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
         "resources": spec.resources if spec.resources is not None else _REQUESTS,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": common.SECURITY_CONTEXT,
         # Its last log lines become the reason that the Sensor's condition shows.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
     optional = {
         "imagePullPolicy": spec.image_pull_policy,
-        "command": spec.command,
-        "args": spec.args,
+        "command": stdio.command(sensor) if spec.runner == "Stdio" else spec.command,
+        "args": stdio.arguments(sensor) if spec.runner == "Stdio" else spec.args,
         "envFrom": spec.env_from or None,
     }
     return container | {key: value for key, value in optional.items() if value is not None}
@@ -124,7 +119,7 @@ def _volumes(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
     ]
     if small.config_files(sensor, surroundings):
         volumes.append({"name": "config", "configMap": {"name": name, "defaultMode": 0o444}})
-    return volumes
+    return volumes + stdio.volumes(sensor)
 
 
 def _pod(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
@@ -144,6 +139,7 @@ def _pod(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
         "volumes": _volumes(sensor, surroundings),
     }
     optional = {
+        "initContainers": stdio.init_containers(sensor, surroundings) or None,
         "nodeSelector": spec.node_selector or None,
         "tolerations": spec.tolerations or None,
         "affinity": spec.affinity or None,
@@ -171,6 +167,8 @@ def deployment(sensor: Sensor, surroundings: Environment, *, issued_at: datetime
     }
     if files := small.config_files(sensor, surroundings):
         annotations[common.CONFIG_DIGEST] = common.digest(files)
+    if spec.scripts:
+        annotations[common.SCRIPTS_DIGEST] = common.digest(spec.scripts)
     if spec.token.on_rotate == "Restart" and issued_at is not None:
         annotations[common.CREDENTIALS_ISSUED] = issued_at.isoformat()
     return sealed(

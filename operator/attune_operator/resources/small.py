@@ -58,6 +58,14 @@ def config_map(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | No
     return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": common.metadata(sensor), "data": files})
 
 
+def scripts_config_map(sensor: Sensor) -> dict[str, Any] | None:
+    """``spec.scripts`` as files; None when there are none."""
+    if not sensor.spec.scripts:
+        return None
+    metadata = {**common.metadata(sensor), "name": names.scripts_object_name(sensor.metadata.name)}
+    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(sensor.spec.scripts)})
+
+
 def network_policy(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | None:
     """Nothing gets in but scrapes and probes. What goes out is not restricted: sensors watch the world outside.
 

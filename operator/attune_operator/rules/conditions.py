@@ -114,7 +114,8 @@ def _by_word(word: Word, sensor: SensorRef) -> Verdict:
     said = word.message[:_MAX_MESSAGE]
     match word.state:
         case AckState.ACTIVE:
-            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor} runs the rule.")
+            remark = f" {said}" if said else ""
+            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor} runs the rule.{remark}")
         case AckState.REJECTED:
             return Verdict("False", ActiveReason.REJECTED, said or f"The Sensor {sensor} rejected the rule.")
         case AckState.FAILING:

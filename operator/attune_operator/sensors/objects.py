@@ -72,11 +72,13 @@ class Objects:
         # state of the object came of it. They are as wanted for as long as neither changes.
         self._settled: dict[tuple[str, str], tuple[str, str]] = {}
 
-    async def find(self, kind: Kind, sensor: Sensor) -> Object | None:
-        """The object as last seen; where nothing was seen, Kubernetes is asked."""
-        found = self._store.child(kind, sensor.ref)
+    async def find(self, kind: Kind, sensor: Sensor, *, name: str | None = None) -> Object | None:
+        """The object as last seen; where nothing was seen, Kubernetes is asked. Without ``name``, the one that is named
+        after the Sensor.
+        """
+        found = self._store.child(kind, sensor.ref, name=name)
         if found is None:
-            name = names.sensor_object_name(sensor.metadata.name)
+            name = name or names.sensor_object_name(sensor.metadata.name)
             found = await self._client.get(kind, sensor.metadata.namespace, name)
         return found
 
@@ -87,7 +89,7 @@ class Objects:
             NameTaken: there is one that belongs to somebody else.
             ClusterError: Kubernetes could not be reached or refused.
         """
-        found = await self.find(kind, sensor)
+        found = await self.find(kind, sensor, name=wanted["metadata"]["name"])
         if found is not None and (
             claim(found, sensor) == "stale" or found.get("immutable") or found["metadata"].get("deletionTimestamp")
         ):
@@ -143,9 +145,11 @@ class Objects:
             while len(self._settled) > _REMEMBERED:
                 del self._settled[next(iter(self._settled))]
 
-    async def remove(self, kind: Kind, sensor: Sensor) -> Outcome:
-        """Delete the object if it is ours; one that was never there, or is another's, is none of our business."""
-        found = self._store.child(kind, sensor.ref)
+    async def remove(self, kind: Kind, sensor: Sensor, *, name: str | None = None) -> Outcome:
+        """Delete the object if it is ours; one that was never there, or is another's, is none of our business. Without
+        ``name``, the one that is named after the Sensor.
+        """
+        found = self._store.child(kind, sensor.ref, name=name)
         owner = _owner(found) if found is not None else None
         if found is None or owner is None or owner.get("uid") != sensor.metadata.uid:
             return Outcome(object=None, change=None)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from attune_operator.ports import Body
 from attune_operator.resources.deployment import CONTAINER
+from attune_operator.resources.stdio import COPIER
 
 _MESSAGE: Final = 500
 #: Reasons of a waiting container that pass by themselves.
@@ -50,6 +51,10 @@ def trouble(pod: Body) -> Trouble:
     """Why a pod that is not ready is not. Only steady facts: what changes with each restart would flap."""
     name = pod["metadata"]["name"]
     status = pod.get("status") or {}
+    for found in status.get("initContainerStatuses") or ():
+        done = ((found.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
+        if found.get("name") == COPIER and not done:
+            return _container_trouble(name, found)
     containers = [found for found in status.get("containerStatuses") or () if found.get("name") == CONTAINER]
     if containers:
         return _container_trouble(name, containers[0])

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import structlog
 from pydantic import ValidationError
 
+from attune_contract import names
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState
 from attune_contract.names import ConditionType
@@ -249,27 +250,26 @@ class Reconciler:
         if (found := schemas.problem(sensor)) is not None:
             reason, message = found
             return self._refused(look, Verdict(status="False", reason=reason, message=message, warn=True))
-        if sensor.spec.runner != "Standalone":
-            message = f"spec.runner: {sensor.spec.runner} is not available in this version; use Standalone."
-            return self._refused(look, Verdict(status="False", reason="RunnerNotAvailable", message=message, warn=True))
         surroundings = self._environment()
         issued_at = token.issued_at if token is not None else self._issued_before(look)
-        wanted: list[tuple[Kind, Object | None]] = [
-            (SERVICE_ACCOUNT, small.service_account(sensor)),
-            (CONFIG_MAP, small.config_map(sensor, surroundings)),
-            (NETWORK_POLICY, small.network_policy(sensor, surroundings)),
-            (DEPLOYMENT, deployment(sensor, surroundings, issued_at=issued_at)),
+        own, scripts = (of(sensor.metadata.name) for of in (names.sensor_object_name, names.scripts_object_name))
+        wanted: list[tuple[Kind, str, Object | None]] = [
+            (SERVICE_ACCOUNT, own, small.service_account(sensor)),
+            (CONFIG_MAP, own, small.config_map(sensor, surroundings)),
+            (CONFIG_MAP, scripts, small.scripts_config_map(sensor)),
+            (NETWORK_POLICY, own, small.network_policy(sensor, surroundings)),
+            (DEPLOYMENT, own, deployment(sensor, surroundings, issued_at=issued_at)),
         ]
         running: Object | None = None
         try:
-            for kind, body in wanted:
+            for kind, _, body in wanted:
                 if body is not None:
                     outcome = await self._objects.ensure(kind, sensor, body)
                     self._record_change(look, kind, outcome)
                     running = outcome.object
             # What is not needed any more goes when no pod is told to mount it any more.
-            for kind in (kind for kind, body in wanted if body is None):
-                self._record_change(look, kind, await self._objects.remove(kind, sensor))
+            for kind, name in ((kind, name) for kind, name, body in wanted if body is None):
+                self._record_change(look, kind, await self._objects.remove(kind, sensor, name=name))
         except NameTaken as error:
             return self._refused(look, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:

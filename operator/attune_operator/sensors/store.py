@@ -113,9 +113,9 @@ class Store:
         """All Sensors."""
         return [SensorRef(*key) for key in self._shelves[SENSOR].items]
 
-    def child(self, kind: Kind, ref: SensorRef) -> Object | None:
-        """The Sensor's object of this kind."""
-        return self._shelves[kind].get((ref.namespace, names.sensor_object_name(ref.name)))
+    def child(self, kind: Kind, ref: SensorRef, *, name: str | None = None) -> Object | None:
+        """The Sensor's object of this kind; the one that is named after it unless another name is given."""
+        return self._shelves[kind].get((ref.namespace, name or names.sensor_object_name(ref.name)))
 
     def pods(self, ref: SensorRef) -> list[Object]:
         """The Sensor's pods."""

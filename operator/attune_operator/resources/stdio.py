@@ -1,0 +1,96 @@
+"""What ``runner: Stdio`` adds to a Sensor's pods: the supervisor around its command, its scripts, and how they get there.
+
+In the image attune/sensor-stdio, and in those built on it, the supervisor is a program. Into any other image it is copied as
+one file that needs nothing but a python3, by a container of our image that runs before.
+"""
+
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from attune_contract import environment, names
+from attune_contract.resources import Sensor
+from attune_contract.resources.sensor import StdioOptions
+from attune_operator.resources import common
+from attune_operator.resources.common import Environment
+
+#: Where the image attune/sensor-stdio has the supervisor as one file (Dockerfile).
+_SOURCE: Final = PurePosixPath("/opt/attune") / environment.STDIO_ZIPAPP
+_TARGET: Final = PurePosixPath(environment.STDIO_MOUNT) / environment.STDIO_ZIPAPP
+COPIER: Final = "stdio"
+_SIZE: Final = "32Mi"
+_RESOURCES: Final = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+
+
+def is_copied(sensor: Sensor) -> bool:
+    """Whether the supervisor is copied into the pod, because the image has none."""
+    spec = sensor.spec
+    return spec.runner == "Stdio" and spec.image is not None and (spec.stdio or StdioOptions()).supervisor != "Image"
+
+
+def command(sensor: Sensor) -> list[str]:
+    """What the container runs: the supervisor."""
+    # -I: neither variables nor the directory that it runs in change what it imports.
+    return ["python3", "-I", str(_TARGET)] if is_copied(sensor) else [environment.STDIO_PROGRAM]
+
+
+def arguments(sensor: Sensor) -> list[str]:
+    """What the supervisor runs: the Sensor's command."""
+    return ["--", *(sensor.spec.command or ()), *(sensor.spec.args or ())]
+
+
+def variables(sensor: Sensor) -> dict[str, str]:
+    """What the supervisor is told besides what every sensor is told."""
+    spec = sensor.spec
+    if spec.runner != "Stdio":
+        return {}
+    options = spec.stdio or StdioOptions()
+    told = {
+        environment.STDIO_MODE: options.mode,
+        environment.STDIO_LINES_PER_SECOND: str(options.lines_per_second),
+        environment.STDIO_STOP_SECONDS: str(options.stop_seconds),
+        # A program can be made to wait, so nothing needs to be thrown away when the spool is full.
+        environment.SPOOL_FULL: "block",
+    }
+    if options.on_exit is not None:
+        told[environment.STDIO_ON_EXIT] = options.on_exit
+    if spec.scripts:
+        told[environment.SCRIPTS_DIR] = environment.SCRIPTS_MOUNT
+    return told
+
+
+def mounts(sensor: Sensor) -> list[dict[str, Any]]:
+    """What is mounted into the container besides."""
+    found: list[dict[str, Any]] = []
+    if sensor.spec.runner == "Stdio" and sensor.spec.scripts:
+        found.append({"name": "scripts", "mountPath": environment.SCRIPTS_MOUNT, "readOnly": True})
+    if is_copied(sensor):
+        found.append({"name": "stdio", "mountPath": environment.STDIO_MOUNT, "readOnly": True})
+    return found
+
+
+def volumes(sensor: Sensor) -> list[dict[str, Any]]:
+    """The volumes of :func:`mounts`."""
+    found: list[dict[str, Any]] = []
+    if sensor.spec.runner == "Stdio" and sensor.spec.scripts:
+        name = names.scripts_object_name(sensor.metadata.name)
+        found.append({"name": "scripts", "configMap": {"name": name, "defaultMode": 0o555}})
+    if is_copied(sensor):
+        found.append({"name": "stdio", "emptyDir": {"sizeLimit": _SIZE}})
+    return found
+
+
+def init_containers(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
+    """What runs before the sensor: the copying of the supervisor, where it is copied."""
+    if not is_copied(sensor):
+        return []
+    return [
+        {
+            "name": COPIER,
+            "image": surroundings.stdio_image,
+            "command": ["cp", str(_SOURCE), str(_TARGET)],
+            "resources": _RESOURCES,
+            "securityContext": common.SECURITY_CONTEXT,
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [{"name": "stdio", "mountPath": environment.STDIO_MOUNT}],
+        }
+    ]

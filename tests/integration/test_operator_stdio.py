@@ -1,0 +1,96 @@
+"""Sensors with runner: Stdio in a real Kubernetes: what is refused, and what becomes of scripts."""
+
+from typing import Any
+
+import pytest
+from support.operator_hand import Hand, eventually
+
+from attune_operator import kube
+from attune_operator.app import Operator
+from attune_operator.kube import Object
+from attune_operator.ports import ClusterError
+
+pytest_plugins = ["support.operator_fixtures"]
+pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
+
+SCRIPT = "#!/bin/sh\nwhile :; do echo '{\"payload\": {}}'; sleep 1; done\n"
+
+
+async def apply(hand: Hand, **spec: Any) -> Object:
+    """Apply a Sensor named ticks with just this spec and a trigger type."""
+    return await hand.client.apply(
+        kube.SENSOR,
+        {
+            "apiVersion": "attune.dev/v1alpha1",
+            "kind": "Sensor",
+            "metadata": {"name": "ticks", "namespace": hand.namespace},
+            "spec": {"triggerTypes": [{"name": "acme.tick"}], **spec},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, "spec.image is needed, unless runner is Stdio"),
+        ({"runner": "Stdio"}, "needs spec.command"),
+        ({"runner": "Stdio", "command": []}, "needs spec.command"),
+        ({"image": "a", "stdio": {}}, "spec.stdio goes with runner: Stdio"),
+        ({"image": "a", "scripts": {"a": ""}}, "spec.scripts goes with runner: Stdio"),
+        ({"runner": "Stdio", "command": ["a"], "stdio": {"supervisor": "Image"}}, "goes with an image of your own"),
+        (
+            {"runner": "Stdio", "command": ["a"], "stdio": {"mode": "perSensor", "onExit": "Restart"}},
+            "onExit goes with",
+        ),
+        ({"runner": "Stdio", "command": ["a"], "stdio": {"mode": "perPod"}}, "perRule"),
+        ({"runner": "Stdio", "command": ["a"], "stdio": {"stopSeconds": 21}}, "stopSeconds"),
+        ({"runner": "Stdio", "command": ["a"], "scripts": {"../a": ""}}, "a script's name is a file's name"),
+        ({"runner": "Stdio", "command": ["a"], "scripts": {"a/b": ""}}, "a script's name is a file's name"),
+        ({"runner": "Stdio", "command": ["a"], "scripts": {}}, "at least 1"),
+    ],
+)
+async def test_what_cannot_work_is_refused_with_a_sentence(hand: Hand, spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClusterError) as refused:
+        await apply(hand, **spec)
+    assert refused.value.status == 422
+    assert words in str(refused.value)
+
+
+async def test_scripts_come_change_are_repaired_and_go(hand: Hand, operator: Operator) -> None:
+    async def scripts() -> Object | None:
+        return await hand.client.get(kube.CONFIG_MAP, hand.namespace, "sensor-ticks-scripts")
+
+    async def template() -> dict[str, Any]:
+        found = await hand.client.get(kube.DEPLOYMENT, hand.namespace, "sensor-ticks")
+        return {} if found is None else dict(found["spec"]["template"])
+
+    sensor = await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT})
+    made = await eventually(scripts, what="the scripts")
+    assert made["data"] == {"tick": SCRIPT}
+    assert made["metadata"]["ownerReferences"][0]["uid"] == sensor["metadata"]["uid"]
+    # The restricted level admits its pods.
+    await eventually(lambda: hand.pods("ticks"), what="a pod")
+    first = await template()
+
+    await hand.client.merge(kube.CONFIG_MAP, hand.namespace, "sensor-ticks-scripts", {"data": {"tick": "evil"}})
+
+    async def repaired() -> bool:
+        found = await scripts()
+        return found is not None and found["data"] == {"tick": SCRIPT}
+
+    await eventually(repaired, what="the script put back")
+
+    await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT + "#\n"})
+
+    async def rolled() -> bool:
+        return (await template())["metadata"]["annotations"] != first["metadata"]["annotations"]
+
+    await eventually(rolled, what="the pods rolled")
+
+    await apply(hand, runner="Stdio", command=["sh", "-c", "true"], image="busybox:1")
+
+    async def gone() -> bool:
+        return await scripts() is None
+
+    await eventually(gone, what="the scripts taken away")
+    assert [found["name"] for found in (await template())["spec"]["initContainers"]] == ["stdio"]
