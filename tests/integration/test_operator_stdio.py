@@ -83,7 +83,7 @@ async def test_scripts_come_change_are_repaired_and_go(hand: Hand, operator: Ope
     await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT + "#\n"})
 
     async def rolled() -> bool:
-        return (await template())["metadata"]["annotations"] != first["metadata"]["annotations"]
+        return bool((await template())["metadata"]["annotations"] != first["metadata"]["annotations"])
 
     await eventually(rolled, what="the pods rolled")
 
