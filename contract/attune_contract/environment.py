@@ -24,6 +24,7 @@ METRICS_PORT: Final = "ATTUNE_METRICS_PORT"
 METRICS_HOST: Final = "ATTUNE_METRICS_HOST"  #: address to serve on; every one unless given
 GRACE_SECONDS: Final = "ATTUNE_GRACE_SECONDS"  #: time for delivering what is held after SIGTERM
 RESYNC_SECONDS: Final = "ATTUNE_RESYNC_SECONDS"  #: how often the whole rule state is read again
+HEALTH_SECONDS: Final = "ATTUNE_HEALTH_SECONDS"  #: how often the sensor says how it fares
 SPOOL_MAX_BYTES: Final = "ATTUNE_SPOOL_MAX_BYTES"  #: bound of the spool
 SPOOL_FULL: Final = "ATTUNE_SPOOL_FULL"  #: what happens at the bound: drop-oldest, drop-newest or block
 

@@ -73,6 +73,22 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
+class SensorHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one instance of a sensor fares, said every ``every`` seconds and when it changes; silence for three times as long means
+    that it cannot reach NATS. On :func:`attune_contract.subjects.health_subject`, the last one of each instance is kept.
+
+    ``problems`` has a sentence for each thing that is wrong now, by a name: ``api`` (it cannot be reached, or refuses the
+    sensor), ``token``, ``rules`` (they were not read), ``spool``, ``events`` (some are dropped), or one of the sensor's own.
+    A sentence stays the same while the problem does, so it says since when and not for how long.
+    """
+
+    instance: str  #: the pod's name (``ATTUNE_SENSOR_INSTANCE``)
+    at: datetime
+    every: float  #: seconds
+    rules: int  #: rules that it knows of, enabled or not
+    problems: dict[str, str] = {}
+
+
 class IdentityState(msgspec.Struct, frozen=True, kw_only=True):
     """Which tokens of one sensor are still accepted (stream ``ATTUNE_IDENTITIES``, last message per sensor).
 
@@ -95,11 +111,12 @@ class InvalidMessage(ValueError):  # noqa: N818 - read as a sentence: "raise Inv
 _RULE_DECODER: Final = msgspec.json.Decoder(RuleState)
 _RULE_HEAD_DECODER: Final = msgspec.json.Decoder(RuleHead)
 _ACK_DECODER: Final = msgspec.json.Decoder(Ack)
+_HEALTH_DECODER: Final = msgspec.json.Decoder(SensorHealth)
 _IDENTITY_DECODER: Final = msgspec.json.Decoder(IdentityState)
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
-def encode(message: RuleState | Ack | IdentityState) -> bytes:
+def encode(message: RuleState | Ack | SensorHealth | IdentityState) -> bytes:
     """The message's JSON. Keys are sorted, so equal states have equal bytes."""
     return _ENCODER.encode(message)
 
@@ -138,6 +155,18 @@ def decode_ack(body: bytes) -> Ack:
         return _ACK_DECODER.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidMessage(f"not an ack: {error}") from error
+
+
+def decode_health(body: bytes) -> SensorHealth:
+    """Read how a sensor fares.
+
+    Raises:
+        InvalidMessage: the body is not JSON of the right shape.
+    """
+    try:
+        return _HEALTH_DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not a sensor's health: {error}") from error
 
 
 def decode_identity(body: bytes) -> IdentityState:

@@ -38,8 +38,25 @@ class ConditionType(StrEnum):
     READY = "Ready"
     CREDENTIALS_VALID = "CredentialsValid"
     RULES_SYNCED = "RulesSynced"
+    HEALTHY = "Healthy"
     ACCEPTED = "Accepted"
     ACTIVE = "Active"
+
+
+class HealthReason(StrEnum):
+    """Why a Sensor is healthy or not, by its own word."""
+
+    HEALTHY = "Healthy"
+    NO_RULES = "NoRules"  #: all is well, and no Rule is bound to it
+    API_UNAVAILABLE = "ApiUnavailable"
+    NATS_UNAVAILABLE = "NatsUnavailable"
+    TOKEN_UNUSABLE = "TokenUnusable"  # noqa: S105 - a reason
+    RULES_NOT_SERVED = "RulesNotServed"  #: Rules are bound to it, and it knows of none
+    EVENTS_DROPPED = "EventsDropped"
+    SPOOL_FAILING = "SpoolFailing"
+    PROBLEM = "Problem"  #: one of its own
+    NO_POD = "NoPod"
+    NOT_REPORTED = "NotReported"  #: it says nothing of itself, and need not
 
 
 class AcceptedReason(StrEnum):

@@ -1,5 +1,6 @@
 """NATS subjects and streams (design, "The rule stream", "Credentials" and "The API")."""
 
+import re
 from typing import Final
 
 from attune_contract.identity import SensorRef
@@ -15,6 +16,10 @@ ALL_ACKS: Final = "attune.acks.>"
 ALL_IDENTITIES: Final = "attune.identities.>"
 ALL_EVENTS: Final = "attune.events.>"
 ALL_HISTORY: Final = "attune.history.>"
+
+_HEALTH: Final = "health"
+_NOT_A_TOKEN: Final = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_INSTANCE: Final = 253
 
 
 def rule_subject(sensor: SensorRef, rule_uid: str) -> str:
@@ -35,6 +40,21 @@ def acks_prefix(sensor: SensorRef) -> str:
 def ack_subject(sensor: SensorRef, rule_uid: str) -> str:
     """Where ``sensor`` says what it did with a rule."""
     return f"{acks_prefix(sensor)}.{rule_uid}"
+
+
+def health_subject(acks_prefix: str, instance: str) -> str:
+    """Where one instance of a sensor says how it fares, beside its acks (``ATTUNE_ACKS_SUBJECT``, ``health``, the instance)."""
+    return f"{acks_prefix}.{_HEALTH}.{_NOT_A_TOKEN.sub('_', instance)[:_MAX_INSTANCE]}"
+
+
+def split_health(subject: str) -> tuple[str, str] | None:
+    """Take the subject of a sensor's health apart: the binding as in :func:`split_binding`, and the instance as its subject has
+    it. None when the subject is of another kind.
+    """
+    parts = subject.split(".")
+    if len(parts) != 6 or parts[:2] != ["attune", "acks"] or parts[4] != _HEALTH:
+        return None
+    return f"{parts[2]}.{parts[3]}", parts[5]
 
 
 def identity_subject(sensor: SensorRef) -> str:

@@ -20,10 +20,23 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensorRuntime:
-    """How a Sensor's pods do: how many are ready, and when none is, why (a sentence for people)."""
+    """How a Sensor's pods do: how many are ready, and when none is, why (a sentence for people).
+
+    ``instances`` are the names of those whose program runs, ready or not; None where they are not known.
+    """
 
     ready_replicas: int
     message: str = ""
+    instances: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What becomes the condition Healthy: ``healthy`` is None when it is not known."""
+
+    healthy: bool | None = None
+    reason: str = names.HealthReason.NOT_REPORTED
+    message: str = "The sensor has not said yet how it fares."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +54,7 @@ class RuleSummary:
     reason: str = "Pending"
     message: str = "The rules have not been compared with the stream yet."
     last_event_time: datetime | None = None
+    health: Health = Health()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ def test_the_sensor_s_own_tests_pass(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_the_sensor_started_by_hand_says_what_it_lacks(tmp_path: Path) -> None:
@@ -85,12 +85,23 @@ def test_the_types_are_right(tmp_path: Path) -> None:
 
 
 def test_the_manifests_are_valid_and_fit_each_other() -> None:
-    sensor_text, rule_text = blocks("yaml")
+    sensor_text, rule_text, _ = blocks("yaml")
     sensor, rule = Sensor.from_object(yaml.safe_load(sensor_text)), Rule.from_object(yaml.safe_load(rule_text))
     declared = sensor.spec.canonical(rule.spec.trigger.type)
     assert declared is not None
     schema = BoundedSchema(json.dumps(declared.parameters_schema).encode())
     assert schema.errors(json.dumps(rule.spec.trigger.parameters).encode(), limit=1) == []
+
+
+def test_the_comparisons_are_what_the_text_says() -> None:
+    schema = BoundedSchema(json.dumps(yaml.safe_load(blocks("yaml")[2])["parametersSchema"]).encode())
+    early, late = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00.5+00:30"
+    for parameters, said in (
+        ({"from": early, "until": late, "every": 100, "unit": "milliseconds"}, []),
+        ({"from": late, "until": early}, ["until is before from"]),
+        ({"every": 0.09}, ["the shortest is 0.1 seconds"]),
+    ):
+        assert [error.message for error in schema.errors(json.dumps(parameters).encode(), limit=9)] == said
 
 
 async def test_a_restarted_sensor_goes_on_after_its_last_event() -> None:

@@ -16,7 +16,7 @@ async def test_hourly_timer_fires_when_the_clock_says_so() -> None:
     async with SensorHarness(lambda context: TimerHandler(context, wall=clock), trigger_types=[TYPE]) as harness:
         rule = harness.apply(TYPE, {"interval": 1, "unit": "hours", "anchor": "2026-01-01T00:30:00Z"})
         await harness.wait_for(rule, AckState.ACTIVE)
-        clock.now += timedelta(minutes=10, seconds=2)
+        clock.time += timedelta(minutes=10, seconds=2)
         event = await harness.next_event()
     assert event.occurred_at == datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
     assert event.payload == {
@@ -33,12 +33,12 @@ async def test_timer_that_ends_is_completed_and_one_that_is_changed_goes_on() ->
         anchored = {"anchor": "2026-03-01T00:00:10Z", "interval": 10}
         rule = harness.apply(TYPE, {**anchored, "end": "2026-03-01T00:00:15Z"})
         await harness.wait_for(rule, AckState.ACTIVE)
-        clock.now += timedelta(seconds=11)
+        clock.time += timedelta(seconds=11)
         assert (await harness.next_event()).payload["k"] == 0
         await harness.wait_for(rule, AckState.COMPLETED)
         rule = harness.apply(TYPE, anchored)
         await harness.wait_for(rule, AckState.ACTIVE)
-        clock.now += timedelta(seconds=10)
+        clock.time += timedelta(seconds=10)
         assert (await harness.next_event()).payload["k"] == 1
 
 
@@ -63,13 +63,13 @@ async def test_restarted_sensor_fires_what_it_missed_after_the_last_stored_event
     async with sensor(clock) as harness:
         rule = harness.apply(TYPE, every_hour, since=MORNING)
         await harness.wait_for(rule, AckState.ACTIVE)
-        clock.now += timedelta(hours=1)
+        clock.time += timedelta(hours=1)
         await harness.next_event()
-    clock.now += timedelta(hours=4, minutes=10)
+    clock.time += timedelta(hours=4, minutes=10)
     async with sensor(clock, harness.api) as again:
         again.apply(TYPE, every_hour, since=MORNING)
         events = [await again.next_event() for _ in range(4)]
-        clock.now += timedelta(minutes=50)
+        clock.time += timedelta(minutes=50)
         events.append(await again.next_event())
     assert [event.payload["k"] for event in events] == [2, 3, 4, 5, 6]
     assert fired(harness.api) == [MORNING + timedelta(hours=hour) for hour in range(1, 7)]
@@ -86,8 +86,8 @@ async def test_while_the_api_is_away_at_the_start_nothing_is_lost_and_order_is_k
         skipping = harness.apply(TYPE, prompt, name="skipping", since=MORNING)
         await harness.wait_for(skipping, AckState.ACTIVE)
         for _ in range(8):
-            clock.now += timedelta(minutes=30)
-            wanted = (clock.now - MORNING - timedelta(hours=2, minutes=30)) // timedelta(hours=1)
+            clock.time += timedelta(minutes=30)
+            wanted = (clock.time - MORNING - timedelta(hours=2, minutes=30)) // timedelta(hours=1)
             await until(lambda wanted=wanted: harness.undelivered >= wanted)  # type: ignore[misc]
         harness.api.available = True
         await harness.api.wait_for(10, within=5)

@@ -147,7 +147,7 @@ def test_the_status_says_everything_and_the_same_again_is_no_write() -> None:
     assert first["token"]["expiresAt"] == "2026-11-23T13:00:00Z"
     assert first["lastEventTime"] == "2026-11-23T12:00:00Z"
     assert {c["type"]: c["status"] for c in first["conditions"]} == {
-        "Ready": "True", "CredentialsValid": "True", "RulesSynced": "True"
+        "Ready": "True", "CredentialsValid": "True", "RulesSynced": "True", "Healthy": "Unknown"
     }  # fmt: skip
     again = compose(
         {**BODY, "status": first}, now=LATER, bound=3, active=2, rejected=1, synced=True, reason="Synced", message="",

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ import attune_sensor
 from attune_sensor import AckState, InvalidRule, Sensor, Trigger
 from attune_sensor.backoff import Backoff
 from attune_sensor.functions import FunctionHandler, read_parameters
-from attune_sensor.testing import SensorHarness
+from attune_sensor.testing import FakeClock, SensorHarness
 
 TYPE = "acme.queue"
 
@@ -207,3 +207,34 @@ def test_importing_the_sdk_does_not_import_what_costs_memory() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+async def test_a_clock_that_the_test_moves() -> None:
+    async def watch(trigger: Trigger[dict[str, Any]]) -> None:
+        while True:
+            await trigger.sleep(trigger.parameters["every"])
+            await trigger.emit({"at": trigger.now().isoformat()})
+
+    midnight = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = FakeClock(midnight)
+    sensor = Sensor()
+    sensor.trigger(TYPE)(watch)
+    async with SensorHarness(sensor.handler, trigger_types=[TYPE], clock=clock) as running:
+        slow = running.apply(TYPE, {"every": 3600}, name="slow")
+        await running.wait_for(slow, AckState.ACTIVE)
+        await clock.wait_for_sleeper()
+        assert slow.created_at == midnight
+        await clock.advance(timedelta(minutes=59, seconds=59))
+        assert running.undelivered == 0
+        await clock.advance(timedelta(hours=2, seconds=1))
+        for hour in (1, 2, 3):
+            assert (await running.next_event()).occurred_at == midnight + timedelta(hours=hour)
+        running.delete(slow)  # its sleep is cancelled, and wakes nobody
+        quick = running.apply(TYPE, {"every": 1}, name="quick")
+        await running.wait_for(quick, AckState.ACTIVE)
+        await clock.wait_for_sleeper()
+        await clock.advance(timedelta(seconds=3))
+        found = [await running.next_event() for _ in range(3)]
+        assert {event.rule_name for event in found} == {"quick"}
+        with pytest.raises(TimeoutError):
+            await FakeClock(midnight).wait_for_sleeper(within=0.01)

@@ -295,7 +295,8 @@ class SensorStatus(Model):
     """The metadata.generation that this status was computed from."""
     conditions: Conditions = Field(default_factory=list)
     """Ready: its pods run and answer. CredentialsValid: its token is good and will be renewed in time. RulesSynced: the
-    rule stream holds exactly the Rules bound to it."""
+    rule stream holds exactly the Rules bound to it. Healthy: by its own word it reaches the API and NATS, and has Rules to
+    serve."""
     token: TokenStatus | None = None
     """The token that is in the Secret now; never the token itself."""
     rules: RuleCounts | None = None

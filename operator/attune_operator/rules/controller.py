@@ -118,6 +118,7 @@ class RulesController:
                 contested=self._sweeper.request,
                 view_replaced=self._view_replaced,
                 acked=self._acked,
+                health=self._summaries.hear,
                 last_event=self._statuses.see_event,
                 tick=lambda: self._inventory.tick,
                 known=lambda uid: uid in self._inventory.rules or not self._inventory.complete,
@@ -357,6 +358,7 @@ class RulesController:
         self._dirty.update(session.projector.contested_rules)
         self._dirty.update(uid for uid in session.projector.view.uids() if uid not in self._inventory.rules)
         session.purge_acks(stale_acks(session.acks, inventory=self._inventory))
+        session.purge_health(self._summaries.departed())
 
 
 def _end_reason(tracked: TrackedRule | None) -> str:

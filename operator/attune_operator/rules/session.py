@@ -16,9 +16,10 @@ import nats.errors
 import structlog
 
 from attune_contract import subjects
-from attune_contract.messages import InvalidMessage, is_tombstone
+from attune_contract.messages import InvalidMessage, SensorHealth, is_tombstone
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.acks import AckBook, AckEntry, parse_ack
+from attune_operator.rules.health import parse_health
 from attune_operator.rules.history import HistoryLog
 from attune_operator.rules.last_events import LastEvent, LastEventReader
 from attune_operator.rules.options import RulesOptions
@@ -54,6 +55,7 @@ class SessionCallbacks:
     contested: Callable[[], None]
     view_replaced: Callable[[StreamView], None]
     acked: Callable[[str, AckEntry], None]
+    health: Callable[[str, SensorHealth], None]
     last_event: Callable[[LastEvent], None]
     tick: Callable[[], int]
     known: Callable[[str], bool]
@@ -63,7 +65,7 @@ class SessionCallbacks:
 
 @dataclass(slots=True)
 class Session:
-    """A live session. ``acks_since`` is the loop's time when the ack stream was read, if it was found empty then."""
+    """A live session. ``acks_found_empty``: the ack stream had no word on any rule when it was read."""
 
     connection: NatsConnection
     publisher: Publisher
@@ -74,6 +76,12 @@ class Session:
     """Rules whose history is kept already although the rule stream is new: their state is restored, not created."""
     begun: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     _purges: asyncio.Queue[tuple[str, str]] = field(default_factory=lambda: asyncio.Queue(maxsize=_MAX_PURGES))
+
+    def purge_health(self, departed: list[tuple[str, str]]) -> None:
+        """Have words of pods that are gone (binding, instance) taken off the stream, as :meth:`purge_acks`."""
+        self.purge_acks(
+            [(subjects.health_subject("", instance).removeprefix("."), binding) for binding, instance in departed]
+        )
 
     def purge_acks(self, stale: list[tuple[str, str]]) -> None:
         """Have acks taken off the stream. Those that find no place in the queue are found again by the next sweep."""
@@ -140,7 +148,7 @@ class SessionRunner:
     async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Session:
         options, jetstream = self._options, connection.jetstream
         rules = await ensure_stream(jetstream, rules_stream(replicas=options.stream_replicas))
-        acks = await ensure_stream(jetstream, acks_stream(replicas=options.stream_replicas))
+        await ensure_stream(jetstream, acks_stream(replicas=options.stream_replicas))
         await ensure_stream(
             jetstream,
             history_stream(
@@ -179,7 +187,7 @@ class SessionRunner:
             publisher=publisher,
             projector=projector,
             acks=book,
-            acks_found_empty=acks.messages == 0,
+            acks_found_empty=len(book) == 0,
             history_known=known,
         )
         group.create_task(session.purge_forever(), name="ack-purge")
@@ -190,6 +198,9 @@ class SessionRunner:
     async def _read_acks(self, connection: NatsConnection, book: AckBook) -> StreamReader:
         def receive(message: StreamMessage) -> None:
             try:
+                if (health := parse_health(subject=message.subject, body=message.data)) is not None:
+                    self._callbacks.health(*health)
+                    return
                 uid, entry = parse_ack(
                     subject=message.subject,
                     sequence=message.sequence,

@@ -7,7 +7,10 @@ from typing import Final
 import structlog
 
 from attune_contract.identity import SensorRef
-from attune_operator.ports import RuleSummary, SensorRuntime, SummaryListener
+from attune_contract.messages import SensorHealth
+from attune_contract.names import HealthReason
+from attune_operator.ports import Health, RuleSummary, SensorRuntime, SummaryListener
+from attune_operator.rules.health import HealthBook
 from attune_operator.rules.inventory import Inventory
 from attune_operator.rules.projector import Projector
 from attune_operator.rules.records import parse_time
@@ -21,6 +24,8 @@ PUBLISH_FAILED: Final = "PublishFailed"
 PENDING: Final = "Pending"
 #: Seconds between notices of a Sensor whose latest event alone changed.
 _EVENT_NOTICES: Final = 30.0
+#: Seconds between looks at who is silent.
+_HEALTH_LOOKS: Final = 2.0
 
 
 class Summaries:
@@ -48,6 +53,9 @@ class Summaries:
         self._changed: set[SensorRef] = set()
         self._with_events: set[SensorRef] = set()
         self._events_told = -1e9
+        self._book = HealthBook()
+        self._health: dict[SensorRef, Health] = {}
+        self._health_looked = -1e9
 
     # -- pods
 
@@ -81,7 +89,41 @@ class Summaries:
     def forget(self, ref: SensorRef) -> None:
         """The Sensor is gone."""
         self._runtimes.pop(ref, None)
+        self._health.pop(ref, None)
         self._tally.forget(ref)
+
+    # -- how they fare by their own word
+
+    def hear(self, binding: str, health: SensorHealth) -> None:
+        """A sensor said how it fares."""
+        self._book.hear(binding, health, now=asyncio.get_running_loop().time())
+        self._health_looked = -1e9
+
+    def departed(self) -> list[tuple[str, str]]:
+        """Words of pods that are gone, as (binding, instance); nothing more is known of them after this."""
+        living = {
+            ref.token: runtime.instances if (runtime := self._runtimes.get(ref)) is not None else None
+            for ref in self._inventory.sensors
+        }
+        return self._book.departed(living=living, now=asyncio.get_running_loop().time())
+
+    def _judge_health(self, now: float) -> None:
+        self._health_looked = now
+        for ref in self._inventory.sensors:
+            if self._projector is None:
+                health = Health(
+                    reason=HealthReason.NATS_UNAVAILABLE,
+                    message="The operator itself cannot reach NATS, and hears nothing of it.",
+                )
+            elif not self._projected:
+                continue  # it is not known yet whether Rules are bound to it
+            else:
+                health = self._book.judge(
+                    ref, runtime=self._runtimes.get(ref), bound=len(self._tally.of(ref).bound), now=now
+                )
+            if self._health.get(ref) != health:
+                self._health[ref] = health
+                self.changed({ref})
 
     # -- the rule stream
 
@@ -94,6 +136,7 @@ class Summaries:
         """The rule stream can be used; comparing has begun."""
         self._projector, self._projected, self._outage = projector, False, ""
         self._connected_at = self._inventory.tick
+        self._book.begin(now=asyncio.get_running_loop().time())
         self.changed(self._inventory.sensors)
 
     def disconnected(self, why: str) -> None:
@@ -117,6 +160,7 @@ class Summaries:
             reason=reason,
             message=message,
             last_event_time=parse_time(tally.last_event_time) if tally.last_event_time else None,
+            health=self._health.get(ref, Health()),
         )
 
     def _sync(self, ref: SensorRef, bound: int) -> tuple[bool | None, str, str]:
@@ -139,6 +183,8 @@ class Summaries:
             await asyncio.sleep(self._interval)
             self._notice_progress()
             now = asyncio.get_running_loop().time()
+            if now - self._health_looked > _HEALTH_LOOKS:
+                self._judge_health(now)
             if now - self._events_told > _EVENT_NOTICES and self._with_events:
                 self._events_told = now
                 self.changed(self._with_events)

@@ -40,6 +40,14 @@ def is_ready(pod: Body) -> bool:
     return not pod["metadata"].get("deletionTimestamp") and _condition(pod, "Ready").get("status") == "True"
 
 
+def runs(pod: Body) -> bool:
+    """Whether the sensor's program runs in the pod, ready or not, and the pod is not on its way out."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return not pod["metadata"].get("deletionTimestamp") and any(
+        found.get("name") == CONTAINER and "running" in (found.get("state") or {}) for found in containers
+    )
+
+
 def _ended(terminated: Mapping[str, Any]) -> str:
     code, reason = terminated.get("exitCode"), terminated.get("reason") or "Error"
     how = "was killed for using more memory than its limit" if reason == "OOMKilled" else f"ended with status {code}"

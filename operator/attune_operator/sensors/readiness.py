@@ -40,10 +40,15 @@ def judge(sensor: Sensor, deployment: Body | None, pods: Iterable[Body]) -> tupl
         left = int(status.get("replicas") or 0)
         still = f" {left} of its pods are still stopping." if left else ""
         return Verdict(status="False", reason="Paused", message=message + still), SensorRuntime(
-            ready_replicas=0, message=message
+            ready_replicas=0, message=message, instances=frozenset()
         )
-    verdict = _running(sensor, deployment, list(pods), ready)
-    return verdict, SensorRuntime(ready_replicas=ready, message="" if ready else verdict.message)
+    found = list(pods)
+    verdict = _running(sensor, deployment, found, ready)
+    return verdict, SensorRuntime(
+        ready_replicas=ready,
+        message="" if ready else verdict.message,
+        instances=frozenset(pod["metadata"]["name"] for pod in found if pods_.runs(pod)),
+    )
 
 
 def _running(sensor: Sensor, deployment: Body | None, pods: list[Body], ready: int) -> Verdict:

@@ -305,12 +305,13 @@ class Reconciler:
     async def _report(self, look: _Look, *, ready: Verdict, credentials: Verdict, token: TokenInfo | None) -> None:
         """Write the status if it differs, and an Event if the Sensor became ready or stopped being so."""
         sensor, old = look.sensor, look.body.get("status") or {}
+        summary = self._summary(sensor.ref)
         new = status.compose(
             look.body,
             ready=ready,
             credentials=credentials,
             token=token,
-            summary=self._summary(sensor.ref),
+            summary=summary,
             now=self._now(),
         )
         if token is None and credentials.status == "False" and "token" in old:
@@ -324,7 +325,11 @@ class Reconciler:
         if written is not None:
             self._store.put(SENSOR, written)
         before = {found.get("type"): found for found in old.get("conditions") or ()}
-        for kind, verdict in ((ConditionType.READY, ready), (ConditionType.CREDENTIALS_VALID, credentials)):
+        for kind, verdict in (
+            (ConditionType.READY, ready),
+            (ConditionType.CREDENTIALS_VALID, credentials),
+            (ConditionType.HEALTHY, status.healthy(summary)),
+        ):
             was = before.get(kind) or {}
             if (was.get("status"), was.get("reason")) == (verdict.status, verdict.reason):
                 continue

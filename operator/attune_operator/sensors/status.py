@@ -49,6 +49,15 @@ def rules_synced(summary: RuleSummary) -> Verdict:
     return Verdict(status=status, reason=summary.reason, message=summary.message, warn=summary.synced is False)
 
 
+def healthy(summary: RuleSummary) -> Verdict:
+    """The content of Healthy."""
+    health = summary.health
+    status: Literal["True", "False", "Unknown"] = (
+        "Unknown" if health.healthy is None else "True" if health.healthy else "False"
+    )
+    return Verdict(status=status, reason=health.reason, message=health.message, warn=health.healthy is False)
+
+
 def compose(
     body: Body,
     *,
@@ -66,6 +75,7 @@ def compose(
         ConditionType.READY: ready,
         ConditionType.CREDENTIALS_VALID: credentials,
         ConditionType.RULES_SYNCED: rules_synced(summary),
+        ConditionType.HEALTHY: healthy(summary),
     }
     status: dict[str, Any] = {
         "observedGeneration": generation,

@@ -21,6 +21,7 @@ from attune_sensor.tls import client_context
 
 _PATH: Final = "/api/v1/events/batch"
 _LAST_EVENTS: Final = "/api/v1/sensor/last-events"
+_WHO_AM_I: Final = "/auth/whoami"
 _OPEN: Final = b'{"events":['
 _CLOSE: Final = b"]}"
 
@@ -201,6 +202,17 @@ class EventsApi:
         if answer.status != HTTPStatus.OK:
             return f"HTTP {answer.status}{_detail(answer.body)}"
         return decode(answer.body)
+
+    async def check(self) -> Unavailable | None:
+        """Ask the API who it takes us for: why it cannot be used now, or None. Never raises, as :meth:`post`."""
+        answer = await self._call("GET", self._base + _WHO_AM_I, None)
+        if isinstance(answer, Unavailable):
+            return answer
+        # An answer that is not about us (a path that an older API does not know) still is one.
+        refused = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if refused or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Unavailable(f"http_{answer.status}", f"HTTP {answer.status}{_detail(answer.body)}")
+        return None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -169,7 +169,26 @@ class Emitter:
         """Why events cannot be delivered, or are dropped, now; None while all is well."""
         return self._api_outage.problem or self._full_outage.problem
 
+    def faults(self) -> dict[str, str]:
+        """What keeps events from being delivered now, by what is to blame, in words that do not change while it lasts."""
+        found = {"api": self._api_outage.fault, "events": self._full_outage.fault}
+        if self._spool is not None:
+            found["spool"] = self._spool.fault
+        return {name: text for name, text in found.items() if text is not None}
+
     # For the runtime.
+
+    @property
+    def last_request(self) -> float:
+        """When the API was last asked to take events (``time.monotonic``); 0 before."""
+        return self._began
+
+    def note_api(self, failure: Unavailable | None) -> None:
+        """Take up what somebody else found who asked the API: why it cannot be used, or that it can."""
+        if failure is not None:
+            self._api_outage.failed(failure.kind, failure.reason)
+        elif not self.waiting:  # else the next delivery will tell
+            self._api_outage.recovered()
 
     async def run(self) -> None:
         """Deliver until :meth:`close`."""

@@ -52,6 +52,14 @@ class Trigger(Generic[P]):
         self.log = context.log.bind(rule=rule.ref, rule_uid=rule.uid)
         self._on_emit = on_emit
 
+    def now(self) -> datetime:
+        """The time, in UTC; a test may set it."""
+        return self.context.clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds, in a test as soon as its clock says so."""
+        await self.context.clock.sleep(seconds)
+
     async def last_event(self) -> LastEvent | None:
         """The event of this rule that was stored last, to go on from there after a restart; None when none is. While the API is
         away, this waits for it.
@@ -77,7 +85,7 @@ class Trigger(Generic[P]):
             ValueError: ``occurred_at`` has no zone, or the event is too large.
             TypeError: the payload has something that JSON does not know.
         """
-        event = event_of(self.rule, payload, occurrence=occurrence, occurred_at=occurred_at)
+        event = event_of(self.rule, payload, occurrence=occurrence, occurred_at=occurred_at, now=self.now)
         taken = await self.context.emit(event)
         self._on_emit()
         return taken

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -12,12 +13,22 @@ class Outage:
         log: a structlog logger.
         name: the dependency, the first part of the log events: ``<name>_unavailable`` and ``<name>_recovered``.
         clock: seconds, monotonic.
+        wall: Unix time in seconds.
     """
 
-    def __init__(self, *, log: Any, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        log: Any,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._log = log
         self._name = name
         self._clock = clock
+        self._wall = wall
+        self._began = ""
         self._since: float | None = None
         self._said: set[str] = set()
         self._latest = ""
@@ -30,6 +41,11 @@ class Outage:
         return f"{self._latest} (for {self._clock() - self._since:.0f} s)"
 
     @property
+    def fault(self) -> str | None:
+        """What is wrong now and since when, in words that stay the same while it does; None while all is well."""
+        return None if self._since is None else f"{self._latest} (since {self._began})"
+
+    @property
     def ongoing(self) -> bool:
         """Whether the dependency is away."""
         return self._since is not None
@@ -38,6 +54,7 @@ class Outage:
         """Note a failure. It is logged when it begins an outage, or is of a kind that this outage had not."""
         if self._since is None:
             self._since = self._clock()
+            self._began = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._latest = message
         if kind not in self._said:
             self._said.add(kind)

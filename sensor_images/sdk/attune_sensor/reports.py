@@ -1,6 +1,7 @@
 """Events of a rule, named so that the same occurrence is the same event whoever reports it."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,17 @@ from attune_contract.events import EventReport, event_id, scheduled
 from attune_sensor.rules import Rule
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def event_of(
-    rule: Rule, payload: dict[str, Any], *, occurrence: str | None = None, occurred_at: datetime | None = None
+    rule: Rule,
+    payload: dict[str, Any],
+    *,
+    occurrence: str | None = None,
+    occurred_at: datetime | None = None,
+    now: Callable[[], datetime] = _now,
 ) -> EventReport:
     """An event of a rule.
 
@@ -20,6 +30,7 @@ def event_of(
             twice, also after a restart or by another program, is one event. Without it, the time is the name when there is
             one; an event with neither is never a duplicate of another.
         occurred_at: when it happened, with a zone; now unless given.
+        now: the wall clock.
 
     Raises:
         ValueError: ``occurred_at`` has no zone.
@@ -35,6 +46,6 @@ def event_of(
         rule_uid=state.uid,
         rule_namespace=state.namespace,
         rule_name=state.name,
-        occurred_at=occurred_at or datetime.now(UTC),
+        occurred_at=occurred_at or now(),
         payload=payload,
     )

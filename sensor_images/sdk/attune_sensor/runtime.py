@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -16,21 +16,26 @@ from attune_contract.messages import AckState
 from attune_sensor import logs
 from attune_sensor.acks import AckPublisher
 from attune_sensor.api_client import EventsApi
+from attune_sensor.clock import Clock, SystemClock
 from attune_sensor.connection import NatsConnection
 from attune_sensor.credentials import CredentialFile, parse_nats_credentials, parse_token
 from attune_sensor.delivery import Poster
 from attune_sensor.emitter import Emitter
 from attune_sensor.errors import CredentialsError, SensorError, SettingsError
+from attune_sensor.health import ApiProbe, HealthReporter
 from attune_sensor.http_server import Check, HealthServer
 from attune_sensor.last_events import LastEvent, LastEvents
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_supervisor import RuleSupervisor
-from attune_sensor.rule_table import RuleTable
+from attune_sensor.rule_table import RuleChange, RuleTable
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.settings import SensorSettings
 from attune_sensor.spool import Spool
 from attune_sensor.tasks import end
+
+#: How long (seconds) a start may take before it counts as a problem that the rules were not read.
+_START: Final = 20.0
 
 
 class SensorContext:
@@ -41,6 +46,7 @@ class SensorContext:
         config: the Sensor's free-form configuration (``spec.config``); empty when there is none.
         log: a structlog logger.
         metrics: the sensor's metrics; add your own to ``metrics.registry``.
+        clock: the time, which a test may set.
     """
 
     def __init__(
@@ -52,15 +58,18 @@ class SensorContext:
         metrics: Metrics,
         emitter: Emitter,
         last_events: LastEvents,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self.config = config
         self.log = log
         self.metrics = metrics
+        self.clock: Clock = SystemClock() if clock is None else clock
         self._emitter = emitter
         self._last_events = last_events
         self._supervisor: RuleSupervisor | None = None
         self._live_checks: dict[str, Check] = {}
+        self._health_checks: dict[str, Check] = {}
 
     def emit_nowait(self, event: EventReport) -> bool:
         """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit_nowait`."""
@@ -114,6 +123,17 @@ class SensorContext:
     def add_live_check(self, name: str, check: Check) -> None:
         """Have ``/live`` fail, and so the pod restarted, when ``check`` returns what is wrong."""
         self._live_checks[name] = check
+
+    @property
+    def health_checks(self) -> Mapping[str, Check]:
+        """What was added by :meth:`add_health_check`, by name."""
+        return self._health_checks
+
+    def add_health_check(self, name: str, check: Check) -> None:
+        """Have the Sensor's condition Healthy be false while ``check`` returns what is wrong: a sentence that stays the same
+        while the problem does. Nothing is restarted for it.
+        """
+        self._health_checks[name] = check
 
 
 class SensorRuntime:
@@ -196,12 +216,26 @@ class SensorRuntime:
             connection=self._connection,
             filter_subject=settings.rules_subject,
             table=self.rules,
-            on_changes=self.supervisor.apply,
+            on_changes=self._rules_changed,
             on_snapshot=self._snapshot_taken,
             metrics=self.metrics,
             log=self._log,
             resync_seconds=settings.resync_seconds,
         )
+        self._health = HealthReporter(
+            connection=self._connection,
+            acks_prefix=settings.acks_subject,
+            instance=settings.instance,
+            rules=lambda: len(self.rules),
+            problems=self._problems,
+            every=settings.health_seconds,
+        )
+        self._probe = (
+            ApiProbe(check=self._api.check, emitter=self.emitter, after=2 * settings.health_seconds)
+            if api is None
+            else None
+        )
+        self._began = time.monotonic()
         self._snapshot = asyncio.Event()
         self._idle_said = False
         self._stop = asyncio.Event()
@@ -264,7 +298,10 @@ class SensorRuntime:
             asyncio.create_task(self.acks.run(), name="acks"),
             asyncio.create_task(self.supervisor.run(), name="rule supervisor"),
             asyncio.create_task(self._watch(), name="watch"),
+            asyncio.create_task(self._health.run(), name="health"),
         ]
+        if self._probe is not None:
+            parts.append(asyncio.create_task(self._probe.run(), name="API probe"))
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait({stop, delivery, *parts}, return_when=asyncio.FIRST_COMPLETED)
@@ -280,9 +317,34 @@ class SensorRuntime:
     def _snapshot_taken(self) -> None:
         self._snapshot.set()
         self.acks.repeat()
-        if len(self.rules) == 0 and not self._idle_said:
+        self._say_idle()
+
+    def _rules_changed(self, changes: list[RuleChange]) -> None:
+        self.supervisor.apply(changes)
+        self._say_idle()
+
+    def _say_idle(self) -> None:
+        """Say once that no rule is left, and once that there are some again."""
+        idle = len(self.rules) == 0
+        if not self._snapshot.is_set() or idle == self._idle_said:
+            return
+        self._idle_said = idle
+        if idle:
             self._log.info("sensor_serves_no_rule", rules_subject=self.settings.rules_subject)
-        self._idle_said = len(self.rules) == 0
+        else:
+            self._log.info("sensor_serves_rules", rules=len(self.rules))
+
+    def _problems(self) -> dict[str, str]:
+        """What is wrong now, by name, for the operator."""
+        found = {
+            name: problem for name, check in self.context.health_checks.items() if (problem := check()) is not None
+        }
+        found |= self.emitter.faults()
+        if (problem := self._token_problem()) is not None:
+            found["token"] = problem
+        if time.monotonic() - self._began > _START and (problem := self._rules_problem()) is not None:
+            found["rules"] = problem
+        return found
 
     async def _watch(self) -> None:
         """Say once that a token is missing or expired, and that it is good again."""

@@ -51,6 +51,7 @@ class SensorSettings:
     metrics_port: int = environment.DEFAULT_METRICS_PORT
     grace_seconds: float = 25.0
     resync_seconds: float = 300.0
+    health_seconds: float = 15.0
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> "SensorSettings":
@@ -76,6 +77,7 @@ class SensorSettings:
         port = reader.optional(environment.METRICS_PORT, _port, environment.DEFAULT_METRICS_PORT)
         grace = reader.optional(environment.GRACE_SECONDS, _seconds, 25.0)
         resync = reader.optional(environment.RESYNC_SECONDS, _seconds, 300.0)
+        health = reader.optional(environment.HEALTH_SECONDS, _seconds, 15.0)
         instance = reader.optional(environment.SENSOR_INSTANCE, str, socket.gethostname())
         rules = reader.optional(environment.RULES_SUBJECT, str, None)
         acks = reader.optional(environment.ACKS_SUBJECT, str, None)
@@ -104,6 +106,7 @@ class SensorSettings:
             metrics_port=environment.DEFAULT_METRICS_PORT if port is None else port,
             grace_seconds=25.0 if grace is None else grace,
             resync_seconds=resync or 300.0,
+            health_seconds=health or 15.0,
         )
 
     def masked(self) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class SpoolThread:
         return self._spool.count
 
     @property
+    def fault(self) -> str | None:
+        """How the disk fails, and since when; None while it works."""
+        return self._outage.fault
+
+    @property
     def failing(self) -> bool:
         """Whether the disk failed at the last try."""
         return self._outage.ongoing

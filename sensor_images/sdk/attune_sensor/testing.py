@@ -9,6 +9,8 @@ The handler, the supervision of rules and the delivery of events are the real on
 """
 
 import asyncio
+import heapq
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
 from attune_sensor.api_client import Accepted, EventResult, Outcome, Unavailable
 from attune_sensor.backoff import Backoff
+from attune_sensor.clock import Clock, SystemClock
 from attune_sensor.emitter import Emitter
 from attune_sensor.last_events import LastEvent, LastEvents
 from attune_sensor.metrics import Metrics
@@ -35,21 +38,74 @@ from attune_sensor.tasks import end
 
 _DECODER = msgspec.json.Decoder(EventReport)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Turns of the event loop that a woken function has before the clock moves on.
+_TURNS = 50
 
 
 class FakeClock:
-    """A clock that the test sets. Pass it where a handler takes one.
+    """A clock that stands until the test moves it (:class:`attune_sensor.clock.Clock`).
+
+    Give it to :class:`SensorHarness`, and ``Trigger.now`` and ``Trigger.sleep`` go by it; or pass it where a handler takes a
+    function that returns microseconds since 1970.
 
     Args:
-        now: where it begins, with a zone.
+        time: where it begins, with a zone.
+
+    Attributes:
+        time: what it says; set it to have the clock jump without waking anybody.
     """
 
-    def __init__(self, now: datetime) -> None:
-        self.now = now
+    def __init__(self, time: datetime) -> None:
+        self.time = time
+        self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
+        self._number = itertools.count()
+        self._slept = asyncio.Event()
 
     def __call__(self) -> int:
         """The time in microseconds since 1970."""
-        return (self.now - _EPOCH) // timedelta(microseconds=1)
+        return (self.time - _EPOCH) // timedelta(microseconds=1)
+
+    def now(self) -> datetime:
+        """The time."""
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when the test has moved the clock so far."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.time + timedelta(seconds=seconds), next(self._number), future))
+        self._slept.set()
+        await future
+
+    async def wait_for_sleeper(self, *, within: float = 5.0) -> None:
+        """Wait until somebody sleeps by this clock.
+
+        Raises:
+            TimeoutError: nobody does.
+        """
+        async with asyncio.timeout(within):
+            while not any(not future.done() for _, _, future in self._sleepers):
+                self._slept.clear()
+                await self._slept.wait()
+
+    async def advance(self, by: timedelta) -> None:
+        """Move the clock on. Who sleeps until then is woken when it is their time, one after the other, and goes on until it
+        sleeps again or waits for something else.
+        """
+        target = self.time + by
+        while self._sleepers and self._sleepers[0][0] <= target:
+            at, _, future = heapq.heappop(self._sleepers)
+            if future.done():
+                continue  # it was cancelled
+            self.time = max(self.time, at)
+            future.set_result(None)
+            await _let_others_run()
+        self.time = target
+        await _let_others_run()
+
+
+async def _let_others_run() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 class FakeApi:
@@ -124,6 +180,7 @@ class SensorHarness:
         trigger_types: what the sensor provides.
         config: the Sensor's free-form configuration.
         api: where events arrive; give the one of an earlier harness to test a restart.
+        clock: the time for ``Trigger.now`` and ``Trigger.sleep``; the machine's unless given.
 
     Attributes:
         api: where events arrive.
@@ -137,7 +194,9 @@ class SensorHarness:
         trigger_types: Iterable[str],
         config: dict[str, Any] | None = None,
         api: FakeApi | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock: Clock = SystemClock() if clock is None else clock
         self.api = FakeApi() if api is None else api
         self._taken = len(self.api.events)
         self._table = RuleTable()
@@ -165,6 +224,7 @@ class SensorHarness:
             metrics=metrics,
             emitter=self._emitter,
             last_events=LastEvents(api=self.api, log=log, retry=Backoff(initial=0.01, maximum=0.05)),
+            clock=self._clock,
         )
         self._supervisor = RuleSupervisor(
             handler=handler(context),
@@ -209,7 +269,7 @@ class SensorHarness:
         """
         uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
         known = self._table.get(uid)
-        now = datetime.now(UTC)
+        now = self._clock.now()
         state = RuleState(
             uid=uid,
             namespace="default",
