@@ -1,12 +1,18 @@
 """Timer rules under the SDK's own testing harness, with a clock that the test sets."""
 
-from datetime import UTC, datetime, timedelta
+import asyncio
+import re
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 
+import msgspec
 from support.until import until
 
 from attune_sensor import AckState, LastEvent, SensorContext
 from attune_sensor.testing import FakeApi, FakeClock, SensorHarness
-from attune_timer.handler import TimerHandler
+from attune_timer import instants
+from attune_timer.handler import TimerHandler, event_of
+from attune_timer.schedule import Occurrence
 
 TYPE = "core.intervaltimer"
 
@@ -151,3 +157,63 @@ async def test_catch_up_that_died_shows_in_health() -> None:
         rule = harness.apply(CRON, {"cron": "@hourly", "missed": "all"}, since=MORNING - timedelta(hours=3))
         await harness.wait_for(rule, AckState.ACTIVE)
         await until(lambda: "as the test wants" in (handlers[0]._catch_up_problem() or ""))
+
+
+# -- the wall clock is set while the sensor runs: the table of docs/timers.md
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "timers.md").read_text()
+ROW = re.compile(r"^\| (?:back|forward) to ([0-9:]+) \| `([a-z]+)` \| ([^|]+) \| ([0-9:]+) \|$", re.MULTILINE)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def on_that_day(text: str) -> datetime:
+    return datetime.combine(NOON.date(), time.fromisoformat(text), UTC)
+
+
+def new_events(text: str) -> list[datetime]:
+    """``none: …``, ``13:00`` or ``12:01 to 13:00``."""
+    if text.startswith("none"):
+        return []
+    first, _, last = text.partition(" to ")
+    begin, end = on_that_day(first), on_that_day(last or first)
+    return [begin + number * MINUTE for number in range((end - begin) // MINUTE + 1)]
+
+
+async def set_the_clock(to: str, missed: str, expected: str, goes_on: str) -> None:
+    """One row, with the clock's own thread."""
+    clock, api = FakeClock(NOON + timedelta(seconds=30)), FakeApi()
+    handlers: list[TimerHandler] = []
+
+    def handler(context: SensorContext) -> TimerHandler:
+        handlers.append(TimerHandler(context, wall=clock))
+        return handlers[0]
+
+    reported: list[datetime] = []
+    async with SensorHarness(handler, trigger_types=[TYPE], api=api) as harness:
+        parameters = {"interval": 1, "unit": "minutes", "anchor": "2026-03-01T00:00:00Z", "missed": missed}
+        # Disabled at first, so that what was fired in the hours before can be stored: the sensor has been running.
+        rule = harness.apply(TYPE, parameters, enabled=False, created_at=MORNING, since=MORNING)
+        for k in range(1, 721):
+            occurrence = Occurrence(instants.from_datetime(MORNING) + k * 60_000_000, k)
+            await api.post([msgspec.json.encode(event_of(rule, occurrence, fired_at=occurrence.at))])
+        before = len(api.events)
+        api.refuse = lambda event: reported.append(event.occurred_at)
+        rule = harness.apply(TYPE, parameters, created_at=MORNING, since=MORNING)
+        await harness.wait_for(rule, AckState.ACTIVE)
+        heap = handlers[0]._clock._heap
+        await until(lambda: heap.due_at() == instants.from_datetime(NOON + MINUTE), within=10)
+        clock.time = on_that_day(to)
+        following = on_that_day(goes_on)
+        await until(lambda: heap.due_at() == instants.from_datetime(following) and not heap.behind, within=10)
+        clock.time = following
+        await until(lambda: following in reported, within=10)
+        await until(lambda: harness.undelivered == 0, within=10)
+    stored = [event.occurred_at for event in api.events[before:]]
+    assert [moment for moment in stored if moment != following] == new_events(expected), (to, missed)
+
+
+async def test_each_row_of_the_table_when_the_wall_clock_is_set() -> None:
+    rows = ROW.findall(DOCUMENT)
+    assert len(rows) == 6
+    await asyncio.gather(*(set_the_clock(*row) for row in rows))

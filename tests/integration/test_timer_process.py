@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,53 @@ async def test_idle_memory_is_small(stream: RuleStream, environment: dict[str, s
                             break
                 await asyncio.sleep(0.05)
         assert resident_kib(sensor.pid) <= 60 * 1024
+
+
+async def test_a_thousand_rules_take_at_most_4_mib(stream: RuleStream, environment: dict[str, str]) -> None:
+    metrics = f"http://127.0.0.1:{environment['ATTUNE_METRICS_PORT']}/metrics"
+    environment["ATTUNE_TRIGGER_TYPES"] = "core.intervaltimer,core.crontimer"
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("core.intervaltimer", {"interval": 1, "unit": "hours", "missed": "all", "jitter": 30}),
+        ("core.crontimer", {"cron": "30 6 * * MON-FRI", "timezone": "Europe/Berlin"}),
+    ]
+    async with process(environment) as sensor, aiohttp.ClientSession() as session:
+
+        async def wait_active(number: int) -> None:
+            async with asyncio.timeout(90):
+                while True:
+                    with contextlib.suppress(aiohttp.ClientError):
+                        async with session.get(metrics) as answer:
+                            if f'attune_sensor_rules{{state="Active"}} {float(number)}\n' in await answer.text():
+                                return
+                    await asyncio.sleep(0.1)
+
+        await stream.put_many([rule_state(9999)])
+        await wait_active(1)
+        before = resident_kib(sensor.pid)
+        rules = [
+            rule_state(number, trigger_type=kind, parameters=parameters, created_at=datetime.now(UTC))
+            for number in range(3000)
+            for kind, parameters in [kinds[number % 2]]
+        ]
+        await stream.put_many(rules)
+        await wait_active(3001)
+        assert resident_kib(sensor.pid) - before <= 3 * 4 * 1024
+
+
+async def test_each_event_is_in_the_log_at_debug_with_its_rule_and_id(
+    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+) -> None:
+    await stream.put(rule_state(parameters={"interval": 0.1}))
+    async with process({**environment, "ATTUNE_LOG_LEVEL": "DEBUG"}) as sensor:
+        await api.wait_for(lambda: len(api.events) >= 3, within=20)
+        sensor.send_signal(signal.SIGTERM)
+        log = await output(sensor)
+    logged = {
+        (line["rule"], line["rule_uid"], line["event_id"], line["result"])
+        for line in log
+        if line["event"] == "event_delivered"
+    }
+    assert logged == {("default/rule-1", event["rule_uid"], event["id"], "stored") for event in api.events}
 
 
 async def test_environment_that_lacks_something_is_told_in_one_line() -> None:

@@ -27,9 +27,11 @@ class Delivery:
         api: what posts them.
         metrics: where they are counted.
         log: a structlog logger.
+        each: whether each event is logged with its rule and its id (at the level DEBUG).
     """
 
-    def __init__(self, *, api: Poster, metrics: Metrics, log: Any) -> None:
+    def __init__(self, *, api: Poster, metrics: Metrics, log: Any, each: bool = False) -> None:
+        self._each = each
         self._api = api
         self._metrics = metrics
         self._log = log
@@ -65,6 +67,8 @@ class Delivery:
         for status, number in counts.items():
             known = status if status in ("stored", "duplicate") else "refused"
             self._metrics.events.labels(known).inc(number)
+        if self._each:
+            self._log_each(records, results)
         if counts["stored"] + counts["duplicate"] == len(results):
             return
         refused: dict[tuple[str, str | None], list[EventReport]] = {}
@@ -82,4 +86,16 @@ class Delivery:
                 reason=reason,
                 events=len(events),
                 first_event_id=str(first.id),
+            )
+
+    def _log_each(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
+        for record, result in zip(records, results, strict=True):
+            event = _DECODER.decode(record)
+            self._log.debug(
+                "event_delivered",
+                rule=f"{event.rule_namespace}/{event.rule_name}",
+                rule_uid=event.rule_uid,
+                event_id=str(event.id),
+                occurred_at=event.occurred_at.isoformat(),
+                result=result.status,
             )

@@ -55,6 +55,7 @@ class Emitter:
         when_full: what happens to an event for which there is no room.
         memory_bytes: bound of what waits in memory.
         chance: random numbers in [0, 1), for jitter.
+        log_each: whether each delivered event is logged, at the level DEBUG.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Emitter:
         memory_bytes: int = _MEMORY_BYTES,
         retry: Backoff = _RETRY,
         chance: Callable[[], float] = random.random,
+        log_each: bool = False,
     ) -> None:
-        self._delivery = Delivery(api=api, metrics=metrics, log=log)
+        self._delivery = Delivery(api=api, metrics=metrics, log=log, each=log_each)
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
         self._log = log

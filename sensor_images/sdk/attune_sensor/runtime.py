@@ -177,7 +177,12 @@ class SensorRuntime:
             else None
         )
         self.emitter = Emitter(
-            api=api or self._api, spool=spool, metrics=self.metrics, log=self._log, when_full=settings.when_full
+            api=api or self._api,
+            spool=spool,
+            metrics=self.metrics,
+            log=self._log,
+            when_full=settings.when_full,
+            log_each=settings.log_level == "DEBUG",
         )
         self.context = SensorContext(
             settings=settings,

@@ -16,6 +16,10 @@ from attune_timer.timer_heap import Timer, TimerHeap
 
 #: The longest sleep (seconds) without looking at the wall clock.
 _LONGEST_SLEEP: Final = 1.0
+#: After a sleep longer than this (seconds) the processor may sleep as well, and wakes late. So the thread rises a little before
+#: the time, and sleeps the rest.
+_DEEP_SLEEP: Final = 0.02
+_RISE: Final = 0.001
 #: Occurrences that are taken at once. The event loop waits for so many when it adds or removes a timer.
 _BATCH: Final = 50
 #: Missed occurrences that are taken at once; what is due now comes in between.
@@ -122,5 +126,7 @@ class ClockThread:
         at = self._heap.due_at()
         if at is not None:
             sleep = min(sleep, (at - self._wall()) / 1e6)
+            if sleep > _DEEP_SLEEP:
+                sleep -= _RISE
         if sleep > 0:
             self._condition.wait(sleep)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from attune_sensor import EventReport, Rule, SensorContext, event_id
 from attune_timer import instants
 from attune_timer.clock import ClockThread
+from attune_timer.garbage import LongLived
 from attune_timer.missed import Missed
 from attune_timer.parameters import timer_of
 from attune_timer.schedule import Occurrence
@@ -33,6 +34,7 @@ class TimerHandler:
         self._wall = wall
         self._timers: dict[str, Timer] = {}
         self._catching_up: dict[Timer, int] = {}  # and since when
+        self._long_lived = LongLived()
         self._catch_up_wanted = asyncio.Event()
         self._catch_up: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,6 +85,7 @@ class TimerHandler:
 
     def _arm(self, timer: Timer, *, since: int | None = None, last: int | None = None) -> None:
         self._clock.add(timer, since=since, last=last)
+        self._long_lived.one_more()
         if timer.next is None:
             self._context.completed(timer.rule)
 
