@@ -16,9 +16,11 @@ TIMER = SensorRef("attune-system", "core.timer")
 POD = "sensor-core.timer-6b5f-x2x"
 
 
-def word(instance: str = POD, *, rules: int = 3, every: float = 15.0, **problems: str) -> SensorHealth:
+def word(
+    instance: str = POD, *, rules: int = 3, every: float = 15.0, problems: dict[str, str] | None = None
+) -> SensorHealth:
     return SensorHealth(
-        instance=instance, at=datetime(2026, 1, 1, tzinfo=UTC), every=every, rules=rules, problems=problems
+        instance=instance, at=datetime(2026, 1, 1, tzinfo=UTC), every=every, rules=rules, problems=problems or {}
     )
 
 
@@ -72,7 +74,7 @@ def test_a_sensor_that_knows_of_none_of_its_rules_is_found_out(book: HealthBook)
     ],
 )
 def test_problems_are_said_the_gravest_first(book: HealthBook, problems: dict[str, str], reason: str) -> None:
-    book.hear(TIMER.token, word(**problems), now=1)
+    book.hear(TIMER.token, word(problems=problems), now=1)
     health = judge(book, now=1)
     assert (health.healthy, health.reason) == (False, reason)
     assert all(f"{POD}: {text}" in health.message for text in problems.values())
@@ -83,7 +85,7 @@ def test_problems_are_said_the_gravest_first(book: HealthBook, problems: dict[st
 def test_what_many_pods_say_is_cut(book: HealthBook) -> None:
     pods = [f"pod-{number}" for number in range(5)]
     for name in pods:
-        book.hear(TIMER.token, word(name, api="x" * 10_000), now=1)
+        book.hear(TIMER.token, word(name, problems={"api": "x" * 10_000}), now=1)
     message = judge(book, pods=pods, ready=5, now=1).message
     assert len(message) < 1100
     assert message.endswith("and 2 more")
@@ -158,7 +160,7 @@ def test_a_sensor_cannot_fill_the_memory(book: HealthBook) -> None:
 def test_the_message_goes_beside_the_acks() -> None:
     subject = subjects.health_subject(subjects.acks_prefix(TIMER), "a pod.>*")
     assert subject == "attune.acks.attune-system.core_timer.health.a_pod___"
-    said = word("a pod.>*", api="away")
+    said = word("a pod.>*", problems={"api": "away"})
     assert parse_health(subject=subject, body=encode(said)) == (TIMER.token, said)
     with pytest.raises(InvalidMessage):
         parse_ack(subject=subject, sequence=1, body=encode(said), seen=1)
