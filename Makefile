@@ -39,6 +39,18 @@ $(UV):
 .PHONY: sync
 sync: .venv/.synced  ## Install the development environment into .venv
 
+# What `attune up` needs and nothing else: on a new machine nobody waits for linters. What is there already stays.
+.venv/.local: $(UV) pyproject.toml uv.lock
+	@[ .venv/.synced -nt uv.lock ] && [ .venv/.synced -nt pyproject.toml ] || { \
+	  echo "Installing what attune up needs …"; \
+	  $(UV) sync --frozen --quiet --inexact --no-default-groups --extra local \
+	    --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"; }
+	@touch $@
+
+.PHONY: demo
+demo: .venv/.local  ## attune up on the core pack, without a cluster: the events as they come (DEMO_ARGS="--exit-after 20s")
+	@$(RUN)/attune up packs/core $(DEMO_ARGS)
+
 # --- Looking at the code ----------------------------------------------------------------------------------------------
 
 .PHONY: lint
@@ -74,6 +86,10 @@ integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd a
 e2e: .venv/.synced cluster  ## Tests on the whole system in the cluster
 	$(RUN)/pytest tests/e2e
 
+.PHONY: e2e-local
+e2e-local: .venv/.synced  ## The end-to-end tests that need no cluster, under attune up
+	$(RUN)/pytest tests/e2e -m local
+
 .PHONY: test
 test: lint unit  ## Everything: lint, unit, integration, e2e on a cluster (brought up, and taken down if it was not there)
 	@if $(CLUSTER_TOOL) status >/dev/null 2>&1; then kept=yes; else kept=no; fi; \
@@ -103,8 +119,8 @@ cluster-down:  ## End the cluster and leave nothing of it behind
 images:  ## Build the images and load them into the cluster
 	@$(CLUSTER_TOOL) images
 
-.PHONY: demo
-demo: cluster  ## Cluster, images, helm install, sample sensor and rule; then the events as they come
+.PHONY: demo-kubernetes
+demo-kubernetes: cluster  ## Cluster, images, helm install, sample sensor and rule; then the events as they come
 	@$(DEMO)
 
 .PHONY: up

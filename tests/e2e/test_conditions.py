@@ -6,6 +6,7 @@ from support.kubectl import CommandFailed, Manifest
 from support.system import REPOSITORY, SYSTEM, System
 
 
+@pytest.mark.both
 @pytest.mark.parametrize(
     ("trigger", "parameters", "reason", "words"),
     [
@@ -40,6 +41,7 @@ def test_a_rule_that_cannot_run_says_why(
     bad.wait_condition("Active", "True")
 
 
+@pytest.mark.both
 def test_a_rule_in_a_namespace_that_no_sensor_admits_says_so(system: System) -> None:
     types = [{"name": "private.clock"}]
     system.sensor("private", triggerTypes=types, rules={"namespaces": {"from": "Same"}}, wait=False)
@@ -94,6 +96,7 @@ def test_a_stopped_sensor_leaves_its_rules_awaiting_it(system: System) -> None:
     rule.wait_condition("Active", "True", within=60)
 
 
+@pytest.mark.both
 def test_a_paused_sensor_keeps_its_rules_and_says_so(system: System) -> None:
     system.sensor("own")
     rule = system.rule("parked")
@@ -156,6 +159,7 @@ MALFORMED: dict[str, tuple[Manifest, str]] = {
 }
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_object_is_refused_by_kubectl_apply(system: System, case: str) -> None:
     manifest, words = MALFORMED[case]

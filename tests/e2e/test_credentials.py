@@ -40,6 +40,7 @@ def pod_identity(pod: Manifest) -> tuple[str, int]:
     return pod["metadata"]["uid"], container["restartCount"]
 
 
+@pytest.mark.both
 def test_tokens_are_renewed_under_a_running_sensor_without_a_gap(system: System) -> None:
     system.sensor("own", token={"ttl": "30s"})
     rule = system.rule("steady", parameters={"interval": 1})
@@ -92,6 +93,7 @@ def test_what_is_away_across_a_renewal_catches_up_when_it_is_back(system: System
     assert pod_identity(system.wait_ready_pod("own", system.namespace)) == pod
 
 
+@pytest.mark.both
 def test_a_renewal_can_be_asked_for(system: System) -> None:
     system.sensor("own")
     before = issued_at(system, "own")
@@ -99,10 +101,11 @@ def test_a_renewal_can_be_asked_for(system: System) -> None:
     # Times of tokens are whole seconds: one that was issued in this very second counts as renewed already.
     eventually(lambda: datetime.now(UTC) >= datetime.fromisoformat(before) + timedelta(seconds=1), within=5)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    system.kube("annotate", "sensor", "own", "-n", system.namespace, f"attune.dev/rotate-at={now}")
+    system.kube.patch("sensor", "own", system.namespace, {"metadata": {"annotations": {"attune.dev/rotate-at": now}}})
     eventually(lambda: issued_at(system, "own") != before, within=10, what="a renewed token")
 
 
+@pytest.mark.both
 def test_revoked_tokens_are_refused_within_two_seconds_and_the_sensor_goes_on(system: System) -> None:
     system.sensor("own")
     rule = system.rule("steady", parameters={"interval": 1})
@@ -114,7 +117,9 @@ def test_revoked_tokens_are_refused_within_two_seconds_and_the_sensor_goes_on(sy
         lambda: datetime.now(UTC) >= datetime.fromisoformat(issued_at(system, "own")) + timedelta(seconds=1), within=5
     )
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    system.kube("annotate", "sensor", "own", "-n", system.namespace, f"attune.dev/revoke-before={now}")
+    system.kube.patch(
+        "sensor", "own", system.namespace, {"metadata": {"annotations": {"attune.dev/revoke-before": now}}}
+    )
     eventually(lambda: whoami(system, stolen) == 401, within=3, what="the revoked token is refused")
     assert whoami(system, token_of(system, "own")) == 200
 
@@ -123,6 +128,7 @@ def test_revoked_tokens_are_refused_within_two_seconds_and_the_sensor_goes_on(sy
     assert_unbroken(events, timedelta(seconds=1))
 
 
+@pytest.mark.both
 def test_a_deleted_sensors_token_is_refused_within_two_seconds(system: System) -> None:
     system.sensor("own")
     token = token_of(system, "own")
@@ -135,6 +141,7 @@ def test_a_deleted_sensors_token_is_refused_within_two_seconds(system: System) -
     assert whoami(system, token_of(system, "own")) == 200
 
 
+@pytest.mark.both
 def test_a_trigger_type_that_was_taken_away_is_refused_within_two_seconds(system: System) -> None:
     types = system.pack_sensor()["spec"]["triggerTypes"]
     system.sensor("own", triggerTypes=[*types, {"name": "extra.kind"}])
@@ -159,6 +166,7 @@ def test_a_trigger_type_that_was_taken_away_is_refused_within_two_seconds(system
     eventually(lambda: post() in (401, 403), within=3, what="the type that was taken away is refused")
 
 
+@pytest.mark.both
 def test_lost_signing_keys_are_made_anew_and_no_hand_is_needed(system: System) -> None:
     rule = system.rule("steady", parameters={"interval": 1})
     rule.wait_events(lambda events: len(events) >= 1, within=15)

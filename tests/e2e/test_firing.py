@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 from support.system import Event, System
 
+pytestmark = pytest.mark.both
+
 
 def assert_exactly(events: list[Event], interval: timedelta) -> None:
     """Each event one interval after the one before: no gap, none twice."""

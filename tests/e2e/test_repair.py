@@ -16,6 +16,7 @@ def sensor(system: System) -> str:
     return "own"
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("kind", ["deployment", "secret", "serviceaccount"])
 def test_what_is_deleted_by_hand_is_back_within_five_seconds(system: System, sensor: str, kind: str) -> None:
     before = system.kube.get(kind, f"sensor-{sensor}", system.namespace)
@@ -58,6 +59,7 @@ def test_an_edited_deployment_is_as_it_was_within_five_seconds(
     )
 
 
+@pytest.mark.both
 def test_a_damaged_secret_holds_a_good_token_again_within_five_seconds(system: System, sensor: str) -> None:
     system.kube.patch("secret", f"sensor-{sensor}", system.namespace, {"data": {"token": "Z2FyYmxlZA=="}})
 

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from support.eventually import eventually
 from support.killer import kill_container
 from support.kubectl import Manifest, condition
 from support.system import SYSTEM, AppliedRule, System
+
+pytestmark = pytest.mark.both
 
 INTERVAL = timedelta(seconds=2)
 

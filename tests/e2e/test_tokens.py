@@ -56,6 +56,7 @@ def test_it_cannot_post_another_trigger_type(system: System, token: str) -> None
     assert "core.webhook" in answer.json()["detail"]
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("bad", ["", "garbled", "a.b.c"])
 def test_no_token_or_a_garbled_one_is_refused(system: System, bad: str) -> None:
     answer = system.api.request("POST", "/api/v1/events", token=bad, json=report(system))
@@ -63,6 +64,7 @@ def test_no_token_or_a_garbled_one_is_refused(system: System, bad: str) -> None:
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+@pytest.mark.both
 def test_an_expired_token_is_refused(system: System) -> None:
     system.sensor("brief", token={"ttl": "10s"})
     secret = system.kube.get("secret", "sensor-brief", system.namespace)

@@ -1,8 +1,11 @@
-"""The whole system, installed by its chart in the cluster that `make cluster` gave."""
+"""The whole system: installed by its chart in the cluster that `make cluster` gave, or run by ``attune up``."""
 
+import shutil
+import uuid
 from collections.abc import Iterator
 
 import pytest
+from support.attune_up import AttuneUp, LocalApi, attune_up
 from support.kubectl import Kubectl
 from support.system import REPOSITORY, SYSTEM, Api, System, temporary_namespace
 
@@ -45,8 +48,31 @@ def api(chart: None, kube: Kubectl) -> Iterator[Api]:
     client.close()
 
 
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttuneUp]:
+    """An ``attune up`` with the core pack, no cluster anywhere; tests apply what they need besides."""
+    folder = tmp_path_factory.mktemp("local")
+    shutil.copytree(REPOSITORY / "packs" / "core", folder / "core")
+    settings = {"ATTUNE_OPERATOR_TOKEN_MIN_TTL": "10s"}
+    with attune_up(folder, "core", arguments=["--quiet"], environment=settings) as up:
+        up.kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM)
+        yield up
+
+
 @pytest.fixture
-def system(pack: None, kube: Kubectl, api: Api) -> Iterator[System]:
+def system(backend: str, request: pytest.FixtureRequest) -> Iterator[System]:
     """The system, the pack's sensor in it, and a namespace of the test's own."""
-    with temporary_namespace(kube) as namespace:
-        yield System(kube, api, namespace)
+    if backend == "cluster":
+        request.getfixturevalue("pack")
+        kube, api = request.getfixturevalue("kube"), request.getfixturevalue("api")
+        with temporary_namespace(kube) as namespace:
+            yield System(kube, api, namespace)
+        return
+    up = request.getfixturevalue("local")
+    client = LocalApi(up)
+    namespace = f"e2e-{uuid.uuid4().hex[:8]}"
+    labels = {"attune-e2e": "yes"}
+    up.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+    yield System(up.kube, client, namespace)
+    client.close()
+    up.kube.delete("namespace", namespace, "")
