@@ -1,4 +1,4 @@
-# One target for each image: operator, api, sensor-timer, nats.
+# One target for each image: operator, api, sensor-timer, sensor-webhook, sensor-kubernetes, nats.
 #
 #   docker build --target operator -t attune/operator:0.1.0 .
 #
@@ -23,6 +23,12 @@ RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extr
 
 FROM build AS sensor-timer-dependencies
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra timer
+
+FROM build AS sensor-webhook-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra webhook
+
+FROM build AS sensor-kubernetes-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra kubernetes-sensor
 
 FROM build AS nats-dependencies
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra nats
@@ -57,6 +63,20 @@ COPY contract/attune_contract /opt/attune/app/attune_contract
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/timer/attune_timer /opt/attune/app/attune_timer
 ENTRYPOINT ["python", "-m", "attune_timer"]
+
+FROM runtime AS sensor-webhook
+COPY --from=sensor-webhook-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/webhook/attune_webhook /opt/attune/app/attune_webhook
+ENTRYPOINT ["python", "-m", "attune_webhook"]
+
+FROM runtime AS sensor-kubernetes
+COPY --from=sensor-kubernetes-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
+ENTRYPOINT ["python", "-m", "attune_kubernetes"]
 
 FROM scratch AS nats
 COPY --from=nats-dependencies /opt/attune/bin/nats-server /nats-server

@@ -18,9 +18,14 @@ CONFIG_FILE: Final = "ATTUNE_CONFIG_FILE"
 SPOOL_DIR: Final = "ATTUNE_SPOOL_DIR"
 SCRIPTS_DIR: Final = "ATTUNE_SCRIPTS_DIR"  #: where ``spec.scripts`` are; absent when there are none
 LOG_LEVEL: Final = "ATTUNE_LOG_LEVEL"
+#: Directory with the Secrets that the Sensor lists (``spec.secrets``), one directory each; absent when it lists none.
+SECRETS_DIR: Final = "ATTUNE_SECRETS_DIR"  # a variable's name
+#: Before the name of a port of ``spec.ports``, in capitals and with "_" for "-": the number on which to listen.
+PORT_PREFIX: Final = "ATTUNE_PORT_"
 METRICS_PORT: Final = "ATTUNE_METRICS_PORT"
 
 # Optional, with defaults that suit a pod.
+LISTEN_HOST: Final = "ATTUNE_LISTEN_HOST"  #: address to listen on for what ``spec.ports`` names; every one unless given
 METRICS_HOST: Final = "ATTUNE_METRICS_HOST"  #: address to serve on; every one unless given
 GRACE_SECONDS: Final = "ATTUNE_GRACE_SECONDS"  #: time for delivering what is held after SIGTERM
 RESYNC_SECONDS: Final = "ATTUNE_RESYNC_SECONDS"  #: how often the whole rule state is read again
@@ -39,6 +44,9 @@ CREDENTIALS_DIR: Final = "/var/run/attune/credentials"
 TOKEN_KEY: Final = "token"  # noqa: S105 - a file's name
 NATS_CREDS_KEY: Final = "nats.creds"
 
+#: Where the Secrets of ``spec.secrets`` are mounted, each whole, so that kubelet brings what changes.
+SECRETS_MOUNT: Final = "/var/run/attune/secrets"
+
 CONFIG_DIR: Final = "/etc/attune"
 CONFIG_KEY: Final = "config.json"
 SPOOL_MOUNT: Final = "/var/spool/attune"
@@ -50,3 +58,8 @@ STDIO_PROGRAM: Final = "attune-stdio"
 
 #: Port on which a sensor serves ``/live``, ``/ready`` and ``/metrics``.
 DEFAULT_METRICS_PORT: Final = 8080
+
+
+def port_variable(name: str) -> str:
+    """The variable that tells a sensor on which port to listen for what ``spec.ports`` calls ``name``."""
+    return PORT_PREFIX + name.upper().replace("-", "_")

@@ -1,6 +1,7 @@
 """Names in Kubernetes: API group, labels, annotations, condition types and their reasons."""
 
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final
 
 GROUP: Final = "attune.dev"
@@ -16,6 +17,8 @@ SENSOR_LABEL: Final = f"{GROUP}/sensor"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "attune-operator"
 
+_LONGEST_SERVICE_NAME: Final = 63
+
 ROTATE_AT: Final = f"{GROUP}/rotate-at"
 REVOKE_BEFORE: Final = f"{GROUP}/revoke-before"
 #: On the Secret with the signing keys: a new value (the time, say) starts a rotation of the signing key.
@@ -30,6 +33,14 @@ def sensor_object_name(sensor_name: str) -> str:
 def scripts_object_name(sensor_name: str) -> str:
     """Name of the ConfigMap with a Sensor's ``spec.scripts``."""
     return f"{sensor_object_name(sensor_name)}-scripts"
+
+
+def sensor_service_name(sensor_name: str) -> str:
+    """Name of the Service of a Sensor that listens (``spec.ports``): a Service's name may have no dot, and 63 characters."""
+    name = f"sensor-{sensor_name.replace('.', '-')}"
+    if len(name) > _LONGEST_SERVICE_NAME:
+        name = f"{name[: _LONGEST_SERVICE_NAME - 9]}-{sha256(sensor_name.encode()).hexdigest()[:8]}"
+    return name
 
 
 class ConditionType(StrEnum):

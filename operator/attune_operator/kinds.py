@@ -42,8 +42,9 @@ SECRET: Final = Kind("Secret", "secrets")
 CONFIG_MAP: Final = Kind("ConfigMap", "configmaps")
 SERVICE_ACCOUNT: Final = Kind("ServiceAccount", "serviceaccounts")
 NETWORK_POLICY: Final = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
+SERVICE: Final = Kind("Service", "services")
 POD: Final = Kind("Pod", "pods")
 EVENT: Final = Kind("Event", "events")
 
 #: What is watched besides Sensors, Rules and namespaces; of each only what carries the operator's label.
-WATCHED: Final = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, POD)
+WATCHED: Final = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, SERVICE, POD)

@@ -17,6 +17,12 @@ pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 
 
+@pytest.fixture(autouse=True)
+def listening(hand: Hand) -> None:
+    """Sensors of these tests listen, and so have all kinds of objects."""
+    hand.defaults = {"ports": [{"name": "http", "port": 8000, "servicePort": 80}]}
+
+
 async def all_there(hand: Hand, *, config: bool = False) -> dict[str, Object]:
     """The Sensor's objects by kind, once all of them are there."""
 
@@ -145,6 +151,8 @@ EDITS: dict[str, tuple[Kind, Object]] = {
     "another number of pods": (kube.DEPLOYMENT, {"spec": {"replicas": 7}}),
     "another strategy": (kube.DEPLOYMENT, {"spec": {"minReadySeconds": 30}}),
     "a rule that lets everything in": (kube.NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
+    "a selector of somebody's": (kube.SERVICE, {"spec": {"selector": {"app": "evil"}}}),
+    "a Service that is open to the world": (kube.SERVICE, {"spec": {"type": "NodePort"}}),
     "a mounted token": (kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True}),
     "a file that was added": (kube.SECRET, {"data": {"more": "eA=="}}),
     "an owner that was taken away": (kube.DEPLOYMENT, {"metadata": {"ownerReferences": None}}),
@@ -382,7 +390,7 @@ async def test_events_say_what_happened(hand: Hand, operator: Operator) -> None:
 
     await eventually(told)
     messages = {event["message"] for event in await hand.events()}
-    assert "Created ServiceAccount, NetworkPolicy, Deployment sensor-core.timer." in messages
+    assert "Created ServiceAccount, NetworkPolicy, Service, Deployment sensor-core.timer." in messages
 
 
 async def test_only_the_watched_namespaces_are_looked_after(hand: Hand, operator: Operator) -> None:

@@ -17,7 +17,7 @@ from support.rule_stream import rule_state
 from support.scripted_api import ScriptedApi, hang, reset, status
 from support.until import until
 
-from attune_sensor import EventReport, WhenFull, event_id
+from attune_sensor import EventReport, Fate, WhenFull, event_id
 from attune_sensor.api_client import EventsApi
 from attune_sensor.backoff import Backoff
 from attune_sensor.credentials import CredentialFile, parse_token
@@ -486,3 +486,64 @@ async def test_a_lone_event_does_not_wait_for_others(bench: Bench, api: Scripted
             await asyncio.to_thread(emitter.emit_from_thread, event(number))
         await api.wait_for(lambda: len(api.events) == 300)
     assert len(api.requests) < 150, "under load, events share requests"
+
+
+async def test_confirmed_means_stored_or_duplicate_or_refused(bench: Bench, api: ScriptedApi) -> None:
+    api.refuse = lambda posted: "not yours" if posted["payload"]["number"] == 2 else None
+    async with bench.emitter(spool=True) as emitter:
+        first = await emitter.emit_confirmed(event(1))
+        again = await emitter.emit_confirmed(event(1))
+        refused = await emitter.emit_confirmed(event(2))
+    assert (first.fate, again.fate) == (Fate.STORED, Fate.DUPLICATE)
+    assert (refused.fate, refused.reason, refused.kept) == (Fate.REFUSED, "not yours", False)
+    assert numbers(api) == [1]
+
+
+async def test_confirmed_means_on_the_disk_while_the_api_is_away(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(spool=True) as emitter:
+        fates = await asyncio.gather(*(emitter.emit_confirmed(event(number)) for number in range(50)))
+        assert {confirmation.fate for confirmation in fates} == {Fate.SPOOLED}
+        on_disk = b"".join(path.read_bytes() for path in sorted(bench.spool_directory.glob("*.segment")))
+        assert all(str(event(number).id).encode() in on_disk for number in range(50))
+        await api.start()
+        await api.wait_for(lambda: len(api.events) == 50)
+
+
+async def test_who_waits_hears_from_the_disk_when_the_api_hangs(bench: Bench, api: ScriptedApi) -> None:
+    gate = asyncio.Event()
+
+    async def slow(_request: Any, events: list[dict[str, Any]]) -> Any:
+        await gate.wait()
+        return api.store(events)
+
+    api.script.append(slow)
+    async with bench.emitter(spool=True) as emitter:
+        first = asyncio.create_task(emitter.emit_confirmed(event(0)))
+        await until(lambda: len(api.requests) == 1)
+        behind = asyncio.create_task(emitter.emit_confirmed(event(1)))
+        assert (await first).fate is Fate.SPOOLED
+        assert (await behind).fate is Fate.SPOOLED
+        gate.set()
+        await api.wait_for(lambda: len(api.events) == 2)
+        await until(lambda: emitter.waiting == 0)
+    assert sorted(numbers(api)) == [0, 1]
+
+
+async def test_who_waits_hears_of_it_when_there_is_no_room(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter(when_full=WhenFull.DROP_NEWEST, memory_bytes=3000, grace=0.1) as emitter:
+        waiting = [asyncio.create_task(emitter.emit_confirmed(event(n, padding="x" * 1000))) for n in range(3)]
+        confirmation = await asyncio.wait_for(waiting[2], 5)
+        assert confirmation.fate is Fate.DROPPED
+    rest = await asyncio.wait_for(asyncio.gather(*waiting[:2]), 5)
+    assert {confirmation.fate for confirmation in rest} == {Fate.DROPPED}, "the sensor ended, and there is no disk"
+
+
+async def test_caller_who_gives_up_does_not_call_the_event_back(bench: Bench, api: ScriptedApi) -> None:
+    await api.stop()
+    async with bench.emitter() as emitter:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(emitter.emit_confirmed(event(0)), 0.1)
+        await api.start()
+        await api.wait_for(lambda: len(api.events) == 1)

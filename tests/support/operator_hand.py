@@ -8,12 +8,15 @@ from typing import Any
 
 from support.nats_server import NatsServer
 
+from attune_contract.identity import SensorRef
 from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.kube import Kind, KubeClient, Object
 from attune_operator.ports import ClusterError
+from attune_operator.sensors.store import child_name
 from attune_operator.settings import Settings
 
+CORE_TIMER = SensorRef("", "core.timer")
 REPLICA_SET = Kind("ReplicaSet", "replicasets", "apps")
 
 
@@ -23,6 +26,7 @@ class Hand:
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self.client = client
         self.namespace = namespace
+        self.defaults: dict[str, Any] = {}  # of every Sensor's spec
 
     async def apply_sensor(self, name: str = "core.timer", **spec: Any) -> Object:
         """Make or change a Sensor, as kubectl apply does."""
@@ -31,7 +35,7 @@ class Hand:
             "apiVersion": "attune.dev/v1alpha1",
             "kind": "Sensor",
             "metadata": {"name": name, "namespace": self.namespace},
-            "spec": {"image": "registry.invalid/sensor:1", "triggerTypes": types, **spec},
+            "spec": {"image": "registry.invalid/sensor:1", "triggerTypes": types, **self.defaults, **spec},
         }
         applied: Object = await self.client.call(
             "PATCH",
@@ -46,32 +50,29 @@ class Hand:
         named = {f"attune.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
         await self.edit(kube.SENSOR, {"metadata": {"annotations": named}}, name=name)
 
-    async def edit(
-        self, kind: Kind, patch: Object, *, name: str = "sensor-core.timer", strategic: bool = False
-    ) -> Object:
+    async def edit(self, kind: Kind, patch: Object, *, name: str = "", strategic: bool = False) -> Object:
         """Change an object by hand, as kubectl edit does."""
         content_type = "application/strategic-merge-patch+json" if strategic else "application/merge-patch+json"
         edited: Object = await self.client.call(
             "PATCH",
-            kind.path(self.namespace, name),
+            kind.path(self.namespace, name or child_name(kind, CORE_TIMER)),
             query={"fieldManager": "kubectl-edit"},
             body=patch,
             content_type=content_type,
         )
         return edited
 
-    async def delete(self, kind: Kind, name: str = "sensor-core.timer") -> None:
-        found = await self.client.get(kind, self.namespace, name)
-        assert found is not None, f"there is no {kind.kind} {name}"
-        await self.client.delete(kind, self.namespace, name, uid=found["metadata"]["uid"])
+    async def delete(self, kind: Kind, name: str = "") -> None:
+        found = await self.get(kind, name)
+        await self.client.delete(kind, self.namespace, found["metadata"]["name"], uid=found["metadata"]["uid"])
 
-    async def get(self, kind: Kind, name: str = "sensor-core.timer") -> Object:
-        found = await self.client.get(kind, self.namespace, name)
+    async def get(self, kind: Kind, name: str = "") -> Object:
+        found = await self.find(kind, name)
         assert found is not None, f"there is no {kind.kind} {name}"
         return found
 
-    async def find(self, kind: Kind, name: str = "sensor-core.timer") -> Object | None:
-        return await self.client.get(kind, self.namespace, name)
+    async def find(self, kind: Kind, name: str = "") -> Object | None:
+        return await self.client.get(kind, self.namespace, name or child_name(kind, CORE_TIMER))
 
     async def pods(self, sensor: str = "core.timer") -> list[Object]:
         found = await self.client.list_objects(kube.POD, self.namespace, labels=f"attune.dev/sensor={sensor}")

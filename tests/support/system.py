@@ -195,10 +195,10 @@ class System:
         """The manifest of core.timer as packs/core has it."""
         for path in sorted(PACK.glob("*.yaml")):
             for document in yaml.safe_load_all(path.read_text()):
-                if document and document["kind"] == "Sensor":
+                if document and document["kind"] == "Sensor" and document["metadata"]["name"] == "core.timer":
                     found: Manifest = document
                     return found
-        raise LookupError(f"{PACK} has no Sensor")
+        raise LookupError(f"{PACK} has no Sensor core.timer")
 
     def pods(self, sensor: str, namespace: str) -> list[Manifest]:
         """The pods of a Sensor that are not ending."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attune_contract import environment
+from attune_contract import environment, names
 from attune_contract.resources import Sensor
 from attune_operator.resources import common, difference, small
 from attune_operator.resources.common import Environment
@@ -156,6 +156,61 @@ def test_the_network_policy_lets_in_scrapes_alone_and_leaves_the_way_out_open() 
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
     assert small.network_policy(sensor(), Environment(nats_url="n", api_url="a", network_policies=False)) is None
+
+
+LISTENING: dict[str, Any] = {
+    "ports": [{"name": "http", "port": 8000, "servicePort": 80}, {"name": "grpc-in", "port": 9000}]
+}
+
+
+def test_ports_open_the_pod_and_make_a_service() -> None:
+    body = built(**LISTENING)
+    assert env(body).items() >= {"ATTUNE_PORT_HTTP": "8000", "ATTUNE_PORT_GRPC_IN": "9000"}.items()
+    [container] = pod(body)["containers"]
+    assert [(port["name"], port["containerPort"]) for port in container["ports"]] == [
+        ("metrics", 8080),
+        ("http", 8000),
+        ("grpc-in", 9000),
+    ]
+    policy = small.network_policy(sensor(**LISTENING), AROUND)
+    assert policy is not None
+    assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == ["metrics", "http", "grpc-in"]
+    service = small.service(sensor(**LISTENING))
+    assert service is not None
+    assert service["metadata"]["name"] == "sensor-core-timer", "a Service's name may have no dot"
+    assert service["spec"]["selector"] == body["spec"]["selector"]["matchLabels"]
+    assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [
+        (80, "http"),
+        (9000, "grpc-in"),
+    ]
+    assert small.service(sensor()) is None
+
+
+def test_names_of_services_are_short_enough_and_differ() -> None:
+    long = [names.sensor_service_name(f"{'a' * 62}{last}") for last in "bc"]
+    assert len(set(long)) == 2
+    assert {len(name) for name in long} == {63}
+
+
+def test_secrets_are_mounted_whole_and_need_not_be_there() -> None:
+    body = built(secrets=[{"name": "hooks"}, {"name": "more.hooks"}])
+    assert env(body)["ATTUNE_SECRETS_DIR"] == "/var/run/attune/secrets"
+    [container] = pod(body)["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod(body)["volumes"]}
+    for name, secret in (("secret-0", "hooks"), ("secret-1", "more.hooks")):
+        assert mounts[name] == {"name": name, "mountPath": f"/var/run/attune/secrets/{secret}", "readOnly": True}
+        assert volumes[name]["secret"] == {"secretName": secret, "defaultMode": 0o440, "optional": True}
+    assert "ATTUNE_SECRETS_DIR" not in env(built())
+
+
+def test_an_account_that_the_sensor_names_is_used_with_its_token() -> None:
+    spec = pod(built(serviceAccountName="watcher"))
+    assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("watcher", True)
+    assert small.service_account(sensor(serviceAccountName="watcher")) is None
+    spec = pod(built())
+    assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("sensor-core.timer", False)
+    assert small.service_account(sensor()) is not None
 
 
 def test_a_secret_holds_no_digest_of_what_is_in_it() -> None:

@@ -135,6 +135,26 @@ class StdioOptions(Model):
     image needs a python3 (3.11 or later). Image: the image is built on attune/sensor-stdio and has it."""
 
 
+class SensorPort(Model):
+    """A port on which the sensor's program listens."""
+
+    name: Annotated[str, Field(max_length=15, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+    """The port's name, like http. The program finds the number in the variable ATTUNE_PORT_<NAME>."""
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    """The number on which the program listens."""
+    service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The number under which the Sensor's Service offers it; the same unless given."""
+
+
+class MountedSecret(Model):
+    """A Secret of the Sensor's namespace that the program may read as files."""
+
+    name: Annotated[
+        str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    ]
+    """The Secret's name. It need not be there yet."""
+
+
 class SensorSpec(Model):
     """What the user wants."""
 
@@ -183,6 +203,43 @@ class SensorSpec(Model):
     """Environment variables, as in a container."""
     env_from: list[FreeForm] = Field(default_factory=list)
     """Sources of environment variables, as in a container."""
+    secrets: Annotated[
+        list[MountedSecret],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = Field(default_factory=list)
+    """Secrets whose keys the program finds as files in ATTUNE_SECRETS_DIR/<name>/, renewed when they change."""
+    ports: Annotated[
+        list[SensorPort],
+        Field(
+            max_length=8,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                "x-kubernetes-validations": [
+                    cel(
+                        "self.all(p, p.name != 'metrics' && p.port != 8080)",
+                        "the name metrics and the port 8080 are those of every sensor's health and metrics; choose others",
+                    ),
+                    cel(
+                        "self.all(p, self.exists_one(q, q.port == p.port))",
+                        "two ports have the same number; the program can listen on it once",
+                    ),
+                ],
+            },
+        ),
+    ] = Field(default_factory=list)
+    """Ports on which the program listens. With any, the Sensor gets a Service, and its pods are open at these ports."""
+    service_account_name: (
+        Annotated[
+            str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        ]
+        | None
+    ) = None
+    """A ServiceAccount of the Sensor's namespace whose rights the program has: its token is mounted in the pods. Without it the
+    pods run under an account of their own that has no rights, and no token is mounted."""
     runner: Literal["Standalone", "Stdio"] = "Standalone"
     """Standalone: the program speaks the sensor protocol itself. Stdio: it prints JSON lines, and a supervisor of ours
     speaks for it."""

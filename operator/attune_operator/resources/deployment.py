@@ -46,6 +46,9 @@ def sensor_environment(sensor: Sensor, surroundings: Environment) -> list[dict[s
         environment.METRICS_PORT: str(environment.DEFAULT_METRICS_PORT),
         environment.GRACE_SECONDS: str(max(1, grace_period(sensor) - _RESERVE)),
     }
+    own |= {environment.port_variable(port.name): str(port.port) for port in spec.ports}
+    if spec.secrets:
+        own[environment.SECRETS_DIR] = environment.SECRETS_MOUNT
     if surroundings.nats_credentials:
         own[environment.NATS_CREDS_FILE] = str(credentials / environment.NATS_CREDS_KEY)
     files = small.config_files(sensor, surroundings)
@@ -79,6 +82,10 @@ def _container(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
     if small.config_files(sensor, surroundings):
         mounts.append({"name": "config", "mountPath": environment.CONFIG_DIR, "readOnly": True})
     mounts += stdio.mounts(sensor)
+    mounts += [
+        {"name": _secret_volume(number), "mountPath": f"{environment.SECRETS_MOUNT}/{secret.name}", "readOnly": True}
+        for number, secret in enumerate(spec.secrets)
+    ]
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": spec.image or surroundings.stdio_image,
@@ -88,7 +95,8 @@ def _container(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
                 "name": small.METRICS_PORT_NAME,
                 "containerPort": environment.DEFAULT_METRICS_PORT,
                 "protocol": "TCP",
-            }
+            },
+            *({"name": port.name, "containerPort": port.port, "protocol": "TCP"} for port in spec.ports),
         ],
         # Every second while it starts, so that a sensor serves its rules as soon as it can; then less often.
         "startupProbe": _probe("/live", periodSeconds=1, timeoutSeconds=2, failureThreshold=120),
@@ -109,6 +117,11 @@ def _container(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
     return container | {key: value for key, value in optional.items() if value is not None}
 
 
+def _secret_volume(number: int) -> str:
+    """A volume's name is shorter than a Secret's may be."""
+    return f"secret-{number}"
+
+
 def _volumes(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
     name = common.metadata(sensor)["name"]
     volumes: list[dict[str, Any]] = [
@@ -119,14 +132,22 @@ def _volumes(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
     ]
     if small.config_files(sensor, surroundings):
         volumes.append({"name": "config", "configMap": {"name": name, "defaultMode": 0o444}})
+    # Optional: the pod need not wait for a Secret, and kubelet brings one that is made later.
+    volumes += [
+        {
+            "name": _secret_volume(number),
+            "secret": {"secretName": secret.name, "defaultMode": 0o440, "optional": True},
+        }
+        for number, secret in enumerate(sensor.spec.secrets)
+    ]
     return volumes + stdio.volumes(sensor)
 
 
 def _pod(sensor: Sensor, surroundings: Environment) -> dict[str, Any]:
     spec = sensor.spec
     pod: dict[str, Any] = {
-        "serviceAccountName": common.metadata(sensor)["name"],
-        "automountServiceAccountToken": False,
+        "serviceAccountName": spec.service_account_name or common.metadata(sensor)["name"],
+        "automountServiceAccountToken": spec.service_account_name is not None,
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,

@@ -1,4 +1,4 @@
-"""The smaller objects of a Sensor: ServiceAccount, Secret, ConfigMap, NetworkPolicy."""
+"""The smaller objects of a Sensor: ServiceAccount, Secret, ConfigMap, NetworkPolicy, Service."""
 
 import base64
 import json
@@ -16,8 +16,12 @@ METRICS_PORT_NAME: Final = "metrics"
 NOT_BEFORE: Final = f"{names.GROUP}/not-before"
 
 
-def service_account(sensor: Sensor) -> dict[str, Any]:
-    """An account without rights, whose token is not mounted either: a sensor has no business with Kubernetes."""
+def service_account(sensor: Sensor) -> dict[str, Any] | None:
+    """An account without rights, whose token is not mounted either: a sensor has no business with Kubernetes. None for one that
+    has, and names an account of its author's.
+    """
+    if sensor.spec.service_account_name is not None:
+        return None
     return sealed(
         {
             "apiVersion": "v1",
@@ -67,9 +71,8 @@ def scripts_config_map(sensor: Sensor) -> dict[str, Any] | None:
 
 
 def network_policy(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | None:
-    """Nothing gets in but scrapes and probes. What goes out is not restricted: sensors watch the world outside.
-
-    Policies add up, so a sensor that listens (a webhook) gets a second one, made by whoever deploys it, that opens its port.
+    """Nothing gets in but scrapes and probes, and what goes to the ports on which the sensor listens. What goes out is not
+    restricted: sensors watch the world outside.
     """
     if not surroundings.network_policies:
         return None
@@ -81,7 +84,40 @@ def network_policy(sensor: Sensor, surroundings: Environment) -> dict[str, Any] 
             "spec": {
                 "podSelector": {"matchLabels": common.selector(sensor)},
                 "policyTypes": ["Ingress"],
-                "ingress": [{"ports": [{"port": METRICS_PORT_NAME, "protocol": "TCP"}]}],
+                "ingress": [
+                    {
+                        "ports": [
+                            {"port": name, "protocol": "TCP"}
+                            for name in (METRICS_PORT_NAME, *(port.name for port in sensor.spec.ports))
+                        ]
+                    }
+                ],
+            },
+        }
+    )
+
+
+def service(sensor: Sensor) -> dict[str, Any] | None:
+    """The Service under which a sensor that listens is reached; None for one that does not."""
+    if not sensor.spec.ports:
+        return None
+    return sealed(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": common.metadata(sensor) | {"name": names.sensor_service_name(sensor.metadata.name)},
+            "spec": {
+                "type": "ClusterIP",
+                "selector": common.selector(sensor),
+                "ports": [
+                    {
+                        "name": port.name,
+                        "port": port.service_port or port.port,
+                        "targetPort": port.name,
+                        "protocol": "TCP",
+                    }
+                    for port in sensor.spec.ports
+                ],
             },
         }
     )

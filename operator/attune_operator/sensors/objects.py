@@ -13,7 +13,7 @@ from attune_operator.kinds import Kind, Object
 from attune_operator.ports import ClusterError
 from attune_operator.resources import difference
 from attune_operator.resources.common import APPLIED
-from attune_operator.sensors.store import Store
+from attune_operator.sensors.store import Store, child_name
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Objects:
         """
         found = self._store.child(kind, sensor.ref, name=name)
         if found is None:
-            name = name or names.sensor_object_name(sensor.metadata.name)
+            name = name or child_name(kind, sensor.ref)
             found = await self._client.get(kind, sensor.metadata.namespace, name)
         return found
 

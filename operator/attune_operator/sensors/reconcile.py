@@ -28,6 +28,7 @@ from attune_operator.kinds import (
     POD,
     SECRET,
     SENSOR,
+    SERVICE,
     SERVICE_ACCOUNT,
     Kind,
     Object,
@@ -258,6 +259,7 @@ class Reconciler:
             (CONFIG_MAP, own, small.config_map(sensor, surroundings)),
             (CONFIG_MAP, scripts, small.scripts_config_map(sensor)),
             (NETWORK_POLICY, own, small.network_policy(sensor, surroundings)),
+            (SERVICE, names.sensor_service_name(sensor.metadata.name), small.service(sensor)),
             (DEPLOYMENT, own, deployment(sensor, surroundings, issued_at=issued_at)),
         ]
         running: Object | None = None

@@ -17,6 +17,7 @@ from attune_operator.kinds import (
     POD,
     SECRET,
     SENSOR,
+    SERVICE,
     SERVICE_ACCOUNT,
     Kind,
     Object,
@@ -24,7 +25,7 @@ from attune_operator.kinds import (
 from attune_operator.ports import Body, WatchEventType
 
 #: Kinds of which a Sensor has one object, named after it.
-CHILDREN: Final = (SERVICE_ACCOUNT, SECRET, CONFIG_MAP, NETWORK_POLICY, DEPLOYMENT)
+CHILDREN: Final = (SERVICE_ACCOUNT, SECRET, CONFIG_MAP, NETWORK_POLICY, SERVICE, DEPLOYMENT)
 #: What tells the objects of Sensors from others, on the server's side.
 SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY},{names.SENSOR_LABEL}"
 #: Deleted Sensors that are remembered. A list takes seconds; nobody deletes so many meanwhile.
@@ -36,6 +37,11 @@ def owner_of(body: Body) -> SensorRef | None:
     metadata = body["metadata"]
     sensor = (metadata.get("labels") or {}).get(names.SENSOR_LABEL)
     return SensorRef(metadata.get("namespace", ""), sensor) if sensor else None
+
+
+def child_name(kind: Kind, ref: SensorRef) -> str:
+    """What the Sensor's object of this kind is called."""
+    return names.sensor_service_name(ref.name) if kind == SERVICE else names.sensor_object_name(ref.name)
 
 
 def _version(body: Body) -> int:
@@ -115,7 +121,7 @@ class Store:
 
     def child(self, kind: Kind, ref: SensorRef, *, name: str | None = None) -> Object | None:
         """The Sensor's object of this kind; the one that is named after it unless another name is given."""
-        return self._shelves[kind].get((ref.namespace, name or names.sensor_object_name(ref.name)))
+        return self._shelves[kind].get((ref.namespace, name or child_name(kind, ref)))
 
     def pods(self, ref: SensorRef) -> list[Object]:
         """The Sensor's pods."""

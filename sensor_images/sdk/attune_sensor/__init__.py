@@ -7,7 +7,8 @@ on which the timer is built. What both need of the contract is re-exported here.
 from attune_contract.events import EventReport, event_id, scheduled
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
-from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError
+from attune_sensor.confirmations import Confirmation, Fate
+from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError, Stopping
 from attune_sensor.functions import Sensor, Trigger
 from attune_sensor.last_events import LastEvent
 from attune_sensor.reports import event_of
@@ -18,8 +19,10 @@ from attune_sensor.token_client import Health, SensorToken, TokenClient, TokenCl
 
 __all__ = [
     "AckState",
+    "Confirmation",
     "CredentialsError",
     "EventReport",
+    "Fate",
     "Health",
     "InvalidRule",
     "LastEvent",
@@ -35,6 +38,7 @@ __all__ = [
     "SensorToken",
     "SettingsError",
     "SpoolError",
+    "Stopping",
     "TokenClient",
     "TokenClientError",
     "Trigger",

@@ -8,9 +8,11 @@ import msgspec
 
 from attune_contract.events import EventReport
 from attune_sensor.api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
+from attune_sensor.confirmations import Fate, settle
 from attune_sensor.metrics import Metrics
 
 _DECODER: Final = msgspec.json.Decoder(EventReport)
+_FATES: Final = {"stored": Fate.STORED, "duplicate": Fate.DUPLICATE}
 
 
 class Poster(Protocol):
@@ -69,6 +71,8 @@ class Delivery:
             self._metrics.events.labels(known).inc(number)
         if self._each:
             self._log_each(records, results)
+        for record, result in zip(records, results, strict=True):
+            settle(record, _FATES.get(result.status, Fate.REFUSED), result.reason)
         if counts["stored"] + counts["duplicate"] == len(results):
             return
         refused: dict[tuple[str, str | None], list[EventReport]] = {}

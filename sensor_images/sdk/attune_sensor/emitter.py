@@ -22,7 +22,9 @@ from attune_sensor.api_client import (
     Unavailable,
 )
 from attune_sensor.backoff import Backoff
+from attune_sensor.confirmations import Awaited, Confirmation, Fate, settle, spooled, unsettled
 from attune_sensor.delivery import Delivery, Poster
+from attune_sensor.errors import Stopping
 from attune_sensor.metrics import Metrics
 from attune_sensor.outage import Outage
 from attune_sensor.settings import WhenFull
@@ -38,6 +40,8 @@ _SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
 _PACE: Final = 0.02
 _GATHERED: Final = 200
+#: Whoever waits to hear of an event waits so long (seconds) for the API; then the event is put on the disk.
+_PATIENCE: Final = 1.0
 #: Events of other threads that wait for the event loop, above which it is stuck.
 _MAX_INBOUND: Final = 100_000
 
@@ -86,13 +90,14 @@ class Emitter:
         self._sleeping = False  # until _wake is set
         self._began = 0.0  # when the last request was made
         self._under_way: list[bytes] = []  # taken from the queue, not answered yet
+        self._spilling: list[bytes] = []  # taken from the queue, not on the disk yet
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing = False
         self._api_outage = Outage(log=log, name="api")
         self._full_outage = Outage(log=log, name="event_queue")
         self._emitted = metrics.events.labels("emitted")
-        metrics.queued_events.set_function(lambda: len(self._queue) + len(self._inbound) + len(self._under_way))
+        metrics.queued_events.set_function(lambda: self._held)
 
     # For those who have events.
 
@@ -117,19 +122,22 @@ class Emitter:
 
         Returns and raises as :meth:`emit_nowait`.
         """
-        body = self._encode(event)
-        while self._queue_bytes + len(body) > self._memory_limit:
-            if self._when_full is not WhenFull.BLOCK:
-                if not self._make_room(len(body)):
-                    return False
-                break
-            self._full_outage.failed("full", "too many events wait for the API; the sensor waits for room")
-            self._room.clear()
-            await self._room.wait()
-            if self._closing:
-                raise ValueError("the sensor is stopping and takes no more events")
-        self._put(body)
-        return True
+        return await self._admit(self._encode(event))
+
+    async def emit_confirmed(self, event: EventReport) -> Confirmation:
+        """Take an event for delivery, and say what became of it: it is stored, or on the disk if the API does not confirm it
+        within a second. Without a spool this waits for the API, however long that takes.
+
+        Cancelling the call does not call the event back.
+
+        Raises:
+            TypeError: the payload has something that JSON does not know.
+            ValueError: the event is larger than what the API takes, or the emitter is closed.
+        """
+        record = Awaited.of(self._encode(event))
+        if not await self._admit(record):
+            return Confirmation(Fate.DROPPED, "too many events wait for the API")
+        return await record.confirmation
 
     def emit_from_thread(self, event: EventReport) -> bool:
         """Take an event for delivery; may be called in any thread. While a request is under way, the event loop is left alone.
@@ -159,12 +167,7 @@ class Emitter:
     @property
     def waiting(self) -> int:
         """Events that are not delivered yet, in memory and in the spool."""
-        return (
-            len(self._inbound)
-            + len(self._queue)
-            + len(self._under_way)
-            + (self._spool.count if self._spool is not None else 0)
-        )
+        return self._held + self._spooled()
 
     @property
     def problem(self) -> str | None:
@@ -234,11 +237,14 @@ class Emitter:
         self._room.set()
         await asyncio.wait({run}, timeout=grace_seconds)
         await end(run)
-        self._return_under_way()
+        self._spilling = self._put_back(self._spilling)
+        self._under_way = self._put_back(self._under_way)
         self._take_inbound()
         if self._queue and self._spool is not None:
             await self._spill()
         lost = len(self._queue)
+        for record in self._queue:
+            settle(record, Fate.DROPPED, "the sensor ended before it could be delivered")
         if lost:
             self._metrics.events.labels("dropped").inc(lost)
             self._log.error("events_lost", events=lost, reason="they could not be delivered before the sensor ended")
@@ -250,12 +256,31 @@ class Emitter:
 
     def _encode(self, event: EventReport) -> bytes:
         if self._closing:
-            raise ValueError("the sensor is stopping and takes no more events")
+            raise Stopping("the sensor is stopping and takes no more events")
         body = _ENCODER.encode(event)
         if len(body) > MAX_EVENTS_BYTES:
             raise ValueError(f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}")
         self._emitted.inc()
         return body
+
+    @property
+    def _held(self) -> int:
+        """Events in memory."""
+        return len(self._inbound) + len(self._queue) + len(self._under_way) + len(self._spilling)
+
+    async def _admit(self, body: bytes) -> bool:
+        while self._queue_bytes + len(body) > self._memory_limit:
+            if self._when_full is not WhenFull.BLOCK:
+                if not self._make_room(len(body)):
+                    return False
+                break
+            self._full_outage.failed("full", "too many events wait for the API; the sensor waits for room")
+            self._room.clear()
+            await self._room.wait()
+            if self._closing:
+                raise Stopping("the sensor is stopping and takes no more events")
+        self._put(body)
+        return True
 
     def _put(self, body: bytes) -> None:
         self._queue.append(body)
@@ -291,7 +316,7 @@ class Emitter:
         dropped = 0
         if self._when_full is WhenFull.DROP_OLDEST:
             while self._queue and self._queue_bytes + needed > self._memory_limit:
-                self._take_first()
+                settle(self._take_first(), Fate.DROPPED, "newer events took its room")
                 dropped += 1
         fits = self._queue_bytes + needed <= self._memory_limit
         if not fits:
@@ -309,11 +334,14 @@ class Emitter:
         self._queue_bytes -= len(body)
         return body
 
-    def _return_under_way(self) -> None:
-        for body in reversed(self._under_way):
-            self._queue.appendleft(body)
-            self._queue_bytes += len(body)
-        self._under_way = []
+    def _put_back(self, records: list[bytes]) -> list[bytes]:
+        """Put records back to the front of the queue; returns the list that is left of them, an empty one."""
+        for body in reversed(records):
+            # What was put on the disk meanwhile is delivered from there.
+            if not spooled(body):
+                self._queue.appendleft(body)
+                self._queue_bytes += len(body)
+        return []
 
     # Delivery.
 
@@ -332,10 +360,10 @@ class Emitter:
             if self._under_way and size > MAX_EVENTS_BYTES:
                 break
             self._under_way.append(self._take_first())
-        rest, failure = await self._delivery.deliver(self._under_way)
+        rest, failure = await self._post(self._under_way)
         self._under_way = rest
         if failure is not None:
-            self._return_under_way()
+            self._under_way = self._put_back(self._under_way)
             await self._spill()
         self._has_room()
         return failure
@@ -346,11 +374,41 @@ class Emitter:
         if found is None:
             return None
         records, position = found
-        _rest, failure = await self._delivery.deliver(records)
+        _rest, failure = await self._post(records)
         if failure is None:
             await spool.advance(position)
             self._has_room()
         return failure
+
+    async def _post(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
+        """Deliver records; returns what remains of them, and why. While that takes long, those who wait for word of an event
+        get it from the disk.
+        """
+        delivery = asyncio.create_task(self._delivery.deliver(records), name="delivery")
+        try:
+            while True:
+                done, _ = await asyncio.wait({delivery}, timeout=_PATIENCE)
+                if done:
+                    return delivery.result()
+                await self._secure(records)
+        finally:
+            await end(delivery)
+
+    async def _secure(self, records: list[bytes]) -> None:
+        """Put what somebody waits for on the disk: copies of what is under way, and whatever queues behind it."""
+        if self._spool is None:
+            return
+        if waiting := [record for record in records if unsettled(record)]:
+            await self._append(self._spool, waiting)
+        if any(map(unsettled, self._queue)):
+            await self._spill()
+
+    async def _append(self, spool: SpoolThread, records: list[bytes]) -> int | None:
+        """Write records to the spool, and tell those who wait for them; returns as :meth:`SpoolThread.append`."""
+        written = await spool.append(records, durable=any(map(unsettled, records)))
+        for record in records[: written or 0]:
+            settle(record, Fate.SPOOLED)
+        return written
 
     async def _wait_out(self, seconds: float) -> None:
         """Wait before the next try. Events that come meanwhile go to the spool."""
@@ -379,12 +437,12 @@ class Emitter:
             return
         while self._queue:
             # Taken out first: while the disk works, the front of the queue may be dropped to make room.
-            while self._queue and len(self._under_way) < _SPILL_CHUNK:
-                self._under_way.append(self._take_first())
-            written = await spool.append(self._under_way)
-            self._under_way = self._under_way[written or 0 :]
-            left = bool(self._under_way)
-            self._return_under_way()
+            while self._queue and len(self._spilling) < _SPILL_CHUNK:
+                self._spilling.append(self._take_first())
+            written = await self._append(spool, self._spilling)
+            del self._spilling[: written or 0]
+            left = bool(self._spilling)
+            self._spilling = self._put_back(self._spilling)
             if written is None or (left and not await self._make_room_in(spool)):
                 return
         self._has_room()

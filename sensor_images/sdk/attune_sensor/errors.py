@@ -22,3 +22,7 @@ class InvalidRule(SensorError):  # noqa: N818 - read as a sentence: "raise Inval
 
 class SpoolError(SensorError):
     """The spool directory cannot be used."""
+
+
+class Stopping(SensorError, ValueError):  # noqa: N818 - read as a sentence: "raise Stopping"
+    """The sensor is stopping and takes no more events."""

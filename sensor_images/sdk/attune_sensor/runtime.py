@@ -17,6 +17,7 @@ from attune_sensor import logs
 from attune_sensor.acks import AckPublisher
 from attune_sensor.api_client import EventsApi
 from attune_sensor.clock import Clock, SystemClock
+from attune_sensor.confirmations import Confirmation
 from attune_sensor.connection import NatsConnection
 from attune_sensor.credentials import CredentialFile, parse_nats_credentials, parse_token
 from attune_sensor.delivery import Poster
@@ -30,7 +31,7 @@ from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_supervisor import RuleSupervisor
 from attune_sensor.rule_table import RuleChange, RuleTable
 from attune_sensor.rules import Rule, RuleHandler
-from attune_sensor.settings import SensorSettings
+from attune_sensor.settings import SensorSettings, WhenFull
 from attune_sensor.spool import Spool
 from attune_sensor.tasks import end
 
@@ -70,6 +71,7 @@ class SensorContext:
         self._supervisor: RuleSupervisor | None = None
         self._live_checks: dict[str, Check] = {}
         self._health_checks: dict[str, Check] = {}
+        self._rules_read: Callable[[], bool] = lambda: True
 
     def emit_nowait(self, event: EventReport) -> bool:
         """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit_nowait`."""
@@ -82,6 +84,10 @@ class SensorContext:
     async def emit(self, event: EventReport) -> bool:
         """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit`."""
         return await self._emitter.emit(event)
+
+    async def emit_confirmed(self, event: EventReport) -> Confirmation:
+        """Report an event and wait until it is safe; see :meth:`attune_sensor.emitter.Emitter.emit_confirmed`."""
+        return await self._emitter.emit_confirmed(event)
 
     @property
     def undelivered(self) -> int:
@@ -111,9 +117,16 @@ class SensorContext:
         if self._supervisor is not None:
             self._supervisor.report(rule, state, message)
 
-    def attach(self, supervisor: RuleSupervisor) -> None:
-        """Where :meth:`report` goes; called once by whoever puts the sensor together."""
+    @property
+    def rules_read(self) -> bool:
+        """Whether the rule state was read completely; before that, a rule that is not known may well be there."""
+        return self._rules_read()
+
+    def attach(self, supervisor: RuleSupervisor, *, rules_read: Callable[[], bool] | None = None) -> None:
+        """Where :meth:`report` goes, and what knows whether the rules were read; called once by whoever assembles the sensor."""
         self._supervisor = supervisor
+        if rules_read is not None:
+            self._rules_read = rules_read
 
     @property
     def live_checks(self) -> Mapping[str, Check]:
@@ -216,7 +229,8 @@ class SensorRuntime:
             metrics=self.metrics,
             log=self._log,
         )
-        self.context.attach(self.supervisor)
+        self._snapshot = asyncio.Event()
+        self.context.attach(self.supervisor, rules_read=self._snapshot.is_set)
         self._reader = RuleReader(
             connection=self._connection,
             filter_subject=settings.rules_subject,
@@ -241,7 +255,6 @@ class SensorRuntime:
             else None
         )
         self._began = time.monotonic()
-        self._snapshot = asyncio.Event()
         self._idle_said = False
         self._stop = asyncio.Event()
         self.server = HealthServer(
@@ -399,8 +412,12 @@ def _read_config(settings: SensorSettings) -> dict[str, Any]:
         raise SettingsError(f"cannot read the sensor's configuration {path}: {error}") from error
 
 
-def run_sensor(handler: Callable[[SensorContext], RuleHandler]) -> int:
+def run_sensor(handler: Callable[[SensorContext], RuleHandler], *, when_full: WhenFull = WhenFull.DROP_OLDEST) -> int:
     """A sensor's ``main``: settings from the environment, logs to standard output, SIGTERM and SIGINT stop it.
+
+    Args:
+        handler: makes what runs the rules.
+        when_full: what happens to an event for which there is no room, where ``ATTUNE_SPOOL_FULL`` does not say it.
 
     Returns:
         The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not as it should be.
@@ -408,7 +425,7 @@ def run_sensor(handler: Callable[[SensorContext], RuleHandler]) -> int:
     logs.configure(level="INFO")
     log = structlog.get_logger("attune_sensor")
     try:
-        settings = SensorSettings.from_environment(os.environ)
+        settings = SensorSettings.from_environment(os.environ, when_full=when_full)
         logs.configure(level=settings.log_level)
         return asyncio.run(_run(settings, handler))
     except SettingsError as error:

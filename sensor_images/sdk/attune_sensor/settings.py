@@ -4,7 +4,7 @@ import math
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,10 +52,19 @@ class SensorSettings:
     grace_seconds: float = 25.0
     resync_seconds: float = 300.0
     health_seconds: float = 15.0
+    secrets_dir: Path | None = None
+    listen_host: str | None = None
+    ports: Mapping[str, int] = field(default_factory=dict)  #: where to listen, by the names of ``spec.ports``
 
     @classmethod
-    def from_environment(cls, variables: Mapping[str, str]) -> "SensorSettings":
+    def from_environment(
+        cls, variables: Mapping[str, str], *, when_full: WhenFull = WhenFull.DROP_OLDEST
+    ) -> "SensorSettings":
         """Read the settings.
+
+        Args:
+            variables: the environment.
+            when_full: what counts where the environment does not say it.
 
         Raises:
             SettingsError: variables are missing or wrong; the text names each of them.
@@ -71,7 +80,7 @@ class SensorSettings:
         config = reader.optional(environment.CONFIG_FILE, Path, None)
         spool = reader.optional(environment.SPOOL_DIR, Path, None)
         spool_max = reader.optional(environment.SPOOL_MAX_BYTES, _size, 256 * 1024 * 1024)
-        when_full = reader.optional(environment.SPOOL_FULL, _when_full, WhenFull.DROP_OLDEST)
+        full = reader.optional(environment.SPOOL_FULL, _when_full, when_full)
         level = reader.optional(environment.LOG_LEVEL, _log_level, "INFO")
         host = reader.optional(environment.METRICS_HOST, str, None)
         port = reader.optional(environment.METRICS_PORT, _port, environment.DEFAULT_METRICS_PORT)
@@ -82,6 +91,14 @@ class SensorSettings:
         rules = reader.optional(environment.RULES_SUBJECT, str, None)
         acks = reader.optional(environment.ACKS_SUBJECT, str, None)
         inbox = reader.optional(environment.NATS_INBOX_PREFIX, str, None)
+        secrets = reader.optional(environment.SECRETS_DIR, Path, None)
+        listen = reader.optional(environment.LISTEN_HOST, str, None)
+        ports = {}
+        for name in sorted(variables):
+            if name.startswith(environment.PORT_PREFIX):
+                ports[name.removeprefix(environment.PORT_PREFIX).lower().replace("_", "-")] = reader.optional(
+                    name, _port, None
+                )
         reader.complain()
         if sensor is None or types is None or api_url is None or token_file is None or nats_url is None:
             raise AssertionError("complain() names what is missing")
@@ -100,28 +117,31 @@ class SensorSettings:
             config_file=config,
             spool_dir=spool,
             spool_max_bytes=spool_max or 0,
-            when_full=when_full or WhenFull.DROP_OLDEST,
+            when_full=full or when_full,
             log_level=level or "INFO",
             metrics_host=host,
             metrics_port=environment.DEFAULT_METRICS_PORT if port is None else port,
             grace_seconds=25.0 if grace is None else grace,
             resync_seconds=resync or 300.0,
             health_seconds=health or 15.0,
+            secrets_dir=secrets,
+            listen_host=listen,
+            ports={name: number for name, number in ports.items() if number is not None},
         )
 
     def masked(self) -> dict[str, Any]:
         """The settings for the log. They hold no secret but a password that may stand in the NATS address."""
         shown: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "nats_url":
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "nats_url":
                 value = re.sub(r"//[^/@,]*@", "//***@", value)
-            shown[field.name] = value if isinstance(value, int | float | None) else _plain(value)
+            shown[each.name] = value if isinstance(value, int | float | None) else _plain(value)
         return shown
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else str(value)
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else str(value)
 
 
 class _Reader:

@@ -70,6 +70,7 @@ class Spool:
         self._cursor = Position(0, 0, 0)
         self._file: BinaryIO | None = None
         self._lock: BinaryIO | None = None
+        self._new_names = False  # files were made that the directory on the disk may not know yet
         self._count = 0
         self._size = 0
 
@@ -209,6 +210,14 @@ class Spool:
         """
         if self._file is not None:
             os.fdatasync(self._file.fileno())
+        if self._new_names:
+            # A new file's name is in its directory, which is written by itself.
+            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+            self._new_names = False
 
     def close(self) -> None:
         """Release the directory; what is in it stays."""
@@ -231,6 +240,7 @@ class Spool:
         number = last + 1
         path = self._directory / f"{number:020d}.segment"
         self._file = path.open("xb", buffering=0)
+        self._new_names = True
         segment = _Segment(number, path, 0, 0)
         if not self._segments:
             self._cursor = Position(number, 0, 0)

@@ -63,11 +63,16 @@ class SpoolThread:
             self._log.info("spool_replayed", events=report.records, size=report.size)
         self._show()
 
-    async def append(self, records: Sequence[bytes]) -> int | None:
-        """Write records at the end; returns how many found room, or None when the disk failed."""
+    async def append(self, records: Sequence[bytes], *, durable: bool = False) -> int | None:
+        """Write records at the end; returns how many found room, or None when the disk failed.
+
+        Args:
+            records: what to write.
+            durable: have the disk keep them before this returns, so that not even a power cut loses them.
+        """
         try:
             written = await self._run(functools.partial(self._spool.append, records))
-            if time.monotonic() - self._last_sync > _SYNC_INTERVAL:
+            if durable or time.monotonic() - self._last_sync > _SYNC_INTERVAL:
                 self._last_sync = time.monotonic()
                 await self._run(self._spool.sync)
         except OSError as error:

@@ -179,6 +179,7 @@ class SensorHarness:
         handler: makes what runs the rules, :meth:`attune_sensor.Sensor.handler` for instance.
         trigger_types: what the sensor provides.
         config: the Sensor's free-form configuration.
+        settings: fields of :class:`attune_sensor.SensorSettings` that matter to the sensor, such as ``ports``.
         api: where events arrive; give the one of an earlier harness to test a restart.
         clock: the time for ``Trigger.now`` and ``Trigger.sleep``; the machine's unless given.
 
@@ -193,6 +194,7 @@ class SensorHarness:
         *,
         trigger_types: Iterable[str],
         config: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
         api: FakeApi | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -203,7 +205,7 @@ class SensorHarness:
         self._acks = _Acks()
         metrics = self.metrics = Metrics()
         log = structlog.get_logger("attune_sensor")
-        settings = SensorSettings(
+        given = SensorSettings(
             sensor=SensorRef("default", "under-test"),
             trigger_types=tuple(trigger_types),
             api_url="http://api.invalid",
@@ -213,12 +215,13 @@ class SensorHarness:
             acks_subject="",
             instance="test",
             nats_inbox_prefix="",
+            **(settings or {}),
         )
         self._emitter = Emitter(
             api=self.api, spool=None, metrics=metrics, log=log, retry=Backoff(initial=0.01, maximum=0.05)
         )
         context = SensorContext(
-            settings=settings,
+            settings=given,
             config=config or {},
             log=log,
             metrics=metrics,
@@ -229,7 +232,7 @@ class SensorHarness:
         self._supervisor = RuleSupervisor(
             handler=handler(context),
             acks=self._acks,
-            trigger_types=settings.trigger_types,
+            trigger_types=given.trigger_types,
             metrics=metrics,
             log=log,
             retry=Backoff(initial=0.01, maximum=0.05),

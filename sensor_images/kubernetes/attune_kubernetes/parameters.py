@@ -1,0 +1,123 @@
+"""From a rule's parameters to what it watches; what is wrong with them is said in a sentence for the rule's author."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from attune_kubernetes.expressions import Expression
+from attune_sensor import InvalidRule, Rule
+
+KUBERNETES: Final = "core.kubernetes"
+MOST_NAMESPACES: Final = 32
+MOST_FIELDS: Final = 32
+EVERYWHERE: Final = "*"
+_LONGEST_SELECTOR: Final = 1024
+
+_API_VERSION: Final = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[0-9][a-z0-9]*")
+_KIND: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_KNOWN: Final = frozenset(
+    {"apiVersion", "kind", "namespaces", "labelSelector", "fieldSelector", "events", "filter", "payload", "fields"}
+)
+
+
+class Change(StrEnum):
+    """What happened to an object."""
+
+    ADDED = "added"
+    MODIFIED = "modified"
+    DELETED = "deleted"
+
+
+class Content(StrEnum):
+    """What of the object goes into the payload."""
+
+    OBJECT = "object"
+    METADATA = "metadata"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """What one rule wants to hear of. No namespaces means the kind has none, or every one is meant."""
+
+    api_version: str
+    kind: str
+    namespaces: tuple[str, ...]
+    label_selector: str
+    field_selector: str
+    changes: frozenset[Change]
+    condition: Expression | None
+    content: Content
+    fields: Mapping[str, Expression]
+
+
+def interest_of(rule: Rule) -> Interest:
+    """The rule's interest.
+
+    Raises:
+        InvalidRule: the parameters cannot be used.
+    """
+    parameters = rule.parameters
+    if unknown := sorted(set(parameters) - _KNOWN):
+        raise InvalidRule(f"parameters.{unknown[0]} is not known; there are {', '.join(sorted(_KNOWN))}")
+    condition = parameters.get("filter")
+    if condition is not None and not isinstance(condition, str):
+        raise InvalidRule(f"parameters.filter is {condition!r}; write a CEL expression, like object.spec.replicas > 1")
+    changes = parameters.get("events", list(Change))
+    if not isinstance(changes, list) or not changes or not all(change in list(Change) for change in changes):
+        raise InvalidRule(f"parameters.events is {changes!r}; write a list of {', '.join(Change)}")
+    content = parameters.get("payload", Content.OBJECT)
+    if content not in list(Content):
+        raise InvalidRule(f"parameters.payload is {content!r}; write one of {', '.join(Content)}")
+    return Interest(
+        api_version=_text(parameters, "apiVersion", _API_VERSION, "apps/v1"),
+        kind=_text(parameters, "kind", _KIND, "Deployment"),
+        namespaces=_namespaces(parameters.get("namespaces", [rule.state.namespace])),
+        label_selector=_selector(parameters, "labelSelector"),
+        field_selector=_selector(parameters, "fieldSelector"),
+        changes=frozenset(Change(change) for change in changes),
+        condition=None if condition is None else Expression(condition, where="parameters.filter", condition=True),
+        content=Content(content),
+        fields=_fields(parameters.get("fields", {})),
+    )
+
+
+def _text(parameters: Mapping[str, Any], name: str, pattern: re.Pattern[str], example: str) -> str:
+    value = parameters.get(name)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidRule(f"parameters.{name} is {value!r}; write it like {example}")
+    return value
+
+
+def _namespaces(value: Any) -> tuple[str, ...]:
+    good = isinstance(value, list) and 1 <= len(value) <= MOST_NAMESPACES
+    if good and value == [EVERYWHERE]:
+        return ()
+    if not good or not all(isinstance(name, str) and _NAMESPACE.fullmatch(name) for name in value):
+        raise InvalidRule(
+            f'parameters.namespaces is {value!r}; write 1 to {MOST_NAMESPACES} names of namespaces, or ["*"] for every one'
+        )
+    return tuple(dict.fromkeys(value))
+
+
+def _selector(parameters: Mapping[str, Any], name: str) -> str:
+    value = parameters.get(name, "")
+    if not isinstance(value, str) or len(value) > _LONGEST_SELECTOR:
+        raise InvalidRule(f"parameters.{name} is {value!r}; write it as kubectl takes it, like app=web,tier!=cache")
+    return value
+
+
+def _fields(value: Any) -> dict[str, Expression]:
+    if not isinstance(value, dict) or len(value) > MOST_FIELDS:
+        raise InvalidRule(
+            f"parameters.fields is {value!r}; write at most {MOST_FIELDS} names, each with a CEL expression"
+        )
+    found = {}
+    for name, text in value.items():
+        if not _FIELD.fullmatch(name) or not isinstance(text, str):
+            raise InvalidRule(f"parameters.fields.{name} is {text!r}; write it like replicas: object.spec.replicas")
+        found[name] = Expression(text, where=f"parameters.fields.{name}")
+    return found

@@ -1,0 +1,14 @@
+"""The webhook sensor's program."""
+
+from attune_sensor import WhenFull, run_sensor
+from attune_webhook.handler import WebhookHandler
+
+
+def main() -> int:
+    """Run until SIGTERM; returns the exit status."""
+    # A sender was told that its event is safe, so no newer one may push it out.
+    return run_sensor(WebhookHandler, when_full=WhenFull.DROP_NEWEST)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,52 @@
+"""Secrets as the Sensor mounts them: a directory for each Secret, a file for each key, replaced by kubelet when they change."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+#: A file is read again when it was read so long (seconds) ago. Its content is compared, not its time or inode.
+_FRESH: Final = 1.0
+#: No secret is longer, and nothing else is read into memory.
+_LONGEST: Final = 64 * 1024
+
+
+class SecretFiles:
+    """Reads secrets by reference, ``name/key``.
+
+    Args:
+        directory: where they are mounted; None when the sensor was given none.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, directory: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._known: dict[str, tuple[float, bytes | None]] = {}
+
+    def read(self, references: Iterable[str]) -> list[bytes]:
+        """Those of the secrets that are there now."""
+        return [secret for reference in references if (secret := self._read(reference)) is not None]
+
+    def missing(self, references: Iterable[str]) -> list[str]:
+        """Those of the references behind which there is nothing now."""
+        return [reference for reference in references if self._read(reference) is None]
+
+    def _read(self, reference: str) -> bytes | None:
+        now = self._clock()
+        read_at, secret = self._known.get(reference, (now - 2 * _FRESH, None))
+        if now - read_at < _FRESH:
+            return secret
+        secret = self._load(reference)
+        self._known[reference] = (now, secret)
+        return secret
+
+    def _load(self, reference: str) -> bytes | None:
+        if self._directory is None:
+            return None
+        try:
+            with (self._directory / reference).open("rb") as file:
+                # Editors and `echo` end a file with a line break that nobody means.
+                return file.read(_LONGEST).rstrip(b"\r\n") or None
+        except OSError:
+            return None

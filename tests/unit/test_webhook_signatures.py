@@ -1,0 +1,141 @@
+"""Who may send, of values alone. Digests were made with OpenSSL and by the senders' own documentation."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+import pytest
+from multidict import CIMultiDict
+
+from attune_webhook.parameters import Auth, Scheme
+from attune_webhook.signatures import check
+
+NOW = 1_700_000_000.0
+
+
+def refusal(
+    scheme: Scheme, headers: Mapping[str, str], body: bytes = b"{}", *, secrets: list[bytes], now: float = NOW
+) -> str | None:
+    auth = Auth(scheme=scheme, secrets=("h/a",), tolerance=300)
+    found = check(auth, headers=CIMultiDict(headers), body=body, secrets=secrets, now=now)
+    return None if found is None else found.kind
+
+
+def sha256(secret: bytes, signed: bytes) -> str:
+    return hmac.new(secret, signed, hashlib.sha256).hexdigest()
+
+
+def test_none_lets_everybody_in() -> None:
+    assert refusal(Scheme.NONE, {}, secrets=[]) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Bearer right", None),
+        ("bearer right", None),
+        ("Bearer other", None),
+        ("Bearer wrong", "signature"),
+        ("Bearer righ", "signature"),
+        ("Bearer rìght", "signature"),
+        ("Bearer ", "unsigned"),
+        ("Basic right", "unsigned"),
+        ("", "unsigned"),
+    ],
+)
+def test_bearer(header: str, expected: str | None) -> None:
+    assert refusal(Scheme.BEARER, {"authorization": header}, secrets=[b"right", b"other"]) == expected
+
+
+def test_githubs_own_example() -> None:
+    """https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries#testing-the-webhook-payload-validation"""
+    signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    headers = {"X-Hub-Signature-256": signature}
+    secret = b"It's a Secret to Everybody"
+    assert refusal(Scheme.GITHUB, headers, b"Hello, World!", secrets=[secret]) is None
+    assert refusal(Scheme.GITHUB, headers, b"Hello, World?", secrets=[secret]) == "signature"
+    assert refusal(Scheme.GITHUB, headers, b"Hello, World!", secrets=[b"other", secret]) is None
+    assert refusal(Scheme.GITHUB, headers, b"Hello, World!", secrets=[b"other"]) == "signature"
+
+
+@pytest.mark.parametrize("value", ["", "sha256=", "sha1=757107", "757107", "sha256"])
+def test_github_without_a_signature(value: str) -> None:
+    assert refusal(Scheme.GITHUB, {"X-Hub-Signature-256": value}, secrets=[b"s"]) == "unsigned"
+
+
+@pytest.mark.parametrize("value", ["sha256=zz", "sha256=é", "sha256=" + "0" * 64, "sha256=" + "0" * 63])
+def test_github_with_something_else(value: str) -> None:
+    assert refusal(Scheme.GITHUB, {"X-Hub-Signature-256": value}, secrets=[b"s"]) == "signature"
+
+
+def stripe(secret: bytes, body: bytes, *, time: int = int(NOW)) -> str:
+    return f"t={time},v1={sha256(secret, f'{time}.'.encode() + body)},v0=ignored"
+
+
+def test_stripe() -> None:
+    header = {"Stripe-Signature": stripe(b"whsec_a", b"{}")}
+    assert refusal(Scheme.STRIPE, header, secrets=[b"whsec_a"]) is None
+    assert refusal(Scheme.STRIPE, header, secrets=[b"whsec_b", b"whsec_a"]) is None
+    assert refusal(Scheme.STRIPE, header, secrets=[b"whsec_b"]) == "signature"
+    assert refusal(Scheme.STRIPE, header, b"{ }", secrets=[b"whsec_a"]) == "signature"
+
+
+def test_stripe_signs_with_several_secrets_while_it_rotates_them() -> None:
+    time = int(NOW)
+    old, new = (sha256(secret, f"{time}.".encode() + b"{}") for secret in (b"old", b"new"))
+    assert refusal(Scheme.STRIPE, {"Stripe-Signature": f"t={time},v1={old},v1={new}"}, secrets=[b"new"]) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"), [(0, None), (300, None), (301, "expired"), (-300, None), (-301, "expired")]
+)
+def test_stripe_tolerates_so_much_age_and_no_more(age: int, expected: str | None) -> None:
+    header = {"Stripe-Signature": stripe(b"s", b"{}", time=int(NOW) - age)}
+    assert refusal(Scheme.STRIPE, header, secrets=[b"s"]) == expected
+
+
+def test_stripes_time_is_signed() -> None:
+    header = stripe(b"s", b"{}", time=int(NOW) - 1000).replace(str(int(NOW) - 1000), str(int(NOW)))
+    assert refusal(Scheme.STRIPE, {"Stripe-Signature": header}, secrets=[b"s"]) == "signature"
+
+
+@pytest.mark.parametrize("value", ["", "t=1", "v1=00", "t=,v1=00", ",,,="])
+def test_stripe_without_a_signature(value: str) -> None:
+    assert refusal(Scheme.STRIPE, {"Stripe-Signature": value}, secrets=[b"s"]) == "unsigned"
+
+
+def test_stripe_with_a_time_that_is_none() -> None:
+    header = {"Stripe-Signature": f"t=soon,v1={sha256(b's', b'soon.{}')}"}
+    assert refusal(Scheme.STRIPE, header, secrets=[b"s"]) == "expired"
+
+
+def standard(key: bytes, body: bytes, *, time: int = int(NOW)) -> dict[str, str]:
+    digest = hmac.digest(key, f"msg_1.{time}.".encode() + body, "sha256")
+    signature = base64.b64encode(digest).decode()
+    return {"webhook-id": "msg_1", "webhook-timestamp": str(time), "webhook-signature": f"v1a,AA== v1,{signature}"}
+
+
+def test_standard_webhooks() -> None:
+    key = b"0123456789abcdef01234567"
+    secret = b"whsec_" + base64.b64encode(key)
+    headers = standard(key, b"{}")
+    assert refusal(Scheme.STANDARD, headers, secrets=[secret]) is None
+    assert refusal(Scheme.STANDARD, headers, secrets=[b"x", secret]) is None
+    assert refusal(Scheme.STANDARD, {**headers, "webhook-id": "msg_2"}, secrets=[secret]) == "signature"
+    assert refusal(Scheme.STANDARD, headers, b"[]", secrets=[secret]) == "signature"
+    assert refusal(Scheme.STANDARD, headers, secrets=[secret], now=NOW + 301) == "expired"
+    assert refusal(Scheme.STANDARD, {**headers, "webhook-signature": "v1,%%"}, secrets=[secret]) == "signature"
+    assert refusal(Scheme.STANDARD, {**headers, "webhook-signature": ""}, secrets=[secret]) == "unsigned"
+
+
+def test_standard_webhooks_own_example() -> None:
+    """https://github.com/standard-webhooks/standard-webhooks, the example of the specification's verification tool."""
+    headers = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    body = b'{"test": 2432232314}'
+    secret = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert refusal(Scheme.STANDARD, headers, body, secrets=[secret], now=1_614_265_330) is None
