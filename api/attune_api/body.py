@@ -2,12 +2,9 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Self
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from attune_api.problems import Problem, unavailable
 from attune_contract.events import MAX_BODY_BYTES
@@ -25,49 +22,77 @@ class BodyMemory:
         self._most = most
         self._held = 0
 
-    @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The body of ``request``, unpacked if it is gzip, while the context lasts.
+    async def read(self, body: "HeldBody", receive: Receive, *, encoding: str) -> bytes:
+        """The body of a request, unpacked if it is gzip. Its bytes count until ``body`` is let go.
+
+        Args:
+            body: what is held for the request.
+            receive: where it comes from (ASGI).
+            encoding: what :func:`check_headers` returned.
 
         Raises:
-            Problem: 400 cut short or no gzip, 408 too slow, 413 too large, 415 another type or encoding, 503 no memory
-                left for it.
+            Problem: 400 cut short or no gzip, 408 too slow, 413 too large, 503 no memory left for it.
         """
-        encoding = _check_headers(request)
-        held = 0
         try:
-            chunks: list[bytes] = []
-            seen = 0
-            try:
-                async with asyncio.timeout(_READ_TIMEOUT):
-                    async for chunk in request.stream():
-                        seen += len(chunk)
-                        if seen > MAX_BODY_BYTES:
-                            chunks.clear()
-                            if seen > MAX_BODY_BYTES + _DRAINED:
-                                break
-                            continue
-                        held += len(chunk)
-                        self._held += len(chunk)
-                        if self._held > self._most:
-                            raise unavailable(
-                                "The API is reading too much at once; send this again.", kind="overloaded"
-                            )
-                        chunks.append(chunk)
-            except TimeoutError:
-                raise Problem(408, f"The body did not arrive within {_READ_TIMEOUT:.0f} s.") from None
-            except ClientDisconnect:
-                raise Problem(400, "The client left before the body was complete.") from None
-            if seen > MAX_BODY_BYTES:
-                raise too_large()
-            body = b"".join(chunks)
-            if encoding == "gzip":
-                body = gunzip(body, most=MAX_BODY_BYTES)
-                held += len(body)
-                self._held += len(body)
-            yield body
-        finally:
-            self._held -= held
+            async with asyncio.timeout(_READ_TIMEOUT):
+                data = await self._receive(body, receive)
+        except TimeoutError:
+            raise Problem(408, f"The body did not arrive within {_READ_TIMEOUT:.0f} s.") from None
+        if encoding == "gzip":
+            data = gunzip(data, most=MAX_BODY_BYTES)
+            self._hold(body, len(data))
+        return data
+
+    async def _receive(self, body: "HeldBody", receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        seen = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Problem(400, "The client left before the body was complete.")
+            chunk = message.get("body", b"")
+            seen += len(chunk)
+            if seen <= MAX_BODY_BYTES:
+                self._hold(body, len(chunk))
+                chunks.append(chunk)
+            elif seen > MAX_BODY_BYTES + _DRAINED:
+                break
+            if not message.get("more_body", False):
+                break
+        if seen > MAX_BODY_BYTES:
+            raise too_large()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _hold(self, body: "HeldBody", size: int) -> None:
+        body.size += size
+        self._held += size
+        if self._held > self._most:
+            raise unavailable("The API is reading too much at once; send this again.", kind="overloaded")
+
+    def hold(self) -> "HeldBody":
+        """A context in which a body may be held."""
+        return HeldBody(self)
+
+    def let_go(self, body: "HeldBody") -> None:
+        """Count a body no longer."""
+        self._held -= body.size
+        body.size = 0
+
+
+class HeldBody:
+    """How much of the memory for bodies one request has taken, until the context ends."""
+
+    __slots__ = ("_memory", "size")
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.let_go(self)
 
 
 def too_large() -> Problem:
@@ -79,11 +104,19 @@ def too_large() -> Problem:
     )
 
 
-def _check_headers(request: Request) -> str:
-    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        raise Problem(415, f"The body is {content_type!r}; send application/json.", kind="unsupported-media-type")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+def check_headers(*, content_type: str | None, content_encoding: str | None) -> str:
+    """How the body is encoded: ``identity`` or ``gzip``.
+
+    Raises:
+        Problem: 415, another type or encoding.
+    """
+    if content_type is not None and content_type != "application/json":
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Problem(415, f"The body is {kind!r}; send application/json.", kind="unsupported-media-type")
+    if content_encoding is None:
+        return "identity"
+    encoding = content_encoding.strip().lower()
     if encoding not in ("identity", "gzip", ""):
         raise Problem(
             415,
@@ -91,7 +124,7 @@ def _check_headers(request: Request) -> str:
             kind="unsupported-encoding",
             headers={"Accept-Encoding": "gzip, identity"},  # RFC 9110 §12.5.3
         )
-    return encoding
+    return encoding or "identity"
 
 
 def gunzip(data: bytes, *, most: int) -> bytes:

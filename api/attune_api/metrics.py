@@ -67,6 +67,17 @@ class Metrics:
 
         self.rules_known = Gauge("attune_api_rules", "Rules that are known from NATS.", registry=registry)
 
+        self._by_answer: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered. ``route`` is a pattern, never a path: there are endless paths."""
+        found = self._by_answer.get((method, route, status))
+        if found is None:
+            found = self.requests.labels(method, route, status), self.request_seconds.labels(route)
+            self._by_answer[method, route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -144,13 +144,23 @@ def _on_error(request: Request, error: Exception) -> Response:
     return response(Problem(500, "The API failed to answer this; its log says why.", kind="internal-error"))
 
 
+_OUTAGES: Final = (SQLAlchemyError, OSError, TimeoutError)
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The answer to a request that failed in a place of which FastAPI does not know."""
+    if isinstance(error, Problem):
+        return _on_problem(request, error)
+    return _on_database_error(request, error) if isinstance(error, _OUTAGES) else _on_error(request, error)
+
+
 def install(app: FastAPI) -> None:
     """Make ``app`` answer every error as problem details."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(TooSlow, _on_slow_query)
-    for outage in (SQLAlchemyError, OSError, TimeoutError):
+    for outage in _OUTAGES:
         app.add_exception_handler(outage, _on_database_error)
     app.add_exception_handler(Exception, _on_error)
 

@@ -18,6 +18,8 @@ from attune_api.identity.revocation import IdentityStates, load_states
 from attune_api.identity.tokens import TokenVerifier
 from attune_api.metrics import Metrics
 from attune_api.rules.book import RuleBook
+from attune_api.rules.check import RuleCheck
+from attune_api.rules.witness import EventWitness
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.migrate import current_revision, newest_revision, upgrade
@@ -48,6 +50,7 @@ class Services:
     signing_keys: SigningKeys | None
     states: IdentityStates
     rules: RuleBook
+    rule_check: RuleCheck | None
     access: Access
     supervisor: Supervisor
 
@@ -70,6 +73,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
         rules = RuleBook()
+        rule_check: RuleCheck | None = None
         keys = VerificationKeys(settings.jwks_file)
         server = settings.kubernetes_server()
         cluster = None
@@ -108,8 +112,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             supervisor.start("outbox", outbox.run())
             reader = IdentityReader(database=database, link=link, states=states, metrics=metrics)
             supervisor.start("identities", reader.run())
-            rule_reader = RuleReader(link=link, book=rules, metrics=metrics)
+            rule_reader = RuleReader(link=link, book=rules, metrics=metrics, settle=settings.rules_settle)
             supervisor.start("rules", rule_reader.run())
+            if settings.check_rules:
+                rule_check = RuleCheck(book=rules, oracle=rule_reader, witness=EventWitness(database), states=states)
         supervisor.start("writer", writer.run())
         stack.push_async_callback(writer.close)
         yield Services(
@@ -123,6 +129,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             signing_keys=SigningKeys(settings.signing_keys_file) if settings.signing_keys_file else None,
             states=states,
             rules=rules,
+            rule_check=rule_check,
             access=Access(
                 verifier=TokenVerifier(keys=keys, issuer=settings.token_issuer, clock=time.time),
                 states=states,

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     """NATS user JWT and seed; read again when it changes."""
     nats_ca_file: Path | None = None
     """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
+    check_rules: bool = True
+    """Whether a sensor may report events only for rules that it serves, by what the operator says on NATS. Without
+    ``nats_url`` there is nobody to say it, and the token alone counts."""
+    rules_settle: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds after the connection to NATS, or the stream of rules, was made anew in which a rule that is not there is taken
+    to be on its way: its events are answered with 503 and sent again, and refused only afterwards."""
     tls_certificate_file: Path | None = None
     """Certificate chain (PEM) to serve HTTPS with; read again when it is renewed. Not set: plain HTTP."""
     tls_key_file: Path | None = None
@@ -78,7 +84,7 @@ class Settings(BaseSettings):
     """Seconds after which a reader that follows events hears something, though there is nothing for it."""
     stream_send_timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds for which a reader that follows events may take nothing before it is cut off."""
-    body_memory: Annotated[int, Field(ge=2 * 1024 * 1024)] = 32 * 1024 * 1024
+    body_memory: Annotated[int, Field(ge=2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes of request bodies held at once before new ones are answered with 503."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"

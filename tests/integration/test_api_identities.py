@@ -82,7 +82,7 @@ async def _within(seconds: float, question: Callable[[], Awaitable[httpx.Respons
 async def test_what_the_operator_says_is_enforced_within_two_seconds(
     tmp_path: Path, nats_server: NatsServer, operator: Operator
 ) -> None:
-    with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as api:
+    with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as api:
         old = api.minter.token(iat=int(time.time()) - 100)
         new = api.minter.token(iat=int(time.time()))
         async with api.client(old) as first, api.client(new) as second:
@@ -120,7 +120,7 @@ async def test_what_the_operator_says_is_enforced_within_two_seconds(
 async def test_a_revocation_holds_over_restarts_with_nats_away_and_over_a_wiped_stream(
     tmp_path: Path, nats_server: NatsServer, operator: Operator, database_url: str
 ) -> None:
-    api = ApiProcess(tmp_path / "api", database_url=database_url, nats_url=nats_server.url)
+    api = ApiProcess(tmp_path / "api", database_url=database_url, nats_url=nats_server.url, check_rules="false")
     with api:
         async with api.client() as sensor:
 
@@ -144,7 +144,7 @@ async def test_a_revocation_holds_over_restarts_with_nats_away_and_over_a_wiped_
 async def test_it_hears_again_after_nats_was_killed_or_the_stream_was_made_anew(
     tmp_path: Path, nats_server: NatsServer, operator: Operator
 ) -> None:
-    with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as api:
+    with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as api:
         async with api.client() as sensor:
 
             async def ask() -> httpx.Response:
@@ -241,7 +241,7 @@ async def test_a_token_that_nobody_should_have_is_not_minted(shared_api: ApiProc
 async def test_a_token_for_a_sensor_of_the_cluster_is_that_sensors_or_none(
     tmp_path: Path, nats_server: NatsServer, operator: Operator
 ) -> None:
-    with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as api:
+    with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as api:
         body = _request(sensor_ref=str(SENSOR), trigger_types=[TYPE])
         async with api.reader() as admin, api.client(api.minter.token(sub="stale")) as stale:
             await operator.say()

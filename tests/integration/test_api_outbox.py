@@ -24,7 +24,7 @@ pytestmark = pytest.mark.nats
 @pytest.fixture
 def passing_on(tmp_path: Path, nats_server: NatsServer) -> Iterator[ApiProcess]:
     """The API with a NATS server to pass events on to."""
-    with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as process:
+    with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as process:
         yield process
 
 
@@ -170,8 +170,8 @@ async def test_of_two_replicas_one_publishes_and_the_other_takes_over(
     tmp_path: Path, nats_server: NatsServer, postgres: PostgresServer
 ) -> None:
     url = postgres.create_database()
-    first = ApiProcess(tmp_path / "first", database_url=url, nats_url=nats_server.url)
-    second = ApiProcess(tmp_path / "second", database_url=url, nats_url=nats_server.url)
+    first = ApiProcess(tmp_path / "first", database_url=url, nats_url=nats_server.url, check_rules="false")
+    second = ApiProcess(tmp_path / "second", database_url=url, nats_url=nats_server.url, check_rules="false")
     with first, second:
         await _post(first, *range(100))
         await _post(second, *range(100, 200))

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from attune_api.rules.bonds import Bond
 from attune_api.rules.book import KnownRule, RuleBook
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleHead
@@ -51,10 +52,10 @@ def test_a_tombstone_of_the_old_binding_leaves_the_new_one_alone() -> None:
     book.put(known(1, sensor=OTHER))
     book.bury(known(1).uid, binding=TIMER.token, at=5)
     assert book.get(known(1).uid) == known(1, sensor=OTHER)
-    assert book.ended_at(known(1).uid, TIMER.token) == 5
-    assert book.ended_at(known(1).uid, OTHER.token) is None
+    assert book.bond(known(1).uid, TIMER.token) == Bond("default", "rule-000001", 5)
+    assert book.bond(known(1).uid, OTHER.token) == Bond("default", "rule-000001")
     book.put(known(1))  # and back
-    assert book.ended_at(known(1).uid, TIMER.token) is None
+    assert book.bond(known(1).uid, TIMER.token) == Bond("default", "rule-000001")
 
 
 def test_a_rule_that_is_absent_from_a_wiped_stream_stays_until_patience_ends() -> None:
@@ -68,7 +69,7 @@ def test_a_rule_that_is_absent_from_a_wiped_stream_stays_until_patience_ends() -
     assert book.expire(now=160) == 0
     assert book.get(known(1).uid) is None
     assert book.get(known(2).uid) is not None
-    assert book.ended_at(known(1).uid, TIMER.token) == 160
+    assert book.bond(known(1).uid, TIMER.token) == Bond("default", "rule-000001", 160)
 
 
 def test_before_the_stream_was_read_to_its_end_nothing_was_heard() -> None:
@@ -96,7 +97,7 @@ def test_only_so_many_ended_bindings_are_remembered() -> None:
     book = RuleBook(most_ended=2)
     for number in range(3):
         book.bury(str(number), binding=TIMER.token, at=number)
-    assert [book.ended_at(str(number), TIMER.token) for number in range(3)] == [None, 1, 2]
+    assert [book.bond(str(number), TIMER.token) for number in range(3)] == [None, Bond("", "", 1), Bond("", "", 2)]
 
 
 def test_a_rule_takes_less_than_300_bytes_so_100_000_fit() -> None:

@@ -2,10 +2,10 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, func, literal, select, union_all
 
 from attune_api.events.store import EVENTS, rfc3339
 
@@ -32,6 +32,32 @@ def last_events(connection: Connection, *, sensor_ref: str, rule_uids: Sequence[
         sensor_ref: the sensor, namespace/name.
         rule_uids: at most :data:`MAX_RULES`.
     """
+    columns = (EVENTS.c.rule_uid, EVENTS.c.id, EVENTS.c.seq, EVENTS.c.occurred_at)
+    return [
+        LastEvent(rule_uid=row.rule_uid, id=row.id, seq=row.seq, occurred_at=rfc3339(row.occurred_at))
+        for row in _last(connection, columns, sensor_ref=sensor_ref, rule_uids=rule_uids)
+    ]
+
+
+def reported_rules(connection: Connection, *, sensor_ref: str, rule_uids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of these rules, those whose last event this sensor reported, with their namespaces and names.
+
+    Args:
+        connection: to read with.
+        sensor_ref: the sensor, namespace/name.
+        rule_uids: any number.
+    """
+    columns = (EVENTS.c.rule_uid, EVENTS.c.rule_namespace, EVENTS.c.rule_name)
+    return {
+        row.rule_uid: (row.rule_namespace, row.rule_name)
+        for start in range(0, len(rule_uids), MAX_RULES)
+        for row in _last(connection, columns, sensor_ref=sensor_ref, rule_uids=rule_uids[start : start + MAX_RULES])
+    }
+
+
+def _last(
+    connection: Connection, columns: Sequence[ColumnElement[Any]], *, sensor_ref: str, rule_uids: Sequence[str]
+) -> Sequence[Row[Any]]:
     wanted = list(dict.fromkeys(rule_uids))
     if not wanted:
         return []
@@ -39,8 +65,5 @@ def last_events(connection: Connection, *, sensor_ref: str, rule_uids: Sequence[
     # Correlated, so that each maximum is looked up; grouped, all of a rule's entries would be read.
     newest = select(func.max(EVENTS.c.seq)).where(EVENTS.c.rule_uid == rules.c.rule_uid).scalar_subquery()
     numbers = [seq for _, seq in connection.execute(select(rules.c.rule_uid, newest)) if seq is not None]
-    columns = (EVENTS.c.rule_uid, EVENTS.c.id, EVENTS.c.seq, EVENTS.c.occurred_at)
-    found = connection.execute(select(*columns).where(EVENTS.c.seq.in_(numbers), EVENTS.c.sensor_ref == sensor_ref))
-    return [
-        LastEvent(rule_uid=row.rule_uid, id=row.id, seq=row.seq, occurred_at=rfc3339(row.occurred_at)) for row in found
-    ]
+    statement = select(*columns).where(EVENTS.c.seq.in_(numbers), EVENTS.c.sensor_ref == sensor_ref)
+    return connection.execute(statement).all()

@@ -1,13 +1,19 @@
-"""``POST /api/v1/events`` and ``/api/v1/events/batch``: what sensors call."""
+"""``POST /api/v1/events`` and ``/api/v1/events/batch``: what sensors call.
 
-from collections.abc import Mapping, Sequence
+These two are by far the busiest calls, so they are answered without FastAPI's machinery around them (:data:`LEAN`, which
+``app`` looks at first). Their routes are there for the documentation, and answer the same.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.types import Receive, Scope
 
-from attune_api.dependencies import SENSOR_ONLY, SensorDep, services_of
+from attune_api.body import check_headers
+from attune_api.dependencies import SENSOR_ONLY, services_of
 from attune_api.events import reports
 from attune_api.events.store import Outcome, Status
 from attune_api.events.writer import EventWriter, Overloaded, StorageUnavailable
@@ -16,7 +22,14 @@ from attune_api.identity.errors import insufficient_scope
 from attune_api.problems import Problem, documented, unavailable
 from attune_api.routes.answers import json_answer
 from attune_api.routes.schemas import BatchAnswer, BatchSchema, EventReportSchema, StoredAnswer
+from attune_api.rules.bonds import Refused
+from attune_api.rules.check import NotKnownYet
+from attune_api.services import Services
 from attune_contract.events import MAX_BATCH_EVENTS
+
+Row = Mapping[str, Any]
+#: Answers a request (ASGI).
+Answer = Callable[[Services, Scope, Receive], Awaitable[Response]]
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
 
@@ -39,29 +52,9 @@ def _body(schema: type[EventReportSchema] | type[BatchSchema]) -> dict[str, Any]
     },
     openapi_extra=_body(EventReportSchema),
 )
-async def report_event(request: Request, sensor: SensorDep) -> Response:
+async def report_event(request: Request) -> Response:
     """Store an event, once. When the answer is 201 or 200 the event is on disk."""
-    services = await services_of(request)
-    async with services.bodies.read(request) as body:
-        try:
-            report = reports.read_report(body)
-        except reports.NotJson as error:
-            raise Problem(400, str(error), kind="invalid-json") from None
-        except reports.InvalidReport as error:
-            raise Problem(422, str(error), kind="invalid-event") from None
-        if report.trigger_type not in sensor.trigger_types:
-            raise insufficient_scope(
-                _not_allowed(report.trigger_type, sensor),
-                kind="trigger-type-not-allowed",
-                members={"trigger_type": report.trigger_type, "allowed": sorted(sensor.trigger_types)},
-            )
-        row = reports.as_row(report, sensor_ref=str(sensor.claims.sensor), received_at=datetime.now(UTC))
-        (outcome,) = await _store(services.writer, [row])
-    if outcome.status is Status.REFUSED:
-        kind = "event-conflict" if outcome.conflict else "event-refused"
-        raise Problem(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
-    data = {"id": report.id, "status": outcome.status, "seq": outcome.seq}
-    return json_answer({"data": data}, status=201 if outcome.status is Status.STORED else 200)
+    return await answer_event(await services_of(request), request.scope, request.receive)
 
 
 @router.post(
@@ -75,30 +68,124 @@ async def report_event(request: Request, sensor: SensorDep) -> Response:
     },
     openapi_extra=_body(BatchSchema),
 )
-async def report_events(request: Request, sensor: SensorDep) -> Response:
+async def report_events(request: Request) -> Response:
     """Store up to 1,000 events in one transaction, each once. One that is refused does not hold up the others."""
-    services = await services_of(request)
-    async with services.bodies.read(request) as body:
-        try:
-            batch = reports.read_batch(body)
-        except reports.NotJson as error:
-            raise Problem(400, str(error), kind="invalid-json") from None
-        except reports.TooManyEvents as error:
-            raise Problem(413, str(error), kind="too-many-events", members={"limit": MAX_BATCH_EVENTS}) from None
-        except reports.InvalidReport as error:
-            raise Problem(422, str(error), kind="invalid-batch") from None
-        checked = [_scoped(item, sensor) for item in batch]
-        sensor_ref, now = str(sensor.claims.sensor), datetime.now(UTC)
-        rows = [
-            reports.as_row(item, sensor_ref=sensor_ref, received_at=now)
-            for item in checked
-            if isinstance(item, reports.Report)
-        ]
-        outcomes = iter(await _store(services.writer, rows))
-    refused = len(checked) - len(rows)
-    if refused:
-        services.metrics.events[Status.REFUSED].inc(refused)
-    return json_answer({"data": [_result(item, outcomes) for item in checked]})
+    return await answer_batch(await services_of(request), request.scope, request.receive)
+
+
+async def answer_event(services: Services, scope: Scope, receive: Receive) -> Response:
+    """Answer a request to store one event.
+
+    Raises:
+        Problem: it is not stored.
+    """
+    sensor, encoding = _enter(services, scope)
+    with services.bodies.hold() as held:
+        row = _read_one(await services.bodies.read(held, receive, encoding=encoding), sensor)
+        (refused,) = await _check(services, [row], sensor)
+        if refused is not None:
+            services.metrics.events[Status.REFUSED].inc()
+            raise Problem(_STATUS.get(refused.kind, 403), refused.reason, kind=refused.kind)
+        (outcome,) = await _store(services.writer, [row])
+    if outcome.status is Status.REFUSED:
+        kind = "event-conflict" if outcome.conflict else "event-refused"
+        raise Problem(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
+    data = {"id": row["id"], "status": outcome.status, "seq": outcome.seq}
+    return json_answer({"data": data}, status=201 if outcome.status is Status.STORED else 200)
+
+
+async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Response:
+    """Answer a request to store several events.
+
+    Raises:
+        Problem: none of them was looked at, or what became of them is not known; send all of them again.
+    """
+    sensor, encoding = _enter(services, scope)
+    with services.bodies.hold() as held:
+        items = _read_batch(await services.bodies.read(held, receive, encoding=encoding), sensor)
+        rows = [item for item in items if not isinstance(item, reports.Refusal)]
+        verdicts = await _check(services, rows, sensor)
+        good = [row for row, refused in zip(rows, verdicts, strict=True) if refused is None]
+        outcomes = iter(await _store(services.writer, good))
+    if len(good) < len(items):
+        services.metrics.events[Status.REFUSED].inc(len(items) - len(good))
+    checked = iter(verdicts)
+    return json_answer({"data": [_result(item, checked, outcomes) for item in items]})
+
+
+#: The busiest calls, by path.
+LEAN: Final[Mapping[str, Answer]] = {"/api/v1/events": answer_event, "/api/v1/events/batch": answer_batch}
+
+_STATUS: Final = {"rule-mismatch": 422}
+
+
+def _enter(services: Services, scope: Scope) -> tuple[SensorCaller, str]:
+    """Who is calling, and how the body is encoded. Of a header that is there twice, the first counts."""
+    authorization = content_type = content_encoding = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            authorization = authorization or value.decode("latin-1")
+        elif name == b"content-type":
+            content_type = content_type or value.decode("latin-1")
+        elif name == b"content-encoding":
+            content_encoding = content_encoding or value.decode("latin-1")
+    sensor = services.access.sensor(authorization)
+    return sensor, check_headers(content_type=content_type, content_encoding=content_encoding)
+
+
+def _read_one(body: bytes, sensor: SensorCaller) -> Row:
+    try:
+        report = reports.read_report(body)
+    except reports.NotJson as error:
+        raise Problem(400, str(error), kind="invalid-json") from None
+    except reports.InvalidReport as error:
+        raise Problem(422, str(error), kind="invalid-event") from None
+    if report.trigger_type not in sensor.trigger_types:
+        raise insufficient_scope(
+            _not_allowed(report.trigger_type, sensor),
+            kind="trigger-type-not-allowed",
+            members={"trigger_type": report.trigger_type, "allowed": sorted(sensor.trigger_types)},
+        )
+    return reports.as_row(report, sensor_ref=str(sensor.claims.sensor), received_at=datetime.now(UTC))
+
+
+def _read_batch(body: bytes, sensor: SensorCaller) -> list[Row | reports.Refusal]:
+    """The rows to be stored, and why others are not. What was read of the body is gone when this returns: decoded, a
+    megabyte can be thirty.
+    """
+    try:
+        batch = reports.read_batch(body)
+    except reports.NotJson as error:
+        raise Problem(400, str(error), kind="invalid-json") from None
+    except reports.TooManyEvents as error:
+        raise Problem(413, str(error), kind="too-many-events", members={"limit": MAX_BATCH_EVENTS}) from None
+    except reports.InvalidReport as error:
+        raise Problem(422, str(error), kind="invalid-batch") from None
+    sensor_ref, now = str(sensor.claims.sensor), datetime.now(UTC)
+    items: list[Row | reports.Refusal] = []
+    for item in batch:
+        if isinstance(item, reports.Refusal):
+            items.append(item)
+        elif item.trigger_type not in sensor.trigger_types:
+            items.append(reports.Refusal(id=str(item.id), reason=_not_allowed(item.trigger_type, sensor)))
+        else:
+            items.append(reports.as_row(item, sensor_ref=sensor_ref, received_at=now))
+    return items
+
+
+async def _check(services: Services, rows: Sequence[Row], sensor: SensorCaller) -> Sequence[Refused | None]:
+    """Whether the sensor serves the events' rules."""
+    check = services.rule_check
+    if check is None:
+        return [None] * len(rows)
+    try:
+        return await check.check(rows, sensor=sensor.claims.sensor)
+    except NotKnownYet:
+        raise unavailable(
+            "Whether the sensor serves one of the events' rules cannot be found out now; send this again.",
+            kind="rules-not-known",
+            retry_after=2,
+        ) from None
 
 
 def _not_allowed(trigger_type: str, sensor: SensorCaller) -> str:
@@ -106,22 +193,19 @@ def _not_allowed(trigger_type: str, sensor: SensorCaller) -> str:
     return f"The token may not report {trigger_type!r}; it allows {allowed}."
 
 
-def _scoped(item: reports.Report | reports.Refusal, sensor: SensorCaller) -> reports.Report | reports.Refusal:
-    if isinstance(item, reports.Report) and item.trigger_type not in sensor.trigger_types:
-        return reports.Refusal(id=str(item.id), reason=_not_allowed(item.trigger_type, sensor))
-    return item
-
-
-def _result(item: reports.Report | reports.Refusal, outcomes: Any) -> dict[str, Any]:
+def _result(item: Row | reports.Refusal, checked: Any, outcomes: Any) -> dict[str, Any]:
     if isinstance(item, reports.Refusal):
         return {"id": item.id, "status": Status.REFUSED, "reason": item.reason}
+    refused: Refused | None = next(checked)
+    if refused is not None:
+        return {"id": item["id"], "status": Status.REFUSED, "reason": refused.reason}
     outcome: Outcome = next(outcomes)
     if outcome.status is Status.REFUSED:
-        return {"id": item.id, "status": Status.REFUSED, "reason": outcome.reason}
-    return {"id": item.id, "status": outcome.status, "seq": outcome.seq}
+        return {"id": item["id"], "status": Status.REFUSED, "reason": outcome.reason}
+    return {"id": item["id"], "status": outcome.status, "seq": outcome.seq}
 
 
-async def _store(writer: EventWriter, rows: Sequence[Mapping[str, Any]]) -> Sequence[Outcome]:
+async def _store(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:
     try:
         return await writer.store(rows)
     except Overloaded:

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from attune_api.rules.bonds import Bond
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleHead
 
@@ -130,7 +131,7 @@ class RuleBook:
         self._order: list[str] | None = []
         self._absent: dict[str, float] = {}
         self._seen: set[str] | None = None
-        self._ended: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._ended: OrderedDict[tuple[str, str], Bond] = OrderedDict()
         self.heard = (
             False  #: whether the stream was ever read to its end; before that, nothing can be said to be missing
         )
@@ -145,8 +146,18 @@ class RuleBook:
         packed = self._rules.get(uid)
         return None if packed is None else self._unpack(uid, packed)
 
-    def ended_at(self, uid: str, binding: str) -> float | None:
-        """When this binding of a rule ended (seconds since the epoch), if that is remembered."""
+    def bond(self, uid: str, binding: str) -> Bond | None:
+        """What is known of a rule and a sensor that serves it, or did; None when nothing is.
+
+        Args:
+            uid: the rule's.
+            binding: which sensor (:attr:`SensorRef.token`).
+        """
+        packed = self._rules.get(uid)
+        if packed is not None:
+            _, _, namespace, _, its_binding, _ = _PACKED.unpack_from(packed)
+            if self._bindings[its_binding] == binding:
+                return Bond(self._texts[namespace], packed[_PACKED.size :].decode())
         return self._ended.get((uid, binding))
 
     def count(self, binding: str) -> int:
@@ -205,11 +216,21 @@ class RuleBook:
             self._order.insert(bisect_left(self._order, rule.key, key=self._key), rule.uid)
         return True
 
-    def bury(self, uid: str, *, binding: str, at: float) -> None:
-        """A tombstone: the rule is gone from this sensor since ``at`` (seconds since the epoch)."""
-        self._end(uid, binding, at)
-        packed = self._rules.get(uid)
-        if packed is not None and self._unpack(uid, packed).binding == binding:
+    def bury(self, uid: str, *, binding: str, at: float, namespace: str = "", name: str = "") -> None:
+        """A tombstone: the rule is gone from this sensor since ``at`` (seconds since the epoch).
+
+        Args:
+            uid: the rule's.
+            binding: which sensor (:attr:`SensorRef.token`).
+            at: when it was written.
+            namespace: the rule's, empty where that is not known.
+            name: the rule's, likewise.
+        """
+        rule = self.get(uid)
+        if rule is not None:
+            namespace, name = rule.namespace, rule.name
+        self._end(uid, binding, Bond(namespace, name, at))
+        if rule is not None and rule.binding == binding:
             self._absent.pop(uid, None)
             self._remove(uid)
 
@@ -235,12 +256,13 @@ class RuleBook:
         over = [uid for uid, since in self._absent.items() if now - since >= self._patience]
         for uid in over:
             since = self._absent.pop(uid)
-            self._end(uid, self._unpack(uid, self._rules[uid]).binding, since + self._patience)
+            rule = self._unpack(uid, self._rules[uid])
+            self._end(uid, rule.binding, Bond(rule.namespace, rule.name, since + self._patience))
             self._remove(uid)
         return len(self._absent)
 
-    def _end(self, uid: str, binding: str, at: float) -> None:
-        self._ended[uid, binding] = at
+    def _end(self, uid: str, binding: str, bond: Bond) -> None:
+        self._ended[uid, binding] = bond
         self._ended.move_to_end((uid, binding))
         if len(self._ended) > self._most_ended:
             self._ended.popitem(last=False)

@@ -46,6 +46,11 @@ class NatsLink:
         self._said: str | None = None
         self.reconnects = 0  #: times that the connection was made anew; whoever subscribed may have missed something
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._client is not None and self._client.is_connected
+
     async def client(self) -> Client:
         """The connection; waits until there is one."""
         while True:

@@ -1,0 +1,11 @@
+"""Memory of a process."""
+
+from pathlib import Path
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process ever had resident, in MiB (proc(5), VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    raise ValueError(f"process {pid} has no VmHWM")
