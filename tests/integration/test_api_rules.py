@@ -64,7 +64,9 @@ class Operator:
     async def note(self, state: RuleState, event: RuleEventType, *, sensor: SensorRef, time: datetime) -> None:
         """Write an entry of the rule's history."""
         headers = rule_event_headers(event, state, time=time, event_id=uuid.uuid4()) | {HISTORY_SENSOR: sensor.token}
-        await self.rules.js.publish(subjects.history_subject(state.uid), encode(state), headers=headers)
+        await self.rules.js.publish(
+            subjects.history_subject(state.namespace, state.name, state.uid), encode(state), headers=headers
+        )
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from attune_api.rules.check import NotKnownYet
 from attune_api.streams.latest import Interrupted, follow
 from attune_api.streams.link import NatsLink
 from attune_contract.messages import InvalidMessage, RuleHead, decode_rule_head, is_tombstone
-from attune_contract.subjects import ALL_RULES, HISTORY_STREAM, RULES_STREAM, history_subject, split_binding
+from attune_contract.subjects import ALL_RULES, HISTORY_STREAM, RULES_STREAM, history_filter, split_binding
 
 log = structlog.get_logger(__name__)
 
@@ -185,7 +185,7 @@ async def _bond_before(jetstream: JetStreamContext, uid: str, *, binding: str) -
     found, sequence = None, 1
     with contextlib.suppress(NotFoundError):
         while True:
-            message = await jetstream.get_msg(HISTORY_STREAM, sequence, subject=history_subject(uid), next=True)
+            message = await jetstream.get_msg(HISTORY_STREAM, sequence, subject=history_filter(rule_uid=uid), next=True)
             sequence = (message.seq or 0) + 1
             with contextlib.suppress(InvalidMessage):
                 entry = PastEntry(_state(message.data or b"", uid), message.headers or {})
