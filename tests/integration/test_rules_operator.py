@@ -1,9 +1,12 @@
 """The whole operator with a real kube-apiserver and a real NATS server, from the Rule's side."""
 
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.nats_server import NatsServer
 from support.operator_hand import Hand, eventually
 from support.rule_side import Stream
@@ -153,3 +156,36 @@ async def test_a_rule_is_nothing_but_what_its_author_wrote_and_its_status(operat
     assert found["spec"] == {"enabled": True, "trigger": {"type": "core.timer", "parameters": {"interval": 1}}}
     assert set(found["status"]) == {"observedGeneration", "sensor", "conditions"}
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+
+
+INTERVAL, CRON, ONCE = "core.intervaltimer", "core.crontimer", "core.datetimetimer"
+#: By the Rule's name: what it asks for, and the row of docs/timers.md that says what becomes of it.
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "minute-61": (CRON, {"cron": "61 * * * *"}, "cron `61 * * * *`"),
+    "mars": (CRON, {"cron": "@daily", "timezone": "Mars/Olympus"}, "timezone `Mars/Olympus`"),
+    "nothing": (INTERVAL, {"interval": 0}, "interval 0, or below 0.1 seconds"),
+    "backwards": (
+        CRON,
+        {"cron": "@daily", "start": "2026-02-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"},
+        "an `end` before the `start`",
+    ),
+    "far": (ONCE, {"at": "10000-01-01T00:00:00Z"}, "a year 10000, a 30th of February"),
+    "fast": (INTERVAL, {"interval": 99, "unit": "milliseconds"}, "interval 0, or below 0.1 seconds"),
+    "slow": (INTERVAL, {"interval": 522, "unit": "weeks"}, "an interval above 3653 days"),
+    "late": (INTERVAL, {"interval": 1, "jitter": 2}, "a jitter above the interval"),
+}
+
+
+async def test_timer_rules_that_cannot_be_used_are_not_accepted_and_say_why(operator: Operator, rules: Rules) -> None:
+    root = Path(__file__).parents[2]
+    manifest = yaml.safe_load((root / "packs" / "core" / "core.timer.yaml").read_text())
+    rows = re.findall(r"^\| ([^|]+) \| `(parameters\..+)` \|$", (root / "docs" / "timers.md").read_text(), re.MULTILINE)
+    said = dict(rows)
+    assert set(said) == {row for _, _, row in WRONG.values()}, "each row of the table is tried"
+    await rules.hand.apply_sensor(triggerTypes=manifest["spec"]["triggerTypes"])
+    for name, (kind, parameters, _) in WRONG.items():
+        await rules.apply(name, kind, **parameters)
+    for name, (_, _, row) in WRONG.items():
+        condition = await rules.says(name, "Accepted", "False", "InvalidParameters")
+        assert condition["message"] == said[row]
+        assert (await rules.condition(name, "Active"))["reason"] == "NotAccepted"

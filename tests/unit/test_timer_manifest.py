@@ -138,7 +138,11 @@ def test_what_the_operator_refuses_is_not_served_either(name: str, parameters: d
             {"cron": "@daily", "timezone": "Mars/Olympus"},
             "'Mars/Olympus' is not a time zone: write an IANA",
         ),
-        (INTERVAL_TIMER, {"interval": 0}, "parameters.interval: 0 is less than or equal to the minimum of 0"),
+        (
+            INTERVAL_TIMER,
+            {"interval": 0},
+            "parameters.interval: the interval is shorter than 0.1 seconds, the shortest",
+        ),
         (
             INTERVAL_TIMER,
             {"interval": 1, "start": "2026-02-01T00:00:00Z", "end": "2026-01-31T23:59:59.999999Z"},
