@@ -263,7 +263,8 @@ class _Up:
             with contextlib.suppress(BrokenPipeError):
                 await self._system.last_events()
             await self._system.stop(timeout=_OPERATOR_GRACE)
-        await asyncio.gather(self._api.stop(grace=_SERVICE_GRACE), self._nats.stop(grace=_SERVICE_GRACE))
+        await self._api.stop(grace=_SERVICE_GRACE)
+        await self._nats.stop(grace=_SERVICE_GRACE)
         for task in {*tasks, stop}:
             task.cancel()
         await asyncio.gather(*tasks, stop, return_exceptions=True)
