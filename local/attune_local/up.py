@@ -113,6 +113,7 @@ class _Up:
                 log_file=self._log_file,
                 working_directory=self._working_directory,
                 on_line=self._output,
+                notice=self._display.notice,
             )
         )
         self._nats, self._api = self._services()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from attune_contract import environment
 from attune_local.node import container as containers
 from attune_local.node import rollout, volumes
 from attune_local.node.container import CannotRun
@@ -83,11 +84,17 @@ def test_the_environment_is_the_containers_with_paths_of_this_machine(tmp_path: 
         "KEY": "secret",
     }
     given = containers.process_environment(
-        asked, port=1234, tmp=tmp_path, inherited={"HOME": "/home/me", "ATTUNE_API_URL": "x", "PATH": "/bin"}
+        asked,
+        port=1234,
+        ports={"http": 8000},
+        tmp=tmp_path,
+        inherited={"HOME": "/home/me", "ATTUNE_API_URL": "x", "PATH": "/bin"},
     )
     assert given["HOME"] == "/home/me"
     assert "ATTUNE_API_URL" not in given, "what the shell has of ours is not handed on"
     assert given["ATTUNE_METRICS_PORT"] == "1234"
+    assert given[environment.port_variable("http")] == "8000"
+    assert given[environment.LISTEN_HOST] == "127.0.0.1"
     assert given["PATH"].split(":")[0] == str(Path(sys.executable).parent)
 
 
@@ -197,6 +204,32 @@ def test_a_new_template_that_never_gets_ready_leaves_the_old_pods_serving() -> N
     while cluster.step(deployment(2, "good")):
         assert cluster.serving >= 2
     assert len(cluster.pods) == 2
+
+
+def test_pods_that_listen_take_turns() -> None:
+    def listening(image: str) -> Object:
+        body = deployment(1, image)
+        ports = [{"name": "metrics", "containerPort": 8080}, {"name": "http", "containerPort": 8000}]
+        body["spec"]["template"]["spec"]["containers"] = [{"ports": ports}]
+        return body
+
+    cluster = Cluster()
+    while cluster.step(listening("old")):
+        pass
+    steps = 0
+    while cluster.step(listening("new")):
+        steps += 1
+        assert len(cluster.pods) <= 1
+    assert cluster.serving == 1
+    assert steps
+
+
+def test_the_supervisor_of_stdio_sensors_is_the_installed_one() -> None:
+    wanted = [sys.executable, "-I", "-m", "attune_stdio", "--", "./watch.sh"]
+    copied = ["python3", "-I", f"{environment.STDIO_MOUNT}/{environment.STDIO_ZIPAPP}"]
+    for command in (copied, [environment.STDIO_PROGRAM]):
+        container = {"image": "x", "command": command, "args": ["--", "./watch.sh"]}
+        assert containers.command(container, {}, {}) == wanted
 
 
 def test_restarts_wait_longer_and_longer_but_never_long() -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from attune_contract import environment
@@ -21,6 +21,12 @@ Find = Callable[[Kind, str], Object | None]
 
 _REFERENCE: Final = re.compile(r"\$(\$|\([A-Za-z_][A-Za-z0-9_.-]*\))")
 _TMP: Final = "/tmp"  # noqa: S108 - not used, but passed over
+#: How the operator's Deployments call the supervisor of ``runner: Stdio`` (resources/stdio.py).
+_SUPERVISORS: Final = (
+    ["python3", "-I", str(PurePosixPath(environment.STDIO_MOUNT) / environment.STDIO_ZIPAPP)],
+    [environment.STDIO_PROGRAM],
+)
+_SUPERVISOR_MODULE: Final = "attune_stdio"
 #: Not handed on from the shell that attune up was started in.
 _OURS: Final = "ATTUNE_"
 
@@ -159,16 +165,34 @@ def command(container: Mapping[str, Any], environment_: Mapping[str, str], mount
             "attune up runs programs of this machine, not images; say in spec.command what is to be run "
             "(from the manifest's folder), or use one of Attune's own images",
         )
-    return [relocated(expanded(str(word), environment_), mounted) for word in words]
+    return [relocated(expanded(str(word), environment_), mounted) for word in _supervised(words)]
+
+
+def _supervised(words: list[str]) -> list[str]:
+    """The command with the supervisor of ``runner: Stdio``, which images bring (or are given), as it is installed here."""
+    for known in _SUPERVISORS:
+        if words[: len(known)] == known:
+            return [sys.executable, "-I", "-m", _SUPERVISOR_MODULE, *words[len(known) :]]
+    return words
+
+
+def listening_ports(container: Mapping[str, Any]) -> dict[str, int]:
+    """The ports that the sensor listens on besides the one for probes, by name."""
+    return {
+        str(port["name"]): int(port["containerPort"])
+        for port in container.get("ports") or ()
+        if port.get("name") and int(port["containerPort"]) != environment.DEFAULT_METRICS_PORT
+    }
 
 
 def process_environment(
-    asked: Mapping[str, str], *, port: int, tmp: Path, inherited: Mapping[str, str]
+    asked: Mapping[str, str], *, port: int, ports: Mapping[str, int], tmp: Path, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """All that the process finds in its environment.
 
     The machine's own comes first (a sensor's author expects PATH, HOME and proxies), without what is ours. Programs of this
-    installation are found before others, so that ``python`` is the one that has the SDK.
+    installation are found before others, so that ``python`` is the one that has the SDK. ``port`` is for probes and metrics,
+    ``ports`` are those that the sensor listens on besides; all on loopback.
     """
     machine = {name: value for name, value in inherited.items() if not name.startswith(_OURS)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{machine.get('PATH', os.defpath)}"
@@ -180,4 +204,6 @@ def process_environment(
         **asked,
         environment.METRICS_PORT: str(port),
         environment.METRICS_HOST: "127.0.0.1",
+        environment.LISTEN_HOST: "127.0.0.1",
+        **{environment.port_variable(name): str(number) for name, number in ports.items()},
     }

@@ -17,13 +17,14 @@ from typing import Any, Final
 
 import structlog
 
-from attune_contract import environment
+from attune_contract import environment, names
 from attune_local.node import container as containers
 from attune_local.node import probes, volumes
 from attune_local.node.container import CannotRun
 from attune_local.objects.store import ObjectStore, timestamp
 from attune_local.processes import Guard, Process, Program
 from attune_operator.kinds import POD, Kind, Object
+from attune_operator.resources import stdio
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class Surroundings:
         log_file: where a pod's output goes.
         working_directory: where a pod's process starts.
         on_line: told each line of a pod's output.
+        notice: told what somebody should know.
     """
 
     store: ObjectStore
@@ -58,6 +60,7 @@ class Surroundings:
     log_file: Callable[[Object], Path]
     working_directory: Callable[[Object], Path]
     on_line: Callable[[Object, str], None]
+    notice: Callable[[str], None]
 
 
 def free_port() -> int:
@@ -66,6 +69,17 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def port_like(wanted: int) -> int:
+    """A port of loopback: the one that is wanted when nobody listens on it, or else a free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+    return wanted
 
 
 def backoff(failures: int, *, random_: Callable[[], float] = random.random) -> float:
@@ -86,6 +100,7 @@ class Pod:
         self._restarts = 0
         self._failures = 0
         self._last: Object = {}
+        self._told_ports: dict[str, int] = {}
         self._ready_since: tuple[bool, str] = (False, "")
         self._folder = surroundings.pods / f"{namespace}.{name}"
 
@@ -162,6 +177,7 @@ class Pod:
         mounted = containers.mounts(container, folders)
         asked = containers.variables(container, pod, self._find, mounted)
         self._port = free_port()
+        ports = {name: port_like(number) for name, number in containers.listening_ports(container).items()}
         directory = self._surroundings.working_directory(pod)
         tmp = self._folder / "tmp"
         tmp.mkdir(mode=0o700, exist_ok=True)
@@ -169,7 +185,9 @@ class Pod:
             Program(
                 name=f"{self._namespace}/{self._name}",
                 arguments=containers.command(container, asked, mounted),
-                environment=containers.process_environment(asked, port=self._port, tmp=tmp, inherited=os.environ),
+                environment=containers.process_environment(
+                    asked, port=self._port, ports=ports, tmp=tmp, inherited=os.environ
+                ),
                 directory=directory,
                 log=self._surroundings.log_file(pod),
             ),
@@ -177,11 +195,21 @@ class Pod:
             on_line=lambda line: self._surroundings.on_line(pod, line),
         )
         await process.start()
+        self._tell_ports(pod, ports)
         return process
+
+    def _tell_ports(self, pod: Object, ports: dict[str, int]) -> None:
+        if ports and ports != self._told_ports:
+            self._told_ports = ports
+            sensor = (pod["metadata"].get("labels") or {}).get(names.SENSOR_LABEL, self._name)
+            where = ", ".join(f"{name} at 127.0.0.1:{number}" for name, number in ports.items())
+            self._surroundings.notice(f"Sensor {self._namespace}/{sensor} listens: {where}.")
 
     def _container(self, pod: Object) -> dict[str, Any]:
         spec = pod["spec"]
-        if len(spec["containers"]) != 1 or spec.get("initContainers"):
+        # What puts the supervisor of `runner: Stdio` into other people's images is not needed: it is installed here.
+        before = [found for found in spec.get("initContainers") or () if found["name"] != stdio.COPIER]
+        if len(spec["containers"]) != 1 or before:
             raise CannotRun("CreateContainerError", "attune up runs pods of one container only.")
         container: dict[str, Any] = spec["containers"][0]
         return container

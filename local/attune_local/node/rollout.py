@@ -1,6 +1,7 @@
 """Which pods a Deployment makes and which it lets go now. Pure: the rolling update of Kubernetes with one pod to spare.
 
-A pod of the new template is up before one of the old goes (``maxSurge: 1, maxUnavailable: 0``, as the builder writes it).
+A pod of the new template is up before one of the old goes (``maxSurge: 1, maxUnavailable: 0``, as the builder writes it); pods
+that listen on a port of the machine go first, since all pods share its ports.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from attune_local.node.container import listening_ports
 from attune_operator.kinds import Object
 
 #: On pods, as on those of a ReplicaSet: which template they are of.
@@ -40,6 +42,11 @@ def _living(pods: Iterable[Object]) -> list[Object]:
     return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
+def _listens(deployment: Object) -> bool:
+    containers = deployment["spec"]["template"]["spec"].get("containers") or ()
+    return any(listening_ports(found) for found in containers)
+
+
 def plan(deployment: Object, pods: Iterable[Object]) -> Rollout:
     """What brings the pods nearer to what the Deployment wants."""
     wanted = int(deployment["spec"].get("replicas", 1))
@@ -51,8 +58,12 @@ def plan(deployment: Object, pods: Iterable[Object]) -> Rollout:
     # Old pods that serve nobody go at once; those that do, as new ones take their place.
     idle = [pod for pod in old if not is_ready(pod)]
     serving = [pod for pod in old if is_ready(pod)]
-    create = min(wanted - len(current), wanted + 1 - len(current) - len(serving))
+    # A pod that listens on a port of this machine cannot do so while the one before it still does.
+    spares = 0 if _listens(deployment) else 1
+    create = min(wanted - len(current), wanted + spares - len(current) - len(serving))
     spare = sum(map(is_ready, current[:wanted])) + len(serving) - wanted
+    if not spares and len(current) < wanted:
+        spare = len(serving)
     going = [*surplus, *idle, *serving[: max(0, spare)]]
     return Rollout(create=max(0, create), delete=tuple(pod["metadata"]["name"] for pod in going))
 

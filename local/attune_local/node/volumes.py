@@ -17,15 +17,15 @@ from attune_operator.kinds import CONFIG_MAP, SECRET, Kind, Object
 Find = Callable[[Kind, str], Object | None]
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Put a file there in one step; only this user may read it. One that is the same is left alone."""
+def write_private(path: Path, content: bytes, *, executable: bool = False) -> None:
+    """Put a file there in one step; only this user may read it (and run it). One that is the same is left alone."""
     try:
         if path.read_bytes() == content:
             return
     except OSError:
         pass
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700 if executable else 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     temporary.replace(path)
@@ -74,6 +74,7 @@ def _fill(folder: Path, kind: Kind, source: Mapping[str, Any], name: str, find: 
             return
         raise CannotRun("ContainerCreating", f"There is no {kind.kind} {name} yet.")
     files = contents(kind, body)
+    executable = bool(int(source.get("defaultMode") or 0) & 0o111)
     if items := source.get("items"):
         files = {item["path"]: files[item["key"]] for item in items if item["key"] in files}
     wanted = set()
@@ -82,7 +83,7 @@ def _fill(folder: Path, kind: Kind, source: Mapping[str, Any], name: str, find: 
         if folder not in path.parents or ".." in path.parts:
             raise CannotRun("CreateContainerError", f"{kind.kind} {name}: {key!r} is no name of a file.")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, content)
+        write_private(path, content, executable=executable)
         wanted.add(path)
     for path in [found for found in folder.rglob("*") if found.is_file() and found not in wanted]:
         path.unlink(missing_ok=True)
