@@ -50,11 +50,6 @@ async def examine(profile: Profile, folder: Path, *names: str, parallel: int = 6
     return {result.check.name: result for result in results}
 
 
-async def test_the_timer_conforms(tmp_path: Path) -> None:
-    results = await examine(timer(), tmp_path)
-    assert {name: result.message for name, result in results.items() if result.outcome is not Outcome.PASSED} == {}
-
-
 @pytest.fixture(scope="module")
 def go_sensor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example in Go, vetted and built."""
@@ -68,15 +63,46 @@ def go_sensor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-async def test_the_sensor_in_go_conforms(go_sensor: Path, tmp_path: Path) -> None:
-    profile = Profile(
-        command=(str(go_sensor),),
+#: A program that prints a line for each multiple of ATTUNE_PARAM_EVERY seconds.
+PRINTER = """
+import json, os, time
+from datetime import UTC, datetime
+every = float(os.environ["ATTUNE_PARAM_EVERY"])
+if every <= 0:
+    print(json.dumps({"ack": "Rejected", "message": "every must be positive"}), flush=True)
+    time.sleep(3600)
+while True:
+    k = int(time.time() / every) + 1
+    time.sleep(max(0.0, k * every - time.time()))
+    at = datetime.fromtimestamp(round(k * every, 6), UTC).isoformat()
+    print(json.dumps({"payload": {"k": k}, "occurrence": at, "occurred_at": at}), flush=True)
+"""
+
+
+def printing() -> Profile:
+    return Profile(
+        command=(sys.executable, "-m", "attune_stdio", "--", sys.executable, "-I", "-c", PRINTER),
+        trigger_type="acme.tick",
+        parameters={"every": 0.2},
+        bad_parameters={"every": -1},
+        every=0.2,
+    )
+
+
+def in_go(program: Path) -> Profile:
+    return Profile(
+        command=(str(program),),
         trigger_type="example.tick",
         parameters={"every": 0.2},
         bad_parameters={"every": -1},
         every=0.2,
     )
-    results = await examine(profile, tmp_path)
+
+
+@pytest.mark.parametrize("sensor", ["timer", "stdio", "go"])
+async def test_sensors_conform(sensor: str, go_sensor: Path, tmp_path: Path) -> None:
+    profile = {"timer": timer(), "stdio": printing(), "go": in_go(go_sensor)}[sensor]
+    results = await examine(profile, tmp_path, parallel=10)
     assert {name: result.message for name, result in results.items() if result.outcome is not Outcome.PASSED} == {}
 
 
