@@ -1,12 +1,15 @@
-"""``attune-api``: serve, or ``attune-api migrate``."""
+"""``attune-api``: serve, ``attune-api migrate``, or ``attune-api backup FILE``."""
 
 import argparse
 import asyncio
 import contextlib
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -18,6 +21,7 @@ from pydantic import ValidationError
 from attune_api.app import create_app
 from attune_api.logs import configure_logs
 from attune_api.settings import Settings
+from attune_api.storage.backup import back_up, sqlite_directory
 from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade
 from attune_api.streaming import AbortableProtocol
@@ -117,6 +121,26 @@ async def _migrate(settings: Settings) -> int:
     return 0
 
 
+async def _back_up(settings: Settings, target: str) -> int:
+    """Copy the SQLite file to ``target``, or to standard output for ``-``: a container may have no place for it."""
+    if target != "-":
+        size = await asyncio.to_thread(back_up, settings.database_url, Path(target))
+        log.info("backed_up", file=target, bytes=size)
+        return 0
+
+    def pass_on() -> int:
+        with tempfile.TemporaryDirectory(dir=sqlite_directory(settings.database_url)) as directory:
+            copy = Path(directory) / "backup.db"
+            size = back_up(settings.database_url, copy)
+            with copy.open("rb") as read:
+                shutil.copyfileobj(read, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+            return size
+
+    log.info("backed_up", file="standard output", bytes=await asyncio.to_thread(pass_on))
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with its exit status."""
     parser = argparse.ArgumentParser(
@@ -125,11 +149,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "migrate"),
+        choices=("serve", "migrate", "backup"),
         default="serve",
-        help="serve (default), or bring the database's tables up to date",
+        help="serve (default); bring the database's tables up to date; or copy the SQLite file while the API runs",
     )
-    command = parser.parse_args(arguments).command
+    parser.add_argument("file", nargs="?", help="of backup: where to; - for standard output")
+    options = parser.parse_args(arguments)
+    command = options.command
+    if (command == "backup") != (options.file is not None):
+        parser.error("backup needs a FILE, and nothing else takes one")
     try:
         settings = Settings()
     except ValidationError as error:
@@ -139,11 +167,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     # A second series for each counter, which nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    configure_logs(level=settings.log_level, style=settings.log_format)
+    configure_logs(
+        level=settings.log_level, style=settings.log_format, stream=sys.stderr if options.file == "-" else sys.stdout
+    )
     log.info("settings", command=command, **settings.masked())
-    run = _serve if command == "serve" else _migrate
+    run = {
+        "serve": lambda: _serve(settings),
+        "migrate": lambda: _migrate(settings),
+        "backup": lambda: _back_up(settings, options.file),
+    }
     try:
-        sys.exit(uvloop.run(run(settings)))
+        sys.exit(uvloop.run(run[command]()))
     except (OSError, RuntimeError, ValueError) as error:
         log.critical("failed", error=f"{type(error).__name__}: {error}")
         sys.exit(1)

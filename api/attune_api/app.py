@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from attune_api import problems
 from attune_api.dependencies import SECURITY_SCHEMES
 from attune_api.middleware import RequestMiddleware, answer_lean
-from attune_api.routes import auth, ingest, operations, query, sensor_events, stream
+from attune_api.routes import auth, docs, ingest, operations, query, rules, sensor_events, stream
 from attune_api.routes.ingest import LEAN
 from attune_api.routes.schemas import BatchSchema, EventReportSchema
 from attune_api.services import Services, running
@@ -49,13 +49,16 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Events from sensors, each kept once.",
         description="Errors are problem details (RFC 9457).",
         lifespan=lifespan,
+        docs_url=None,  # routes.docs
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
     app.add_middleware(RequestMiddleware)
-    for module in (ingest, stream, query, sensor_events, auth, operations):
+    for module in (ingest, stream, query, rules, sensor_events, auth, operations):
         app.include_router(module.router)
+
+    docs.install(app)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

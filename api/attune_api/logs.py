@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
@@ -10,12 +10,18 @@ import structlog
 _QUIET = ("alembic", "aiosqlite", "httpx", "httpcore", "nats", "uvicorn.access", "sqlalchemy.engine")
 
 
-def configure_logs(*, level: Literal["debug", "info", "warning", "error"], style: Literal["json", "console"]) -> None:
+def configure_logs(
+    *,
+    level: Literal["debug", "info", "warning", "error"],
+    style: Literal["json", "console"],
+    stream: TextIO | None = None,
+) -> None:
     """Send structlog's events and the standard library's records through the same renderer.
 
     Args:
         level: least severe level that is written.
         style: ``json`` for machines, ``console`` for people.
+        stream: where to; standard output, if not given.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -39,7 +45,7 @@ def configure_logs(*, level: Literal["debug", "info", "warning", "error"], style
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(sys.stdout if stream is None else stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

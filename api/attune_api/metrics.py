@@ -60,6 +60,11 @@ class Metrics:
         self.stream_catch_ups = Counter(
             "attune_api_stream_catch_ups", "Pages read for readers that were behind.", registry=registry
         )
+        deleted = Counter("attune_api_retention_deleted", "Events deleted, by what for.", ["reason"], registry=registry)
+        self.retention_deleted = {reason: deleted.labels(reason) for reason in ("age", "count")}
+        self.retention_swept = Gauge(
+            "attune_api_retention_swept_timestamp_seconds", "When the last sweep ended.", registry=registry
+        )
         self.nats_connected = Gauge("attune_api_nats_connected", "1 while connected to NATS.", registry=registry)
         self.identities_known = Gauge(
             "attune_api_sensor_identities", "Sensors whose accepted tokens are known.", registry=registry

@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
 from attune_api.body import BodyMemory
 from attune_api.events.feed import Feed
+from attune_api.events.retention import Retention
 from attune_api.events.writer import EventWriter
 from attune_api.identity.access import Access
 from attune_api.identity.cluster import Cluster, cluster_client
@@ -25,6 +27,7 @@ from attune_api.storage.database import Database, open_database
 from attune_api.storage.migrate import current_revision, newest_revision, upgrade
 from attune_api.streams.identities import IdentityReader
 from attune_api.streams.link import NatsLink
+from attune_api.streams.outbox import NAME as OUTBOX_NAME
 from attune_api.streams.outbox import Outbox
 from attune_api.streams.rules import RuleReader
 from attune_api.supervise import Supervisor
@@ -45,6 +48,7 @@ class Services:
     database: Database
     writer: EventWriter
     feed: Feed
+    link: NatsLink | None
     bodies: BodyMemory
     keys: VerificationKeys
     signing_keys: SigningKeys | None
@@ -93,6 +97,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         writer = EventWriter(
             database=database, metrics=metrics, most_waiting=settings.queue_events, stored=(stored, feed.stored)
         )
+        link = None
         if settings.nats_url:
             link = NatsLink(
                 url=settings.nats_url,
@@ -116,6 +121,16 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             supervisor.start("rules", rule_reader.run())
             if settings.check_rules:
                 rule_check = RuleCheck(book=rules, oracle=rule_reader, witness=EventWitness(database), states=states)
+        if settings.events_max_age or settings.events_per_rule:
+            retention = Retention(
+                database=database,
+                metrics=metrics,
+                max_age=timedelta(seconds=settings.events_max_age) if settings.events_max_age else None,
+                most_per_rule=settings.events_per_rule or None,
+                outbox=OUTBOX_NAME if settings.nats_url else None,
+                interval=settings.retention_interval,
+            )
+            supervisor.start("retention", retention.run())
         supervisor.start("writer", writer.run())
         stack.push_async_callback(writer.close)
         yield Services(
@@ -124,6 +139,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             database=database,
             writer=writer,
             feed=feed,
+            link=link,
             bodies=BodyMemory(most=settings.body_memory),
             keys=keys,
             signing_keys=SigningKeys(settings.signing_keys_file) if settings.signing_keys_file else None,

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     """Seconds that events stay in the stream ``ATTUNE_EVENTS``, if this API has to create it."""
     events_stream_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     """Bytes that the stream ``ATTUNE_EVENTS`` may hold, if this API has to create it; the oldest go first."""
+    events_max_age: Annotated[int, Field(ge=0)] = 90 * 24 * 3600
+    """Seconds for which an event is kept after it was stored; 0 for ever. The newest of each rule stays in any case."""
+    events_per_rule: Annotated[int, Field(ge=0)] = 0
+    """Events that are kept of each rule; 0 for all."""
+    retention_interval: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds between looks for events that need not be kept."""
     queue_events: Annotated[int, Field(ge=1000)] = 20_000
     """Events that may wait for the database before new ones are answered with 503."""
     streams: Annotated[int, Field(ge=1)] = 1000

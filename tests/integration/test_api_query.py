@@ -230,7 +230,7 @@ async def test_a_page_of_large_payloads_ends_before_memory_does(database: Databa
     await store(database, [row(k, payload={"text": large}) for k in range(60)])
     pages = await all_pages(database, EventFilter(), "asc", 1000)
     assert [event.seq for page in pages for event in page.events] == list(range(1, 61))
-    assert all(len(page.events) <= 32 for page in pages)
+    assert all(len(page.events) <= 12 for page in pages)
 
 
 async def test_a_time_far_back_is_found_without_reading_what_came_since(database: Database) -> None:

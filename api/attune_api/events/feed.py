@@ -21,23 +21,22 @@ from typing import Final
 import msgspec
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api import backoff
 from attune_api.events.filters import EQUAL, Candidate, EventFilter
 from attune_api.events.query import Page, Walk, read_page, walk
 from attune_api.events.store import StoredEvent, newest_seq
 from attune_api.metrics import Metrics
-from attune_api.storage.database import Database
+from attune_api.storage.database import OUTAGES, Database
 
 log = structlog.get_logger(__name__)
 
 #: Events in the window, and the bytes of them.
 _MOST_EVENTS: Final = 4000
-_MOST_BYTES: Final = 8 * 1024 * 1024
+_MOST_BYTES: Final = 4 * 1024 * 1024
 #: Events and bytes of one look at the table.
 _LOOK_EVENTS: Final = 500
-_LOOK_BYTES: Final = 2 * 1024 * 1024
+_LOOK_BYTES: Final = 1 * 1024 * 1024
 #: Seconds between looks: at least, so that a storm of small commits costs few; and at most, for what other replicas stored.
 _PAUSE: Final = 0.02
 _POLL: Final = 0.5
@@ -46,7 +45,6 @@ _PORTION: Final = 256 * 1024
 #: Readers that take pages from the database at once; the others wait.
 _CATCHING_UP: Final = 4
 _ANY: Final = EventFilter()
-_OUTAGES: Final = (SQLAlchemyError, OSError, TimeoutError)
 
 
 class TooManyReaders(Exception):  # noqa: N818 - read as a sentence: "raise TooManyReaders"
@@ -108,7 +106,7 @@ class Feed:
             try:
                 await self._look()
                 attempt = 0
-            except _OUTAGES as error:
+            except OUTAGES as error:
                 if attempt == 0:
                     log.warning("feed_waits", error=type(error).__name__)
                 await asyncio.sleep(backoff.delay(attempt, random=random.random, most=5.0))
@@ -256,7 +254,7 @@ class Feed:
         try:
             async with self._catching_up:
                 page: Page = await read_page(self._database, where=where, order="asc", beyond=place, limit=200)
-        except _OUTAGES:
+        except OUTAGES:
             await asyncio.sleep(1.0)
             return [], place
         if page.more is None and self._position is None:

@@ -29,9 +29,9 @@ _BLOCKS: Final = 32
 #: Entries of an index by which the rarer of two columns is found out.
 _PROBE: Final = 1000
 #: Events of the first query of a page: the others are so many that their payloads fit into what is left of the page.
-_FIRST: Final = 32
+_FIRST: Final = 10
 #: Bytes of payload after which a page is full.
-PAGE_BYTES: Final = 4 * 1024 * 1024
+PAGE_BYTES: Final = 2 * 1024 * 1024
 #: Seconds after which a page that is not full is handed out as it is.
 PATIENCE: Final = 0.25
 _ABOVE_ALL: Final = 2**63 - 1
@@ -141,7 +141,7 @@ def walk(
         high: only below this one.
         limit: events at most.
         budget: rows that may be looked at and left aside, for each query.
-        most_bytes: of payload, after which it is enough; passed by what 32 events have at most.
+        most_bytes: of payload, after which it is enough; passed by what 10 events have at most.
     """
     dialect = connection.dialect.name
     driver = _driver(connection, where=where, order=order, low=low, high=high)

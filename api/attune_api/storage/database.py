@@ -58,6 +58,9 @@ _SQLITE_READER: Final = (
     "PRAGMA query_only = ON",
 )
 
+#: What a database can do to a background task, and what is therefore waited out.
+OUTAGES: Final = (SQLAlchemyError, OSError, TimeoutError)
+
 _T = TypeVar("_T")
 Work = Callable[[Connection], _T]
 StillHeld = Callable[[], Awaitable[None]]
