@@ -11,8 +11,8 @@ import httpx
 import pytest
 from support.api_process import ApiProcess, report, write_jwks
 from support.event_stream import StreamReader
-from support.memory import resident
 from support.postgres import PostgresServer
+from support.process_figures import resident_mib
 
 from attune_api.problems import Problem
 from attune_api.routes.stream import while_allowed
@@ -187,16 +187,16 @@ async def test_one_of_200_readers_never_reads_and_the_others_are_not_slowed(tmp_
                 return time.monotonic() - started
 
             without = await round_trip()
-            memory = [resident(api.process.pid)]
+            memory = [resident_mib(api.process.pid)]
             with socket.socket() as dead:
                 dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 dead.connect(("127.0.0.1", api.port))
                 dead.sendall(StreamReader(api.port, after=0).request)
                 beside = await round_trip()
-                memory.append(resident(api.process.pid))
+                memory.append(resident_mib(api.process.pid))
                 async with asyncio.timeout(60):
                     while await _metric(api, "attune_api_stream_readers_cut_off_total") < 1:
-                        memory.append(resident(api.process.pid))
+                        memory.append(resident_mib(api.process.pid))
                         await asyncio.sleep(0.1)
             afterwards = await round_trip()
             for reader in others:
@@ -204,10 +204,10 @@ async def test_one_of_200_readers_never_reads_and_the_others_are_not_slowed(tmp_
             assert await _metric(api, "attune_api_stream_readers") == readers - 1
         print(
             f"{without:.2f} s without, {beside:.2f} s beside one that never reads, {afterwards:.2f} s after it was cut off;"
-            f" at most {max(memory) / 2**20:.0f} MiB"
+            f" at most {max(memory):.0f} MiB"
         )
         assert beside < 3 * max(without, afterwards) + 2  # the machine may be busy with something else
-        assert max(memory) < 150 * 2**20
+        assert max(memory) < 150
 
 
 async def _frames(count: int) -> AsyncGenerator[bytes]:

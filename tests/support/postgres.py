@@ -27,11 +27,19 @@ def _programs() -> Path:
 
 
 class PostgresServer:
-    """One server process with its cluster. PostgreSQL refuses to run as root, so root runs it as another user."""
+    """One server process with its cluster. PostgreSQL refuses to run as root, so root runs it as another user.
 
-    def __init__(self) -> None:
+    Args:
+        directory: where its cluster is, or is made; not given, a new one.
+        settings: further settings of the server.
+    """
+
+    def __init__(self, directory: Path | None = None, **settings: str) -> None:
         self._bin = _programs()
-        self.directory = Path(tempfile.mkdtemp(prefix="attune-postgres-"))
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="attune-postgres-"))
+        self._settings = settings
         self.port = free_port()
         self._as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -55,6 +63,7 @@ class PostgresServer:
             "fsync": "off",  # these tests end processes, not the machine
             "max_connections": "60",
             "shared_buffers": "32MB",
+            **self._settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "postgres.log").open("ab") as log:
@@ -89,6 +98,10 @@ class PostgresServer:
         self._databases += 1
         name = f"test_{self._databases}"
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, name)
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        """URL of a database."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
 
     def _run(self, program: str, *arguments: str | Path) -> None:

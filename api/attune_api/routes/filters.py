@@ -1,11 +1,12 @@
 """The query parameters by which events are chosen, the same for pages, counts and streams."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from attune_api.dependencies import CALLER_ONLY
 from attune_api.events.filters import MAX_PAYLOAD_FILTERS, EventFilter, InvalidFilter, PayloadFilter
@@ -15,6 +16,7 @@ from attune_api.problems import Problem
 from attune_api.services import Services
 
 _PAYLOAD: Final = "payload."
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 
 def storable(text: str) -> str:
@@ -31,8 +33,15 @@ def _in_range(time: datetime) -> datetime:
     return time
 
 
+def _rfc3339(text: object) -> object:
+    # Numbers would be taken for seconds since 1970, and a typing error for a time long ago.
+    if isinstance(text, str) and not _TIME.match(text):
+        raise ValueError("must be a time as RFC 3339 has it, with a zone, like 2026-11-23T12:00:00Z")
+    return text
+
+
 Text = Annotated[str, Field(max_length=320), AfterValidator(storable)]
-Time = Annotated[AwareDatetime, AfterValidator(_in_range)]
+Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_range)]
 
 
 class EventQuery(BaseModel):
