@@ -69,6 +69,15 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _without_null(parameter: dict[str, Any]) -> None:
+    """A parameter that is not given is absent: there is no null in a URL, and generators would make one of it."""
+    schema = parameter["schema"]
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        schema.update(kinds[0])
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
@@ -83,6 +92,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = schema
     # FastAPI documents its own error format for 422; ours are problem details everywhere.
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        operation["responses"].update({"431": problems.documented(431)[431]})  # middleware
+        for parameter in operation.get("parameters", ()):
+            _without_null(parameter)
         invalid = operation["responses"].get("422")
         if invalid is not None and "application/json" in invalid["content"]:
             operation["responses"]["422"] = problems.documented(422)[422]

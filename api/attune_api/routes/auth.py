@@ -25,7 +25,7 @@ from attune_api.identity.minting import (
 )
 from attune_api.problems import Problem, documented, unavailable
 from attune_api.routes.answers import json_answer
-from attune_api.routes.schemas import IdentityPage, TokenAnswer, WhoAnswer
+from attune_api.routes.schemas import IdentityPage, KeySet, TokenAnswer, WhoAnswer
 from attune_api.services import Services
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ router = APIRouter(tags=["identity"])
     operation_id="getKeys",
     summary="Public keys of sensor tokens",
     response_class=Response,
-    responses={200: {"description": "JSON Web Key Set (RFC 7517)"}, **documented(503)},
+    responses={200: {"model": KeySet}, **documented(503)},
 )
 async def jwks(services: ServicesDep) -> Response:
     """The keys that sensor tokens are verified with, as a JSON Web Key Set."""

@@ -63,7 +63,18 @@ async def _database_fault(services: Services) -> str | None:
     return None
 
 
-@router.get("/metrics", operation_id="getMetrics", summary="Metrics for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Prometheus' text format",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "attune_api_nats_connected 1.0\n"}},
+        }
+    },
+)
 async def metrics(services: ServicesDep) -> Response:
     """All metrics, as text."""
     return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -14,6 +14,11 @@ from attune_contract.events import MAX_BATCH_EVENTS
 from attune_contract.resources.common import TRIGGER_TYPE_PATTERN
 
 
+def example(value: dict[str, Any]) -> ConfigDict:
+    """A model's configuration, with an example of the whole."""
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
 class Schema(BaseModel):
     """A documented object."""
 
@@ -83,6 +88,21 @@ class BatchAnswer(Schema):
 class EventSchema(Schema):
     """An event."""
 
+    model_config = example(
+        {
+            "id": "0f3c2b54-8a83-5f0e-9a9b-0c7a3a4b7d11",
+            "seq": 4711,
+            "trigger_type": "core.intervaltimer",
+            "rule_uid": "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10",
+            "rule_namespace": "default",
+            "rule_name": "echo-every-second",
+            "sensor_ref": "attune-system/core.timer",
+            "occurred_at": "2026-11-23T12:00:00.000000Z",
+            "received_at": "2026-11-23T12:00:00.003141Z",
+            "payload": {"scheduled_at": "2026-11-23T12:00:00.000000Z"},
+        }
+    )
+
     id: UUID
     seq: int
     """Its place in the order in which events were stored: a higher one was never visible before a lower one."""
@@ -126,6 +146,16 @@ class CountSchema(Schema):
 class RuleCountsSchema(Schema):
     """The counts of one rule."""
 
+    model_config = example(
+        {
+            "rule_uid": "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10",
+            "rule_namespace": "default",
+            "rule_name": "echo-every-second",
+            "total": 3600,
+            "counts": [{"at": "2026-11-23T12:00:00.000000Z", "count": 3600}],
+        }
+    )
+
     rule_uid: str
     rule_namespace: str
     rule_name: str
@@ -150,6 +180,22 @@ class CountsAnswer(Schema):
 
 class RuleSchema(Schema):
     """A rule that a sensor serves."""
+
+    model_config = example(
+        {
+            "uid": "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10",
+            "namespace": "default",
+            "name": "echo-every-second",
+            "generation": 3,
+            "enabled": True,
+            "trigger_type": "core.intervaltimer",
+            "sensor_ref": "attune-system/core.timer",
+            "created_at": "2026-11-23T11:59:58Z",
+            "state": "Active",
+            "message": "",
+            "state_at": "2026-11-23T12:00:00.100000Z",
+        }
+    )
 
     uid: str = Field(examples=["7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10"])
     namespace: str = Field(examples=["default"])
@@ -185,6 +231,22 @@ class RulePage(Schema):
 class PastEventSchema(Schema):
     """What happened to a rule."""
 
+    model_config = example(
+        {
+            "type": "updated",
+            "at": "2026-11-23T12:05:00.120000Z",
+            "rule_uid": "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10",
+            "generation": 3,
+            "enabled": True,
+            "trigger_type": "core.intervaltimer",
+            "parameters": {"interval": 1, "unit": "seconds"},
+            "sensor_ref": "attune-system/core.timer",
+            "changed_by": "kubectl-client-side-apply",
+            "changed_at": "2026-11-23T12:05:00Z",
+            "reason": "",
+        }
+    )
+
     type: str = Field(examples=["updated"])
     """created, enabled, updated, disabled or deleted."""
     at: str = Field(examples=["2026-11-23T12:05:00.120000Z"])
@@ -213,6 +275,17 @@ class HistoryAnswer(Schema):
 class SensorSchema(Schema):
     """A sensor that the operator gave a token."""
 
+    model_config = example(
+        {
+            "sensor_ref": "attune-system/core.timer",
+            "namespace": "attune-system",
+            "name": "core.timer",
+            "uid": "9a2f0c1e-1f7b-4b52-9f57-8c3e5f0f7a01",
+            "trigger_types": ["core.crontimer", "core.intervaltimer"],
+            "rules": 12,
+        }
+    )
+
     sensor_ref: str = Field(examples=["attune-system/core.timer"])
     namespace: str
     name: str
@@ -232,6 +305,16 @@ class SensorPage(Schema):
 
 class TokenSchema(Schema):
     """A sensor token. It is shown this once."""
+
+    model_config = example(
+        {
+            "identity_id": "3c8f6a7e-5d0b-4b8c-9a56-6a1f0f3f7c22",
+            "sensor_ref": "default/edge.thermometer",
+            "token": "eyJhbGciOiJFZERTQSJ9.e30.c2lnbmF0dXJl",
+            "expires_at": "2026-11-24T12:00:00Z",
+            "trigger_types": ["edge.temperature"],
+        }
+    )
 
     identity_id: UUID
     sensor_ref: str
@@ -268,6 +351,16 @@ class WhoAnswer(Schema):
 class IdentitySchema(Schema):
     """An identity that tokens were minted for."""
 
+    model_config = example(
+        {
+            "id": "3c8f6a7e-5d0b-4b8c-9a56-6a1f0f3f7c22",
+            "login": "sensor:default/edge.thermometer",
+            "attributes": {"trigger_types": ["edge.temperature"], "minted_by": "user:ann"},
+            "created_at": "2026-11-23T12:00:00.000000Z",
+            "updated_at": "2026-11-23T12:00:00.000000Z",
+        }
+    )
+
     id: UUID
     login: str
     attributes: dict[str, Any]
@@ -280,6 +373,23 @@ class IdentityPage(Schema):
 
     data: list[IdentitySchema]
     next_cursor: str | None
+
+
+class KeySchema(Schema):
+    """A public key (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    kid: str = Field(examples=["2026-11-23-1"])
+    use: Literal["sig"]
+    alg: Literal["EdDSA"] | None = None
+    x: str = Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])
+
+
+class KeySet(Schema):
+    """JSON Web Key Set (RFC 7517)."""
+
+    keys: list[KeySchema]
 
 
 class HealthSchema(Schema):

@@ -1,0 +1,82 @@
+"""The API is what its description says: requests made from it, good and bad ones, get answers that it names, and no 5xx."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import nats
+import pytest
+from nats.js.api import StreamConfig
+from support.api_process import ADMIN_TOKEN, ApiProcess, report
+from support.nats_server import NatsServer
+from support.until import until_answered
+
+from attune_contract import subjects
+from attune_operator.streams.definitions import acks_stream, history_stream, rules_stream
+
+pytest_plugins = ["support.api_fixtures"]
+pytestmark = pytest.mark.nats
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+
+
+@pytest.mark.timeout(240)
+async def test_no_5xx_and_no_undocumented_answer(tmp_path: Path, nats_server: NatsServer) -> None:
+    with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as api:
+        await _make_streams(nats_server)
+        async with api.client() as sensor, api.reader() as reader:
+            events = [report(k) for k in range(50)]
+            assert (await sensor.post("/api/v1/events/batch", json={"events": events})).status_code == 200
+            for path in ("rules", "sensors"):
+                await until_answered(lambda path=path: _answers(reader, path))  # type: ignore[misc]
+            tokens = f"""
+[auth.openapi.sensorToken]
+bearer = "{api.minter.token()}"
+[auth.openapi.callerToken]
+bearer = "{ADMIN_TOKEN}"
+"""
+            configuration = tmp_path / "schemathesis.toml"
+            configuration.write_text(tokens)
+            arguments = [
+                *("--config-file", configuration, "run", f"{api.url}/openapi.json"),
+                # It has no end; its answers that have one are tried below.
+                *("--exclude-operation-id", "streamEvents"),
+                *("--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "6"),
+                *("--checks", ",".join(CHECKS), "--continue-on-failure"),
+                *("--generation-database", "none", "--no-color", "--request-timeout", "30"),
+            ]
+            program = Path(sys.executable).parent / "schemathesis"
+            done = subprocess.run(
+                [program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
+            )
+            assert done.returncode == 0, done.stdout[-20_000:]
+            assert "Tested: 17" in done.stdout, done.stdout[-5000:]
+            assert api.events_logged("request_failed") == []
+            for query, status in (("?limit=1", 422), ("?after_seq=x", 422), ("?payload.=1", 422)):
+                answer = await reader.get(f"/api/v1/events/stream{query}")
+                assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def _make_streams(server: NatsServer) -> None:
+    """As the operator makes them."""
+    client = await nats.connect(server.url)
+    jetstream = client.jetstream()
+    for config in (
+        rules_stream(replicas=1),
+        acks_stream(replicas=1),
+        history_stream(replicas=1, per_rule=50, max_age=0),
+        StreamConfig(name=subjects.IDENTITIES_STREAM, subjects=[subjects.ALL_IDENTITIES], max_msgs_per_subject=1),
+    ):
+        await jetstream.add_stream(config)
+    await client.close()
+
+
+async def _answers(reader: httpx.AsyncClient, path: str) -> bool:
+    return (await reader.get(f"/api/v1/{path}")).status_code == 200
