@@ -297,6 +297,7 @@ async def run() -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="attune-bench-") as temporary:
         directory = Path(kept or temporary)
         await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(directory.chmod, 0o755)  # PostgreSQL runs as another user
         results = {"sqlite": await on_sqlite(directory), "postgresql": await on_postgresql(directory)}
     ratios = {name: figures["bare_p50_ms"] / figures.pop("rule_p50_ms") for name, figures in results.items()}
     return {

@@ -116,9 +116,65 @@ def test_nothing_random_is_rendered(helm: Path) -> None:
         (["--set", "tls.enabled=true"], "tls.existingSecret"),
         (["--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"], "issuerRef"),
         (["--set", "operator.tokenMinTTL=soon"], "/operator/tokenMinTTL"),
+        (["--set", "api.retention.days=-1"], "/api/retention/days"),
+        (["--set", "api.podDisruptionBudget.maxUnavailable=0"], "maxUnavailable"),
+        (["--set", "api.topologySpread.whenUnsatisfiable=Never"], "whenUnsatisfiable"),
     ],
 )
 def test_values_that_cannot_work_are_refused_with_a_reason(helm: Path, arguments: list[str], words: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render(helm, arguments)
     assert words in refused.value.stderr
+
+
+def _api(manifests: list[Manifest]) -> Manifest:
+    [found] = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Deployment", "attune-api")]
+    return found
+
+
+def test_sqlite_is_one_replica_on_a_volume_and_postgresql_as_many_as_wanted(helm: Path) -> None:
+    alone = render(helm, [])
+    spec = _api(alone)["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "attune-api-data"}} in spec["template"]["spec"][
+        "volumes"
+    ]
+    assert "topologySpreadConstraints" not in spec["template"]["spec"]
+    assert [m for m in alone if m["kind"] == "PodDisruptionBudget"] == []
+
+    several = render(
+        helm,
+        [
+            *("--set", "api.database.existingSecret=db", "--set", "api.database.key=uri", "--set", "api.replicas=3"),
+            *("--set", "api.topologySpread.whenUnsatisfiable=DoNotSchedule"),
+        ],
+    )
+    deployment = _api(several)
+    spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (3, "RollingUpdate")
+    for container in (*pod["initContainers"], *pod["containers"]):
+        [url] = [entry for entry in container["env"] if entry["name"] == "ATTUNE_API_DATABASE_URL"]
+        assert url["valueFrom"] == {"secretKeyRef": {"name": "db", "key": "uri"}}
+    labels = spec["selector"]["matchLabels"]
+    assert [(c["topologyKey"], c["whenUnsatisfiable"]) for c in pod["topologySpreadConstraints"]] == [
+        ("kubernetes.io/hostname", "DoNotSchedule"),
+        ("topology.kubernetes.io/zone", "ScheduleAnyway"),
+    ]
+    assert all(c["labelSelector"]["matchLabels"] == labels for c in pod["topologySpreadConstraints"])
+    [budget] = [m for m in several if m["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "age", "count"),
+    [
+        ([], "7776000", "0"),
+        (["--set", "api.retention.days=0"], "0", "0"),
+        (["--set", "api.retention.days=30", "--set", "api.retention.eventsPerRule=100000000"], "2592000", "100000000"),
+    ],
+)
+def test_how_long_events_are_kept(helm: Path, arguments: list[str], age: str, count: str) -> None:
+    [container] = _api(render(helm, arguments))["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["ATTUNE_API_EVENTS_MAX_AGE"] == age
+    assert environment["ATTUNE_API_EVENTS_PER_RULE"] == count
