@@ -169,8 +169,8 @@ def _signing_key(services: Services) -> SigningKey:
 async def identities(
     services: ServicesDep,
     caller: CallerDep,
-    cursor: Annotated[str | None, Query(max_length=500)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=500, description="An answer's next_cursor.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Identities on a page at most.")] = 100,
 ) -> Response:
     """Whom tokens were minted for, by login. Needs the right to `list` sensors in all namespaces."""
     await services.access.require(caller, Right(verb="list", resource="sensors"))
