@@ -1,10 +1,12 @@
 """Readers and minters by the cluster's own word: TokenReview and SubjectAccessReview of a real kube-apiserver."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from support.api_process import ApiProcess, report
 
@@ -114,6 +116,38 @@ async def test_a_reader_of_one_namespace_reads_that_one(api: ApiProcess, cluster
         assert (await reader.get(f"/api/v1/events/{ids['team-a']}")).status_code == 200
         assert (await reader.get(f"/api/v1/events/{ids['team-b']}")).status_code == 404
         assert (await reader.get("/api/v1/identities")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "namespace_is", "allowed"),
+    [
+        ("events/counts", "rule_namespace", 200),
+        ("events/stream", "rule_namespace", 200),
+        # 503: this API has no NATS to hear of rules from, which only who may read them is told.
+        ("rules", "namespace", 503),
+        ("rules/{}/echo", None, 503),
+        ("rules/{}/echo/history", None, 503),
+    ],
+)
+async def test_every_list_is_of_a_namespace_that_the_reader_may_see(
+    api: ApiProcess, cluster: Kubernetes, path: str, namespace_is: str | None, allowed: int
+) -> None:
+    async def status(reader: httpx.AsyncClient, namespace: str | None) -> int:
+        query = {namespace_is: namespace} if namespace_is and namespace else {}
+        async with reader.stream("GET", f"/api/v1/{path.format(namespace)}", params=query) as answer:
+            if answer.status_code == 403:
+                assert "rules.attune.dev" in json.loads(await answer.aread())["detail"]
+            return answer.status_code
+
+    async with api.client(cluster.token("team-a", "reader")) as reader:
+        assert await status(reader, "team-a") == allowed
+        assert await status(reader, "team-b") == 403
+        if namespace_is:
+            assert await status(reader, None) == 403
+    async with api.client(cluster.token("team-a", "viewer")) as viewer:
+        assert await status(viewer, "team-b") == allowed
+        if namespace_is:
+            assert await status(viewer, None) == allowed
 
 
 async def test_a_reader_of_the_cluster_reads_all(api: ApiProcess, cluster: Kubernetes) -> None:
