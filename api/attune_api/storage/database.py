@@ -85,7 +85,7 @@ class Database(ABC):
 
     @abstractmethod
     async def read(self, work: Work[_T]) -> _T:
-        """Run ``work``, which only reads, and return what it returned.
+        """Run ``work``, which only reads, and return what it returned. All its queries see the same rows.
 
         Raises:
             TooSlow: a query took more than :data:`QUERY_TIMEOUT`.
@@ -197,7 +197,10 @@ class PostgresDatabase(Database):
         # No ping, which would be a round trip per group: the event writer tries once more on a dead connection instead.
         self._writer = create_async_engine(url, pool_size=4, max_overflow=4, **common)
         common["connect_args"] = {**connect, "server_settings": {**settings, "statement_timeout": limit}}
-        self._reader = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True, **common)
+        # A page is made of several queries, which must see the same rows, as they do in SQLite's read transactions.
+        self._reader = create_async_engine(
+            url, pool_size=8, max_overflow=8, pool_pre_ping=True, isolation_level="REPEATABLE READ", **common
+        )
 
     async def write(self, work: Work[_T]) -> _T:
         """See :meth:`Database.write`."""
