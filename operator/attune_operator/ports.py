@@ -44,7 +44,7 @@ class RuleSummary:
     """What the Rule side knows about one Sensor's Rules; becomes ``status.rules`` and the condition RulesSynced.
 
     ``synced`` is None while it is not known yet (the first comparison is under way): the condition is then Unknown.
-    ``reason`` is one CamelCase word, ``message`` a sentence.
+    ``reason`` is one CamelCase word, ``message`` a sentence. ``health`` is None while it cannot be judged: what was known stays.
     """
 
     bound: int = 0
@@ -54,7 +54,7 @@ class RuleSummary:
     reason: str = "Pending"
     message: str = "The rules have not been compared with the stream yet."
     last_event_time: datetime | None = None
-    health: Health = Health()
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,6 +151,16 @@ def test_words_of_pods_that_are_gone_are_given_up(book: HealthBook) -> None:
     assert judge(book, now=0).healthy
 
 
+def test_what_was_said_before_is_no_news(book: HealthBook) -> None:
+    assert not book.hear(TIMER.token, word(), now=15)
+    assert not book.hear(TIMER.token, word(rules=4), now=30)
+    assert book.hear(TIMER.token, word(rules=0), now=31)
+    assert book.hear(TIMER.token, word(problems={"api": "away"}), now=32)
+    assert not book.hear(TIMER.token, word(problems={"api": "away"}), now=33)
+    assert book.hear(TIMER.token, word(problems={"api": "away"}), now=100), "it was silent"
+    assert book.hear(TIMER.token, word("another"), now=100)
+
+
 def test_a_sensor_cannot_fill_the_memory(book: HealthBook) -> None:
     for number in range(1000):
         book.hear(TIMER.token, word(f"made-up-{number}"), now=1 + number)

@@ -75,16 +75,23 @@ class HealthBook:
         self._heard: dict[str, dict[str, _Heard]] = {}
         self._awaited: dict[tuple[str, str], float] = {}
 
-    def hear(self, binding: str, health: SensorHealth, *, now: float) -> None:
-        """Remember a word."""
+    def hear(self, binding: str, health: SensorHealth, *, now: float) -> bool:
+        """Remember a word; returns whether it says something new."""
         instances = self._heard.get(binding)
         if instances is None:
             if len(self._heard) >= _MAX_SENSORS:
-                return
+                return False
             instances = self._heard[binding] = {}
         if health.instance not in instances and len(instances) >= _MAX_INSTANCES:
             del instances[min(instances, key=lambda name: instances[name].at)]
+        before = instances.get(health.instance)
         instances[health.instance] = _Heard(health, now)
+        return (
+            before is None
+            or before.silent(now)
+            or before.health.problems != health.problems
+            or bool(before.health.rules) != bool(health.rules)
+        )
 
     def begin(self, *, now: float) -> None:
         """A connection has been made: silence is counted from now on."""

@@ -8,7 +8,6 @@ import structlog
 
 from attune_contract.identity import SensorRef
 from attune_contract.messages import SensorHealth
-from attune_contract.names import HealthReason
 from attune_operator.ports import Health, RuleSummary, SensorRuntime, SummaryListener
 from attune_operator.rules.health import HealthBook
 from attune_operator.rules.inventory import Inventory
@@ -96,8 +95,8 @@ class Summaries:
 
     def hear(self, binding: str, health: SensorHealth) -> None:
         """A sensor said how it fares."""
-        self._book.hear(binding, health, now=asyncio.get_running_loop().time())
-        self._health_looked = -1e9
+        if self._book.hear(binding, health, now=asyncio.get_running_loop().time()):
+            self._health_looked = -1e9
 
     def departed(self) -> list[tuple[str, str]]:
         """Words of pods that are gone, as (binding, instance); nothing more is known of them after this."""
@@ -109,18 +108,12 @@ class Summaries:
 
     def _judge_health(self, now: float) -> None:
         self._health_looked = now
+        if not self._projected:
+            return  # without a connection nobody is heard, and before the first comparison no Rule is bound
         for ref in self._inventory.sensors:
-            if self._projector is None:
-                health = Health(
-                    reason=HealthReason.NATS_UNAVAILABLE,
-                    message="The operator itself cannot reach NATS, and hears nothing of it.",
-                )
-            elif not self._projected:
-                continue  # it is not known yet whether Rules are bound to it
-            else:
-                health = self._book.judge(
-                    ref, runtime=self._runtimes.get(ref), bound=len(self._tally.of(ref).bound), now=now
-                )
+            health = self._book.judge(
+                ref, runtime=self._runtimes.get(ref), bound=len(self._tally.of(ref).bound), now=now
+            )
             if self._health.get(ref) != health:
                 self._health[ref] = health
                 self.changed({ref})
@@ -160,7 +153,7 @@ class Summaries:
             reason=reason,
             message=message,
             last_event_time=parse_time(tally.last_event_time) if tally.last_event_time else None,
-            health=self._health.get(ref, Health()),
+            health=self._health.get(ref),
         )
 
     def _sync(self, ref: SensorRef, bound: int) -> tuple[bool | None, str, str]:

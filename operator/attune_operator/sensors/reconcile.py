@@ -330,7 +330,7 @@ class Reconciler:
         for kind, verdict in (
             (ConditionType.READY, ready),
             (ConditionType.CREDENTIALS_VALID, credentials),
-            (ConditionType.HEALTHY, status.healthy(summary)),
+            *([(ConditionType.HEALTHY, status.healthy(summary))] if summary.health is not None else []),
         ):
             was = before.get(kind) or {}
             if (was.get("status"), was.get("reason")) == (verdict.status, verdict.reason):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from attune_contract.names import ConditionType
-from attune_operator.ports import Body, RuleSummary
+from attune_operator.ports import Body, Health, RuleSummary
 from attune_operator.sensors.readiness import Verdict
 
 
@@ -50,8 +50,8 @@ def rules_synced(summary: RuleSummary) -> Verdict:
 
 
 def healthy(summary: RuleSummary) -> Verdict:
-    """The content of Healthy."""
-    health = summary.health
+    """The content of Healthy, where nothing was known before."""
+    health = summary.health or Health()
     status: Literal["True", "False", "Unknown"] = (
         "Unknown" if health.healthy is None else "True" if health.healthy else "False"
     )
@@ -77,12 +77,16 @@ def compose(
         ConditionType.RULES_SYNCED: rules_synced(summary),
         ConditionType.HEALTHY: healthy(summary),
     }
+    conditions = {
+        kind: condition(kind, verdict, old=before.get(kind, {}), now=now, generation=generation)
+        for kind, verdict in verdicts.items()
+    }
+    if summary.health is None and ConditionType.HEALTHY in before:
+        # What is not known right now is no reason to take back what was.
+        conditions[ConditionType.HEALTHY] = before[ConditionType.HEALTHY]
     status: dict[str, Any] = {
         "observedGeneration": generation,
-        "conditions": [
-            condition(kind, verdict, old=before.get(kind, {}), now=now, generation=generation)
-            for kind, verdict in verdicts.items()
-        ],
+        "conditions": list(conditions.values()),
         "rules": {"bound": summary.bound, "active": summary.active, "rejected": summary.rejected},
     }
     if token is not None:

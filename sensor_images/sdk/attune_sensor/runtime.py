@@ -354,9 +354,14 @@ class SensorRuntime:
 
     def _problems(self) -> dict[str, str]:
         """What is wrong now, by name, for the operator."""
-        found = {
-            name: problem for name, check in self.context.health_checks.items() if (problem := check()) is not None
-        }
+        found = {}
+        for name, check in self.context.health_checks.items():
+            try:
+                problem = check()
+            except Exception as error:
+                problem = f"the check itself fails: {error!r}"
+            if problem is not None:
+                found[name] = problem
         found |= self.emitter.faults()
         if (problem := self._token_problem()) is not None:
             found["token"] = problem
