@@ -12,6 +12,7 @@ from support.rights import documented
 
 from attune_cluster.settings import Settings
 from attune_cluster.tools import tools
+from attune_contract import names
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "attune"
 Manifest = dict[str, Any]
@@ -101,6 +102,32 @@ def test_every_pod_is_restricted_and_bounded(helm: Path, configuration: str) -> 
         assert claimed <= mounted
 
 
+def test_webhooks_are_reached_from_outside_only_where_somebody_says_so(helm: Path) -> None:
+    outside = {"Ingress", "HTTPRoute"}
+    assert not outside & {manifest["kind"] for manifest in render(helm, [])}
+    options = [
+        "webhook.ingress.enabled=true",
+        "webhook.ingress.host=hooks.example.org",
+        "webhook.ingress.className=nginx",
+        "webhook.ingress.tls.secretName=hooks-tls",
+        "webhook.httpRoute.enabled=true",
+        "webhook.httpRoute.parentRefs[0].name=public",
+        "webhook.httpRoute.hostnames={hooks.example.org}",
+    ]
+    rendered = render(helm, [part for option in options for part in ("--set", option)])
+    found = {manifest["kind"]: manifest["spec"] for manifest in rendered if manifest["kind"] in outside}
+    service = names.sensor_service_name("core.webhook")
+    ingress, route = found["Ingress"], found["HTTPRoute"]
+    assert ingress["ingressClassName"] == "nginx"
+    assert ingress["tls"] == [{"hosts": ["hooks.example.org"], "secretName": "hooks-tls"}]
+    [rule] = ingress["rules"]
+    assert rule["host"] == "hooks.example.org"
+    [path] = rule["http"]["paths"]
+    assert path["backend"]["service"] == {"name": service, "port": {"number": 80}}
+    assert route["parentRefs"] == [{"name": "public"}]
+    assert route["rules"][0]["backendRefs"] == [{"name": service, "port": 80}]
+
+
 def test_nothing_random_is_rendered(helm: Path) -> None:
     # GitOps tools render again and again, and must see no difference.
     assert json.dumps(render(helm, [])) == json.dumps(render(helm, []))
@@ -119,6 +146,8 @@ def test_nothing_random_is_rendered(helm: Path) -> None:
         (["--set", "api.retention.days=-1"], "/api/retention/days"),
         (["--set", "api.podDisruptionBudget.maxUnavailable=0"], "maxUnavailable"),
         (["--set", "api.topologySpread.whenUnsatisfiable=Never"], "whenUnsatisfiable"),
+        (["--set", "webhook.ingress.enabled=true"], "/webhook/ingress/host"),
+        (["--set", "webhook.httpRoute.enabled=true"], "/webhook/httpRoute/parentRefs"),
     ],
 )
 def test_values_that_cannot_work_are_refused_with_a_reason(helm: Path, arguments: list[str], words: str) -> None:

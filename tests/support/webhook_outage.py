@@ -17,7 +17,9 @@ TYPE = "core.webhook"
 SENDERS = 40
 
 
-def webhook_process(directory: Path, *, api: ApiProcess, nats: NatsServer) -> tuple[SensorProcess, str]:
+def webhook_process(
+    directory: Path, *, api: ApiProcess, nats: NatsServer, **variables: str
+) -> tuple[SensorProcess, str]:
     """The webhook sensor, and where it listens."""
     port = free_port()
     sensor = SensorProcess(
@@ -28,6 +30,7 @@ def webhook_process(directory: Path, *, api: ApiProcess, nats: NatsServer) -> tu
         api=api,
         nats=nats,
         ATTUNE_PORT_HTTP=str(port),
+        **variables,
     )
     return sensor, f"http://127.0.0.1:{port}"
 

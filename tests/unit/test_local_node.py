@@ -237,3 +237,15 @@ def test_restarts_wait_longer_and_longer_but_never_long() -> None:
     assert waits == sorted(waits)
     assert waits[0] == pytest.approx(0.1)
     assert waits[-1] == 10.0
+
+
+def test_secrets_that_a_sensor_lists_are_found_below_one_folder(tmp_path: Path) -> None:
+    hooks = tmp_path / "secret-0"
+    hooks.mkdir()
+    mounted = {"/var/run/attune/secrets/hooks": hooks, "/var/spool/attune": tmp_path}
+    for _ in range(2):  # also when it is there already
+        found = volumes.gather(tmp_path / "secrets", "/var/run/attune/secrets", mounted)
+    (hooks / "github").write_text("s")
+    place = containers.relocated("/var/run/attune/secrets", mounted | found)
+    assert (Path(place) / "hooks" / "github").read_text() == "s"
+    assert volumes.gather(tmp_path / "none", "/var/run/attune/secrets", {"/var/spool/attune": tmp_path}) == {}

@@ -175,6 +175,7 @@ class Pod:
         await asyncio.to_thread(volumes.prepare, pod, self._folder, self._find)
         folders = volumes.folders(pod, self._folder)
         mounted = containers.mounts(container, folders)
+        mounted |= await asyncio.to_thread(volumes.gather, self._folder / "secrets", environment.SECRETS_MOUNT, mounted)
         asked = containers.variables(container, pod, self._find, mounted)
         self._port = free_port()
         ports = {name: port_like(number) for name, number in containers.listening_ports(container).items()}

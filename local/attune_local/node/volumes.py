@@ -89,6 +89,25 @@ def _fill(folder: Path, kind: Kind, source: Mapping[str, Any], name: str, find: 
         path.unlink(missing_ok=True)
 
 
+def gather(folder: Path, place: str, mounted: Mapping[str, Path]) -> dict[str, Path]:
+    """A folder for ``place`` in which all that is mounted directly below it is found by its name; no entry when nothing is.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    inside = {
+        path.removeprefix(f"{place}/"): source for path, source in mounted.items() if path.startswith(f"{place}/")
+    }
+    if not inside:
+        return {}
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, source in inside.items():
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(source, target_is_directory=True)
+    return {place: folder}
+
+
 def remove(root: Path) -> None:
     """Take a pod's folder away."""
     shutil.rmtree(root, ignore_errors=True)

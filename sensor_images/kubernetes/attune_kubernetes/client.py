@@ -10,6 +10,8 @@ import msgspec
 from attune_kubernetes.access import Access
 from attune_kubernetes.objects import Object
 
+#: What a watch yields first, once the API server has granted it.
+OPENED: Final = "OPENED"
 _PAGE: Final = 500
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0, sock_connect=5.0)
 #: A watch that says nothing for so long (seconds) is dead: the API server sends a bookmark every minute.
@@ -156,6 +158,7 @@ class KubeApi:
             ) as answer:
                 if answer.status != HTTPStatus.OK:
                     raise _refused("watch", path, answer.status, await answer.read())
+                yield OPENED, {}
                 rest = b""
                 async for chunk in answer.content.iter_any():
                     *lines, rest = (rest + chunk if rest else chunk).split(b"\n")

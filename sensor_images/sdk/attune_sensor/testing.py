@@ -256,6 +256,7 @@ class SensorHarness:
         parameters: dict[str, Any],
         *,
         name: str = "rule",
+        namespace: str = "default",
         enabled: bool = True,
         created_at: datetime | None = None,
         since: datetime | None = None,
@@ -266,6 +267,7 @@ class SensorHarness:
             trigger_type: the canonical trigger type.
             parameters: the trigger's parameters.
             name: which rule.
+            namespace: the rule's namespace.
             enabled: whether it is to fire.
             created_at: when it was made; now, or as before, unless given.
             since: since when it has been as it is; now unless given.
@@ -275,7 +277,7 @@ class SensorHarness:
         now = self._clock.now()
         state = RuleState(
             uid=uid,
-            namespace="default",
+            namespace=namespace,
             name=name,
             generation=1 if known is None else known.generation + 1,
             enabled=enabled,

@@ -1,0 +1,285 @@
+"""Serves rules on Kubernetes objects: a watch for each kind, namespace and selector, an event for each change that is wanted."""
+
+import asyncio
+import os
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from prometheus_client import Counter, Gauge
+
+from attune_kubernetes.access import access_of
+from attune_kubernetes.client import KubeApi, Resource
+from attune_kubernetes.news import News, event_of, wanted
+from attune_kubernetes.parameters import Change, Interest, interest_of
+from attune_kubernetes.state import Progress, State
+from attune_kubernetes.watch import Key, Subscription, Watch
+from attune_sensor import EventReport, Fate, InvalidRule, Rule, SensorContext, SettingsError
+
+#: The progress of watches is saved at most this often (seconds). What was reported since is recognised by its id.
+_SAVE_EVERY: Final = 0.5
+#: Time by the API server is in whole seconds, and what was reported at once may be stored a moment apart.
+_MARGIN: Final = 2
+#: What is served where is asked again after so many seconds.
+_DISCOVERED: Final = 60.0
+_PATIENCE: Final = 5.0
+_FILTER_LOGGED_EVERY: Final = 60.0
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The Sensor's own configuration (``spec.config``)."""
+
+    other_namespaces: bool = False  #: whether rules may watch namespaces that are not theirs, and kinds that have none
+    max_objects: Annotated[int, Meta(ge=1)] = 50_000  #: of one watch
+
+
+class _Serving:
+    """One rule that runs: what it wants, and where it hears of it."""
+
+    __slots__ = ("catch_up", "filter_logged", "interest", "problems", "rule", "subscriptions")
+
+    def __init__(self, rule: Rule, interest: Interest) -> None:
+        self.rule = rule
+        self.interest = interest
+        self.subscriptions: list[tuple[Watch, Subscription]] = []
+        self.problems: dict[Key, str] = {}
+        self.catch_up: asyncio.Task[None] | None = None
+        self.filter_logged = 0.0
+
+
+class KubernetesHandler:
+    """A :class:`attune_sensor.RuleHandler` for Kubernetes objects.
+
+    Args:
+        context: how events are reported.
+        api: the API server; found by the environment unless given.
+    """
+
+    def __init__(self, context: SensorContext, *, api: KubeApi | None = None) -> None:
+        try:
+            self._config = msgspec.convert(context.config, type=Config)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
+        self._context = context
+        self._api = api
+        self._state = State(context.settings.spool_dir)
+        self._saved = self._state.load()
+        self._watches: dict[Key, Watch] = {}
+        self._serving: dict[str, _Serving] = {}
+        self._resources: dict[tuple[str, str], tuple[float, Resource]] = {}
+        self._dirty = asyncio.Event()
+        self._saving: asyncio.Task[None] | None = None
+        context.add_live_check("watches", self._watch_problem)
+        registry = context.metrics.registry
+        Gauge("attune_kubernetes_watches", "Watches of the API server", registry=registry).set_function(
+            lambda: len(self._watches)
+        )
+        Gauge("attune_kubernetes_objects", "Objects that are kept in memory", registry=registry).set_function(
+            lambda: sum(watch.objects for watch in self._watches.values())
+        )
+        self._failed_filters = Counter(
+            "attune_kubernetes_failed_filters", "Changes of which a filter could not be evaluated", registry=registry
+        )
+
+    async def start(self, rule: Rule) -> None:
+        """Watch what the rule asks for. When this returns, no change from now on is missed, or it was said why it cannot be
+        watched now.
+
+        Raises:
+            InvalidRule: its parameters cannot be used.
+            KubeError: the kind is not served, or the API server cannot be asked.
+        """
+        interest = interest_of(rule)
+        resource = await self._discover(interest.api_version, interest.kind)
+        self._allowed(rule, interest, resource)
+        if self._saving is None:
+            self._saving = asyncio.create_task(self._save(), name="save watches")
+        serving = _Serving(rule, interest)
+        namespaces = interest.namespaces if resource.namespaced else ()
+        for namespace in namespaces or ("",):
+            key = Key(interest.api_version, interest.kind, namespace, interest.label_selector, interest.field_selector)
+            self._join(serving, key, resource)
+        before = self._serving.get(rule.uid)
+        self._serving[rule.uid] = serving
+        if before is not None:
+            await self._leave(before)
+        try:
+            for _, subscription in serving.subscriptions:
+                await subscription.judged.wait()
+        except BaseException:
+            # Whoever calls knows nothing of a rule that did not start.
+            await self.stop(rule)
+            raise
+        if any(subscription.open for _, subscription in serving.subscriptions):
+            serving.catch_up = asyncio.create_task(self._catch_up(serving), name=f"catch up {rule.ref}")
+
+    async def update(self, old: Rule, new: Rule) -> None:
+        """Watch what the rule asks for now; nothing is missed in between.
+
+        Raises:
+            InvalidRule: the new parameters cannot be used.
+            KubeError: as :meth:`start`.
+        """
+        await self.start(new)
+
+    async def stop(self, rule: Rule) -> None:
+        """Watch for this rule no more."""
+        serving = self._serving.pop(rule.uid, None)
+        if serving is not None:
+            await self._leave(serving)
+            self._dirty.set()
+
+    async def close(self) -> None:
+        """End all watches, and keep how far they have come."""
+        catching_up = [each.catch_up for each in self._serving.values() if each.catch_up is not None]
+        tasks = [task for task in (*catching_up, self._saving) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await asyncio.gather(*(watch.close(patience=_PATIENCE) for watch in self._watches.values()))
+        if self._watches:
+            await self._save_now()
+        if self._api is not None:
+            await self._api.close()
+
+    # -- watches -------------------------------------------------------------------------------------------------------
+
+    async def _discover(self, api_version: str, kind: str) -> Resource:
+        if self._api is None:
+            self._api = KubeApi(access_of(os.environ), user_agent=f"attune-sensor/{self._context.settings.sensor}")
+        found = self._resources.get((api_version, kind))
+        if found is not None and time.monotonic() - found[0] < _DISCOVERED:
+            return found[1]
+        resource = await self._api.discover(api_version, kind)
+        self._resources[api_version, kind] = (time.monotonic(), resource)
+        return resource
+
+    def _allowed(self, rule: Rule, interest: Interest, resource: Resource) -> None:
+        own = rule.state.namespace
+        if self._config.other_namespaces or own == self._context.settings.sensor.namespace:
+            return
+        what = "a rule may watch other namespaces only where otherNamespaces is true in the Sensor's spec.config"
+        if not resource.namespaced:
+            raise InvalidRule(f"parameters.kind {interest.kind} belongs to no namespace; {what}")
+        if interest.namespaces != (own,):
+            raise InvalidRule(f"parameters.namespaces: this rule may watch its own namespace, {own}; {what}")
+
+    def _join(self, serving: _Serving, key: Key, resource: Resource) -> None:
+        rule, progress = serving.rule, self._saved.get(key.text)
+        watch = self._watches.get(key)
+        if watch is None:
+            assert self._api is not None  # noqa: S101 - it was asked where the kind is served
+            watch = self._watches[key] = Watch(
+                key,
+                resource=resource,
+                api=self._api,
+                log=self._context.log,
+                resume_at=None if progress is None else progress.version,
+                most_objects=self._config.max_objects,
+                on_commit=self._dirty.set,
+            )
+        subscription = Subscription(
+            uid=rule.uid,
+            generation=rule.generation,
+            since=rule.since_us / 1e6,
+            report=lambda news: self._report(serving, news),
+            failing=lambda problem: self._failing(serving, key, problem),
+        )
+        if progress is not None and progress.rules.get(rule.uid) == rule.generation:
+            # Only once: a rule that is stopped and started later begins anew.
+            del progress.rules[rule.uid]
+            subscription.resumed_at, subscription.resumed_time = progress.version, progress.time
+        serving.subscriptions.append((watch, subscription))
+        watch.join(subscription)
+
+    async def _leave(self, serving: _Serving) -> None:
+        if serving.catch_up is not None:
+            serving.catch_up.cancel()
+            await asyncio.wait({serving.catch_up})
+        for watch, subscription in serving.subscriptions:
+            watch.leave(subscription)
+            if len(watch) == 0 and self._watches.get(watch.key) is watch:
+                del self._watches[watch.key]
+                await watch.close(patience=0)
+
+    async def _catch_up(self, serving: _Serving) -> None:
+        """Report what changed while no sensor watched, where it is not known how far the last one came: after its last event."""
+        last = (await self._context.last_events([serving.rule.uid])).get(serving.rule.uid)
+        since = serving.rule.since_us / 1e6
+        after = since if last is None else max(since, last.occurred_at.timestamp() - _MARGIN)
+        for watch, subscription in serving.subscriptions:
+            if subscription.open:
+                watch.catch_up(subscription, after=after)
+
+    def _watch_problem(self) -> str | None:
+        problems = (watch.problem() for watch in self._watches.values())
+        return next((problem for problem in problems if problem is not None), None)
+
+    # -- reports -------------------------------------------------------------------------------------------------------
+
+    def _report(self, serving: _Serving, news: News) -> "asyncio.Task[bool] | None":
+        interest = serving.interest
+        if (
+            not news.certain
+            and news.change is Change.ADDED
+            and Change.ADDED not in interest.changes
+            and news.current.changed_at > news.current.created_at
+        ):
+            # It was made, and changed, while nobody watched.
+            news = News(Change.MODIFIED, news.current, certain=False)
+        good, failure = wanted(interest, news)
+        if failure is not None:
+            self._filter_failed(serving, failure)
+        if not good:
+            return None
+        event = event_of(serving.rule, interest, news, observed_at=datetime.now(UTC))
+        return asyncio.create_task(self._send(event), name=f"report {serving.rule.ref}")
+
+    async def _send(self, event: EventReport) -> bool:
+        """Report an event; returns whether it is safe, or will never be accepted, which comes to the same."""
+        confirmation = await self._context.emit_confirmed(event)
+        return confirmation.kept or confirmation.fate is Fate.REFUSED
+
+    def _filter_failed(self, serving: _Serving, failure: str) -> None:
+        self._failed_filters.inc()
+        now = time.monotonic()
+        if not serving.filter_logged or now - serving.filter_logged > _FILTER_LOGGED_EVERY:
+            serving.filter_logged = now
+            self._context.log.warning("filter_failed", rule=serving.rule.ref, error=failure)
+
+    def _failing(self, serving: _Serving, key: Key, problem: str | None) -> None:
+        if problem is None:
+            serving.problems.pop(key, None)
+        else:
+            serving.problems[key] = problem
+        if serving.problems:
+            self._context.failing(serving.rule, next(iter(serving.problems.values())))
+        else:
+            self._context.recovered(serving.rule)
+
+    # -- how far it has come -------------------------------------------------------------------------------------------
+
+    async def _save(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            await self._save_now()
+            await asyncio.sleep(_SAVE_EVERY)
+
+    async def _save_now(self) -> None:
+        progress = {
+            key.text: Progress(version=watch.committed, time=watch.committed_time, rules=watch.covered())
+            for key, watch in self._watches.items()
+            if watch.committed
+        }
+        # What is not taken up again yet stays as it was.
+        for text, before in self._saved.items():
+            if text not in progress and before.rules:
+                progress[text] = before
+        try:
+            await asyncio.to_thread(self._state.save, progress)
+        except OSError as error:
+            self._context.log.warning("watches_not_saved", error=error.strerror or str(error))

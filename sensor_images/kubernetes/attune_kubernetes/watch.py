@@ -1,0 +1,399 @@
+"""One watch, shared by all rules that ask for the same objects: list, watch, and list again where the API server forgot.
+
+What it knows of the objects is what they were at the version that it has come to. Rules hear of each change in order, and the
+version up to which all of them are safe (stored or spooled) is what a sensor that is started again goes on from.
+"""
+
+import asyncio
+import collections
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from attune_kubernetes.client import OPENED, KubeApi, KubeError, Resource
+from attune_kubernetes.news import News
+from attune_kubernetes.objects import Kept, Object, kept
+from attune_kubernetes.parameters import Change
+from attune_sensor.backoff import Backoff
+
+_RETRY: Final = Backoff(initial=0.25, maximum=30.0)
+#: Rules of one sensor start together; the first list waits so long (seconds) for those that ask for the same.
+_GATHER: Final = 0.3
+#: Changes whose reports are not confirmed yet. With more, reading waits, and the API server keeps what comes.
+_MOST_PENDING: Final = 500
+#: The status of what is too large, here a collection of objects.
+_TOO_MANY: Final = 413
+#: A request to watch that ends sooner (seconds), having brought nothing, counts as failed.
+_TOO_SHORT: Final = 1.0
+#: Requests for one watch last so long, in seconds, with as much again as jitter.
+_WATCH_SECONDS: Final = 240
+
+
+class Key(NamedTuple):
+    """What is watched. An empty namespace means all, or that the kind has none."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    label_selector: str
+    field_selector: str
+
+    @property
+    def text(self) -> str:
+        """As it is named in the saved state."""
+        return "|".join(self)
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One rule at one watch.
+
+    Attributes:
+        uid: the rule's uid.
+        generation: the rule's generation.
+        since: changes before it (seconds since 1970) are none of the rule's business.
+        report: reports a change, and returns when it is safe (True), or when it will never be (False).
+        failing: told why the watch cannot work, and None when it works again.
+        resumed_at: the version up to which this rule has heard of everything; None when that is not known.
+        resumed_time: when that was, by the API server's clock (seconds since 1970).
+        open: objects that changed after ``since`` and before the watch began, where ``resumed_at`` is not known; see
+            :meth:`Watch.catch_up`.
+        covered: whether it was told of everything up to the watch's version.
+        judged: set once no change from then on is missed, or it was said why it cannot be watched.
+    """
+
+    uid: str
+    generation: int
+    since: float
+    report: Callable[[News], "asyncio.Task[bool] | None"]
+    failing: Callable[[str | None], None]
+    resumed_at: int | None = None
+    resumed_time: int = 0
+    open: list[Kept] = field(default_factory=list)
+    covered: bool = False
+    judged: asyncio.Event = field(default_factory=asyncio.Event)
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Reports that must be safe before a version counts as reached, and a rule that then has heard of everything."""
+
+    version: int
+    time: int
+    tasks: "list[asyncio.Task[bool]]"
+    subscription: Subscription | None
+
+
+class Watch:
+    """Keeps up with the objects behind one key.
+
+    Args:
+        key: what is watched.
+        resource: where they are served.
+        api: the API server.
+        log: a structlog logger.
+        resume_at: the version from which to go on; None begins now.
+        most_objects: with more than these it is given up.
+        on_commit: told when :attr:`committed` or :meth:`covered` has changed.
+        chance: random numbers in [0, 1), for jitter.
+
+    Attributes:
+        committed: the version up to which everything is safe; 0 before the first.
+        committed_time: when that was, by the API server's clock (seconds since 1970).
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        *,
+        resource: Resource,
+        api: KubeApi,
+        log: Any,
+        resume_at: int | None,
+        most_objects: int,
+        on_commit: Callable[[], None],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.key = key
+        self.committed = 0
+        self.committed_time = 0
+        self._path = resource.path(key.namespace if resource.namespaced else "")
+        self._api = api
+        self._log = log.bind(kind=key.kind, namespace=key.namespace)
+        self._most_objects = most_objects
+        self._on_commit = on_commit
+        self._chance = chance
+        self._subscriptions: dict[str, Subscription] = {}
+        self._objects: dict[str, Kept] = {}
+        self._version = 0  # which these objects are of; 0 before the first list
+        self._time = 0
+        self._resume_at = resume_at
+        self._replay_until = 0  # changes up to this version happened before the watch began
+        self._pending: collections.deque[_Batch] = collections.deque()
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._broken = False  # a report was given up, so what follows it is not safe either
+        self._selectors = {
+            name: text
+            for name, text in (("labelSelector", key.label_selector), ("fieldSelector", key.field_selector))
+            if text
+        }
+        self._reading = asyncio.create_task(self._read_on(), name=f"watch {key.text}")
+        self._committing = asyncio.create_task(self._commit(), name=f"commit {key.text}")
+
+    def __len__(self) -> int:
+        return len(self._subscriptions)
+
+    @property
+    def objects(self) -> int:
+        """How many objects are known."""
+        return len(self._objects)
+
+    def covered(self) -> dict[str, int]:
+        """The generations of the rules that heard of everything up to :attr:`committed`, by uid."""
+        return {each.uid: each.generation for each in self._subscriptions.values() if each.covered}
+
+    def problem(self) -> str | None:
+        """Why this watch is dead; None while it lives."""
+        for task in (self._reading, self._committing):
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                return f"{task.get_name()} has ended: {task.exception()!r}"
+        return None
+
+    def join(self, subscription: Subscription) -> None:
+        """Have a rule hear of changes from now on."""
+        self._subscriptions[subscription.uid] = subscription
+        if self._version:
+            self._welcome(subscription)
+            subscription.judged.set()
+
+    def leave(self, subscription: Subscription) -> None:
+        """A rule wants to hear no more."""
+        if self._subscriptions.get(subscription.uid) is subscription:
+            del self._subscriptions[subscription.uid]
+
+    def catch_up(self, subscription: Subscription, *, after: float) -> None:
+        """Tell a rule of the last state of each object that changed after ``after`` (seconds since 1970), of those that were left
+        open when it joined.
+        """
+        tasks = []
+        for each in subscription.open:
+            if each.changed_at > after and self._objects.get(each.uid) is each:
+                change = Change.ADDED if each.created_at > after else Change.MODIFIED
+                tasks += _task(subscription.report(News(change, each, certain=False)))
+        subscription.open = []
+        self._put(self._version, tasks, subscription)
+
+    async def close(self, *, patience: float) -> None:
+        """End the watch; reports that are under way get ``patience`` seconds to be confirmed."""
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+        waiting = {task for batch in self._pending for task in batch.tasks}
+        if waiting:
+            await asyncio.wait(waiting, timeout=patience)
+        while self._pending and all(task.done() for task in self._pending[0].tasks):
+            self._take(self._pending.popleft())
+        self._committing.cancel()
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait({self._committing, *waiting})
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def _read_on(self) -> None:
+        """Keep up until cancelled."""
+        await asyncio.sleep(_GATHER)
+        attempt = 0
+        while True:
+            began, before = time.monotonic(), self._version
+            try:
+                if not self._version:
+                    await self._list()
+                await self._follow()
+                if self._version > before or time.monotonic() - began > _TOO_SHORT:
+                    attempt = 0
+                    continue
+                error = KubeError("the API server ends each watch at once")
+            except KubeError as failure:
+                error = failure
+                if (failure.gone or failure.status == _TOO_MANY) and self._version:
+                    self._log.info("watch_expired", version=self._version, reason=str(failure))
+                    try:
+                        await self._list_again()
+                        continue
+                    except KubeError as again:
+                        error = again
+            attempt = 1 if self._version > before else attempt + 1
+            if attempt > 1 or error.status:
+                self._say(self._sentence(error))
+            self._log.warning("watch_failed", error=str(error), attempt=attempt)
+            await asyncio.sleep(_RETRY.delay(attempt=attempt, chance=self._chance()))
+
+    async def _list(self) -> None:
+        """The first list: what was at the version to go on from, or, when the API server forgot that, what is now."""
+        if self._resume_at is not None:
+            try:
+                version, objects = await self._read(self._resume_at)
+                self._replay_until = await self._api.version(self._path, self._selectors)
+            except KubeError as error:
+                if not error.gone:
+                    raise
+                self._log.info("watch_cannot_resume", version=self._resume_at)
+            else:
+                self._begin(version, objects)
+                return
+        self._begin(*await self._read(None))
+
+    async def _read(self, version: int | None) -> tuple[int, dict[str, Kept]]:
+        found: dict[str, Kept] = {}
+        of_all = 0
+        async for at, items in self._api.pages(self._path, self._selectors, version=version):
+            of_all = at
+            for item in items:
+                each = self._kept(item)
+                found[each.uid] = each
+            if len(found) > self._most_objects:
+                raise self._too_many()
+            await asyncio.sleep(0)
+        return version or of_all, found
+
+    def _kept(self, body: Object) -> Kept:
+        found = kept(body, secret=self.key.kind == "Secret" and self.key.api_version == "v1")
+        self._time = max(self._time, found.changed_at)
+        return found
+
+    def _begin(self, version: int, objects: dict[str, Kept]) -> None:
+        self._version, self._objects = version, objects
+        self._log.info("watch_began", version=version, objects=len(objects))
+        for subscription in self._subscriptions.values():
+            self._welcome(subscription)
+        self._put(version, [])
+
+    async def _list_again(self) -> None:
+        """The API server forgot the version that was come to: what differs from what was known is what happened meanwhile."""
+        version, objects = await self._read(None)
+        before, self._objects, self._version = self._objects, objects, version
+        for each in sorted(objects.values(), key=lambda each: each.version):
+            known = before.get(each.uid)
+            if known is None:
+                await self._tell(News(Change.ADDED, each))
+            elif known.version != each.version:
+                await self._tell(News(Change.MODIFIED, each, old=known))
+        for uid, known in before.items():
+            if uid not in objects:
+                await self._tell(News(Change.DELETED, known, old=known, lost=True))
+        self._put(version, [])
+
+    async def _follow(self) -> None:
+        """One request to watch, to its end."""
+        seconds = int(_WATCH_SECONDS * (1 + self._chance()))
+        async for kind, body in self._api.watch(self._path, self._selectors, version=self._version, seconds=seconds):
+            if kind == OPENED:
+                self._say(None)
+            elif kind == "BOOKMARK":
+                self._version = int(body["metadata"]["resourceVersion"])
+                self._put(self._version, [])
+            else:
+                news = self._news(kind, self._kept(body))
+                self._version = max(self._version, news.current.version)
+                await self._tell(news)
+
+    def _news(self, kind: str, current: Kept) -> News:
+        old = self._objects.get(current.uid)
+        if kind == "DELETED":
+            self._objects.pop(current.uid, None)
+            return News(Change.DELETED, current, old=old)
+        if old is None and len(self._objects) >= self._most_objects:
+            raise self._too_many()
+        self._objects[current.uid] = current
+        return News(Change.ADDED if old is None else Change.MODIFIED, current, old=old)
+
+    def _too_many(self) -> KubeError:
+        return KubeError(
+            f"there are more than {self._most_objects} objects; narrow the rule with a selector or a namespace, or raise "
+            "maxObjects in the Sensor's spec.config",
+            status=_TOO_MANY,
+        )
+
+    def _sentence(self, error: KubeError) -> str:
+        if error.status == 403:
+            return (
+                f"{error}. Give the ServiceAccount that the Sensor names (spec.serviceAccountName) the right to list and watch "
+                "this"
+            )
+        return f"cannot watch {self.key.kind} of {self.key.api_version}: {error}"
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def _say(self, problem: str | None) -> None:
+        for subscription in self._subscriptions.values():
+            if problem is None:
+                subscription.judged.set()
+            if subscription.problem != problem:
+                subscription.problem = problem
+                subscription.failing(problem)
+            subscription.judged.set()
+
+    def _welcome(self, subscription: Subscription) -> None:
+        """Tell a rule that goes on of what changed since then; for one that does not, find out what is open."""
+        resumed_at = subscription.resumed_at
+        if resumed_at is None:
+            subscription.open = [each for each in self._objects.values() if each.changed_at > subscription.since]
+            if not subscription.open:
+                self._put(self._version, [], subscription)
+            return
+        tasks = []
+        for each in sorted(self._objects.values(), key=lambda each: each.version):
+            if each.version > resumed_at:
+                change = Change.ADDED if each.created_at > subscription.resumed_time else Change.MODIFIED
+                tasks += _task(subscription.report(News(change, each, certain=False)))
+        self._put(self._version, tasks, subscription)
+
+    async def _tell(self, news: News) -> None:
+        """Report a change to all rules, and note what must be safe before its version counts as reached."""
+        tasks = []
+        for subscription in self._subscriptions.values():
+            fresh = subscription.resumed_at is None
+            if fresh and news.current.version <= self._replay_until and news.current.changed_at <= subscription.since:
+                continue  # it happened before the rule was as it is
+            tasks += _task(subscription.report(news))
+        self._put(self._version if news.lost else news.current.version, tasks)
+        while len(self._pending) > _MOST_PENDING:
+            self._room.clear()
+            await self._room.wait()
+
+    def _put(self, version: int, tasks: "list[asyncio.Task[bool]]", subscription: Subscription | None = None) -> None:
+        self._pending.append(_Batch(version, self._time, tasks, subscription))
+        self._more.set()
+
+    async def _commit(self) -> None:
+        """Advance the version up to which everything is safe, in order."""
+        while True:
+            while self._pending:
+                if tasks := self._pending[0].tasks:
+                    await asyncio.wait(tasks)
+                self._take(self._pending.popleft())
+                self._room.set()
+            self._more.clear()
+            await self._more.wait()
+
+    def _take(self, batch: _Batch) -> None:
+        self._broken |= not all(_safe(task) for task in batch.tasks)
+        if self._broken:
+            return
+        self.committed = max(self.committed, batch.version)
+        self.committed_time = max(self.committed_time, batch.time)
+        if batch.subscription is not None:
+            batch.subscription.covered = True
+        self._on_commit()
+
+
+def _task(task: "asyncio.Task[bool] | None") -> "list[asyncio.Task[bool]]":
+    return [] if task is None else [task]
+
+
+def _safe(task: "asyncio.Task[bool]") -> bool:
+    return not task.cancelled() and task.exception() is None and task.result()

@@ -1,0 +1,125 @@
+"""The webhook sensor and the Kubernetes sensor as pods, as their manifests have them."""
+
+import hashlib
+import hmac
+import json
+import uuid
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from support.eventually import eventually
+from support.killer import kill_container
+from support.kubectl import Kubectl
+from support.system import REPOSITORY, SYSTEM, System
+
+SECRET = "a-secret-of-this-test"
+
+
+@pytest.fixture(scope="module")
+def webhooks(pack: None, kube: Kubectl) -> Iterator[httpx.Client]:
+    """The pack's webhook sensor with a secret, reached through its Service."""
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "attune-webhooks", "namespace": SYSTEM},
+            "stringData": {"github": SECRET},
+        }
+    )
+    kube("wait", "--for=condition=Ready", "sensor/core.webhook", "-n", SYSTEM, "--timeout=120s")
+    with (
+        kube.port_forward("service/sensor-core-webhook", 80, SYSTEM) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def watching(chart: None, kube: Kubectl) -> None:
+    """The Kubernetes sensor with its rights."""
+    kube("apply", "-f", str(REPOSITORY / "packs" / "kubernetes"))
+    kube("wait", "--for=condition=Ready", "sensor/core.kubernetes", "-n", SYSTEM, "--timeout=120s")
+
+
+def signed(body: bytes, delivery: str) -> dict[str, str]:
+    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    return {
+        "X-Hub-Signature-256": f"sha256={digest}",
+        "X-GitHub-Delivery": delivery,
+        "Content-Type": "application/json",
+    }
+
+
+def test_signed_request_becomes_an_event(system: System, webhooks: httpx.Client) -> None:
+    path = f"/{system.namespace}/push"
+    auth = {"type": "github", "secrets": ["attune-webhooks/github"]}
+    rule = system.rule("push", trigger="core.webhook", parameters={"path": path, "auth": auth})
+    rule.wait_condition("Active", "True", within=180)  # kubelet brings a Secret that was made later
+    body = json.dumps({"ref": "main"}).encode()
+    answers = [webhooks.post(path, content=body, headers=signed(body, "d-1")) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert webhooks.post(path, content=b"{}", headers=signed(body, "d-2")).status_code == 401
+    [event] = rule.wait_events(lambda found: len(found) >= 1, within=20)
+    assert {answer.json()["id"] for answer in answers} == {event.id}
+    assert event.payload["body"] == {"ref": "main"}
+    rule.patch({"enabled": False})
+    rule.wait_condition("Active", "False", reason="Disabled")
+    eventually(lambda: webhooks.post(path, content=b"{}").status_code == 404, within=10, what="the path is gone")
+
+
+def test_webhooks_pod_has_no_rights_and_its_secret_as_files(system: System, webhooks: httpx.Client) -> None:
+    pod = system.wait_ready_pod("core.webhook", SYSTEM)
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    listed = system.kube(
+        "exec", pod["metadata"]["name"], "-n", SYSTEM, "--", "ls", "/var/run/attune/secrets/attune-webhooks"
+    )
+    assert "github" in listed
+
+
+def test_last_state_of_each_is_reported_though_the_pod_is_killed(system: System, watching: None) -> None:
+    rule = system.rule(
+        "maps",
+        trigger="core.kubernetes",
+        parameters={"apiVersion": "v1", "kind": "ConfigMap", "labelSelector": "storm=yes", "payload": "metadata"},
+    )
+    rule.wait_condition("Active", "True", within=60)
+
+    def change(label: str) -> None:
+        items = [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": f"storm-{n}", "namespace": system.namespace, "labels": {"storm": "yes"}},
+                "data": {"value": label},
+            }
+            for n in range(50)
+        ]
+        system.kube(
+            "apply", "--server-side", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        )
+
+    change("made")
+    for kill in range(3):
+        pod = system.wait_ready_pod("core.kubernetes", SYSTEM, within=120)
+        if kill < 2:
+            kill_container(system.kube, pod)
+        else:
+            system.kube.delete("pod", pod["metadata"]["name"], SYSTEM, "--wait=false")
+        change(f"change {kill}")
+    system.wait_ready_pod("core.kubernetes", SYSTEM, within=120)
+    change(f"last {uuid.uuid4().hex}")
+    maps = system.kube.list("configmaps", system.namespace, "storm=yes")
+    last = {(each["metadata"]["name"], each["metadata"]["resourceVersion"]) for each in maps}
+    assert len(last) == 50
+    events = rule.wait_events(
+        lambda found: last <= {(e.payload["name"], e.payload["resourceVersion"]) for e in found}, within=120
+    )
+    seen = [(event.payload["name"], event.payload["resourceVersion"]) for event in events]
+    assert len(seen) == len(set(seen)), "a state was reported twice"
+
+
+def test_what_the_account_may_not_see_is_said_in_the_rule(system: System, watching: None) -> None:
+    rule = system.rule("secrets", trigger="core.kubernetes", parameters={"apiVersion": "v1", "kind": "Secret"})
+    found = rule.wait_condition("Active", "False", reason="Failing", within=60)
+    assert "403" in found["message"]
