@@ -66,6 +66,7 @@ class KubernetesHandler:
         self._api = api
         self._state = State(context.settings.spool_dir)
         self._saved = self._state.load()
+        self._resumed: set[tuple[str, str]] = set()
         self._watches: dict[Key, Watch] = {}
         self._serving: dict[str, _Serving] = {}
         self._resources: dict[tuple[str, str], tuple[float, Resource]] = {}
@@ -107,7 +108,9 @@ class KubernetesHandler:
             await self._leave(before)
         try:
             for _, subscription in serving.subscriptions:
-                await subscription.judged.wait()
+                # A rule that goes on misses nothing anyway, and need not hold up others that go on from there.
+                if subscription.resumed_at is None:
+                    await subscription.judged.wait()
         except BaseException:
             # Whoever calls knows nothing of a rule that did not start.
             await self.stop(rule)
@@ -188,9 +191,13 @@ class KubernetesHandler:
             report=lambda news: self._report(serving, news),
             failing=lambda problem: self._failing(serving, key, problem),
         )
-        if progress is not None and progress.rules.get(rule.uid) == rule.generation:
-            # Only once: a rule that is stopped and started later begins anew.
-            del progress.rules[rule.uid]
+        resumed = (key.text, rule.uid)
+        if (
+            progress is not None
+            and progress.rules.get(rule.uid) == rule.generation
+            and resumed not in self._resumed  # a rule that is stopped and started later begins anew
+        ):
+            self._resumed.add(resumed)
             subscription.resumed_at, subscription.resumed_time = progress.version, progress.time
         serving.subscriptions.append((watch, subscription))
         watch.join(subscription)
@@ -277,8 +284,9 @@ class KubernetesHandler:
         }
         # What is not taken up again yet stays as it was.
         for text, before in self._saved.items():
-            if text not in progress and before.rules:
-                progress[text] = before
+            now = progress.setdefault(text, before)
+            if now.version == before.version:
+                now.rules = before.rules | now.rules
         try:
             await asyncio.to_thread(self._state.save, progress)
         except OSError as error:
