@@ -45,6 +45,10 @@ def conformance(
     environment: Annotated[
         list[str] | None, typer.Option("--env", help="A further variable for the sensor, NAME=VALUE.")
     ] = None,
+    port: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a port on which it listens; it is told a free one in ATTUNE_PORT_<NAME>."),
+    ] = None,
     stimulus: Annotated[
         str | None, typer.Option(help="A program that makes occurrences, run beside the sensor in its environment.")
     ] = None,
@@ -83,6 +87,7 @@ def conformance(
             every=every,
             repeatable=repeatable,
             environment=environment or [],
+            ports=port or [],
             stimulus=tuple(shlex.split(stimulus or "")),
             grace=grace,
             slack=slack,
@@ -129,6 +134,7 @@ def _profile(
     manifest: Path | None,
     trigger_type: str | None,
     environment: list[str],
+    ports: list[str],
     **rest: Any,
 ) -> Profile:
     config: dict[str, Any] = {}
@@ -140,6 +146,7 @@ def _profile(
             trigger_type = types[0]
         elif trigger_type not in types:
             raise ProfileError(f"{manifest} provides {', '.join(types)}, and not {trigger_type}")
+        ports = ports or [listening.name for listening in sensor.spec.ports]
         config, ref = dict(sensor.spec.config or {}), sensor.ref
         command = command or [*(sensor.spec.command or []), *(sensor.spec.args or [])]
     if not command:
@@ -152,7 +159,13 @@ def _profile(
         raise ProfileError(f"there is no program {command[0]!r}")
     variables = dict(_variable(text) for text in environment)
     return Profile(
-        command=tuple(command), trigger_type=trigger_type, config=config, environment=variables, sensor=ref, **rest
+        command=tuple(command),
+        trigger_type=trigger_type,
+        config=config,
+        environment=variables,
+        ports=tuple(ports),
+        sensor=ref,
+        **rest,
     )
 
 

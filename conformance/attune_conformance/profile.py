@@ -31,6 +31,7 @@ class Profile:
         config: the Sensor's ``spec.config``.
         environment: variables beyond those of the protocol.
         stimulus: a program that makes occurrences, for a sensor that does not by itself; it runs beside the sensor.
+        ports: names of the ports on which it listens (``spec.ports``); it is given a free one for each.
         grace: seconds that the sensor has after SIGTERM.
         slack: seconds that everything may take longer than expected, as machines are busy.
         sensor: by which name the sensor is examined.
@@ -45,6 +46,7 @@ class Profile:
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     stimulus: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
     grace: float = 10.0
     slack: float = 20.0
     sensor: SensorRef = field(default_factory=lambda: SensorRef("conformance", "under.test"))

@@ -55,7 +55,7 @@ class World:
         self._signing_key = Ed25519PrivateKey.generate()
         self._secrets: set[str] = set()
         self._known: dict[str, RuleState] = {}
-        self._ports: dict[int, int] = {}
+        self._ports: dict[tuple[int, str], int] = {}
         self.token = ""
         self.creds = ""
 
@@ -131,9 +131,15 @@ class World:
         config = place / environment.CONFIG_KEY
         config.write_text(json.dumps(dict(self.profile.config)))
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        listening = {
+            f"{environment.PORT_PREFIX}{name.upper().replace('-', '_')}": str(self._port(instance, name))
+            for name in self.profile.ports
+        }
         return {
             **inherited,
             **self.profile.environment,
+            **listening,
+            environment.LISTEN_HOST: "127.0.0.1",
             environment.SENSOR_REF: str(ref),
             environment.SENSOR_INSTANCE: f"instance-{instance}",
             environment.TRIGGER_TYPES: self.profile.trigger_type,
@@ -148,9 +154,15 @@ class World:
             environment.SPOOL_DIR: str(place / "spool"),
             environment.LOG_LEVEL: "INFO",
             environment.METRICS_HOST: "127.0.0.1",
-            environment.METRICS_PORT: str(self._ports.setdefault(instance, free_port())),
+            environment.METRICS_PORT: str(self._port(instance)),
             environment.GRACE_SECONDS: f"{self.profile.grace:g}",
         }
+
+    def _port(self, instance: int, name: str = "metrics") -> int:
+        """The port of this name, the same one after a restart."""
+        if (instance, name) not in self._ports:
+            self._ports[instance, name] = free_port()
+        return self._ports[instance, name]
 
     async def start(self) -> None:
         """Start the sensor, or start it again with what it left on its disk."""
@@ -205,10 +217,14 @@ class World:
         }
         return RuleState(**{**fields, **changes})
 
-    async def put(self, rule: RuleState) -> RuleState:
-        """Publish a rule."""
+    def expect(self, rule: RuleState) -> None:
+        """Have the stimulus know of a rule that is published in some other way."""
         self._known[rule.uid] = rule
         self._note_rules()
+
+    async def put(self, rule: RuleState) -> RuleState:
+        """Publish a rule."""
+        self.expect(rule)
         await self.rules.put(rule)
         return rule
 
@@ -308,7 +324,7 @@ class World:
 
     async def get(self, path: str, *, instance: int = 1) -> tuple[int, str]:
         """Ask the sensor's own HTTP server; status 0 when there is no answer."""
-        url = f"http://127.0.0.1:{self._ports[instance]}{path}"
+        url = f"http://127.0.0.1:{self._port(instance)}{path}"
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,

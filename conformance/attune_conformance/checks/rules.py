@@ -1,9 +1,11 @@
 """What a sensor does with its rules (protocol, "Rules" and "Acks")."""
 
+import msgspec
+
 from attune_conformance.check import Failed, NotApplicable, check
 from attune_conformance.rules import changed
 from attune_conformance.world import World
-from attune_contract.messages import AckState
+from attune_contract.messages import AckState, RuleState
 
 
 @check("rules-there-first", "runs a rule that was there before it started")
@@ -97,13 +99,12 @@ async def unreadable_message(world: World) -> None:
 async def unknown_fields(world: World) -> None:
     rule = world.new_rule()
     await world.start()
-    await world.rules.put_raw(rule.uid, _with_unknown_field(world, rule))
+    world.expect(rule)
+    await world.rules.put_raw(rule.uid, _with_unknown_field(rule))
     await world.runs(rule, when="although its message has a field that nobody knows yet")
 
 
-def _with_unknown_field(world: World, rule: object) -> bytes:
-    import msgspec
-
+def _with_unknown_field(rule: RuleState) -> bytes:
     fields = msgspec.to_builtins(rule)
     return msgspec.json.encode({**fields, "a_field_of_the_future": {"answer": 42}})
 
