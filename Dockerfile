@@ -1,4 +1,5 @@
 # One target for each image: operator, api, sensor-timer, sensor-webhook, sensor-kubernetes, nats.
+# One target for each image: operator, api, sensor-timer, sensor-stdio, sensor-stdio-node, nats.
 #
 #   docker build --target operator -t attune/operator:0.1.0 .
 #
@@ -29,6 +30,15 @@ RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extr
 
 FROM build AS sensor-kubernetes-dependencies
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra kubernetes-sensor
+FROM build AS sensor-stdio-dependencies
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra stdio
+
+FROM sensor-stdio-dependencies AS sensor-stdio-zipapp
+COPY contract/attune_contract /src/app/attune_contract
+COPY sensor_images/sdk/attune_sensor /src/app/attune_sensor
+COPY sensor_images/stdio/attune_stdio /src/app/attune_stdio
+COPY sensor_images/stdio/attune_zipapp /src/app/attune_zipapp
+RUN PYTHONPATH=/src/app /opt/attune/bin/python -m attune_zipapp /src/attune-stdio.pyz
 
 FROM build AS nats-dependencies
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra nats
@@ -77,6 +87,24 @@ COPY contract/attune_contract /opt/attune/app/attune_contract
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
 ENTRYPOINT ["python", "-m", "attune_kubernetes"]
+# Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
+FROM ${PYTHON_IMAGE} AS sensor-stdio
+ENV HOME=/tmp \
+    USER=attune
+COPY --from=sensor-stdio-dependencies /opt/attune /opt/attune
+COPY --from=sensor-stdio-zipapp /src/attune-stdio.pyz /opt/attune/attune-stdio.pyz
+COPY sensor_images/stdio/attune-stdio /usr/local/bin/attune-stdio
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
+USER 65532:65532
+ENTRYPOINT ["attune-stdio", "--"]
+
+# The same with Node.js, and an example of an image that is built on it (docs/runners.md).
+FROM sensor-stdio AS sensor-stdio-node
+USER 0:0
+RUN apt-get update && apt-get install --yes --no-install-recommends nodejs && rm -rf /var/lib/apt/lists/*
+USER 65532:65532
 
 FROM scratch AS nats
 COPY --from=nats-dependencies /opt/attune/bin/nats-server /nats-server

@@ -104,6 +104,11 @@ soak: .venv/.synced cluster  ## Tests that take long (12 minutes of renewals, â€
 bench: .venv/.synced  ## Benchmarks as ratios to a reference: make bench [BENCH=name] [OUT=file]
 	$(RUN)/python tests/bench/run.py $(if $(BENCH),--only $(BENCH)) $(if $(OUT),--out $(OUT))
 
+.PHONY: stdio-zipapp
+stdio-zipapp: .venv/.synced  ## The supervisor of runner: Stdio as one file for any python3: dist/attune-stdio.pyz
+	$(RUN)/python -m attune_zipapp dist/attune-stdio.pyz
+	@ls -l dist/attune-stdio.pyz
+
 # --- A cluster, and the system in it ----------------------------------------------------------------------------------
 
 .PHONY: cluster

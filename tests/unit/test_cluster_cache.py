@@ -85,6 +85,10 @@ def test_the_project_s_images_are_named_in_one_place(tmp_path: Path) -> None:
         "operator": "docker.io/attune/operator:1.2",
         "api": "docker.io/attune/api:1.2",
         "sensor-timer": "docker.io/attune/sensor-timer:1.2",
+        "sensor-webhook": "docker.io/attune/sensor-webhook:1.2",
+        "sensor-kubernetes": "docker.io/attune/sensor-kubernetes:1.2",
+        "sensor-stdio": "docker.io/attune/sensor-stdio:1.2",
+        "sensor-stdio-node": "docker.io/attune/sensor-stdio-node:1.2",
         "nats": "docker.io/attune/nats:1.2",
     }
     settings = Settings(repository=tmp_path, cache=tmp_path)

@@ -1,0 +1,243 @@
+"""The supervisor as the process that runs in a pod: as a program, and as one file for a bare python3; with a real NATS server."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.nats_accounts import NatsAccounts
+from support.nats_server import NatsServer, free_port
+from support.rule_stream import SENSOR, RuleStream, changed, rule_state
+from support.scripted_api import ScriptedApi
+from support.stdio_programs import alive, python, shell
+from support.until import until
+
+from attune_contract.events import event_id
+from attune_contract.messages import AckState
+from attune_zipapp.__main__ import write
+
+pytestmark = pytest.mark.nats
+
+#: What a sensor's credentials allow in the pod.
+PUBLISH = [
+    "$JS.API.CONSUMER.CREATE.ATTUNE_RULES.*.attune.rules.attune-system.core_timer.>",
+    "$JS.FC.ATTUNE_RULES.>",
+    "attune.acks.attune-system.core_timer.>",
+]
+TICK = shell(
+    'n=0; while :; do n=$((n+1)); echo "{\\"payload\\": {\\"n\\": $n}, \\"occurrence\\": $n}"; sleep 0.05; done'
+)
+
+
+@pytest.fixture(scope="module")
+def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("zipapp") / "attune-stdio.pyz"
+    write(target)
+    return target
+
+
+@pytest.fixture(params=["program", "zipapp"])
+def supervisor(request: pytest.FixtureRequest, zipapp: Path) -> list[str]:
+    if request.param == "program":
+        return [sys.executable, "-m", "attune_stdio"]
+    # -S besides: not even what is installed beside this python3 is there.
+    return [str(Path(sys.base_prefix) / "bin" / "python3"), "-I", "-S", str(zipapp)]
+
+
+@pytest.fixture
+def accounts() -> NatsAccounts:
+    return NatsAccounts()
+
+
+@pytest.fixture
+def server(accounts: NatsAccounts, tmp_path: Path) -> Iterator[NatsServer]:
+    directory = tmp_path / "nats"
+    directory.mkdir()
+    server = NatsServer(directory, extra_config=accounts.server_config())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def stream(server: NatsServer, accounts: NatsAccounts, tmp_path: Path) -> AsyncIterator[RuleStream]:
+    admin = tmp_path / "admin.creds"
+    admin.write_text(accounts.creds())
+    writer = RuleStream(server.url, creds=admin)
+    await writer.connect()
+    await writer.create()
+    yield writer
+    await writer.close()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ScriptedApi]:
+    server = ScriptedApi()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def environment(server: NatsServer, accounts: NatsAccounts, api: ScriptedApi, tmp_path: Path) -> dict[str, str]:
+    token, creds = tmp_path / "token", tmp_path / "nats.creds"
+    token.write_text("a-secret-token")
+    creds.write_text(accounts.creds(publish=PUBLISH, subscribe=["_INBOX_attune-system_core_timer.>"]))
+    return {
+        "PATH": os.environ["PATH"],
+        "ATTUNE_SENSOR_REF": str(SENSOR),
+        "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
+        "ATTUNE_API_URL": api.url,
+        "ATTUNE_API_TOKEN_FILE": str(token),
+        "ATTUNE_NATS_URL": server.url,
+        "ATTUNE_NATS_CREDS_FILE": str(creds),
+        "ATTUNE_SPOOL_DIR": str(tmp_path / "spool"),
+        "ATTUNE_METRICS_HOST": "127.0.0.1",
+        "ATTUNE_METRICS_PORT": str(free_port()),
+    }
+
+
+class Running:
+    """A supervisor that runs, and its log so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.log.append(json.loads(line))
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.log if line["event"] == event]
+
+
+@contextlib.asynccontextmanager
+async def running(command: list[str], environment: dict[str, str]) -> AsyncIterator[Running]:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    found = Running(process)
+    reading = asyncio.create_task(found.read())
+    try:
+        yield found
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 20)
+            if process.returncode is None:
+                process.kill()
+        await process.wait()
+        await reading
+
+
+async def test_rules_become_processes_and_lines_become_events(
+    supervisor: list[str], stream: RuleStream, api: ScriptedApi, environment: dict[str, str], server: NatsServer
+) -> None:
+    rule = rule_state(parameters={"interval": 1})
+    await stream.put(rule)
+    async with running([*supervisor, "--", *TICK], environment) as sensor:
+        await api.wait_for(lambda: len(api.events) >= 3, within=40)
+        await stream.wait_ack(rule, AckState.ACTIVE)
+        first = api.events[0]
+        assert (first["rule_uid"], first["payload"], first["id"]) == (rule.uid, {"n": 1}, str(event_id(rule.uid, "1")))
+        assert api.requests[0].token == "a-secret-token"
+        # A rule that fails says so in its ack, with the program's last words.
+        await stream.put(changed(rule, enabled=False))
+        await stream.wait_ack(changed(rule, enabled=False), AckState.STOPPED)
+        sensor.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(sensor.process.wait(), 20) == 0
+    assert sensor.log[-1]["event"] == "sensor_stopped"
+    assert sensor.log[-1]["events_lost"] == 0
+    assert "Permissions Violation" not in server.log.read_text()
+
+
+async def test_a_program_that_fails_says_so_in_the_ack(
+    supervisor: list[str], stream: RuleStream, environment: dict[str, str]
+) -> None:
+    rule = rule_state(parameters={})
+    await stream.put(rule)
+    async with running([*supervisor, "--", *shell("echo no queue >&2; exit 3")], environment) as sensor:
+        ack = await stream.wait_ack(rule, AckState.FAILING, within=40)
+        assert "ended with status 3" in ack.message
+        assert ack.message.endswith("It said last: no queue")
+        assert [line["line"] for line in sensor.said("program_said")][:1] == ["no queue"]
+
+
+async def test_what_is_found_before_the_end_is_delivered_also_by_the_next_process(
+    supervisor: list[str], stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+) -> None:
+    program = python(
+        """
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+say({"at": "start"}, occurrence="start")
+signal.sigwait([signal.SIGTERM])
+say({"at": "end"}, occurrence="end")
+"""
+    )
+    await stream.put(rule_state(parameters={}))
+    async with running([*supervisor, "--", *program], environment) as sensor:
+        await api.wait_for(lambda: len(api.events) == 1, within=40)
+        await api.stop()
+        sensor.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(sensor.process.wait(), 40) == 0
+    await api.start()
+    async with running([*supervisor, "--", *program], environment):
+        await api.wait_for(lambda: len(api.events) == 2, within=40)
+    assert [event["payload"]["at"] for event in api.events] == ["start", "end"]
+
+
+async def test_orphans_are_reaped_and_end_with_the_supervisor(
+    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+) -> None:
+    # Each daemon is orphaned at once and ends soon after: as the first process of a container its parent is the supervisor.
+    program = python(
+        """
+for n in range(20):
+    if (child := os.fork()) == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(0.1)
+        os._exit(0)
+    os.waitpid(child, 0)
+time.sleep(0.2)
+say({"pid": os.getpid()})
+hold()
+"""
+    )
+    await stream.put(rule_state(parameters={}))
+    async with running([sys.executable, "-m", "attune_stdio", "--", *program], environment) as sensor:
+        await api.wait_for(lambda: len(api.events) == 1, within=40)
+        pid = api.events[0]["payload"]["pid"]
+        children = Path(f"/proc/{sensor.process.pid}/task/{sensor.process.pid}/children")
+        await until(lambda: children.read_text().split() == [str(pid)])
+        assert alive(pid)
+    assert not alive(pid)
+
+
+async def test_wrong_settings_end_it_with_a_sentence(supervisor: list[str], environment: dict[str, str]) -> None:
+    async with running(supervisor, {**environment, "ATTUNE_STDIO_MODE": "perPod"}) as sensor:
+        assert await asyncio.wait_for(sensor.process.wait(), 40) == 2
+    [said] = sensor.said("sensor_misconfigured")
+    assert "no command; write it after --" in said["error"]
+    assert "ATTUNE_STDIO_MODE: 'perPod' is none of perRule, perSensor" in said["error"]
+
+
+def test_the_zipapp_is_small_the_same_each_time_and_has_nothing_compiled(zipapp: Path, tmp_path: Path) -> None:
+    import zipfile
+
+    write(tmp_path / "again.pyz")
+    assert (tmp_path / "again.pyz").read_bytes() == zipapp.read_bytes()
+    assert zipapp.stat().st_size < 2_000_000
+    names = zipfile.ZipFile(zipapp).namelist()
+    assert not [name for name in names if not name.endswith(".py") and not name.startswith("licenses/")]
+    assert [name for name in names if name.startswith("licenses/aiohttp/")]
