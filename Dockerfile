@@ -1,5 +1,5 @@
-# One target for each image: operator, api, sensor-timer, sensor-webhook, sensor-kubernetes, nats.
-# One target for each image: operator, api, sensor-timer, sensor-stdio, sensor-stdio-node, nats.
+# One target for each image (deploy/cluster/images.json).
+# One target for each image (deploy/cluster/images.json).
 #
 #   docker build --target operator -t attune/operator:0.1.0 .
 #
