@@ -17,7 +17,11 @@ from attune_contract.messages import AckState
 from attune_zipapp import pure_msgspec, pure_nkeys
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -26,11 +30,11 @@ JSON = st.recursive(
 def structures(library: Any) -> dict[str, Any]:
     """Classes like those of the contract, made with a library."""
 
-    class Inner(library.Struct, frozen=True):  # type: ignore[misc]
+    class Inner(library.Struct, frozen=True):  # type: ignore[misc, call-arg]
         status: str
         id: str | None = None
 
-    class Outer(library.Struct, frozen=True, kw_only=True, omit_defaults=True):  # type: ignore[misc]
+    class Outer(library.Struct, frozen=True, kw_only=True, omit_defaults=True):  # type: ignore[misc, call-arg]
         uid: uuid.UUID
         state: AckState
         at: datetime
@@ -41,7 +45,7 @@ def structures(library: Any) -> dict[str, Any]:
         inner: list[Inner] | None = None
         payload: dict[str, Any] | None = None
 
-    class Strict(library.Struct, forbid_unknown_fields=True):  # type: ignore[misc]
+    class Strict(library.Struct, forbid_unknown_fields=True):  # type: ignore[misc, call-arg]
         a: int = 1
 
     return {"Inner": Inner, "Outer": Outer, "Strict": Strict}
