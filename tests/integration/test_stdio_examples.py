@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ async def test_moving_to_standalone_while_both_run_doubles_nothing(tmp_path: Pat
             (watched / "two").touch()
             # Both have reported both files when the API has seen each twice.
             for number, found in enumerate((old, new)):
-                await until(lambda found=found: reported(found) >= 2)
+                await until(partial(has_reported, found, 2))
                 posted[number] = sorted(str(event.id) for event in api.events)
     async with standalone() as new:
         new.apply("acme.file", parameters, created_at=rule.created_at)
@@ -99,12 +100,12 @@ async def test_moving_to_standalone_while_both_run_doubles_nothing(tmp_path: Pat
     assert posted[0] == posted[1] == sorted(str(event_id(rule.uid, name)) for name in ("one", "two"))
 
 
-def reported(found: SensorHarness) -> float:
+def has_reported(found: SensorHarness, number: int) -> bool:
     values = (
         found.metrics.registry.get_sample_value("attune_sensor_events_total", {"result": result})
         for result in ("stored", "duplicate")
     )
-    return sum(value or 0 for value in values)
+    return sum(value or 0 for value in values) >= number
 
 
 def test_the_documents_manifest_is_valid() -> None:
