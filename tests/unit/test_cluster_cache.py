@@ -193,3 +193,11 @@ def test_an_image_that_is_missing_from_the_layout_is_an_error(tmp_path: Path) ->
 def test_a_damaged_layout_has_no_images(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
     assert archives.tags(tmp_path) == {}
+
+
+def test_builds_see_all_that_the_dockerfile_copies() -> None:
+    repository = Path(__file__).parents[2]
+    seen = {
+        line.removeprefix("!") for line in (repository / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    assert set(sources.copied((repository / "Dockerfile").read_text())) == seen
