@@ -7,7 +7,7 @@ from support.stdio_programs import TYPE, alive, events_of, harness, payloads, py
 from support.until import until
 
 from attune_sensor import AckState, event_id, scheduled
-from attune_sensor.testing import FakeApi
+from attune_sensor.testing import FakeApi, SensorHarness
 from attune_stdio.settings import OnExit
 
 
@@ -163,6 +163,7 @@ if queue == "wrong":
     say_ack(ack="Rejected", message="there is no queue wrong")
 else:
     say_ack(ack="Failing", message="the queue is away")
+    print("garbage", flush=True)
 say({"pid": os.getpid()})
 hold()
 """
@@ -173,9 +174,16 @@ hold()
         right = sensor.apply(TYPE, {"queue": "right"}, name="right")
         assert await sensor.wait_for(right, AckState.FAILING) == "the queue is away"
         await until(lambda: bool(events_of(sensor.api, right)))
+        # What the supervisor has to remark does not stand over the program's own word.
+        await until(lambda: (lines(sensor, "malformed") or 0) >= 1)
+        assert sensor.message(right) == "the queue is away"
         # The one that refused is not started again, until the rule changes.
         mended = sensor.apply(TYPE, {"queue": "right"}, name="wrong")
         await sensor.wait_for(mended, AckState.FAILING)
+
+
+def lines(sensor: SensorHarness, result: str) -> float | None:
+    return sensor.metrics.registry.get_sample_value("attune_stdio_lines_total", {"result": result})
 
 
 async def test_a_restarted_sensor_reports_the_same_events_once(tmp_path: Path) -> None:

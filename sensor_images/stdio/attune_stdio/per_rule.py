@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -63,13 +64,17 @@ class PerRuleHandler:
         self._running: dict[str, _RuleProgram] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._folder: Path | None = None
+        self._starts = itertools.count(1)
 
     async def start(self, rule: Rule) -> None:
         """Start the rule's program, as soon as the one that it had before has ended."""
         if self._folder is None:
             self._folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="attune-stdio-"))
         await self.stop(rule)
-        self._running[rule.uid] = self._program(rule, self._folder)
+        # Each start has a file of its own: the process before may still read its.
+        file = self._folder / f"{rule.uid}-{next(self._starts)}.json"
+        await asyncio.to_thread(_write, file, msgspec.json.encode(rule.parameters))
+        self._running[rule.uid] = self._program(rule, file)
 
     async def update(self, old: Rule, new: Rule) -> None:
         """Start the program anew, unless what it was given is the same."""
@@ -108,9 +113,8 @@ class PerRuleHandler:
         if self._ending.get(uid) is task:
             del self._ending[uid]
 
-    def _program(self, rule: Rule, folder: Path) -> "_RuleProgram":
+    def _program(self, rule: Rule, file: Path) -> "_RuleProgram":
         settings = self._settings
-        file = folder / f"{rule.uid}.json"
         found = _RuleProgram(rule=rule, context=self._context, file=file)
         found.program = Program(
             command=settings.command,
@@ -141,25 +145,23 @@ class _RuleProgram:
         self.rule = rule
         self._context = context
         self._file = file
+        self._said = False  # the process itself said how the rule fares
 
     async def run(self, *, after: "asyncio.Task[None] | None") -> None:
         """Run the program, after the end of the one before."""
-        if after is not None and not after.done():
-            self._context.failing(self.rule, "The program that the rule had before has not ended yet.")
-            await asyncio.wait({after})
-            self._context.recovered(self.rule)
         try:
-            await asyncio.to_thread(_write, self._file, msgspec.json.encode(self.rule.parameters))
+            if after is not None and not after.done():
+                self._context.failing(self.rule, "The program that the rule had before has not ended yet.")
+                await asyncio.wait({after})
+                self._context.recovered(self.rule)
             await self.program.run()
-        except Exception as error:
-            self._context.log.exception("program_not_kept", rule=self.rule.ref, rule_uid=self.rule.uid)
-            self._context.failing(self.rule, f"The program cannot be kept running: {error}")
         finally:
             with contextlib.suppress(OSError):
                 self._file.unlink()
 
     def started(self, process: Process) -> None:
-        """Nothing is said to it."""
+        """A new process has said nothing yet."""
+        self._said = False
 
     def ending(self, process: Process) -> None:
         """Nothing is said to it."""
@@ -170,6 +172,7 @@ class _RuleProgram:
         if line.rule is not None and line.rule not in (rule.uid, rule.ref):
             raise NotALine(f"it names another rule than {rule.ref}, which is this program's")
         if isinstance(line, AckLine):
+            self._said = True
             self._context.report(rule, line.ack, line.message)
             if line.ack in (AckState.REJECTED, AckState.COMPLETED):
                 self.program.stop(within=1.0, listen=False)
@@ -183,8 +186,9 @@ class _RuleProgram:
         self._context.failing(self.rule, message)
 
     def working(self, remark: str) -> None:
-        """Say so."""
-        self._context.report(self.rule, AckState.ACTIVE, remark)
+        """Say so, unless the process itself said how the rule fares."""
+        if not self._said:
+            self._context.report(self.rule, AckState.ACTIVE, remark)
 
     def completed(self) -> None:
         """Say so."""

@@ -95,7 +95,7 @@ class PerSensorHandler:
         if self._problem:
             self._context.failing(rule, self._problem)
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="program")
+            self._task = asyncio.create_task(self._program.run(), name="program")
 
     async def update(self, old: Rule, new: Rule) -> None:
         """Tell the program of a rule's new state."""
@@ -121,13 +121,6 @@ class PerSensorHandler:
             await asyncio.wait({self._task})
         finally:
             await end(self._task)
-
-    async def _run(self) -> None:
-        try:
-            await self._program.run()
-        except Exception as error:
-            self._context.log.exception("program_not_kept")
-            self.failing(f"The program cannot be kept running: {error}")
 
     # -- what the program is told --------------------------------------------------------------------------------------
 
