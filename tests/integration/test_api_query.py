@@ -184,6 +184,7 @@ async def test_every_combination_of_filters_finds_what_it_should_and_each_once(
 ) -> None:
     # Small walks, so that few events are enough to need several of each kind.
     monkeypatch.setattr(query, "_BUDGET", 50)
+    monkeypatch.setattr(query, "_FIRST_BUDGET", 15)
     monkeypatch.setattr(query, "_PROBE", 20)
     monkeypatch.setattr(query, "_BLOCKS", 2)
     monkeypatch.setattr(blocks, "SIZE", 64)
@@ -220,7 +221,7 @@ async def test_a_search_without_an_index_is_handed_out_in_bounded_pages(database
     where = EventFilter(payload=(PayloadFilter.parse("needle", "true"),))
     pages = await all_pages(database, where, "desc", 10, patience=0)
     assert [event.seq for page in pages for event in page.events] == [1]
-    assert len(pages) == 2  # 5,000 events each
+    assert len(pages) == 2  # 5,400 events, and the rest
     whole = await all_pages(database, where, "desc", 10, patience=60)
     assert [len(page.events) for page in whole] == [1]
 
