@@ -16,6 +16,8 @@ COMMANDS = {
     "events": Lazy("attune_cli.commands.events", "Events: list, follow, count them, show one."),
     "token": Lazy("attune_cli.commands.token", "Tokens of sensors: make one, inspect one."),
     "keys": Lazy("attune_cli.commands.keys", "Signing keys: replace them."),
+    "lint": Lazy("attune_cli.commands.lint", "Check manifests offline, with file and line."),
+    "new": Lazy("attune_cli.commands.new", "Begin something new: a sensor with its test, manifest and Dockerfile."),
     "conformance": Lazy("attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol."),
     "version": Lazy("attune_cli.commands.version", "Print the version."),
 }

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import httpx
-
 from attune_cli.errors import UnreachableError
 from attune_cli.sse import messages
 from attune_cli.targets.api import Api
+from attune_cli.targets.quick_httpx import httpx
 
 #: Seconds without even a heartbeat (one comes every 15) until a connection counts as dead.
 _PATIENCE: Final = 45.0

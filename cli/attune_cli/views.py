@@ -139,7 +139,7 @@ def sensor_problem(body: Object) -> str | None:
         return None
     if not (body.get("status") or {}).get("conditions"):
         return "the operator has not looked at it yet; does it run?"
-    for kind in ("Ready", "CredentialsValid", "RulesSynced"):
+    for kind in ("Ready", "CredentialsValid", "RulesSynced", "Healthy"):
         found = condition(body, kind)
         if found and found.get("status") != "True":
             return f"{kind}: {_sentence(found)}"

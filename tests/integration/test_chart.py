@@ -80,6 +80,22 @@ def test_limited_to_namespaces_it_has_rights_in_those_only(helm: Path) -> None:
     assert role(manifests, "ClusterRole", "attune-system-attune-operator") == {("", "namespaces", "get")}
 
 
+def test_the_command_lines_account_may_read_and_make_tokens_and_no_more(helm: Path) -> None:
+    name = "attune-system-attune-cli"
+    rights = {("attune.dev", kind, verb) for kind in ("sensors", "rules") for verb in ("get", "list")}
+
+    def bound(arguments: list[str]) -> set[tuple[str, str | None]]:
+        manifests = render(helm, arguments)
+        if any(m["metadata"]["name"] == name for m in manifests):
+            assert role(manifests, "ClusterRole", name) == {*rights, ("attune.dev", "sensors/token", "create")}
+        bindings = [m for m in manifests if m["kind"].endswith("Binding") and m["roleRef"]["name"] == name]
+        return {(m["kind"], m["metadata"].get("namespace")) for m in bindings}
+
+    assert bound([]) == {("ClusterRoleBinding", None)}
+    assert bound(CONFIGURATIONS["two namespaces"]) == {("RoleBinding", "one"), ("RoleBinding", "two")}
+    assert bound(["--set", "commandLine.serviceAccount=false"]) == set()
+
+
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_every_pod_is_restricted_and_bounded(helm: Path, configuration: str) -> None:
     pods = [

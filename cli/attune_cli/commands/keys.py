@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from attune_cli.errors import UsageError
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, show
 from attune_cli.session import Session, asking
@@ -22,8 +21,6 @@ def rotate(session: Session, output: OutputOption = Format.TABLE) -> None:
 
     The next key is published before it signs, and the old one stays published until its last token has ended.
     """
-    if session.target.kind != "cluster":
-        raise UsageError("`attune up` makes its keys itself; start it with --fresh for new ones.")
     now = rfc3339(datetime.now(UTC).replace(microsecond=0))
     namespace = session.wish.system_namespace
     session.kube.patch_core("secrets", namespace, SIGNING_KEYS, {"metadata": {"annotations": {ROTATE_KEYS: now}}})

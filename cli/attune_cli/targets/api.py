@@ -5,9 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
-
 from attune_cli.targets.http import TIMEOUT, Bearer, BearerAuth, failure, said, unreachable
+from attune_cli.targets.quick_httpx import httpx
+
+
+def nobody() -> ssl.SSLContext:
+    """Trust in no certificate at all, for where there is no TLS: reading the machine's authorities takes a while."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Api:
@@ -18,7 +22,6 @@ class Api:
         bearer: the token to send now.
         signed_in: by what, for the message when it is refused.
         transport: how it is reached, when not by the network.
-        verify: for TLS.
     """
 
     def __init__(
@@ -28,12 +31,15 @@ class Api:
         bearer: Bearer,
         signed_in: str,
         transport: httpx.BaseTransport | None = None,
-        verify: ssl.SSLContext | bool = True,
     ) -> None:
         self.url = url
         self.signed_in = signed_in
         self._client = httpx.Client(
-            base_url=url, auth=BearerAuth(bearer), transport=transport, verify=verify, timeout=TIMEOUT
+            base_url=url,
+            auth=BearerAuth(bearer),
+            transport=transport,
+            verify=ssl.create_default_context() if url.startswith("https:") and transport is None else nobody(),
+            timeout=TIMEOUT,
         )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from attune_cli.errors import NotFoundError, RefusedError, UnreachableError, UsageError
 from attune_cli.targets import kubeconfig
-from attune_cli.targets.api import Api
+from attune_cli.targets.api import Api, nobody
 from attune_cli.targets.kube import Kube
 from attune_contract.local import DATA_DIR_NAME, Endpoint, Endpoints, read_endpoints
 
@@ -167,7 +167,7 @@ def _local(wish: Wish, data_dir: Path, *, why: str, alive: Callable[[int], bool]
         )
     access = kubeconfig.Access(
         server=endpoints.kubernetes.url.rstrip("/"),
-        verify=ssl.create_default_context(),
+        verify=nobody(),  # it is on loopback, without TLS
         bearer=_token_file(endpoints.kubernetes),
         origin=str(data_dir),
     )

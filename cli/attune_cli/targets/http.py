@@ -4,9 +4,8 @@ import ssl
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
-import httpx
-
 from attune_cli.errors import CliError, NotFoundError, RefusedError, RejectedError, UnreachableError
+from attune_cli.targets.quick_httpx import httpx
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 Bearer = Callable[[], str | None]

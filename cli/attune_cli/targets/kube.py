@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import httpx
-
 from attune_cli.errors import NotFoundError, UnreachableError
 from attune_cli.targets.http import TIMEOUT, BearerAuth, failure, said, unreachable
 from attune_cli.targets.kubeconfig import Access
+from attune_cli.targets.quick_httpx import httpx
 from attune_contract.names import API_VERSION
 
 Object = dict[str, Any]
@@ -74,7 +73,7 @@ class Kube:
             raise NotFoundError(f"There is no {what}.")
         if answer.status_code == 401:
             text = f"it does not know you ({text}). You are signed in by {self.access.origin}"
-        raise failure(answer.status_code, f"{self._who} refused {what or path}: {text}.".replace("..", "."))
+        raise failure(answer.status_code, f"{self._who} refused {what or path}: {text.rstrip('.')}.")
 
     def list(self, plural: str, namespace: str | None, *, selector: str = "") -> list[Object]:
         """All Sensors (or Rules) of a namespace, or of all of them (None)."""

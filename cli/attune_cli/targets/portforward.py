@@ -13,12 +13,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import httpcore
-import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from attune_cli.targets.kubeconfig import Access
+from attune_cli.targets.quick_httpx import httpx
 
 _PROTOCOL: Final = Subprotocol("v4.channel.k8s.io")
 _DATA, _ERROR = b"\x00", b"\x01"

@@ -1,0 +1,65 @@
+"""``attune lint``: mistakes in manifests, before they are applied."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attune_cli.errors import CliError, ExitCode
+from attune_cli.lazy import command_app
+from attune_cli.output import Format, OutputOption, printable, say, show
+
+app = command_app()
+
+
+@app.command()
+def lint(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|DIR...", help="Manifests, and folders with manifests (*.yaml, *.yml, *.json)."),
+    ],
+    sensors: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--sensors", metavar="FILE|DIR", help="More Sensors that Rules may ask for; not judged. Repeatable."
+        ),
+    ] = None,
+    core: Annotated[bool, typer.Option("--core/--no-core", help="Count the core pack's Sensors as there.")] = True,
+    allow_unknown_types: Annotated[
+        bool, typer.Option("--allow-unknown-types", help="Let Rules pass whose trigger type no Sensor here offers.")
+    ] = False,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
+    ] = "default",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Check manifests offline: schemas, CEL rules, trigger types and parameters. Exit status 1 when something is wrong.
+
+    Each mistake is a line FILE:LINE: FIELD: what is wrong. Rules are checked against the Sensors in the same files and those of
+    the core pack.
+    """
+    try:
+        from attune_cli.lint import core_pack, read
+        from attune_cli.lint import lint as judge
+    except ImportError as error:
+        raise CliError(f"attune lint needs {error.name}: pip install 'attune[cli]'.", code=ExitCode.USAGE) from None
+    beside = [*(sensors or ()), *(core_pack() if core else ())]
+    known = [checked for _, result in read(beside, namespace=namespace) for checked in result.objects]
+    report = judge(read(paths, namespace=namespace), known=known, allow_unknown_types=allow_unknown_types)
+    if output is Format.TABLE:
+        for finding in report.findings:
+            typer.echo(printable(str(finding)))
+        many = len(report.findings)
+        say(
+            f"{report.objects} objects in {report.files} files: "
+            f"{'no mistake' if not many else 'one mistake' if many == 1 else f'{many} mistakes'}."
+        )
+    else:
+        data = {
+            "files": report.files,
+            "objects": report.objects,
+            "findings": [finding.plain() for finding in report.findings],
+        }
+        show(data, output)
+    if report.findings:
+        raise typer.Exit(ExitCode.PROBLEM)

@@ -1,0 +1,207 @@
+"""What is wrong with manifests, offline: what the API server would refuse, and what the operator would say afterwards.
+
+Files are judged by the same code as in the cluster: the resource definitions' schemas and CEL rules
+(:mod:`attune_local.admission`), the binding of Rules to Sensors and the check of their parameters (:mod:`attune_operator.rules`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from attune_cli.errors import UsageError
+from attune_contract.resources import Sensor
+from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
+from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
+from attune_operator.rules.bounded_schema import BoundedSchema, TooCostly, UnusableSchema
+from attune_operator.rules.records import SensorRecord, TriggerDeclaration, canonical_json, parse_sensor
+from attune_operator.rules.validation import describe
+from attune_operator.sensors import schemas
+
+_MOST: Final = 20
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+#: In a checkout the packs stand beside the program's folder, in an installation inside it.
+_PACKS: Final = (Path(__file__).with_name("packs"), Path(__file__).parents[2] / "packs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A mistake and where it is. ``field`` is like ``spec.trigger.type``; empty when it is about the whole object."""
+
+    file: str
+    line: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: "
+        return where + (f"{self.field}: {self.message}" if self.field else self.message)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON and YAML."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found."""
+
+    files: int
+    objects: int
+    findings: Sequence[Finding]
+
+
+def core_pack() -> list[Path]:
+    """The folders of the installed packs."""
+    for packs in _PACKS:
+        if packs.is_dir():
+            return sorted(path for path in packs.iterdir() if path.is_dir())
+    return []
+
+
+def read(paths: Iterable[Path], *, namespace: str) -> list[tuple[str, Result]]:
+    """Judge each file by itself.
+
+    Raises:
+        UsageError: a path does not exist, or a file cannot be read.
+    """
+    results = []
+    try:
+        for path in manifest_files(paths):
+            results.append((str(path), check_text(path.read_text("utf-8"), source=str(path), namespace=namespace)))
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from None
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None
+    return results
+
+
+def lint(
+    results: Sequence[tuple[str, Result]], *, known: Sequence[Checked], allow_unknown_types: bool = False
+) -> Report:
+    """Judge files together.
+
+    Args:
+        results: the files, judged by themselves.
+        known: Sensors and Namespaces that are there besides, like the core pack's; they are not judged.
+        allow_unknown_types: let Rules pass whose trigger type nobody here offers.
+    """
+    objects = [checked for _, result in results for checked in result.objects]
+    findings = [_finding(problem) for _, result in results for problem in result.problems]
+    findings += _repeated(objects)
+    mine = {checked.key for checked in objects}
+    sensors = _of_kind(objects, "Sensor")
+    others = [checked for checked in _of_kind(known, "Sensor") if checked.key not in mine]
+    for checked in sensors:
+        findings += _schemas(checked)
+    labels = {
+        checked.object["metadata"]["name"]: checked.object["metadata"].get("labels") or {}
+        for checked in _of_kind([*known, *objects], "Namespace")
+    }
+    records = [_record(checked, age) for age, checked in enumerate([*sensors, *others])]
+    for checked in _of_kind(objects, "Rule"):
+        findings += _rule(checked, records, labels, allow_unknown_types=allow_unknown_types)
+    order = {source: place for place, (source, _) in enumerate(results)}
+    findings.sort(key=lambda finding: (order.get(finding.file, 0), finding.line))
+    return Report(files=len(results), objects=len(objects), findings=findings)
+
+
+def _of_kind(objects: Iterable[Checked], kind: str) -> list[Checked]:
+    return [checked for checked in objects if checked.object["kind"] == kind]
+
+
+def _finding(problem: Problem) -> Finding:
+    return Finding(file=problem.source, line=problem.line, field=problem.field, message=problem.message)
+
+
+def _at(checked: Checked, path: tuple[str | int, ...], message: str) -> Finding:
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    return Finding(file=checked.source, line=checked.line_of(path), field=field, message=message)
+
+
+def _repeated(objects: Iterable[Checked]) -> Iterator[Finding]:
+    """The same object in two files: which one holds depends on the order in which they are applied."""
+    seen: dict[tuple[str, str, str], Checked] = {}
+    for checked in objects:
+        first = seen.setdefault(checked.key, checked)
+        if first is not checked:
+            kind, namespace, name = checked.key
+            yield _at(checked, (), f"{kind} {namespace}/{name} stands in {first.source}:{first.line} already")
+
+
+def _record(checked: Checked, age: int) -> SensorRecord:
+    """A Sensor as the operator would know it; those that come first count as older."""
+    metadata = {
+        **checked.object["metadata"],
+        "uid": "/".join(checked.key),
+        "creationTimestamp": (_EPOCH + timedelta(seconds=age)).isoformat(),
+    }
+    return parse_sensor({**checked.object, "metadata": metadata})
+
+
+def _schemas(checked: Checked) -> Iterator[Finding]:
+    """Schemas that are none, or cannot be used: each of them, not the first alone as the Sensor's condition says."""
+    types = checked.object["spec"]["triggerTypes"]
+    for index, declared in enumerate(types):
+        for field in ("parametersSchema", "payloadSchema"):
+            if field not in declared:
+                continue
+            single = {
+                **checked.object,
+                "spec": {
+                    **checked.object["spec"],
+                    "triggerTypes": [{"name": declared["name"], field: declared[field]}],
+                },
+            }
+            if (found := schemas.problem(Sensor.from_object(single))) is not None:
+                message = found[1].partition(" cannot be used: ")[2] or found[1]
+                yield _at(checked, ("spec", "triggerTypes", index, field), f"cannot be used: {message}")
+
+
+def _rule(
+    checked: Checked,
+    sensors: Sequence[SensorRecord],
+    labels: Mapping[str, Mapping[str, str]],
+    *,
+    allow_unknown_types: bool,
+) -> Iterator[Finding]:
+    trigger = checked.object["spec"]["trigger"]
+    namespace = checked.object["metadata"]["namespace"]
+    candidates = [sensor for sensor in sensors if sensor.declaration(trigger["type"]) is not None]
+    binding = bind(
+        namespace=namespace,
+        trigger_type=trigger["type"],
+        candidates=candidates,
+        labels=labels.get(namespace),
+        known_types=frozenset(name for sensor in sensors for name in sensor.offered),
+    )
+    match binding:
+        case UnknownTriggerType(message=message):
+            if not allow_unknown_types:
+                # The operator's sentence ends with what to ask the cluster, which is not at hand here.
+                message = message.partition(" `kubectl get sensors")[0]
+                yield _at(checked, ("spec", "trigger", "type"), message)
+        case NotAllowed(message=message):
+            # A namespace's labels are known only when it stands in the files; without them a selector may or may not match.
+            if namespace in labels or all(sensor.namespaces.source != "Selector" for sensor in candidates):
+                yield _at(checked, ("metadata", "namespace"), message)
+        case Bound(trigger=declaration):
+            yield from _parameters(checked, declaration, trigger.get("parameters") or {})
+
+
+def _parameters(checked: Checked, declaration: TriggerDeclaration, parameters: Any) -> Iterator[Finding]:
+    if not declaration.schema:
+        return
+    place = ("spec", "trigger", "parameters")
+    try:
+        errors = BoundedSchema(declaration.schema).errors(canonical_json(parameters), limit=_MOST)
+    except UnusableSchema:
+        return  # said of the Sensor
+    except (TooCostly, msgspec.MsgspecError) as error:
+        yield _at(checked, place, f"cannot be checked: {error}")
+        return
+    for wrong in errors:
+        yield _at(checked, (*place, *wrong.absolute_path), describe(wrong).partition(": ")[2])

@@ -1,0 +1,121 @@
+"""Parts of the command line that decide something by themselves."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from attune_cli import checks, times, views
+from attune_cli.errors import UsageError
+from attune_cli.sse import Message, messages
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def pieces(text: str, size: int) -> Iterator[bytes]:
+    data = text.encode()
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_server_sent_events_are_read_however_they_are_cut(size: int) -> None:
+    text = (
+        'retry: 2000\n\nid: 7\ndata: {"text":"a\u2028b\x0b"}\n\nid: 8\n\n: ping\n\r\n'
+        "event: problem\r\ndata: x\r\ndata: y\r\n\r\nid: 9\n"
+    )
+    assert list(messages(pieces(text, size))) == [
+        Message(retry=2000),
+        Message(id="7", data='{"text":"a\u2028b\x0b"}'),
+        Message(id="8"),
+        Message(event="problem", data="x\ny"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("15m", NOW - timedelta(minutes=15)),
+        ("1h30m", NOW - timedelta(minutes=90)),
+        ("7d", NOW - timedelta(days=7)),
+        ("2026-11-24T06:00:00Z", NOW - timedelta(hours=6)),
+        ("2026-11-24T07:00:00+01:00", NOW - timedelta(hours=6)),
+    ],
+)
+def test_times_are_read_as_they_are_or_as_how_long_ago(text: str, moment: datetime) -> None:
+    assert times.moment(text, NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["", "m", "5", "5 m", "-5m", "yesterday", "999999999w"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        times.moment(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (200_000, "2d")]
+)
+def test_ages_are_short(seconds: int, text: str) -> None:
+    assert views.span(timedelta(seconds=seconds)) == text
+    assert views.age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
+
+
+def rule(*conditions: tuple[str, str, str], enabled: bool = True, generation: int = 2, of: int = 2) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "n", "name": "r", "generation": generation},
+        "spec": {"enabled": enabled, "trigger": {"type": "a.b"}},
+        "status": {
+            "conditions": [
+                {
+                    "type": kind,
+                    "status": status,
+                    "reason": reason,
+                    "message": f"because {reason}",
+                    "observedGeneration": of,
+                }
+                for kind, status, reason in conditions
+            ]
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (rule(("Accepted", "True", "Accepted"), ("Active", "True", "Active")), None),
+        (rule(("Accepted", "True", "Accepted"), ("Active", "True", "Active"), of=1), "its last change"),
+        (rule(("Accepted", "False", "InvalidParameters"), ("Active", "False", "NotAccepted")), "InvalidParameters"),
+        (rule(("Accepted", "False", "NotAllowed"), enabled=False), "NotAllowed"),
+        (rule(("Accepted", "True", "Accepted"), ("Active", "False", "Disabled"), enabled=False), None),
+        (rule(("Accepted", "True", "Accepted"), ("Active", "False", "Completed")), None),
+        (rule(("Accepted", "True", "Accepted"), ("Active", "False", "AwaitingSensor")), "AwaitingSensor"),
+        (rule(), "does it run?"),
+    ],
+)
+def test_what_is_wrong_with_a_rule(body: dict[str, Any], problem: str | None) -> None:
+    found = views.rule_problem(body)
+    assert found is None if problem is None else found is not None and problem in found
+
+
+def test_many_that_are_wrong_do_not_fill_the_screen() -> None:
+    found = list(checks.rules([rule() for _ in range(20)]))
+    assert len(found) == 6
+    assert found[-1].message == "15 more are not well"
+    assert found[-1].advice == "attune rules list -A --problems"
+
+
+def test_the_charts_pods_are_looked_at_by_part() -> None:
+    def pod(part: str, ready: str) -> dict[str, Any]:
+        waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+        return {
+            "metadata": {"name": f"{part}-1", "labels": {"app.kubernetes.io/name": f"attune-{part}"}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}], "containerStatuses": [waiting]},
+        }
+
+    states = {check.name: check for check in checks.pods([pod("operator", "True"), pod("api", "False")], "x")}
+    assert [check.state for check in states.values()] == ["ok", "problem", "unknown"]
+    assert "ErrImagePull no such image" in states["API"].message
+    assert "kubectl -n x describe pod api-1" in states["API"].advice
+    missing = {check.name: check.state for check in checks.pods([], "x")}
+    assert missing == {"operator": "problem", "API": "problem", "NATS": "unknown"}

@@ -1,0 +1,289 @@
+"""Which system is asked, and how a kubeconfig is read."""
+
+import base64
+import json
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from support.certificates import Authority
+from websockets.sync.server import ServerConnection, serve
+
+from attune_cli.errors import RefusedError, UnreachableError, UsageError
+from attune_cli.session import Session
+from attune_cli.targets import kubeconfig
+from attune_cli.targets.api import Api
+from attune_cli.targets.choose import Target, Wish, api_pod, choose, find_data_dir
+from attune_cli.targets.portforward import PodPort, PodTransport
+from attune_contract.local import Endpoint, Endpoints, write_endpoints
+
+# -- which system
+
+
+def kubeconfig_file(path: Path, **user: Any) -> Path:
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "here",
+                "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "team-a"}}],
+                "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1/"}}],
+                "users": [{"name": "u", "user": user or {"token": "t"}}],
+            }
+        )
+    )
+    return path
+
+
+def running(folder: Path, pid: int = 1) -> Path:
+    data = folder / ".attune"
+    data.mkdir(parents=True)
+    endpoint = Endpoint(url="http://127.0.0.1:1", token_file=str(data / "token"))
+    write_endpoints(data, Endpoints(pid=pid, kubernetes=endpoint, api=endpoint))
+    return data
+
+
+def chosen(wish: Wish, folder: Path, *, alive: bool = True, **environment: str) -> Target:
+    target = choose(wish, folder=folder, environment={"HOME": "/nonexistent", **environment}, alive=lambda _: alive)
+    target.close()
+    return target
+
+
+def test_what_runs_here_goes_before_the_kubeconfig(tmp_path: Path) -> None:
+    data = running(tmp_path)
+    config = kubeconfig_file(tmp_path / "config")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert find_data_dir(below) == data
+    target = chosen(Wish(), below, KUBECONFIG=str(config))
+    assert (target.kind, target.namespace) == ("local", None)
+    assert str(data) in target.why
+
+
+def test_what_was_left_by_one_that_ended_does_not(tmp_path: Path) -> None:
+    running(tmp_path)
+    config = kubeconfig_file(tmp_path / "config")
+    target = chosen(Wish(), tmp_path, alive=False, KUBECONFIG=str(config))
+    assert (target.kind, target.name, target.namespace) == ("cluster", "https://127.0.0.1:1", "team-a")
+    with pytest.raises(UnreachableError, match="does not run, and there is no kubeconfig"):
+        chosen(Wish(), tmp_path, alive=False)
+
+
+def test_flags_go_before_everything(tmp_path: Path) -> None:
+    data = running(tmp_path)
+    config = kubeconfig_file(tmp_path / "config")
+    assert chosen(Wish(kubeconfig=config), tmp_path).kind == "cluster"
+    assert chosen(Wish(data_dir=data), Path("/"), KUBECONFIG=str(config)).kind == "local"
+    with pytest.raises(UsageError, match="not both"):
+        chosen(Wish(data_dir=data, kubeconfig=config), tmp_path)
+
+
+def test_as_a_plugin_of_kubectl_it_asks_kubectls_cluster(tmp_path: Path) -> None:
+    running(tmp_path)
+    config = kubeconfig_file(tmp_path / "config")
+    assert chosen(Wish(as_plugin=True), tmp_path, KUBECONFIG=str(config)).kind == "cluster"
+
+
+def test_nothing_to_ask_says_what_can_be_done(tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError, match=r"attune up DIR.*--kubeconfig"):
+        chosen(Wish(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reference", "namespace", "place"),
+    [("a", None, ("default", "a")), ("a", "x", ("x", "a")), ("x/a", None, ("x", "a")), ("x/a", "x", ("x", "a"))],
+)
+def test_names_have_their_namespace_before_them_or_in_the_flag(
+    tmp_path: Path, reference: str, namespace: str | None, place: tuple[str, str]
+) -> None:
+    session = Session(Wish(data_dir=running(tmp_path, os.getpid())))
+    assert session.place(reference, namespace) == place
+    session.close()
+
+
+# -- a kubeconfig
+
+
+def test_of_several_files_the_first_that_says_something_holds(tmp_path: Path) -> None:
+    second = kubeconfig_file(tmp_path / "second")
+    first = tmp_path / "first"
+    first.write_text(yaml.safe_dump({"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:2"}}]}))
+    paths = kubeconfig.files(None, {"KUBECONFIG": f"{first}{os.pathsep}{tmp_path / 'none'}{os.pathsep}{second}"})
+    access = kubeconfig.load(paths, context=None)
+    assert (access.server, access.namespace, access.bearer()) == ("https://127.0.0.1:2", "team-a", "t")
+
+
+@pytest.mark.parametrize("text", ["[", "- a", "clusters: 5", "contexts: [{}]", "\x00"])
+def test_what_is_no_kubeconfig_is_said_to_be_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(UsageError):
+        kubeconfig.load([tmp_path / "config"], context=None)
+
+
+def test_a_token_file_is_read_again_each_time(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("one\n")
+    access = kubeconfig.load([kubeconfig_file(tmp_path / "config", tokenFile="token")], context=None)
+    assert access.bearer() == "one"
+    (tmp_path / "token").write_text("two\n")
+    assert access.bearer() == "two"
+
+
+def plugin(tmp_path: Path, ends: str) -> kubeconfig.Access:
+    program = tmp_path / "plugin"
+    status = json.dumps({"status": {"token": "TOKEN", "expirationTimestamp": ends}})
+    program.write_text(
+        f"#!/bin/sh\necho x >> {tmp_path}/runs\necho '{status}' | sed s/TOKEN/$WHO-$(wc -l < {tmp_path}/runs | tr -d ' ')/\n"
+    )
+    program.chmod(0o700)
+    spec = {"command": str(program), "env": [{"name": "WHO", "value": "me"}], "interactiveMode": "Never"}
+    return kubeconfig.load([kubeconfig_file(tmp_path / "config", exec=spec)], context=None)
+
+
+def test_a_plugin_is_asked_again_only_when_its_credential_ends(tmp_path: Path) -> None:
+    access = plugin(tmp_path, "2099-01-01T00:00:00Z")
+    assert (access.bearer(), access.bearer()) == ("me-1", "me-1")
+    (tmp_path / "runs").unlink()
+    access = plugin(tmp_path, "2020-01-01T00:00:00Z")
+    assert access.bearer() != access.bearer()
+
+
+def test_a_plugin_that_is_missing_or_fails_is_named(tmp_path: Path) -> None:
+    missing = {"command": "no-such-plugin", "installHint": "Get it at the shop."}
+    with pytest.raises(UsageError, match=r"no-such-plugin is not installed\. Get it at the shop\."):
+        kubeconfig.load([kubeconfig_file(tmp_path / "config", exec=missing)], context=None)
+    with pytest.raises(RefusedError, match="failed"):
+        kubeconfig.load([kubeconfig_file(tmp_path / "config", exec={"command": "false"})], context=None)
+    with pytest.raises(RefusedError, match="printed no credential"):
+        kubeconfig.load([kubeconfig_file(tmp_path / "config", exec={"command": "true"})], context=None)
+
+
+def test_a_password_is_sent_and_shown_nowhere(tmp_path: Path) -> None:
+    access = kubeconfig.load([kubeconfig_file(tmp_path / "config", username="u", password="secret")], context=None)
+    assert access.headers["Authorization"] == f"Basic {base64.b64encode(b'u:secret').decode()}"
+    assert "Basic" not in repr(access)
+
+
+# -- port-forward
+
+
+def pod(name: str, *, ready: str = "True", **probe: str) -> dict[str, Any]:
+    container = {"ports": [{"name": "http", "containerPort": 8000}], "readinessProbe": {"httpGet": probe}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"containers": [container]},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+def test_a_ready_pod_of_the_api_is_chosen() -> None:
+    assert api_pod([pod("a", ready="False"), pod("b"), pod("c")], "x") == ("b", 8000, False)
+    assert api_pod([pod("a", scheme="HTTPS")], "x") == ("a", 8000, True)
+    with pytest.raises(UnreachableError, match="not ready: see `kubectl describe pod -n x a`"):
+        api_pod([pod("a", ready="False")], "x")
+    with pytest.raises(UnreachableError, match="--system-namespace"):
+        api_pod([], "x")
+
+
+class _Hello(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        content = json.dumps({"token": self.headers["authorization"], "length": len(body)}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(context: ssl.SSLContext | None) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
+    server.daemon_threads = True
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def forwarding(port: int) -> Iterator[tuple[str, list[str]]]:
+    """What kube-apiserver and kubelet do with a port-forward, with a program of this machine as the pod."""
+    asked: list[str] = []
+
+    def handle(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        asked.append(f"{connection.request.path} {connection.request.headers['authorization']}")
+        number = (8000).to_bytes(2, "little")
+        connection.send(b"\x00" + number)
+        connection.send(b"\x01" + number)
+        with socket.create_connection(("127.0.0.1", port)) as upstream:
+
+            def back() -> None:
+                while data := upstream.recv(1000):  # small pieces, so that one answer is several messages
+                    connection.send(b"\x00" + data)
+
+            thread = threading.Thread(target=back, daemon=True)
+            thread.start()
+            for message in connection:
+                assert isinstance(message, bytes)
+                assert message[:1] == b"\x00"
+                upstream.sendall(message[1:])
+
+    with serve(handle, "127.0.0.1", 0, subprotocols=["v4.channel.k8s.io"], compression=None) as server:  # type: ignore[list-item]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_requests_reach_the_pod_by_port_forward_with_their_token(tmp_path: Path, secure: bool) -> None:
+    context = None
+    if secure:
+        for name, pem in zip(("crt", "key"), Authority().issue("localhost"), strict=True):
+            (tmp_path / name).write_text(pem)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with served(context) as port, forwarding(port) as (server, asked):
+        access = kubeconfig.Access(server=server, verify=anyone, bearer=lambda: "of-the-cluster")
+        transport = PodTransport(PodPort(access, namespace="attune-system", pod="api-1", port=8000), verify=anyone)
+        scheme = "https" if secure else "http"
+        api = Api(f"{scheme}://api-1", bearer=lambda: "of-the-api", signed_in="a test", transport=transport)
+        for length in (10, 300_000):  # the second is several messages
+            said = api.request("POST", "/x", content=b"x" * length)
+            assert said == {"token": "Bearer of-the-api", "length": length}
+        api.close()
+    path = "/api/v1/namespaces/attune-system/pods/api-1/portforward?ports=8000"
+    assert asked == [f"{path} Bearer of-the-cluster"]  # one connection for both requests
+
+
+def test_a_port_forward_that_is_refused_says_why(tmp_path: Path) -> None:
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with served(None) as port:  # answers GET with 501
+        access = kubeconfig.Access(server=f"http://127.0.0.1:{port}", verify=nobody, bearer=lambda: None)
+        transport = PodTransport(PodPort(access, namespace="n", pod="p", port=1), verify=nobody)
+        with httpx.Client(transport=transport) as client, pytest.raises(httpx.ConnectError, match="answered with 501"):
+            client.get("http://p/")
