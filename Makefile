@@ -43,13 +43,13 @@ sync: .venv/.synced  ## Install the development environment into .venv
 .venv/.local: $(UV) pyproject.toml uv.lock
 	@[ .venv/.synced -nt uv.lock ] && [ .venv/.synced -nt pyproject.toml ] || { \
 	  echo "Installing what attune up needs …"; \
-	  $(UV) sync --frozen --quiet --inexact --no-default-groups --extra local \
+	  $(UV) sync --frozen --quiet --inexact --compile-bytecode --no-default-groups --extra local \
 	    --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"; }
 	@touch $@
 
 .PHONY: demo
-demo: .venv/.local  ## attune up on the core pack, without a cluster: the events as they come (DEMO_ARGS="--exit-after 20s")
-	@$(RUN)/attune up packs/core $(DEMO_ARGS)
+demo: .venv/.local  ## attune up on the core timer, without a cluster: the events as they come (DEMO_ARGS="--exit-after 20s")
+	@$(RUN)/attune up packs/core/core.timer.yaml packs/core/echo-every-second.yaml $(DEMO_ARGS)
 
 # --- Looking at the code ----------------------------------------------------------------------------------------------
 
