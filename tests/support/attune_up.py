@@ -147,7 +147,7 @@ class AttuneUp:
                 found = read_endpoints(self.data_dir)
                 return found is not None and found.pid == pid
 
-            eventually(answers, within=150, what="attune up answers")
+            eventually(answers, within=180, what="attune up answers")
 
     def stop(self) -> int:
         """Ctrl-C; returns the exit status."""
@@ -173,9 +173,15 @@ class AttuneUp:
         return found
 
     def pid_of(self, word: str) -> int:
-        """The process whose command line holds this word."""
-        [pid] = [pid for pid, command in self.marked().items() if word in command]
-        return pid
+        """The process whose command line holds this word.
+
+        Raises:
+            LookupError: there is none (now), or more than one.
+        """
+        found = [pid for pid, command in self.marked().items() if word in command]
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} processes with {word!r}")
+        return found[0]
 
     def api(self, path: str, **options: Any) -> httpx.Response:
         """Ask the API, as the admin."""
