@@ -148,6 +148,7 @@ class ApiProcess:
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
+        self.kill()
         raise TimeoutError(f"the API was not up within 90 s:\n{self.log.read_text()}")
 
     @property
