@@ -1,7 +1,7 @@
 """How many signed webhooks a second the sensor takes, each answered 202 only when its event is stored by the real API or on the
 disk, beside a bare aiohttp handler of the same answer that keeps nothing. The same sender, requests and connections for both.
 
-``BENCH_WEBHOOK_SECONDS`` is how long each is measured (8 unless given).
+``BENCH_WEBHOOK_SECONDS`` is how long each is measured (8 unless given), ``BENCH_WEBHOOK_CONNECTIONS`` how many send (128).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from support.webhook_outage import webhook_process
 
 BARE = Path(__file__).with_name("bare_webhook.py")
 SECONDS = float(os.environ.get("BENCH_WEBHOOK_SECONDS", "8"))
-CONNECTIONS = 128
+CONNECTIONS = int(os.environ.get("BENCH_WEBHOOK_CONNECTIONS", "128"))
 _WARM_UP = 2.0
 _SECRET = "a-secret-of-this-benchmark"
 _BODY = json.dumps({"ref": "refs/heads/main", "commits": [{"id": "0" * 40, "message": "x" * 200}] * 3}).encode()

@@ -282,7 +282,7 @@ async def test_last_state_of_each_is_reported_whatever_kills_the_sensor(
         client=world.client,
         nats=nats_server,
         namespace=world.namespace,
-        number=150,
+        number=100,
         lose_state=lose_state,
     )
     judge(versions, stored, every_change=not lose_state)
