@@ -60,11 +60,13 @@ def test_what_the_project_ships_has_no_mistake() -> None:
 
 
 def test_mistakes_are_lines_with_file_and_line_as_compilers_have_it(tmp_path: Path) -> None:
-    folder = write(tmp_path, rules=rule("core.intervaltimer", "\n      interval: -1\n      unit: fortnights"))
+    folder = write(
+        tmp_path, rules=rule("core.intervaltimer", "\n      interval: 1\n      jitter: -1\n      unit: fortnights")
+    )
     done = attune("lint", folder, code=ExitCode.PROBLEM)
     first, second = done.stdout.splitlines()
-    assert first.startswith(f"{folder}/rules.yaml:8: spec.trigger.parameters.interval: -1 is less than")
-    assert second.startswith(f"{folder}/rules.yaml:9: spec.trigger.parameters.unit: 'fortnights' is not one of")
+    assert first.startswith(f"{folder}/rules.yaml:9: spec.trigger.parameters.jitter: -1 is less than")
+    assert second.startswith(f"{folder}/rules.yaml:10: spec.trigger.parameters.unit: 'fortnights' is not one of")
     assert done.stderr == "1 objects in 1 files: 2 mistakes.\n"
 
 
