@@ -1,7 +1,8 @@
 """Random changes of Rules, Sensors and namespaces, random faults: at rest, every sensor has exactly the rules it should.
 
-The operator's Rule side and the SDK's rule reader run as they are, against a real NATS server; what should be is worked out
-anew here, by a few lines that have nothing in common with the operator's.
+The operator's Rule side and the SDK (reader, supervisor, acks) run as they are, against a real NATS server; what should be is
+worked out anew, by a few lines that have nothing in common with the operator's. Meanwhile a witness in each sensor sees that it
+never runs what nobody wanted, never goes back, and stops nothing that nobody stopped (``support.whole``).
 """
 
 import asyncio
@@ -20,10 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster, Object
 from support.rule_side import RuleSideUnderTest, Stream
-from support.sensor_reader import SensorReader
-from support.until import until
+from support.whole import Whole
 
 from attune_contract import subjects
+from attune_contract.messages import AckState
+from attune_operator.ports import WatchEventType
 from attune_operator.streams.connection import NatsEndpoint, open_connection
 
 pytestmark = pytest.mark.nats
@@ -49,37 +51,6 @@ CHANGES = st.tuples(
 )
 
 
-def should_have(cluster: MemoryCluster) -> dict[str, dict[str, tuple[int, bool]]]:
-    """Which sensor should run which rules: ref → uid → generation, enabled."""
-    wanted: dict[str, dict[str, tuple[int, bool]]] = {ref: {} for ref in SENSORS}
-    for item in cluster.all("Rule"):
-        namespace, asked = item["metadata"]["namespace"], item["spec"]["trigger"]["type"]
-        takers = [
-            sensor
-            for sensor in cluster.all("Sensor")
-            if any(asked in (t["name"], *t.get("aliases", ())) for t in sensor["spec"]["triggerTypes"])
-            and _takes(cluster, sensor, namespace)
-        ]
-        if takers:
-            takers.sort(key=lambda s: (s["metadata"]["namespace"] != namespace, s["metadata"]["creationTimestamp"]))
-            meta = takers[0]["metadata"]
-            wanted[f"{meta['namespace']}/{meta['name']}"][item["metadata"]["uid"]] = (
-                item["metadata"]["generation"],
-                item["spec"]["enabled"],
-            )
-    return wanted
-
-
-def _takes(cluster: MemoryCluster, sensor: Object, namespace: str) -> bool:
-    policy = sensor["spec"]["rules"]["namespaces"]
-    if policy["from"] == "Same":
-        return bool(sensor["metadata"]["namespace"] == namespace)
-    if policy["from"] == "All":
-        return True
-    team = cluster.get("Namespace", "", namespace)["metadata"]["labels"].get("team")
-    return bool(team == "blue") if "matchLabels" in policy["selector"] else bool(team != "red")
-
-
 class Faults(RuleBasedStateMachine):
     """Hypothesis drives it; the operator works between the steps, as long as each lets it."""
 
@@ -92,8 +63,14 @@ class Faults(RuleBasedStateMachine):
         self.up = True
         self.cluster = MemoryCluster()
         self.side: RuleSideUnderTest | None = None
-        self.readers = {ref: SensorReader(ref, self.server.url) for ref in SENSORS}
+        self.whole = Whole(self.cluster, self.server.url, *SENSORS)
         self.rng = random.Random(0)
+        self.told: list[tuple[WatchEventType, Object]] = []
+        self.cluster.onlookers.append(self._tell)
+
+    def _tell(self, kind: WatchEventType, item: Object) -> None:
+        if "trigger" in item["spec"]:
+            self.told.append((kind, item))
 
     def run_async(self, work: Awaitable[_Result]) -> _Result:
         async def wrapped() -> _Result:
@@ -112,11 +89,10 @@ class Faults(RuleBasedStateMachine):
             for choice in range(4):
                 self.apply("rule", place, choice, choice != 2)
         self.operator_starts()
-        self.run_async(self._start_readers())
+        self.run_async(self._start_sensors())
 
-    async def _start_readers(self) -> None:
-        for reader in self.readers.values():
-            reader.start()
+    async def _start_sensors(self) -> None:
+        self.whole.start()
 
     # -- what users do
 
@@ -217,6 +193,34 @@ class Faults(RuleBasedStateMachine):
             self.cluster, self.server.url, sweep_interval=0.5, check_interval=0.2, seed=self.rng.randrange(1000)
         )
         self.side.start()
+        self.whole.ready(self.side)
+
+    @rule(ref=st.sampled_from(SENSORS))
+    def a_sensor_is_killed_and_started_anew(self, ref: str) -> None:
+        self.run_async(self.whole.restart_sensor(ref))
+
+    @precondition(lambda self: self.side is not None)
+    @rule(data=st.data())
+    def an_old_watch_event_comes_again(self, data: st.DataObject) -> None:
+        assert self.side is not None
+        kind, item = data.draw(st.sampled_from(self.told))
+        self.run_async(self._observe(kind, item))
+
+    async def _observe(self, kind: WatchEventType, item: Object) -> None:
+        assert self.side is not None
+        self.side.controller.observe_rule(kind, item)
+
+    @precondition(lambda self: self.up)
+    @rule(how_old=st.integers(1, 3), state=st.sampled_from((AckState.ACTIVE, AckState.REJECTED, AckState.STOPPED)))
+    def old_acks_come_again(self, how_old: int, state: AckState) -> None:
+        self.run_async(self._old_acks(how_old, state))
+
+    async def _old_acks(self, how_old: int, state: AckState) -> None:
+        stream = Stream(self.server.url)
+        with contextlib.suppress(Exception):  # the streams may not be there
+            for ref, sensor in self.whole.sensors.items():
+                for uid, (generation, _) in list(sensor.known().items())[:2]:
+                    await stream.ack(ref, uid, generation - how_old, state, "an old word")
 
     @rule(seconds=st.sampled_from((0.01, 0.1, 0.5)))
     def time_passes(self, seconds: float) -> None:
@@ -241,35 +245,14 @@ class Faults(RuleBasedStateMachine):
             shutil.rmtree(self.directory, ignore_errors=True)
 
     async def _agrees(self) -> None:
-        wanted = should_have(self.cluster)
-
-        def read() -> dict[str, dict[str, tuple[int, bool]]]:
-            return {ref: reader.state() for ref, reader in self.readers.items()}
-
-        with contextlib.suppress(TimeoutError):
-            await until(lambda: read() == wanted, within=20)
-        assert read() == wanted
-        assert self.side is not None
-        served = {uid: ref for ref, uids in wanted.items() for uid in uids}
-
-        def shown() -> dict[str, str | None]:
-            return {item["metadata"]["uid"]: item.get("status", {}).get("sensor") for item in self.cluster.all("Rule")}
-
-        expected = {item["metadata"]["uid"]: served.get(item["metadata"]["uid"]) for item in self.cluster.all("Rule")}
-        with contextlib.suppress(TimeoutError):
-            await until(lambda: shown() == expected, within=10)
-        assert shown() == expected
-
-        async def live(stream: Stream) -> set[str]:
-            return {state.uid for state in (await stream.states()).values()}
-
-        await Stream(self.server.url).shows(live, set(served), within=20)
+        for sensor in self.whole.sensors.values():
+            sensor.repeat_acks()
+        await self.whole.agrees()
 
     async def _stop(self) -> None:
         if self.side is not None:
             await self.side.stop()
-        for reader in self.readers.values():
-            await reader.stop()
+        await self.whole.stop()
 
 
 TestFaults = Faults.TestCase

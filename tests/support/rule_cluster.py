@@ -34,11 +34,14 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 class MemoryCluster:
-    """Objects by kind, namespace and name. ``watchers`` are told of every change while ``watching``."""
+    """Objects by kind, namespace and name. ``watchers`` are told of every change while ``watching``;
+    ``onlookers``, who stand for nothing in Kubernetes, always.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.watchers: list[Watcher] = []
+        self.onlookers: list[Watcher] = []
         self.watching = True
         self.reachable = True
         self.events: list[ObjectEvent] = []
@@ -124,6 +127,8 @@ class MemoryCluster:
         return copy.deepcopy(present)
 
     def _tell(self, kind: WatchEventType, item: Object) -> None:
+        for onlooker in self.onlookers:
+            onlooker(kind, item)
         if self.watching:
             for watcher in self.watchers:
                 watcher(kind, copy.deepcopy(item))

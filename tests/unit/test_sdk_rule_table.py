@@ -19,7 +19,7 @@ def swap(
     table: RuleTable, *rules: Rule, now: float = 0.0, buried: Sequence[str] = (), unreadable: Sequence[str] = ()
 ) -> list[RuleChange]:
     snapshot = {known.uid: known for known in rules}
-    return table.replace(snapshot, now=now, patience=15.0, buried=set(buried), unreadable=set(unreadable))
+    return table.replace(snapshot, now=now, patience=15.0, buried=dict.fromkeys(buried), unreadable=set(unreadable))
 
 
 FIRST = rule(rule_state(1))
@@ -94,6 +94,15 @@ def test_snapshot_deletes_what_has_a_tombstone() -> None:
     table.put(SECOND)
     assert swap(table, SECOND, buried=[FIRST.uid]) == [RuleChange(FIRST.uid, FIRST, None)]
     assert list(table) == [SECOND]
+
+
+def test_snapshot_with_an_older_tombstone_deletes_only_after_a_while() -> None:
+    table = RuleTable()
+    table.put(RAISED)
+    older = {FIRST.uid: FIRST.generation}
+    assert table.replace({}, now=0.0, patience=15.0, buried=older) == []
+    assert table.missing == 1
+    assert table.replace({}, now=15.0, patience=15.0, buried=older) == [RuleChange(FIRST.uid, RAISED, None)]
 
 
 def test_what_is_absent_for_long_is_deleted() -> None:

@@ -173,7 +173,7 @@ class RuleReader:
 
     # What sessions report.
 
-    def _swap(self, rules: dict[str, Rule], *, buried: set[str], unreadable: set[str]) -> None:
+    def _swap(self, rules: dict[str, Rule], *, buried: dict[str, int | None], unreadable: set[str]) -> None:
         changes = self._table.replace(
             rules, now=time.monotonic(), patience=self._absence_seconds, buried=buried, unreadable=unreadable
         )
@@ -204,7 +204,7 @@ class _Session:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._received = 0  # the consumer's sequence of the last message
         self._rules: dict[str, Rule] = {}
-        self._buried: set[str] = set()
+        self._buried: dict[str, int | None] = {}  # the generation that the tombstone carries
         self._unreadable: set[str] = set()
         self.complete = False
         self.last_sign = self.last_message = time.monotonic()
@@ -345,7 +345,7 @@ class _Session:
         self._unreadable.discard(uid)
         if gone:
             self._rules.pop(uid, None)
-            self._buried.add(uid)
+            self._buried[uid] = None if state is None else state.generation
         elif state is not None:
             self._rules[uid] = Rule(state=state, since_us=delivery.stored_us)
-            self._buried.discard(uid)
+            self._buried.pop(uid, None)

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from attune_contract.messages import RuleState
 from attune_sensor.rules import Rule
+
+_NONE: Final[Mapping[str, int | None]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +88,21 @@ class RuleTable:
         *,
         now: float,
         patience: float,
-        buried: AbstractSet[str] = frozenset(),
+        buried: Mapping[str, int | None] = _NONE,
         unreadable: AbstractSet[str] = frozenset(),
     ) -> list[RuleChange]:
         """Swap the whole state for a complete snapshot.
 
-        What has a tombstone is deleted. What is absent is deleted too, but only when a snapshot taken ``patience`` later
-        lacks it as well: a stream that was wiped is filled again by the operator, and a snapshot taken meanwhile is complete
-        and yet lacks rules that nobody deleted.
+        What has a tombstone is deleted, unless the tombstone is about an older generation than what is known: then it is a
+        repetition, or was overtaken, and counts as absence. What is absent is deleted too, but only when a snapshot taken
+        ``patience`` later lacks it as well: a stream that was wiped is filled again by the operator, and a snapshot taken
+        meanwhile is complete and yet lacks rules that nobody deleted.
 
         Args:
             snapshot: every rule in the stream, by uid.
             now: seconds, monotonic.
             patience: for how long a rule must be absent, in seconds.
-            buried: uids that have a tombstone.
+            buried: uids that have a tombstone, and the generation that it carries (None: it carries none).
             unreadable: uids whose message could not be read; what is known of them stays.
         """
         changes: list[RuleChange] = []
@@ -117,7 +122,7 @@ class RuleTable:
                 after[uid] = old
                 continue
             since = self._missing.get(uid, now)
-            if uid in buried or now - since >= patience:
+            if _buries(buried.get(uid, -1), old) or now - since >= patience:
                 changes.append(RuleChange(uid, old, None))
             else:
                 after[uid] = old
@@ -126,6 +131,11 @@ class RuleTable:
         self._missing = missing
         self._buried.clear()
         return changes
+
+
+def _buries(generation: int | None, old: Rule) -> bool:
+    """Whether a tombstone of this generation (None: of any) is meant for what is known; -1: there is no tombstone."""
+    return generation is None or generation >= old.generation
 
 
 def _supersedes(new: Rule, old: Rule | None) -> bool:
