@@ -1,7 +1,8 @@
-"""How long after a Rule was applied its sensor knows it, with 10,000 other Rules there.
+"""How long after a Rule was applied its timer is armed, with 10,000 other Rules there.
 
-A real kube-apiserver, the whole operator, a real NATS server and the SDK's rule reader. The time runs from sending the request
-to the API server until the sensor's rule table has the new generation. The reference is what cannot be avoided: the same
+A real kube-apiserver, the whole operator, a real NATS server, and the timer sensor as the process that runs in a pod; its 10,000
+timers fire meanwhile. The time runs from sending the request to the API server until the sensor's word that the new generation
+is active has come back over NATS, which it says once the timer is armed. The reference is what cannot be avoided: the same
 requests, seen by a bare watch, published as they are and received by a bare subscription.
 """
 
@@ -21,8 +22,11 @@ from kubernetes.aio import watch as kubernetes_watch
 from support.nats_server import NatsServer
 from support.operator_hand import Hand, running, settings_for
 from support.quiet import quiet
-from support.sensor_reader import SensorReader
+from support.scripted_api import ScriptedApi
+from support.timer_process import timer_environment, timer_process
 
+from attune_contract import subjects
+from attune_contract.messages import AckState, InvalidMessage, decode_ack
 from attune_operator import kube
 from attune_operator.kube import KubeClient
 
@@ -61,25 +65,40 @@ async def latencies(client: KubeClient, arrivals: Arrivals, seen: asyncio.Event,
     return sorted(times)
 
 
-async def measured(client: KubeClient, hand: Hand, server: NatsServer) -> list[float]:
-    """With the operator and the SDK."""
+async def measured(client: KubeClient, hand: Hand, server: NatsServer, directory: Path) -> list[float]:
+    """With the operator and the timer sensor."""
     arrivals: Arrivals = {}
     seen = asyncio.Event()
+    connection = await nats.connect(server.url)
 
-    def changed(changes: list[Any]) -> None:
-        now = time.perf_counter()
-        for change in changes:
-            if change.new is not None:
-                arrivals[change.new.uid, change.new.state.generation] = now
-        seen.set()
+    async def receive(message: Any) -> None:
+        try:
+            ack = decode_ack(message.data)
+        except InvalidMessage:
+            return  # the sensor's word on itself
+        if ack.state is AckState.ACTIVE:
+            arrivals.setdefault((ack.rule_uid, ack.generation), time.perf_counter())
+            seen.set()
 
-    reader = SensorReader(str(SENSOR), server.url, on_changes=changed, resync_seconds=300.0)
-    async with running(settings_for(hand, server, sweep_interval="60s")):
-        reader.start()
-        await _until(lambda: _statuses_written(client))
-        times = await latencies(client, arrivals, seen, offset=0)
-        await reader.stop()
-    return times
+    await connection.subscribe(f"{subjects.acks_prefix(SENSOR)}.>", cb=receive)
+    api = ScriptedApi()
+    await api.start()
+    environment = timer_environment(SENSOR, nats_url=server.url, api_url=api.url, directory=directory)
+    try:
+        async with (
+            running(settings_for(hand, server, sweep_interval="60s")),
+            timer_process(environment, directory / "log"),
+        ):
+            await _until(lambda: _armed(arrivals))
+            await _until(lambda: _statuses_written(client))
+            return await latencies(client, arrivals, seen, offset=0)
+    finally:
+        await api.stop()
+        await connection.close()
+
+
+async def _armed(arrivals: Arrivals) -> bool:
+    return len({uid for uid, _ in arrivals}) >= RULES
 
 
 async def reference(client: KubeClient, server: NatsServer) -> list[float]:
@@ -129,7 +148,7 @@ async def _statuses_written(client: KubeClient) -> bool:
 
 
 async def _until(probe: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(900):
         while not await probe():  # noqa: ASYNC110 - the API server sets no event
             await asyncio.sleep(5)
 
@@ -147,7 +166,7 @@ async def run() -> dict[str, object]:
             server = NatsServer(Path(directory))
             server.start()
             try:
-                times = await measured(client, Hand(client, NAMESPACE), server)
+                times = await measured(client, Hand(client, NAMESPACE), server, Path(directory))
                 bare = await reference(client, server)
             finally:
                 server.stop()

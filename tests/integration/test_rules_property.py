@@ -245,6 +245,8 @@ class Faults(RuleBasedStateMachine):
             shutil.rmtree(self.directory, ignore_errors=True)
 
     async def _agrees(self) -> None:
+        assert self.side is not None
+        self.whole.ready(self.side)  # of a Sensor that was deleted and made again, it knows no pods yet
         for sensor in self.whole.sensors.values():
             sensor.repeat_acks()
         await self.whole.agrees()

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import resource
 import signal
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,30 +13,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.nats_server import NatsServer, free_port
+from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, rule_state
 from support.scripted_api import ScriptedApi
+from support.timer_process import timer_environment, timer_process
 from support.until import until
 
 pytestmark = pytest.mark.nats
-
-
-@contextlib.asynccontextmanager
-async def process(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    started = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "attune_timer",
-        env={"PATH": os.environ["PATH"], **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-            await started.wait()
 
 
 async def output(started: asyncio.subprocess.Process) -> list[dict[str, Any]]:
@@ -74,25 +55,15 @@ async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
 
 @pytest.fixture
 def environment(nats_server: NatsServer, api: ScriptedApi, tmp_path: Path) -> dict[str, str]:
-    token = tmp_path / "token"
-    token.write_text("a-secret-token")
-    return {
-        "ATTUNE_SENSOR_REF": str(SENSOR),
-        "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
-        "ATTUNE_API_URL": api.url,
-        "ATTUNE_API_TOKEN_FILE": str(token),
-        "ATTUNE_NATS_URL": nats_server.url.replace("nats://", "nats://user:hunter2@"),
-        "ATTUNE_SPOOL_DIR": str(tmp_path / "spool"),
-        "ATTUNE_METRICS_HOST": "127.0.0.1",
-        "ATTUNE_METRICS_PORT": str(free_port()),
-    }
+    url = nats_server.url.replace("nats://", "nats://user:hunter2@")
+    return timer_environment(SENSOR, nats_url=url, api_url=api.url, directory=tmp_path)
 
 
 async def test_sigterm_delivers_what_waits_and_ends_with_0(
     stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
-    async with process(environment) as sensor:
+    async with timer_process(environment) as sensor:
         await api.wait_for(lambda: len(api.events) >= 3, within=20)
         sensor.send_signal(signal.SIGTERM)
         log = await output(sensor)
@@ -110,7 +81,7 @@ async def test_kill_9_and_restart_keep_the_phase_and_the_spool(
     stream: RuleStream, api: ScriptedApi, environment: dict[str, str], tmp_path: Path
 ) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
-    async with process(environment) as sensor:
+    async with timer_process(environment) as sensor:
         await api.wait_for(lambda: len(api.events) >= 3, within=20)
         await api.stop()
         await until(lambda: sum(path.stat().st_size for path in (tmp_path / "spool").glob("*.segment")) >= 4000)
@@ -118,7 +89,7 @@ async def test_kill_9_and_restart_keep_the_phase_and_the_spool(
         await sensor.wait()
     delivered = len(api.events)
     await api.start()
-    async with process(environment) as sensor:
+    async with timer_process(environment) as sensor:
         await api.wait_for(lambda: len(api.events) >= delivered + 15, within=20)
         sensor.send_signal(signal.SIGTERM)
         await output(sensor)
@@ -132,7 +103,7 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
 ) -> None:
     await stream.put_many([rule_state(number, parameters={"interval": 0.1}) for number in range(20)])
     metrics = f"http://127.0.0.1:{environment['ATTUNE_METRICS_PORT']}/metrics"
-    async with process(environment) as sensor, aiohttp.ClientSession() as session:
+    async with timer_process(environment) as sensor, aiohttp.ClientSession() as session:
         await api.wait_for(lambda: len(api.events) >= 40, within=20)
 
         async def count(name: str) -> float:
@@ -169,7 +140,7 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
 
 async def test_idle_memory_is_small(stream: RuleStream, environment: dict[str, str]) -> None:
     port = environment["ATTUNE_METRICS_PORT"]
-    async with process(environment) as sensor, aiohttp.ClientSession() as session:
+    async with timer_process(environment) as sensor, aiohttp.ClientSession() as session:
         async with asyncio.timeout(20):
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
@@ -187,7 +158,7 @@ async def test_a_thousand_rules_take_at_most_4_mib(stream: RuleStream, environme
         ("core.intervaltimer", {"interval": 1, "unit": "hours", "missed": "all", "jitter": 30}),
         ("core.crontimer", {"cron": "30 6 * * MON-FRI", "timezone": "Europe/Berlin"}),
     ]
-    async with process(environment) as sensor, aiohttp.ClientSession() as session:
+    async with timer_process(environment) as sensor, aiohttp.ClientSession() as session:
 
         async def wait_active(number: int) -> None:
             async with asyncio.timeout(90):
@@ -215,7 +186,7 @@ async def test_each_event_is_in_the_log_at_debug_with_its_rule_and_id(
     stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
-    async with process({**environment, "ATTUNE_LOG_LEVEL": "DEBUG"}) as sensor:
+    async with timer_process({**environment, "ATTUNE_LOG_LEVEL": "DEBUG"}) as sensor:
         await api.wait_for(lambda: len(api.events) >= 3, within=20)
         sensor.send_signal(signal.SIGTERM)
         log = await output(sensor)
@@ -228,7 +199,7 @@ async def test_each_event_is_in_the_log_at_debug_with_its_rule_and_id(
 
 
 async def test_environment_that_lacks_something_is_told_in_one_line() -> None:
-    async with process({"ATTUNE_SENSOR_REF": "attune-system/core.timer"}) as sensor:
+    async with timer_process({"ATTUNE_SENSOR_REF": "attune-system/core.timer"}) as sensor:
         [line] = await output(sensor)
     assert sensor.returncode == 2
     assert line["event"] == "sensor_misconfigured"
@@ -236,7 +207,7 @@ async def test_environment_that_lacks_something_is_told_in_one_line() -> None:
 
 
 async def test_port_that_is_taken_ends_the_process_with_a_reason(environment: dict[str, str], api: ScriptedApi) -> None:
-    async with process({**environment, "ATTUNE_METRICS_PORT": str(api.port)}) as sensor:
+    async with timer_process({**environment, "ATTUNE_METRICS_PORT": str(api.port)}) as sensor:
         log = await output(sensor)
     assert sensor.returncode == 1
     assert "address already in use" in json.dumps(log).lower()

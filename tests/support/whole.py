@@ -283,19 +283,27 @@ class Whole:
         """
         with contextlib.suppress(TimeoutError):
             await until(lambda: not self.differences(), within=within)
-        assert self.differences() == {}
+        self._same()
         wanted = {
             subjects.rule_subject(SensorRef.parse(ref), uid): state
             for ref, rules in should_have(self.cluster).items()
             for uid, state in rules.items()
         }
         await Stream(self.url).shows(_on_stream, wanted)
-        assert self.differences() == {}
+        self._same()
         self.nothing_was_wrong()
 
+    def _same(self) -> None:
+        found = self.differences()
+        assert not found, "\n".join(
+            f"{what}: {is_!r}, and should be {should!r}" for what, (is_, should) in found.items()
+        )
+
     def nothing_was_wrong(self) -> None:
+        """No sensor did what it must not, and no status claimed what was not so."""
         witnesses = [*self._ended, *(sensor.witness for sensor in self.sensors.values())]
-        assert [*self.truth.wrong, *(wrong for witness in witnesses for wrong in witness.wrong)] == []
+        wrong = [*self.truth.wrong, *(wrong for witness in witnesses for wrong in witness.wrong)]
+        assert not wrong, "\n".join(wrong)
 
 
 def _said(item: Object) -> tuple[Any, ...]:

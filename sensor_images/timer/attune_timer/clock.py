@@ -27,6 +27,10 @@ _BEHIND_BATCH: Final = 20
 #: How long (seconds) the thread waits between missed occurrences, and while there is no room for them.
 _BEHIND_WAIT: Final = 0.002
 _ROOM_WAIT: Final = 0.05
+#: A thread that slept for so long (seconds) was suspended, with the whole process. Before it fires anything, the rules are given
+#: the time to change that it takes to hear what happened meanwhile: some may have been switched off long ago.
+_SUSPENDED: Final = 5.0
+_HEAR_FIRST: Final = 2.0
 #: A thread that did not look at the clock for so long (seconds) is stuck.
 _STUCK_AFTER: Final = 15.0
 
@@ -66,6 +70,7 @@ class ClockThread:
 
     def start(self) -> None:
         """Start the thread."""
+        self._looked = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
         self._thread.start()
 
@@ -105,10 +110,20 @@ class ClockThread:
                 with self._condition:  # released after each turn, so that timers can be added and removed in between
                     if self._closed:
                         return
-                    self._looked = time.monotonic()
+                    slept, self._looked = time.monotonic() - self._looked, time.monotonic()
+                    if slept > _SUSPENDED:
+                        self._hear_first(slept)
+                        continue
                     self._turn()
         except Exception:
             self._log.exception("clock_thread_died")  # and /live says so, so that the pod is restarted
+
+    def _hear_first(self, slept: float) -> None:
+        """Let the rules change before anything fires."""
+        self._log.warning("clock_was_suspended", seconds=round(slept, 1))
+        ends = time.monotonic() + _HEAR_FIRST
+        while not self._closed and (left := ends - time.monotonic()) > 0:
+            self._condition.wait(left)
 
     def _turn(self) -> None:
         due = self._heap.pop_due(now=self._wall(), limit=_BATCH)
