@@ -28,7 +28,12 @@ from attune_contract.messages import AckState
 from attune_operator.ports import WatchEventType
 from attune_operator.streams.connection import NatsEndpoint, open_connection
 
-pytestmark = pytest.mark.nats
+pytestmark = [
+    pytest.mark.nats,
+    pytest.mark.timeout(600),
+    # Sensors and operators are ended in the middle of connecting, where nobody has the socket yet.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:loop is closed:ResourceWarning"),
+]
 
 NAMESPACES = ("one", "two", "three")
 SENSORS = ("one/alpha", "two/beta.x", "three/gamma")
@@ -200,11 +205,9 @@ class Faults(RuleBasedStateMachine):
         self.run_async(self.whole.restart_sensor(ref))
 
     @precondition(lambda self: self.side is not None)
-    @rule(data=st.data())
-    def an_old_watch_event_comes_again(self, data: st.DataObject) -> None:
-        assert self.side is not None
-        kind, item = data.draw(st.sampled_from(self.told))
-        self.run_async(self._observe(kind, item))
+    @rule(place=st.integers(0, 1000))
+    def an_old_watch_event_comes_again(self, place: int) -> None:
+        self.run_async(self._observe(*self.told[place % len(self.told)]))
 
     async def _observe(self, kind: WatchEventType, item: Object) -> None:
         assert self.side is not None
@@ -259,7 +262,7 @@ class Faults(RuleBasedStateMachine):
 
 TestFaults = Faults.TestCase
 TestFaults.settings = settings(
-    max_examples=12,
+    max_examples=10,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

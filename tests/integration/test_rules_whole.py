@@ -24,7 +24,12 @@ from attune_contract.messages import AckState, RuleEventType, RuleState, decode_
 from attune_operator.ports import WatchEventType
 from attune_operator.streams.connection import NatsConnection, NatsEndpoint, open_connection
 
-pytestmark = pytest.mark.nats
+pytestmark = [
+    pytest.mark.nats,
+    pytest.mark.timeout(300),
+    # Sensors and operators are ended in the middle of connecting, where nobody has the socket yet.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:loop is closed:ResourceWarning"),
+]
 
 TIMER, CRON = "attune-system/core.timer", "team/core.cron"
 EVERYWHERE = {"namespaces": {"from": "All"}}

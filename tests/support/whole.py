@@ -205,7 +205,7 @@ class SensorUnderTest:
         self._tasks = [asyncio.create_task(part.run()) for part in self._parts]
 
     async def stop(self) -> None:
-        await end(*reversed(self._tasks), patience=0.2)
+        await end(*reversed(self._tasks), patience=0.5)
 
     def repeat_acks(self) -> None:
         """Say everything again, as after each snapshot."""
@@ -277,7 +277,7 @@ class Whole:
         paused = self.cluster.get("Sensor", *ref.split("/"))["spec"].get("paused", False)
         return (generation, ref, "True", str(state[1] and not paused))
 
-    async def agrees(self, *, within: float = 30.0) -> None:
+    async def agrees(self, *, within: float = 60.0) -> None:
         """Wait until all sides say the same: Kubernetes' Rules and statuses, the stream, and every sensor; and nothing that a
         sensor did on the way there was wrong.
         """
@@ -289,7 +289,7 @@ class Whole:
             for ref, rules in should_have(self.cluster).items()
             for uid, state in rules.items()
         }
-        await Stream(self.url).shows(_on_stream, wanted)
+        await Stream(self.url).shows(_on_stream, wanted, within=within)
         self._same()
         self.nothing_was_wrong()
 
