@@ -184,6 +184,7 @@ signal.sigwait([signal.SIGTERM])
 say({"at": "end"}, occurrence="end")
 """
     )
+    environment["ATTUNE_GRACE_SECONDS"] = "8"  # for so long it tries to deliver, before the spool has to do
     await stream.put(rule_state(parameters={}))
     async with running([*supervisor, "--", *program], environment) as sensor:
         await api.wait_for(lambda: len(api.events) == 1, within=40)
