@@ -22,18 +22,20 @@ from support.postgres import PostgresServer
 from support.process_memory import peak_mib
 from support.quiet import quiet
 
-EVENTS = 12_000
+EVENTS = 6_000
 CONNECTIONS = 64
 ROUNDS = 3
 MEMORY_MIB = 150
 
 
+def event(k: int) -> dict[str, Any]:
+    """An event, of one of 50 rules."""
+    return report(k, rule_uid=f"7c1f3f0e-37e9-4d5e-9d2f-{k % 50:012}")
+
+
 def bodies(start: int, count: int) -> list[bytes]:
-    """Events of 50 rules, as a sensor writes them."""
-    return [
-        msgspec.json.encode(report(k, rule_uid=f"7c1f3f0e-37e9-4d5e-9d2f-{k % 50:012}"))
-        for k in range(start, start + count)
-    ]
+    """Events as a sensor writes them."""
+    return [msgspec.json.encode(event(k)) for k in range(start, start + count)]
 
 
 class EmptyRoute:
@@ -100,7 +102,7 @@ async def run() -> dict[str, object]:
 
 def _run() -> dict[str, object]:
     quiet()
-    postgres = PostgresServer()
+    postgres = PostgresServer(fsync="on")
     with tempfile.TemporaryDirectory() as directory:
         try:
             postgres.start()

@@ -1,5 +1,6 @@
 """A real PostgreSQL server on loopback, from Debian's package, run by an unprivileged user in a directory of its own."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -24,6 +25,17 @@ def _programs() -> Path:
     raise RuntimeError(
         "these tests need a PostgreSQL server; install Debian's package 'postgresql' (apt-get install it)"
     )
+
+
+def _parents() -> list[tuple[int, int]]:
+    """Every process, and its parent."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with contextlib.suppress(OSError):
+                # proc(5): the fields after the name, which is in parentheses and may hold anything.
+                found.append((int(path.name), int((path / "stat").read_text().rpartition(")")[2].split()[1])))
+    return found
 
 
 class PostgresServer:
@@ -60,7 +72,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": str(self.directory),
-            "fsync": "off",  # these tests end processes, not the machine
+            "fsync": "off",  # tests end processes, not the machine
             "max_connections": "60",
             "shared_buffers": "32MB",
             **self._settings,
@@ -87,6 +99,17 @@ class PostgresServer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
+
+    def kill(self) -> None:
+        """End all its processes at once (SIGKILL). The first goes first, so that it cannot start others anew."""
+        assert self._process is not None, "it was not started"
+        parent = self._process.pid
+        children = [pid for pid, of in _parents() if of == parent]
+        self._process.kill()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(30)
 
     def remove(self) -> None:
         """End it and delete its files."""
