@@ -70,6 +70,12 @@ class Metrics:
             "attune_api_sensor_identities", "Sensors whose accepted tokens are known.", registry=registry
         )
 
+        self.payloads_unchecked = Counter(
+            "attune_api_payloads_unchecked",
+            "Events taken without a check of their payload.",
+            ["reason"],
+            registry=registry,
+        )
         self.rules_known = Gauge("attune_api_rules", "Rules that are known from NATS.", registry=registry)
 
         self._by_answer: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}

@@ -11,6 +11,7 @@ import structlog
 
 from attune_api.body import BodyMemory
 from attune_api.events.feed import Feed
+from attune_api.events.payloads import PayloadChecks
 from attune_api.events.retention import Retention
 from attune_api.events.writer import EventWriter
 from attune_api.identity.access import Access
@@ -55,6 +56,7 @@ class Services:
     states: IdentityStates
     rules: RuleBook
     rule_check: RuleCheck | None
+    payloads: PayloadChecks
     access: Access
     supervisor: Supervisor
 
@@ -76,6 +78,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         await _prepare_tables(database, migrate=settings.migrates_at_start)
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
+        payloads = PayloadChecks(states=states, metrics=metrics)
+        stack.callback(payloads.close)
         rules = RuleBook()
         rule_check: RuleCheck | None = None
         keys = VerificationKeys(settings.jwks_file)
@@ -146,6 +150,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             states=states,
             rules=rules,
             rule_check=rule_check,
+            payloads=payloads,
             access=Access(
                 verifier=TokenVerifier(keys=keys, issuer=settings.token_issuer, clock=time.time),
                 states=states,

@@ -14,11 +14,10 @@ import msgspec
 
 from attune_cli.errors import UsageError
 from attune_contract.resources import Sensor
+from attune_contract.schemas.bounded import BoundedSchema, TooCostly, UnusableSchema, describe
 from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
 from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
-from attune_operator.rules.bounded_schema import BoundedSchema, TooCostly, UnusableSchema
 from attune_operator.rules.records import SensorRecord, TriggerDeclaration, canonical_json, parse_sensor
-from attune_operator.rules.validation import describe
 from attune_operator.sensors import schemas
 
 _MOST: Final = 20
@@ -204,4 +203,4 @@ def _parameters(checked: Checked, declaration: TriggerDeclaration, parameters: A
         yield _at(checked, place, f"cannot be checked: {error}")
         return
     for wrong in errors:
-        yield _at(checked, (*place, *wrong.absolute_path), describe(wrong).partition(": ")[2])
+        yield _at(checked, (*place, *wrong.absolute_path), describe(wrong, root="parameters").partition(": ")[2])

@@ -102,6 +102,9 @@ class IdentityState(msgspec.Struct, frozen=True, kw_only=True):
     not_before: int | None = None  #: earliest ``iat`` still accepted, seconds since the epoch; None accepts any
     trigger_types: tuple[str, ...] = ()  #: canonical names that may be reported now; a token may name more
     deleted: bool = False  #: the Sensor is gone: every token of it is refused
+    #: JSON Schemas of payloads as JSON, by canonical trigger type; a type that is absent takes any payload. Texts, since most
+    #: readers keep them unread.
+    payload_schemas: dict[str, str] = {}
 
 
 class InvalidMessage(ValueError):  # noqa: N818 - read as a sentence: "raise InvalidMessage"

@@ -271,3 +271,31 @@ async def test_signing_keys_change_without_a_restart(api: ApiProcess) -> None:
         broken = await admin.post("/auth/sensor-token", json=_request())
         assert broken.status_code == 503
         assert new.private_jwk()["d"] not in broken.text + api.log.read_text()
+
+
+@pytest.mark.nats
+async def test_payloads_are_checked_by_the_schema_that_the_operator_published(
+    tmp_path: Path, nats_server: NatsServer, operator: Operator
+) -> None:
+    api = ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false")
+    with api:
+        async with api.client() as sensor, api.reader() as reader:
+            await operator.say(payload_schemas={TYPE: '{"properties": {"k": {"type": "integer", "maximum": 5}}}'})
+
+            def post() -> Awaitable[httpx.Response]:
+                return sensor.post("/api/v1/events", json=report(9))
+
+            refused = await _within(5, post, 422)
+            assert refused.json()["type"] == "urn:attune:problem:invalid-payload"
+            assert "payload.k: 9 is greater than the maximum of 5" in refused.json()["detail"]
+            stored = (await reader.get("/api/v1/events")).json()["data"]
+            batch = {"events": [report(k) for k in (4, 8, 5)]}
+            answer = (await sensor.post("/api/v1/events/batch", json=batch)).json()["data"]
+            assert [each["status"] for each in answer] == ["stored", "refused", "stored"]
+            # It holds over a restart with NATS away.
+            nats_server.kill()
+            api.kill()
+            await asyncio.to_thread(api.start)
+            assert (await sensor.post("/api/v1/events", json=report(10))).status_code == 422
+            after = (await reader.get("/api/v1/events")).json()["data"]
+            assert len(after) == len(stored) + 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from attune_contract.resources import Rule, Sensor
-from attune_operator.rules.bounded_schema import BoundedSchema
+from attune_contract.schemas.bounded import BoundedSchema
 from attune_sensor import AckState
 from attune_sensor.testing import FakeApi, SensorHarness
 

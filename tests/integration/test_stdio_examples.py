@@ -13,7 +13,7 @@ from support.stdio_programs import events_of, harness
 from support.until import until
 
 from attune_contract.resources import Rule, Sensor
-from attune_operator.rules.bounded_schema import BoundedSchema
+from attune_contract.schemas.bounded import BoundedSchema
 from attune_sensor import AckState, event_id
 from attune_sensor.testing import FakeApi, SensorHarness
 from attune_stdio.settings import Mode

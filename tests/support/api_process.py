@@ -138,7 +138,7 @@ class ApiProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the API ended with {self._process.returncode}:\n{self.log.read_text()}")
@@ -149,7 +149,7 @@ class ApiProcess:
                 pass
             time.sleep(0.05)
         self.kill()
-        raise TimeoutError(f"the API was not up within 90 s:\n{self.log.read_text()}")
+        raise TimeoutError(f"the API was not up within 300 s:\n{self.log.read_text()}")
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":

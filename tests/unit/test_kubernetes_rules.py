@@ -13,11 +13,11 @@ from support.rule_stream import rule_state
 
 from attune_api.events.reports import Report, read_report
 from attune_contract.resources import Sensor as SensorResource
+from attune_contract.schemas.bounded import BoundedSchema
 from attune_kubernetes.expressions import Expression, Failed
 from attune_kubernetes.news import News, event_of, wanted
 from attune_kubernetes.objects import Kept, kept
 from attune_kubernetes.parameters import Change, Interest, interest_of
-from attune_operator.rules.bounded_schema import BoundedSchema
 from attune_sensor import InvalidRule, Rule
 
 PACK = Path(__file__).parents[2] / "packs" / "kubernetes"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from attune_contract.identity import SensorRef
-from attune_operator.rules.quick_schema import compile_plain
+from attune_contract.schemas.quick import compile_plain
 from attune_operator.rules.records import TriggerDeclaration, canonical_json
 from attune_operator.rules.validation import MAX_STATE_BYTES, check_parameters, too_large
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune_contract.identity import SensorRef
-from attune_operator.rules.bounded_schema import BoundedSchema
+from attune_contract.schemas.bounded import BoundedSchema
 from attune_operator.rules.records import TriggerDeclaration
 from attune_operator.rules.validation import check_parameters
 from attune_timer import cron

@@ -13,8 +13,8 @@ from support.rule_stream import rule_state
 
 from attune_contract.resources import Rule as RuleResource
 from attune_contract.resources import Sensor as SensorResource
-from attune_operator.rules.bounded_schema import BoundedSchema
-from attune_operator.rules.quick_schema import compile_plain
+from attune_contract.schemas.bounded import BoundedSchema
+from attune_contract.schemas.quick import compile_plain
 from attune_operator.rules.records import TriggerDeclaration, canonical_json
 from attune_operator.rules.validation import check_parameters
 from attune_sensor import InvalidRule, Rule

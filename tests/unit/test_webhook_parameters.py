@@ -9,7 +9,7 @@ import yaml
 from support.rule_stream import rule_state
 
 from attune_contract.resources import Sensor as SensorResource
-from attune_operator.rules.bounded_schema import BoundedSchema
+from attune_contract.schemas.bounded import BoundedSchema
 from attune_sensor import InvalidRule, Rule
 from attune_webhook.parameters import DEFAULT_HEADERS, Hook, hook_of
 

@@ -81,7 +81,10 @@ class IdentityReader:
             return
         if self._states.apply(state):
             self._not_kept[state.sensor_ref] = state
-            log.info("identity_state", **msgspec.structs.asdict(state))
+            log.info(
+                "identity_state",
+                **(msgspec.structs.asdict(state) | {"payload_schemas": sorted(state.payload_schemas)}),
+            )
 
     def complete(self) -> None:
         """See :class:`attune_api.streams.latest.Follower`."""

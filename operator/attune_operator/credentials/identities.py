@@ -32,6 +32,8 @@ _PATIENCE: Final = 2.0
 #: Seconds after which what is published is read again, against a stream that was wiped or restored meanwhile.
 _REREAD: Final = 60.0
 _SNAPSHOT: Final = 60.0
+#: Bytes that the payload schemas of a Sensor may have together, since they travel in one message.
+MAX_PAYLOAD_SCHEMAS: Final = 512 * 1024
 #: A deleted Sensor's word is kept until the last token that it may have been given is over.
 _DELETED_TTL: Final = str(int(RETAIN.total_seconds()))
 
@@ -49,7 +51,7 @@ def identities_stream(*, replicas: int) -> api.StreamConfig:
         max_msgs=-1,
         max_bytes=-1,
         max_age=0,
-        max_msg_size=64 * 1024,
+        max_msg_size=MAX_PAYLOAD_SCHEMAS + 64 * 1024,
         num_replicas=replicas,
         allow_rollup_hdrs=True,
         allow_msg_ttl=True,

@@ -1,22 +1,19 @@
 """Whether a Rule's parameters are what its trigger type asks for, in words that help its author."""
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from jsonschema import ValidationError
-from jsonschema.exceptions import best_match
 
 from attune_contract.identity import SensorRef
-from attune_operator.rules.bounded_schema import MAX_SCHEMA_BYTES, BoundedSchema, TooCostly, UnusableSchema
-from attune_operator.rules.quick_schema import Check, compile_plain
+from attune_contract.schemas.bounded import MAX_SCHEMA_BYTES, BoundedSchema, TooCostly, UnusableSchema, cut, describe
+from attune_contract.schemas.quick import Check, compile_plain
 from attune_operator.rules.records import TriggerDeclaration
 
 #: Largest message on the rule stream, in bytes: the rule's state with its parameters.
 MAX_STATE_BYTES: Final = 512 * 1024
 _MAX_ERRORS: Final = 3
-_MAX_ERROR_LENGTH: Final = 300
 _ROOT: Final = "parameters"
 #: Verdicts on parameters up to this size are remembered: thousands of Rules often have the same few.
 _REMEMBERED_BYTES: Final = 4096
@@ -63,12 +60,12 @@ def _verdict(schema: bytes, parameters: bytes) -> tuple[bool, str] | None:
     try:
         errors = _compiled(schema).errors(parameters, limit=_MAX_ERRORS + 1)
     except UnusableSchema as error:
-        return True, _cut(str(error))
+        return True, cut(str(error))
     except TooCostly as error:
         return False, f"{_ROOT}: cannot be checked, {error}."
     if not errors:
         return None
-    shown = [describe(error) for error in errors[:_MAX_ERRORS]]
+    shown = [describe(error, root=_ROOT) for error in errors[:_MAX_ERRORS]]
     if len(errors) > _MAX_ERRORS:
         shown.append("and more")
     return False, "; ".join(shown)
@@ -103,20 +100,3 @@ def _compiled(schema: bytes) -> BoundedSchema | _Broken:
         return BoundedSchema(schema)
     except UnusableSchema as error:
         return _Broken(str(error))
-
-
-def describe(error: ValidationError) -> str:
-    """One error as ``parameters.interval: -1 is less than …``. Of alternatives, the one that comes closest is named."""
-    deepest = best_match([error]) or error
-    return _cut(f"{_path(deepest.absolute_path)}: {deepest.message}")
-
-
-def _path(parts: Iterable[str | int]) -> str:
-    path = _ROOT
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_ERROR_LENGTH else f"{text[: _MAX_ERROR_LENGTH - 1]}…"

@@ -151,7 +151,7 @@ class Reconciler:
             assessed = self._issuer.assess(sensor, secret)
             floor = self._identities.accepted_from(sensor.ref, uid=sensor.metadata.uid)
             accepted_from = max((v for v in (assessed.accepted_from, floor) if v is not None), default=None)
-            await self._identities.publish(sensor.ref, self._identity(assessed, accepted_from))
+            await self._identities.publish(sensor.ref, self._identity(sensor, assessed, accepted_from))
             if assessed.renewal is not None:
                 issued = await self._renew(look, assessed, accepted_from, exists=secret is not None)
             else:
@@ -177,10 +177,14 @@ class Reconciler:
         message = " ".join(["The credentials in the Secret are valid and renewed in time.", *assessed.remarks])
         return Verdict(status="True", reason="Valid", message=message), info
 
-    def _identity(self, assessed: Assessment, accepted_from: int | None) -> IdentityState:
+    def _identity(self, sensor: Sensor, assessed: Assessment, accepted_from: int | None) -> IdentityState:
         data = assessed.input
         return IdentityState(
-            sensor_ref=str(data.ref), uid=data.uid, not_before=accepted_from, trigger_types=data.trigger_types
+            sensor_ref=str(data.ref),
+            uid=data.uid,
+            not_before=accepted_from,
+            trigger_types=data.trigger_types,
+            payload_schemas=schemas.payload_schemas(sensor),
         )
 
     async def _renew(

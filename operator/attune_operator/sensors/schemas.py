@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from attune_contract.resources import Sensor
-from attune_operator.rules.bounded_schema import BoundedSchema, UnusableSchema
+from attune_contract.schemas.bounded import BoundedSchema, UnusableSchema
+from attune_operator.credentials.identities import MAX_PAYLOAD_SCHEMAS
 from attune_operator.rules.records import canonical_json
 
 _METASCHEMAS: Final = "https://json-schema.org/"
@@ -39,6 +40,23 @@ def _problem(schema: bytes) -> str | None:
     return None
 
 
+def payload_schemas(sensor: Sensor) -> dict[str, str]:
+    """What the API checks payloads by: the usable payload schemas as JSON, by trigger type. One that cannot be used shows in
+    the Sensor's conditions, and takes no event away; neither do schemas that are too large to be published.
+    """
+    found = {
+        declared.name: schema.decode()
+        for declared in sensor.spec.trigger_types
+        if declared.payload_schema is not None and _problem(schema := canonical_json(declared.payload_schema)) is None
+    }
+    return found if _size(found) <= MAX_PAYLOAD_SCHEMAS else {}
+
+
+def _size(schemas: Mapping[str, str]) -> int:
+    # As they are in the message: JSON in a JSON text, whose quotes are escaped.
+    return len(json.dumps(schemas))
+
+
 def problem(sensor: Sensor) -> tuple[str, str] | None:
     """The first schema that cannot be used, as (reason of the condition, sentence); None when all can."""
     for index, declared in enumerate(sensor.spec.trigger_types):
@@ -51,4 +69,14 @@ def problem(sensor: Sensor) -> tuple[str, str] | None:
             if (found := _problem(canonical_json(schema))) is not None:
                 where = f"spec.triggerTypes[{index}].{field} (of {declared.name})"
                 return reason, f"{where} cannot be used: {found}"
+    declared_schemas = {
+        declared.name: canonical_json(declared.payload_schema).decode()
+        for declared in sensor.spec.trigger_types
+        if declared.payload_schema is not None
+    }
+    if (size := _size(declared_schemas)) > MAX_PAYLOAD_SCHEMAS:
+        return "InvalidPayloadSchema", (
+            f"The payloadSchemas in spec.triggerTypes have {size} bytes together, and {MAX_PAYLOAD_SCHEMAS} can be published; "
+            "until they are smaller, payloads are not checked."
+        )
     return None

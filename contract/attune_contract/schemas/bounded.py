@@ -20,11 +20,11 @@ import re2  # type: ignore[import-untyped]
 import referencing
 import referencing.exceptions
 from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, best_match
 from jsonschema.validators import extend
 
-from attune_operator.rules import comparisons
-from attune_operator.rules.formats import check_format
+from attune_contract.schemas import comparisons
+from attune_contract.schemas.formats import check_format
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: Largest schema, in bytes of JSON.
@@ -285,8 +285,9 @@ class BoundedSchema:
             where = ".".join(str(part) for part in problem.absolute_path) or "its root"
             raise UnusableSchema(f"{problem.message} (at {where})")
 
-    def errors(self, document: bytes, *, limit: int) -> list[ValidationError]:
-        """What is wrong with the document (JSON), at most ``limit`` things, in the schema's order.
+    def errors(self, document: bytes, *, limit: int, budget: int = BUDGET) -> list[ValidationError]:
+        """What is wrong with the document (JSON), at most ``limit`` things, in the schema's order; for at most ``budget``
+        keywords.
 
         Raises:
             UnusableSchema: a pattern or a reference in the schema turned out to be unusable.
@@ -303,13 +304,36 @@ class BoundedSchema:
             return found
 
         try:
-            return _bounded(BUDGET, collect)
+            return _bounded(budget, collect)
         except referencing.exceptions.Unresolvable as error:
             raise UnusableSchema(
                 f"it refers to {error.ref!r}, which is not in it; only references within a schema are followed"
             ) from error
         except (SchemaError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise UnusableSchema(f"{type(error).__name__}: {error}") from error
+
+
+#: Longest sentence about one error, in characters.
+MAX_ERROR_LENGTH: Final = 300
+
+
+def describe(error: ValidationError, *, root: str) -> str:
+    """One error as ``parameters.interval: -1 is less than …``. Of alternatives, the one that comes closest is named.
+
+    Args:
+        error: what is wrong.
+        root: what the document is called.
+    """
+    deepest = best_match([error]) or error
+    path = root
+    for part in deepest.absolute_path:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return cut(f"{path}: {deepest.message}")
+
+
+def cut(text: str) -> str:
+    """A sentence of bounded length."""
+    return text if len(text) <= MAX_ERROR_LENGTH else f"{text[: MAX_ERROR_LENGTH - 1]}…"
 
 
 def _count_objects(value: Any) -> int:

@@ -9,9 +9,9 @@ validation", which also finds the words for what is wrong. A schema of which any
 from collections.abc import Callable, Sized
 from typing import Any, Final
 
-from attune_operator.rules import comparisons
-from attune_operator.rules.bounded_schema import DIALECT, UnusableSchema, matches_pattern
-from attune_operator.rules.formats import format_fits
+from attune_contract.schemas import comparisons
+from attune_contract.schemas.bounded import DIALECT, UnusableSchema, matches_pattern
+from attune_contract.schemas.formats import format_fits
 
 #: Whether a document fits.
 Check = Callable[[Any], bool]

@@ -21,7 +21,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from attune_operator.rules.formats import parse_time
+from attune_contract.schemas.formats import parse_time
 
 KEYWORD: Final = "x-attune-comparisons"
 #: Comparisons that one object of a schema may have.
