@@ -192,10 +192,10 @@ def test_trigger_type_has_one_function() -> None:
 
 def test_public_names_are_these() -> None:
     assert sorted(attune_sensor.__all__) == [
-        "AckState", "CredentialsError", "EventReport", "Health", "InvalidRule", "LastEvent", "Rule", "RuleHandler",
-        "RuleState", "Sensor", "SensorContext", "SensorError", "SensorRef", "SensorRuntime", "SensorSettings",
-        "SensorToken", "SettingsError", "SpoolError", "TokenClient", "TokenClientError", "Trigger", "WhenFull",
-        "event_id", "event_of", "run_sensor", "scheduled",
+        "AckState", "Confirmation", "CredentialsError", "EventReport", "Fate", "Health", "InvalidRule", "LastEvent", "Rule",
+        "RuleHandler", "RuleState", "Sensor", "SensorContext", "SensorError", "SensorRef", "SensorRuntime",
+        "SensorSettings", "SensorToken", "SettingsError", "SpoolError", "Stopping", "TokenClient", "TokenClientError",
+        "Trigger", "WhenFull", "event_id", "event_of", "run_sensor", "scheduled",
     ]  # fmt: skip
     assert all(hasattr(attune_sensor, name) for name in attune_sensor.__all__)
 
