@@ -10,7 +10,7 @@ from support.system import REPOSITORY, SYSTEM, System
 @pytest.mark.parametrize(
     ("trigger", "parameters", "reason", "words"),
     [
-        ("core.intervaltimer", {"interval": -1, "unit": "seconds"}, "InvalidParameters", ["interval", "-1"]),
+        ("core.intervaltimer", {"interval": -1, "unit": "seconds"}, "InvalidParameters", ["interval", "0.1 seconds"]),
         (
             "core.intervaltimer",
             {"interval": 1, "unit": "fortnights"},
