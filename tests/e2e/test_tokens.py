@@ -24,14 +24,16 @@ def token(system: System) -> str:
 def report(system: System, trigger_type: str = "core.intervaltimer") -> dict[str, Any]:
     rule = system.rule("posted-for", parameters={"interval": 1, "unit": "hours"})
     rule.wait_condition("Active", "True")
+    now = datetime.now(UTC).isoformat()
     return {
         "id": str(uuid.uuid4()),
         "trigger_type": trigger_type,
         "rule_uid": rule.uid,
         "rule_namespace": rule.namespace,
         "rule_name": rule.name,
-        "occurred_at": datetime.now(UTC).isoformat(),
-        "payload": {"posted": "by hand"},
+        "occurred_at": now,
+        # As the trigger type's payload schema wants it.
+        "payload": {"scheduled_at": now, "fired_at": now, "k": 1, "rule": f"{rule.namespace}/{rule.name}"},
     }
 
 
@@ -48,6 +50,13 @@ def test_it_posts_its_own_trigger_type_once(system: System, token: str) -> None:
     assert again.status_code == 200
     assert again.json()["data"]["status"] == "duplicate"
     assert [event.id for event in system.api.events(body["rule_uid"])] == [body["id"]]
+
+
+def test_it_cannot_post_a_payload_that_its_trigger_type_does_not_have(system: System, token: str) -> None:
+    body = {**report(system), "payload": {"posted": "by hand"}}
+    answer = system.api.request("POST", "/api/v1/events", token=token, json=body)
+    assert_problem(answer, 422)
+    assert "scheduled_at" in answer.json()["detail"]
 
 
 def test_it_cannot_post_another_trigger_type(system: System, token: str) -> None:
