@@ -59,6 +59,14 @@ def test_what_the_project_ships_has_no_mistake() -> None:
     assert done.stdout == ""
 
 
+def test_a_folder_without_manifests_is_not_one_without_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "sensor.yaml").write_text(SENSOR)
+    done = attune("lint", tmp_path, code=ExitCode.USAGE)
+    assert f"There is no manifest in {tmp_path}; folders inside it are not entered." in done.stderr
+    assert f"Name them: {tmp_path / 'core'}" in done.stderr
+
+
 def test_mistakes_are_lines_with_file_and_line_as_compilers_have_it(tmp_path: Path) -> None:
     folder = write(
         tmp_path, rules=rule("core.intervaltimer", "\n      interval: 1\n      jitter: -1\n      unit: fortnights")

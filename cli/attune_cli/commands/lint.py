@@ -43,6 +43,8 @@ def lint(
         from attune_cli.lint import lint as judge
     except ImportError as error:
         raise CliError(f"attune lint needs {error.name}: pip install 'attune[cli]'.", code=ExitCode.USAGE) from None
+    for path in paths:
+        _no_empty_folder(path)
     beside = [*(sensors or ()), *(core_pack() if core else ())]
     known = [checked for _, result in read(beside, namespace=namespace) for checked in result.objects]
     report = judge(read(paths, namespace=namespace), known=known, allow_unknown_types=allow_unknown_types)
@@ -63,3 +65,18 @@ def lint(
         show(data, output)
     if report.findings:
         raise typer.Exit(ExitCode.PROBLEM)
+
+
+def _no_empty_folder(path: Path) -> None:
+    """A folder without manifests is no folder without mistakes.
+
+    Raises:
+        CliError: it has none; the text says where some may be.
+    """
+    from attune_local.admission.files import manifest_files
+
+    if not path.is_dir() or manifest_files([path]):
+        return
+    inside = [str(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and manifest_files([folder])]
+    advice = f" Name them: {' '.join(inside)}" if inside else ""
+    raise CliError(f"There is no manifest in {path}; folders inside it are not entered.{advice}", code=ExitCode.USAGE)
