@@ -17,12 +17,14 @@ import pytest
 from support.attune_up import ATTUNE, AttuneUp, attune_up
 from support.eventually import eventually
 from support.kubectl import condition
+from support.nats_server import free_port
 
 from attune_contract.local import read_endpoints
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
 
 PACK = Path(__file__).parents[2] / "packs" / "core"
+SHELL_SENSOR = Path(__file__).parents[2] / "examples" / "stdio" / "shell.yaml"
 RULE = """apiVersion: attune.dev/v1alpha1
 kind: Rule
 metadata: {{name: {name}, namespace: default}}
@@ -31,6 +33,15 @@ spec:
   trigger:
     type: core.intervaltimer
     parameters: {{interval: {interval}, unit: milliseconds, missed: all, maxMissed: 10000}}
+"""
+
+HOOK = """apiVersion: attune.dev/v1alpha1
+kind: Rule
+metadata: {name: hook, namespace: default}
+spec:
+  trigger:
+    type: core.webhook
+    parameters: {path: /here, auth: {type: none}}
 """
 
 
@@ -199,6 +210,31 @@ def test_a_port_that_is_taken_and_a_folder_in_use_are_said(shared: AttuneUp) -> 
         port = str(listener.getsockname()[1])
         assert f"Port {port} " in refused(".", "--data-dir", "other", "--api-port", port)
     assert "no file or folder absent" in refused("absent", "--data-dir", "other")
+
+
+def test_a_program_that_prints_is_a_sensor_here_too(shared: AttuneUp) -> None:
+    up, folder = shared, shared.folder
+    shutil.copy(SHELL_SENSOR, folder)
+    eventually(lambda: active(up, "shell-three-times")["reason"] == "Completed", within=60, what="it has printed all")
+    stored = wait_events(up, uid(up, "shell-three-times"), 3)
+    assert [event["payload"]["n"] for event in stored] == [1, 2, 3]
+
+
+def test_a_webhook_becomes_an_event_here_too(shared: AttuneUp) -> None:
+    up, folder = shared, shared.folder
+    port = free_port()  # the manifest's own may be taken on this machine
+    manifest = (PACK / "core.webhook.yaml").read_text()
+    assert "port: 8000" in manifest
+    (folder / "core.webhook.yaml").write_text(manifest.replace("port: 8000", f"port: {port}"))
+    (folder / "hook.yaml").write_text(HOOK)
+    wait_active(up, "hook", within=60)
+    eventually(lambda: f"http at 127.0.0.1:{port}" in up.said(), within=10, what="it is said where to send")
+    answer = httpx.post(f"http://127.0.0.1:{port}/here", json={"said": "hello"}, timeout=20)
+    assert answer.status_code == 202, answer.text
+    [event] = wait_events(up, uid(up, "hook"), 1)
+    assert event["id"] == answer.json()["id"]
+    assert event["payload"]["body"] == {"said": "hello"}
+    assert httpx.post(f"http://127.0.0.1:{port}/elsewhere", json={}, timeout=20).status_code == 404
 
 
 def test_two_in_different_folders_do_not_meet(shared: AttuneUp, folder: Path) -> None:
