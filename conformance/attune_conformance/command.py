@@ -39,6 +39,10 @@ def conformance(
     repeatable: Annotated[
         bool, typer.Option(help="Whether two instances report the same occurrences, as those of a clock do.")
     ] = True,
+    occurrence: Annotated[
+        str | None,
+        typer.Option(help="The payload's field that tells occurrences of a rule apart, where occurred_at does not."),
+    ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="A Sensor's manifest: its types, configuration and name.")
     ] = None,
@@ -86,6 +90,7 @@ def conformance(
             bad_parameters=None if bad_parameters is None else parse_object(bad_parameters, what="--bad-parameters"),
             every=every,
             repeatable=repeatable,
+            occurrence=occurrence,
             environment=environment or [],
             ports=port or [],
             stimulus=tuple(shlex.split(stimulus or "")),

@@ -28,6 +28,7 @@ class Profile:
         bad_parameters: parameters that the sensor must reject; None when it takes any.
         every: a rule with ``parameters`` fires at least once in so many seconds.
         repeatable: whether two instances report the same occurrences, so that their ids can be compared.
+        occurrence: name of the payload's field that tells one occurrence of a rule from another; None when ``occurred_at`` does.
         config: the Sensor's ``spec.config``.
         environment: variables beyond those of the protocol.
         stimulus: a program that makes occurrences, for a sensor that does not by itself; it runs beside the sensor.
@@ -43,6 +44,7 @@ class Profile:
     bad_parameters: Mapping[str, Any] | None = None
     every: float = 1.0
     repeatable: bool = True
+    occurrence: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     stimulus: tuple[str, ...] = ()

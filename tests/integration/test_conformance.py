@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ import pytest
 from support.wrong_sensors import WRONGS
 from typer.testing import CliRunner
 
+from attune_cluster.apiserver import ApiServer
 from attune_cluster.golang import toolchain
 from attune_cluster.settings import Settings
 from attune_conformance import report
@@ -125,9 +127,67 @@ def called() -> Profile:
     )
 
 
-@pytest.mark.parametrize("sensor", ["timer", "stdio", "go", "webhook"])
-async def test_sensors_conform(sensor: str, go_sensor: Path, tmp_path: Path) -> None:
-    profile = {"timer": timer(), "stdio": printing(), "go": in_go(go_sensor), "webhook": called()}[sensor]
+#: Changes a ConfigMap five times a second. Several of these say the same at the same time, and the API server takes that as one.
+CHANGER = """
+import base64, contextlib, json, os, ssl, tempfile, time, urllib.request
+config = json.load(open(os.environ["KUBECONFIG"]))
+cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+tls = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+with tempfile.NamedTemporaryFile() as both:
+    both.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+    both.flush()
+    tls.load_cert_chain(both.name)
+url = cluster["server"] + "/api/v1/namespaces/default/configmaps/clock?fieldManager=changer&force=true"
+headers = {"Content-Type": "application/apply-patch+yaml"}
+while True:
+    n = int(time.time() * 5) + 1
+    time.sleep(max(0.0, n / 5 - time.time()))
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "clock"}, "data": {"n": str(n)}}
+    with contextlib.suppress(OSError):
+        request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method="PATCH")
+        urllib.request.urlopen(request, timeout=5, context=tls).close()
+"""
+#: The ConfigMap that it changes, as a rule names it.
+CLOCK = {"apiVersion": "v1", "kind": "ConfigMap", "namespaces": ["default"], "fieldSelector": "metadata.name=clock"}
+
+
+def watching(server: ApiServer) -> Profile:
+    return Profile(
+        command=(sys.executable, "-m", "attune_kubernetes"),
+        trigger_type="core.kubernetes",
+        parameters=CLOCK,
+        bad_parameters={**CLOCK, "filter": "object.("},
+        every=0.5,
+        occurrence="resourceVersion",  # the API server's times are whole seconds
+        environment={"KUBECONFIG": str(server.kubeconfig)},
+        slack=40.0,  # there is an API server beside all the rest
+        stimulus=(sys.executable, "-I", "-c", CHANGER),
+    )
+
+
+@pytest.fixture
+def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]:
+    """The sensor's, with what has to run for it."""
+    match request.param:
+        case "timer":
+            yield timer()
+        case "stdio":
+            yield printing()
+        case "webhook":
+            yield called()
+        case "go":
+            yield in_go(request.getfixturevalue("go_sensor"))
+        case "kubernetes":
+            with ApiServer(tmp_path / "kubernetes") as server:
+                yield watching(server)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    ["timer", "stdio", "go", "webhook", pytest.param("kubernetes", marks=pytest.mark.apiserver)],
+    indirect=True,
+)
+async def test_sensors_conform(profile: Profile, tmp_path: Path) -> None:
     results = await examine(profile, tmp_path, parallel=10)
     good = {Outcome.PASSED} if profile.repeatable else {Outcome.PASSED, Outcome.NOT_APPLICABLE}
     assert {name: result.message for name, result in results.items() if result.outcome not in good} == {}

@@ -1,8 +1,10 @@
 """What events look like (protocol, "Events" and "Ids")."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
+from attune_conformance.api import StoredEvent
 from attune_conformance.check import Failed, NotApplicable, check
 from attune_conformance.world import World
 from attune_contract.messages import AckState
@@ -49,11 +51,8 @@ async def ids_by_occurrence(world: World) -> None:
         f"Two instances ran side by side, and not {_SEEN} of their events had the same id",
         within=world.profile.patience + _SEEN * world.profile.every,
     )
-    ids: dict[tuple[str, object], set[object]] = defaultdict(set)
-    for stored in world.api.stored[before:]:
-        ids[stored.report.rule_uid, stored.report.occurred_at].add(stored.report.id)
-    if double := [key for key, found in ids.items() if len(found) > 1]:
-        raise Failed(f"The occurrence at {double[0][1]} was reported under {len(ids[double[0]])} different ids.")
+    if double := _under_several_ids(world, world.api.stored[before:]):
+        raise Failed(f"The occurrence {double[0]} was reported under {double[1]} different ids.")
 
 
 @check("ids-over-restarts", "never gives an occurrence another id after a restart")
@@ -65,13 +64,22 @@ async def ids_over_restarts(world: World) -> None:
     await world.sensor.kill()
     await world.start()
     await world.fires(rule, more=3, when="after a restart")
-    ids: dict[object, set[object]] = defaultdict(set)
-    for stored in world.api.of(rule.uid):
-        ids[stored.report.occurred_at].add(stored.report.id)
-    if double := [key for key, found in ids.items() if len(found) > 1]:
-        raise Failed(
-            f"The occurrence at {double[0]} has {len(ids[double[0]])} ids: one before a restart, another after."
-        )
+    if double := _under_several_ids(world, world.api.of(rule.uid)):
+        raise Failed(f"The occurrence {double[0]} has {double[1]} ids: one before a restart, another after.")
+
+
+def _under_several_ids(world: World, events: Iterable[StoredEvent]) -> tuple[str, int] | None:
+    """An occurrence that was reported under more than one id, and under how many; None when there is none."""
+    field = world.profile.occurrence
+    ids: dict[tuple[str, str], set[object]] = defaultdict(set)
+    for report in (stored.report for stored in events):
+        told = f"at {report.occurred_at}"
+        if field is not None:
+            if field not in report.payload:
+                raise Failed(f"An event's payload has no {field!r}, which should tell occurrences apart.")
+            told = f"of {field} {report.payload[field]!r}"
+        ids[report.rule_uid, told].add(report.id)
+    return next(((told, len(found)) for (_, told), found in ids.items() if len(found) > 1), None)
 
 
 @check("one-event-once", "reports an occurrence once while all goes well")
