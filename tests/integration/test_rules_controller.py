@@ -1,5 +1,6 @@
 """The Rule side with a real NATS server: from a Rule to the stream, from an ack to the status."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -251,6 +252,26 @@ class TestStatus:
             assert cluster.message("default", "echo", "Active").endswith("is not ready: its pod crashes.")
             side.ready(REF)
             await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
+
+    async def test_what_stands_becomes_right_again_while_the_opposite_is_being_written(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        """The write on its way is the outdated one then, although what stands until it arrives is what should."""
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        async with rule_side(cluster, nats_server.url, acks_grace=0.0) as side:
+            await side.synced(REF)
+            side.ready(REF)
+            await stream.ack(REF, uid, 1)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
+            cluster.patch_delay = asyncio.Event()
+            await stream.ack(REF, uid, 1, AckState.STOPPED)
+            await until(lambda: cluster.patches_held == 1)
+            await stream.ack(REF, uid, 1)
+            await until(lambda: side.controller.summary(SensorRef.parse(REF)).active == 1)
+            writes = cluster.status_writes
+            cluster.patch_delay.set()
+            await until(lambda: cluster.status_writes == writes + 2)
+            assert cluster.condition("default", "echo", "Active") == ("True", "Active")
 
     async def test_at_rest_nothing_is_written(
         self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream

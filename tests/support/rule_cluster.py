@@ -48,6 +48,8 @@ class MemoryCluster:
         self.status_writes = 0
         self.lists = 0
         self.list_delay: asyncio.Event | None = None
+        self.patch_delay: asyncio.Event | None = None
+        self.patches_held = 0
         self._created = itertools.count()
 
     # -- as a user
@@ -155,6 +157,9 @@ class MemoryCluster:
 
     async def patch_rule_status(self, namespace: str, name: str, status: Object) -> None:
         await asyncio.sleep(0)
+        if self.patch_delay is not None:
+            self.patches_held += 1
+            await self.patch_delay.wait()
         self._check()
         present = self.objects.get(("Rule", namespace, name))
         if present is None:

@@ -124,6 +124,10 @@ class StatusWriter:
             return  # it waits for its next attempt, which writes what is right then
         self._enqueue(uid, urgent=urgent, delay=self._settle)
 
+    def is_writing(self, uid: str) -> bool:
+        """Whether a write for the Rule is under way, so that what Kubernetes says is about to change."""
+        return uid in self._writing
+
     def _enqueue(self, uid: str, *, urgent: bool, delay: float) -> None:
         due = asyncio.get_running_loop().time() + delay
         if urgent:

@@ -90,7 +90,8 @@ class Statuses:
         before, tracked.wanted = tracked.wanted, wanted
         sensor = acceptance.sensor if acceptance.accepted else None
         self._summaries.count(rule.uid, Standing(sensor, active.reason))
-        if wanted != tracked.status:
+        # What is on its way to Kubernetes may be outdated by now, also when what stands there still is what should.
+        if wanted != tracked.status or self._writer.is_writing(rule.uid):
             self._writer.submit(rule.uid, urgent=urgent)
         if wanted is not before:
             self._tell(tracked, before, accepted=accepted, active=active, awaited=urgent)
