@@ -3,6 +3,17 @@
 The operator's Rule side and the SDK (reader, supervisor, acks) run as they are, against a real NATS server; what should be is
 worked out anew, by a few lines that have nothing in common with the operator's. Meanwhile a witness in each sensor sees that it
 never runs what nobody wanted, never goes back, and stops nothing that nobody stopped (``support.whole``).
+
+What these tests and those of ``test_rules_whole.py`` catch was tried by breaking the code, each time until the first failure;
+where this test is not named, its ten examples did not happen upon the fault:
+
+- the sensor's table takes an older generation (``_supersedes``): ``TestRepeatedAndReordered.test_rule_messages``;
+- no tombstone on the old subject when a binding moves (``projection.plan``): this test, and
+  ``test_nats_is_killed_and_comes_back``;
+- an ack of another generation counts (``active_verdict``): ``test_somebody_takes_the_stream_away``;
+- the operator buries before it has listed anything (``first_list``, ``_may_touch``):
+  ``test_fifty_operators_killed_between_kubernetes_and_the_stream``;
+- the operator buries what it saw only after its latest list (``_may_touch``): ``test_two_operators_of_which_one_is_deaf``.
 """
 
 import asyncio
