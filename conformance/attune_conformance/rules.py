@@ -42,6 +42,8 @@ class RuleWriter:
         self._jetstream: Any = None
         self.unreadable_acks: list[str] = []
         """What is wrong with acks that could not be read."""
+        self.requests = 0
+        """How often a consumer of the rule stream was asked for."""
 
     async def connect(self) -> None:
         """Connect; lost connections come back by themselves."""
@@ -58,6 +60,11 @@ class RuleWriter:
             error_cb=ignore,
         )
         self._jetstream = self._client.jetstream(timeout=2)
+
+        async def count(_message: Any) -> None:
+            self.requests += 1
+
+        await self._client.subscribe(f"$JS.API.CONSUMER.CREATE.{subjects.RULES_STREAM}.>", cb=count)
 
     async def close(self) -> None:
         """End the connection."""

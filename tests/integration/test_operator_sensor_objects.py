@@ -91,8 +91,9 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
         await ready(hand)
 
         async def settled() -> bool:
-            condition = await hand.condition("RulesSynced")
-            return condition.get("status") == "True"
+            # Its health is judged, and written, when its pods have been ready for a moment.
+            conditions = [await hand.condition("RulesSynced"), await hand.condition("Healthy")]
+            return conditions[0].get("status") == "True" and bool(conditions[1])
 
         await eventually(settled, within=15)
         before = [await hand.get(kind) for kind in CHILDREN] + [await hand.get(kube.SENSOR, "core.timer")]

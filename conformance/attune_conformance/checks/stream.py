@@ -38,6 +38,8 @@ async def nats_away_at_start(world: World) -> None:
 async def stream_missing_at_start(world: World) -> None:
     await world.rules.delete_rules()
     await world.start()
+    await world.until(lambda: world.rules.requests > 0, "The sensor did not ask for a consumer of ATTUNE_RULES")
+    await world.passes(1.0)
     await world.answers("/live", 200, why="a sensor that waits for the stream is alive")
     await world.rules.make_streams()
     rule = await world.put(world.new_rule())
