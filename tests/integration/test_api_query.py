@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,13 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from support.api_process import ApiProcess, report
 
 from attune_api.events import blocks, query
 from attune_api.events.blocks import SIZE
 from attune_api.events.filters import Candidate, EventFilter, PayloadFilter
-from attune_api.events.query import Page, read_page
+from attune_api.events.query import Page, read_page, walk
 from attune_api.events.store import StoredEvent, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, TooSlow, open_database
@@ -239,6 +240,35 @@ async def test_a_time_far_back_is_found_without_reading_what_came_since(database
     where = EventFilter(occurred_after=START + timedelta(seconds=10), occurred_before=START + timedelta(seconds=13))
     (page,) = await all_pages(database, where, "desc", 100, patience=0)
     assert [event.seq for event in page.events] == [13, 12, 11]
+
+
+async def test_after_the_last_event_of_a_rule_its_namespace_is_not_read(database: Database) -> None:
+    """PostgreSQL does not stop at the end of a range of rows by itself, and SQLite would sort what it need not read."""
+    await store(database, [row(k, rule_name="b" if k % 500 else "a") for k in range(10_000)])
+    await database.write(lambda connection: connection.execute(text("ANALYZE")) and None)
+
+    def look(connection: Connection) -> list[str]:
+        plans: list[str] = []
+        original = connection.execute
+        prefix = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN (ANALYZE, BUFFERS)"
+
+        def explained(statement: Any, *rest: Any, **more: Any) -> Any:
+            compiled = statement.compile(connection, compile_kwargs={"literal_binds": True, "render_postcompile": True})
+            plans.append("\n".join(str(r) for r in original(text(f"{prefix} {compiled}".replace(":", "\\:")))))
+            return original(statement, *rest, **more)
+
+        connection.execute = explained  # type: ignore[method-assign]
+        where = EventFilter(rule_namespace="default", rule_name="a", sensor_ref="attune-system/core.timer")
+        found = walk(
+            connection, where=where, order="asc", low=0, high=2**63 - 1, limit=100, budget=5000, most_bytes=10**6
+        )
+        assert (len(found.events), found.reached) == (20, None)
+        return plans
+
+    for plan in await database.read(look):
+        assert "TEMP B-TREE" not in plan
+        # The index has 60 pages or more, of which a walk to the namespace's end reads all; 20 events are in as many.
+        assert sum(int(n) for n in re.findall(r"shared hit=(\d+)", plan)[:1]) <= 40, plan
 
 
 async def test_one_event_that_came_late_is_found_by_its_time(database: Database) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, UnaryExpression, func, literal, select, tuple_
+from sqlalchemy.sql.operators import custom_op
 
 from attune_api.events.blocks import spans
-from attune_api.events.filters import EventFilter
+from attune_api.events.filters import EQUAL, EventFilter
 from attune_api.events.store import COLUMNS, EVENTS, StoredEvent, event_of, newest_seq
 from attune_api.storage.database import Database
 
@@ -37,6 +38,8 @@ PAGE_BYTES: Final = 2 * 1024 * 1024
 #: Seconds after which a page that is not full is handed out as it is.
 PATIENCE: Final = 0.25
 _ABOVE_ALL: Final = 2**63 - 1
+#: What SQLite takes for no column, and so finds in no index.
+_PLUS: Final[Any] = custom_op("+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +170,14 @@ def walk(
             wanted = limit - len(events)
             wanted = min(wanted, max(1, (most_bytes - size) * len(events) // size) if size else _FIRST)
             index = _index(dialect, driver, order=order, low=a, high=b)
-            rows = connection.execute(_matching(index, where, dialect, limit=wanted, budget=looked_at))
-            found = [event_of(row) for row in rows.mappings()]
+            most = looked_at if index.leaves(where) else wanted
+            there = most
+            if index.overruns and (where.is_timed or len(driver) > 1):
+                there = connection.execute(index.size(most)).scalar_one()
+            found: list[StoredEvent] = []
+            if there:
+                statement = _matching(index, where, dialect, limit=min(wanted, there), budget=min(looked_at, there))
+                found = [event_of(row) for row in connection.execute(statement).mappings()]
             events += found
             size += sum(len(event.payload) for event in found)
             if len(found) == wanted:
@@ -176,8 +185,9 @@ def walk(
                     return Walk(events=events, reached=events[-1].seq)
                 reached = found[-1].seq
             else:
-                edge = index.statement(EVENTS.c.seq).offset(looked_at - 1).limit(1)
-                last = connection.execute(edge).scalar_one_or_none() if index.leaves(where) else None
+                last = None
+                if index.leaves(where) and there == most:
+                    last = connection.execute(index.place(looked_at)).scalar_one_or_none()
                 if last is None:
                     break
                 reached = last
@@ -199,6 +209,16 @@ class _Index:
     clauses: Sequence[ColumnElement[bool]]
     order: Sequence[ColumnElement[Any]]
     ascending: bool
+    low: int
+    high: int
+    #: As a range of rows (its clauses are the lower and the upper end): the columns, and what all but the last must be.
+    key: Sequence[ColumnElement[Any]] = ()
+    values: Sequence[str] = ()
+
+    @property
+    def overruns(self) -> bool:
+        """Whether the database may read on behind the end of the stretch."""
+        return bool(self.key)
 
     def leaves(self, where: EventFilter) -> bool:
         """Whether rows of the stretch have to be tried on more than that."""
@@ -206,6 +226,23 @@ class _Index:
 
     def statement(self, *columns: Any) -> Select[Any]:
         return select(*columns).where(*self.clauses).order_by(*self.order)
+
+    def place(self, number: int) -> Select[Any]:
+        """The ``seq`` of the stretch's entry of that number, from 1 on."""
+        return self.statement(EVENTS.c.seq).offset(number - 1).limit(1)
+
+    def size(self, most: int) -> Select[Any]:
+        """How many entries the stretch has, counted up to ``most``. No more are read, whether in it or behind it.
+
+        Asked of a range of rows on PostgreSQL, which finds the beginning of such a range at once, but does not stop at its
+        end (seen with version 15): only where the first column changes. After the last event of a rule it would read all
+        that its namespace has. Told how many there are, it stops at the last.
+        """
+        begins = self.clauses[0 if self.ascending else 1]
+        from_there = select(*self.key).where(begins).order_by(*self.order).limit(most).subquery()
+        within = [from_there.c[column.name] == value for column, value in zip(self.key, self.values, strict=False)]
+        seq = from_there.c.seq
+        return select(func.count()).select_from(from_there).where(*within, seq > self.low, seq < self.high)
 
 
 def _index(dialect: str, driver: dict[str, str], *, order: Order, low: int, high: int) -> _Index:
@@ -215,12 +252,13 @@ def _index(dialect: str, driver: dict[str, str], *, order: Order, low: int, high
     planner may hold that common, and rather walk the primary key and try every row. A range leaves it one index that fits.
     """
     columns = [EVENTS.c[name] for name in driver]
+    key: list[ColumnElement[Any]] = []
     if dialect == "postgresql" and columns:
         values = [literal(value) for value in driver.values()]
         row = tuple_(*columns, EVENTS.c.seq)
         ends = [tuple_(*values, literal(seq, EVENTS.c.seq.type)) for seq in (low, high)]
         clauses = [row > ends[0], row < ends[1]]
-        ordered = [*columns, EVENTS.c.seq]
+        ordered = key = [*columns, EVENTS.c.seq]
     else:
         clauses = [column == value for column, value in zip(columns, driver.values(), strict=True)]
         clauses += [EVENTS.c.seq > low, EVENTS.c.seq < high]
@@ -230,6 +268,10 @@ def _index(dialect: str, driver: dict[str, str], *, order: Order, low: int, high
         clauses=clauses,
         order=[column.asc() if order == "asc" else column.desc() for column in ordered],
         ascending=order == "asc",
+        low=low,
+        high=high,
+        key=key,
+        values=tuple(driver.values()),
     )
 
 
@@ -237,6 +279,19 @@ def _matching(index: _Index, where: EventFilter, dialect: str, *, limit: int, bu
     """The first ``limit`` events of a stretch that fit, among its first ``budget``."""
     if not index.leaves(where):
         return index.statement(*COLUMNS).limit(limit)
+    if dialect == "sqlite":
+        # Up to the place where the budget ends, which the index alone tells. SQLite would sort a subquery's rows anew, and
+        # so read all of them before it gives out the first. A plus keeps it from walking another index (SQLite's "The
+        # query optimizer overview", section 2, "Disqualifying WHERE clause terms").
+        at = index.place(budget).scalar_subquery()
+        seq = EVENTS.c.seq
+        within = seq <= func.coalesce(at, index.high) if index.ascending else seq >= func.coalesce(at, index.low)
+        plain: dict[str, Any] = {
+            **dict(EVENTS.c.items()),
+            **{name: UnaryExpression(EVENTS.c[name], operator=_PLUS) for name in EQUAL},
+        }
+        tried = where.clauses(plain, dialect, except_for=index.columns)
+        return index.statement(*COLUMNS).where(within, *tried).limit(limit)
     looked_at = index.statement(*COLUMNS).limit(budget).subquery()
     seq = looked_at.c.seq
     clauses = where.clauses(looked_at.c, dialect, except_for=index.columns)
