@@ -284,8 +284,8 @@ def _matching(index: _Index, where: EventFilter, dialect: str, *, limit: int, bu
         # so read all of them before it gives out the first. A plus keeps it from walking another index (SQLite's "The
         # query optimizer overview", section 2, "Disqualifying WHERE clause terms").
         at = index.place(budget).scalar_subquery()
-        seq = EVENTS.c.seq
-        within = seq <= func.coalesce(at, index.high) if index.ascending else seq >= func.coalesce(at, index.low)
+        here = EVENTS.c.seq
+        within = here <= func.coalesce(at, index.high) if index.ascending else here >= func.coalesce(at, index.low)
         plain: dict[str, Any] = {
             **dict(EVENTS.c.items()),
             **{name: UnaryExpression(EVENTS.c[name], operator=_PLUS) for name in EQUAL},
