@@ -1,14 +1,17 @@
 """``attune events``: what was reported."""
 
 import json
+import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
 
-from attune_cli.errors import UsageError
+from attune_cli.errors import ExitCode, UsageError
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, as_yaml, print_table, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
@@ -113,7 +116,8 @@ def list_(
     )
     if follow:
         found = _followed(session, query, limit=limit)
-        _print_each(islice(found, count), output)
+        with _interrupted_for_certain():
+            _print_each(islice(found, count), output)
         return
     if limit:
         events: Iterable[Mapping[str, Any]] = reversed(list(islice(_pages(session, query, order="desc"), limit)))
@@ -138,6 +142,18 @@ def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int 
         if page["next_cursor"] is None:
             return
         parameters["cursor"] = page["next_cursor"]
+
+
+@contextmanager
+def _interrupted_for_certain() -> Iterator[None]:
+    """End the process on Ctrl-C at once. Python's own KeyboardInterrupt gets lost when it comes in the middle of an import or a
+    destructor, and then nothing would end a command that otherwise goes on for ever. There is nothing to be cleared up.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iterator[dict[str, Any]]:
