@@ -152,6 +152,8 @@ class Faults(RuleBasedStateMachine):
     def watch_events_are_lost_or_come_again(self, seen: bool) -> None:
         if self.side is not None:
             self.side.sees_events = seen
+        if not seen:
+            self.whole.truth.seen_at_once = False
 
     @rule(reachable=st.booleans())
     def kubernetes_is_away_or_back(self, reachable: bool) -> None:

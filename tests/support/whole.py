@@ -36,16 +36,15 @@ def should_have(cluster: MemoryCluster) -> dict[str, Rules]:
     wanted: dict[str, Rules] = {_ref(sensor): {} for sensor in sensors}
     for item in cluster.all("Rule"):
         namespace, asked = item["metadata"]["namespace"], item["spec"]["trigger"]["type"]
-        takers = [
-            sensor
-            for sensor in sensors
-            if any(asked in (t["name"], *t.get("aliases", ())) for t in sensor["spec"]["triggerTypes"])
-            and _takes(cluster, sensor, namespace)
-        ]
+        takers = [sensor for sensor in sensors if _offers(sensor, asked) and _takes(cluster, sensor, namespace)]
         if takers:
             takers.sort(key=lambda s: (s["metadata"]["namespace"] != namespace, s["metadata"]["creationTimestamp"]))
             wanted[_ref(takers[0])][item["metadata"]["uid"]] = (item["metadata"]["generation"], item["spec"]["enabled"])
     return wanted
+
+
+def _offers(sensor: Object, asked: str) -> bool:
+    return any(asked in (t["name"], *t.get("aliases", ())) for t in sensor["spec"]["triggerTypes"])
 
 
 def _ref(sensor: Object) -> str:
@@ -67,6 +66,13 @@ class Truth:
 
     def __init__(self, cluster: MemoryCluster) -> None:
         self._cluster = cluster
+        self.seen_at_once = True
+        """Whether the operator sees what changes in the order in which it does. When watch events are lost it does not: it may
+        combine a Rule of now with a Sensor of before, and give the Rule for a moment to one that merely would have taken it.
+        """
+        self._enabled: set[tuple[str, int]] = set()
+        self._asked: dict[tuple[str, int], tuple[str, str]] = {}
+        self._could: set[tuple[str, str, str]] = set()
         self._wanted: dict[str, set[tuple[str, int]]] = {}
         self._parameters: dict[tuple[str, int], Any] = {}
         self._born: dict[tuple[str, int], int] = {}
@@ -90,6 +96,14 @@ class Truth:
             key = (item["metadata"]["uid"], item["metadata"]["generation"])
             self._born.setdefault(key, self._now)
             self._parameters[key] = item["spec"]["trigger"]["parameters"]
+            self._asked[key] = (item["spec"]["trigger"]["type"], item["metadata"]["namespace"])
+            if item["spec"]["enabled"]:
+                self._enabled.add(key)
+            self._could.update(
+                (_ref(sensor), *self._asked[key])
+                for sensor in self._cluster.all("Sensor")
+                if _offers(sensor, self._asked[key][0]) and _takes(self._cluster, sensor, self._asked[key][1])
+            )
             self._latest[key[0]] = (key[1], item["spec"]["enabled"])
         wanted = should_have(self._cluster)
         for ref, rules in wanted.items():
@@ -111,14 +125,19 @@ class Truth:
     def ever_wanted(self, ref: str, rule: Rule) -> bool:
         """Whether this sensor was ever to run the rule like this."""
         key = (rule.uid, rule.generation)
-        return key in self._wanted.get(ref, ()) and self._parameters[key] == rule.parameters
+        if key not in self._parameters or self._parameters[key] != rule.parameters:
+            return False
+        if key in self._wanted.get(ref, ()):
+            return True
+        return not self.seen_at_once and key in self._enabled and (ref, *self._asked[key]) in self._could
 
     def may_stop(self, ref: str, rule: Rule) -> bool:
         """Whether, since the rule was as it runs, it was to stop here: deleted, changed, disabled, or served elsewhere."""
         generation, enabled = self._latest[rule.uid]
         born = self._born[rule.uid, rule.generation]
         gone_since = self._not_here.get((ref, rule.uid), -1) >= born
-        return gone_since or generation > rule.generation or not enabled
+        # One that was given away for a moment (see ``seen_at_once``) stops, too.
+        return gone_since or generation > rule.generation or not enabled or not self.seen_at_once
 
 
 class Witness:
