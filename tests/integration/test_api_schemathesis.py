@@ -34,7 +34,13 @@ async def test_no_5xx_and_no_undocumented_answer(tmp_path: Path, nats_server: Na
         await _make_streams(nats_server)
         async with api.client() as sensor, api.reader() as reader:
             events = [report(k) for k in range(50)]
-            assert (await sensor.post("/api/v1/events/batch", json={"events": events})).status_code == 200
+            # Until the rule stream was read, the API does not know whose rules these are.
+            async with asyncio.timeout(30):
+                stored = await sensor.post("/api/v1/events/batch", json={"events": events})
+                while stored.status_code == 503:
+                    await asyncio.sleep(0.1)
+                    stored = await sensor.post("/api/v1/events/batch", json={"events": events})
+            assert stored.status_code == 200
             for path in ("rules", "sensors"):
                 await until_answered(lambda path=path: _answers(reader, path))  # type: ignore[misc]
             tokens = f"""
