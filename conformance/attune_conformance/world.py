@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attune_conformance.api import ScriptedApi, StoredEvent
 from attune_conformance.check import Failed
-from attune_conformance.nats_server import NatsServer, free_port
+from attune_conformance.nats_server import NatsServer
 from attune_conformance.process import SensorProcess
 from attune_conformance.profile import Profile
 from attune_conformance.rules import RuleWriter
 from attune_contract import claims, environment, subjects
 from attune_contract.messages import Ack, AckState, RuleState
+from attune_local.ports import free_port
 
 _LOOK: Final = 0.02
 _DAY: Final = timedelta(days=1)

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Final, Self
@@ -14,6 +13,7 @@ from typing import Final, Self
 from attune_contract.local import DATA_DIR_NAME, ENDPOINTS_FILE
 from attune_local.errors import UpError
 from attune_local.node.volumes import write_private
+from attune_local.ports import free_port, is_free
 
 _LOCK: Final = "lock"
 #: Seconds that an earlier run's guard may take to end everything.
@@ -127,7 +127,7 @@ class DataDir:
         chosen: dict[str, int] = {}
         for name, port in wanted.items():
             if port:
-                if not _is_free(port):
+                if not is_free(port):
                     raise UpError(
                         f"Port {port} of 127.0.0.1 is taken by another program; choose another with --{name}-port, or "
                         "leave the option out for one that is free."
@@ -135,7 +135,7 @@ class DataDir:
                 chosen[name] = port
             else:
                 old = before.get(name)
-                chosen[name] = old if isinstance(old, int) and _is_free(old) else _free_port()
+                chosen[name] = old if isinstance(old, int) and is_free(old) else free_port()
         write_private(path, json.dumps(chosen).encode())
         return chosen
 
@@ -150,23 +150,6 @@ def _alive(pid: int) -> bool:
     with contextlib.suppress(OSError):  # one that only waits to be reaped is gone
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return True
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def default_path() -> Path:

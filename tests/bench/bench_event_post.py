@@ -17,10 +17,11 @@ import msgspec
 import uvloop
 from posting import Load, post_all, request
 from support.api_process import ApiProcess, report
-from support.nats_server import free_port
 from support.postgres import PostgresServer
 from support.process_memory import peak_mib
 from support.quiet import quiet
+
+from attune_local.ports import free_port
 
 EVENTS = 6_000
 CONNECTIONS = 64

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from support.api_process import ApiProcess
-from support.nats_server import NatsServer, free_port
+from support.nats_server import NatsServer
 from support.sensor_process import drained, serve, stored_events
 from support.webhook_outage import webhook_process
+
+from attune_local.ports import free_port
 
 BARE = Path(__file__).with_name("bare_webhook.py")
 SECONDS = float(os.environ.get("BENCH_WEBHOOK_SECONDS", "8"))

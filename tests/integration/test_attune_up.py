@@ -17,9 +17,9 @@ import pytest
 from support.attune_up import ATTUNE, AttuneUp, attune_up
 from support.eventually import eventually
 from support.kubectl import condition
-from support.nats_server import free_port
 
 from attune_contract.local import read_endpoints
+from attune_local.ports import free_port
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
 

@@ -13,10 +13,10 @@ import httpx
 import pytest
 from support.api_process import ApiProcess, Minter, report
 from support.cli import answer, attune
-from support.nats_server import free_port
 
 from attune_cli.errors import ExitCode
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
+from attune_local.ports import free_port
 
 pytest_plugins = ["support.api_fixtures"]
 

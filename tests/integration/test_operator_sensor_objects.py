@@ -92,10 +92,11 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
         await ready(hand)
 
         async def settled() -> bool:
-            condition = await hand.condition("RulesSynced")
-            return condition.get("status") == "True"
+            """The rules are compared, and the pods' health, which is looked at every other second, is judged."""
+            synced, healthy = [await hand.condition(name) for name in ("RulesSynced", "Healthy")]
+            return synced.get("status") == "True" and healthy.get("message", "").startswith("Its pods say nothing")
 
-        await eventually(settled, within=15)
+        await eventually(settled, within=60)
 
         async def objects() -> list[Object]:
             found = [await hand.get(kind) for kind in CHILDREN] + [await hand.get(kube.SENSOR, "core.timer")]

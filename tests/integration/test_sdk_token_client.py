@@ -7,8 +7,8 @@ from pathlib import Path
 import jwt
 import pytest
 from support.api_process import ADMIN_TOKEN, ApiProcess
-from support.nats_server import free_port
 
+from attune_local.ports import free_port
 from attune_sensor import TokenClient, TokenClientError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.nats_accounts import NatsAccounts
-from support.nats_server import NatsServer, free_port
+from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, changed, rule_state
 from support.scripted_api import ScriptedApi
 from support.stdio_programs import alive, python, shell
@@ -20,6 +20,7 @@ from support.until import until
 
 from attune_contract.events import event_id
 from attune_contract.messages import AckState
+from attune_local.ports import free_port
 from attune_zipapp.__main__ import write
 
 pytestmark = pytest.mark.nats

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from support.api_process import ADMIN_TOKEN, ApiProcess
-from support.nats_server import NatsServer, free_port
+from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, rule_state
+
+from attune_local.ports import free_port
 
 #: Rules, and events of each in a second: 200 together.
 RULES = 50

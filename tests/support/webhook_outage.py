@@ -7,10 +7,11 @@ from pathlib import Path
 
 import aiohttp
 from support.api_process import ApiProcess
-from support.nats_server import NatsServer, free_port
+from support.nats_server import NatsServer
 from support.sensor_process import SensorProcess, drained, serve, stored_events
 
 from attune_contract.identity import SensorRef
+from attune_local.ports import free_port
 
 REF = SensorRef("attune-system", "core.webhook")
 TYPE = "core.webhook"

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import random
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from attune_local.node import container as containers
 from attune_local.node import probes, volumes
 from attune_local.node.container import CannotRun
 from attune_local.objects.store import ObjectStore, timestamp
+from attune_local.ports import free_port, port_like
 from attune_local.processes import Guard, Process, Program
 from attune_operator.kinds import POD, Kind, Object
 from attune_operator.resources import stdio
@@ -61,25 +61,6 @@ class Surroundings:
     working_directory: Callable[[Object], Path]
     on_line: Callable[[Object, str], None]
     notice: Callable[[str], None]
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def port_like(wanted: int) -> int:
-    """A port of loopback: the one that is wanted when nobody listens on it, or else a free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            return free_port()
-    return wanted
 
 
 def backoff(failures: int, *, random_: Callable[[], float] = random.random) -> float:

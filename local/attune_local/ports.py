@@ -1,0 +1,50 @@
+"""Ports of loopback for servers that are started, killed and started again."""
+
+import random
+import socket
+from collections import deque
+from typing import Final
+
+#: Below those that systems give to outgoing connections (Linux from 32768, others from 49152), any of which could take a port
+#: while its server is down; and below the node ports of Kubernetes.
+_RANGE: Final = range(20_000, 30_000)
+_TRIES: Final = 1000
+
+#: Those given last; whoever asked may not listen yet.
+_given: deque[int] = deque(maxlen=1000)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now, that no outgoing connection gets, and that was not given lately.
+
+    Raises:
+        OSError: none was found.
+    """
+    chance = random.SystemRandom()  # others that are seeded alike would ask for the same ones
+    for _ in range(_TRIES):
+        port = chance.choice(_RANGE)
+        if port not in _given and is_free(port):
+            _given.append(port)
+            return port
+    raise OSError(f"no free port of loopback in {_RANGE.start} to {_RANGE.stop - 1}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a port of loopback could be listened on now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def port_like(wanted: int) -> int:
+    """The port that is wanted when nobody listens on it, or else a free one.
+
+    Raises:
+        OSError: as :func:`free_port`.
+    """
+    return wanted if is_free(wanted) else free_port()

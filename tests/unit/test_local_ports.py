@@ -1,0 +1,36 @@
+"""Ports that stay ours while the server on them is down."""
+
+import socket
+
+import pytest
+from attune_local import ports
+
+
+def test_a_free_port_can_be_listened_on_and_is_given_once() -> None:
+    given = [ports.free_port() for _ in range(200)]
+    assert len(set(given)) == len(given)
+    for port in given[:20]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+
+
+def test_no_outgoing_connection_gets_one() -> None:
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        lowest = int(file.read().split()[0])
+    assert all(ports.free_port() < lowest for _ in range(50))
+
+
+def test_a_port_that_is_listened_on_is_not_free() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        assert not ports.is_free(taken)
+        assert ports.port_like(taken) != taken
+    assert ports.port_like(taken) == taken
+
+
+def test_none_left_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda _port: False)
+    with pytest.raises(OSError, match="no free port of loopback in 20000 to 29999"):
+        ports.free_port()
