@@ -25,7 +25,7 @@ from attune_api.rules.check import RuleCheck
 from attune_api.rules.witness import EventWitness
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
-from attune_api.storage.migrate import current_revision, newest_revision, upgrade
+from attune_api.storage.revision import current_revision, migrate_apart, newest_revision
 from attune_api.streams.identities import IdentityReader
 from attune_api.streams.link import NatsLink
 from attune_api.streams.outbox import NAME as OUTBOX_NAME
@@ -67,6 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
 
     Raises:
         TablesOutdated: the tables must be migrated, and this program was told not to.
+        MigrationFailed: they could not be migrated.
         ValueError: settings contradict each other.
         sqlalchemy.exc.SQLAlchemyError, OSError: there is no database.
     """
@@ -75,7 +76,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
-        await _prepare_tables(database, migrate=settings.migrates_at_start)
+        await _prepare_tables(database, settings)
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
         payloads = PayloadChecks(states=states, metrics=metrics)
@@ -163,12 +164,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         )
 
 
-async def _prepare_tables(database: Database, *, migrate: bool) -> None:
-    if migrate:
-        await upgrade(database)
-        return
+async def _prepare_tables(database: Database, settings: Settings) -> None:
     current, newest = await current_revision(database), newest_revision()
-    if current != newest:
+    if current == newest:
+        return
+    if not settings.migrates_at_start:
         raise TablesOutdated(
             f"the database is at revision {current or 'none'}, and this program needs {newest}; run `attune-api migrate`"
         )
+    await migrate_apart(settings.database_url)

@@ -52,6 +52,13 @@ def test_it_posts_its_own_trigger_type_once(system: System, token: str) -> None:
     assert [event.id for event in system.api.events(body["rule_uid"])] == [body["id"]]
 
 
+def test_it_cannot_post_a_payload_that_its_trigger_type_does_not_have(system: System, token: str) -> None:
+    body = {**report(system), "payload": {"posted": "by hand"}}
+    answer = system.api.request("POST", "/api/v1/events", token=token, json=body)
+    assert_problem(answer, 422)
+    assert "scheduled_at" in answer.json()["detail"]
+
+
 def test_it_cannot_post_another_trigger_type(system: System, token: str) -> None:
     answer = system.api.request("POST", "/api/v1/events", token=token, json=report(system, "core.webhook"))
     assert_problem(answer, 403)

@@ -18,6 +18,9 @@ from nats.js.client import JetStreamContext
 from support.api_process import SENSOR, TYPE, ApiProcess, Minter, report, write_jwks
 from support.nats_server import NatsServer
 
+from attune_api.identity.revocation import load_states
+from attune_api.settings import Settings
+from attune_api.storage.database import open_database
 from attune_contract.messages import IdentityState, encode
 from attune_contract.subjects import ALL_IDENTITIES, IDENTITIES_STREAM, identity_subject
 
@@ -116,6 +119,17 @@ async def test_what_the_operator_says_is_enforced_within_two_seconds(
                 assert (await outside.get("/auth/whoami")).status_code == 200
 
 
+async def _kept(database_url: str) -> None:
+    """Wait until the sensor's deletion is in the database: it is in force a moment before."""
+    database = open_database(Settings(database_url=database_url).database_url)
+    try:
+        async with asyncio.timeout(10):
+            while not any(state.deleted for state in (await database.read(load_states)).values()):
+                await asyncio.sleep(0.05)
+    finally:
+        await database.close()
+
+
 @pytest.mark.nats
 async def test_a_revocation_holds_over_restarts_with_nats_away_and_over_a_wiped_stream(
     tmp_path: Path, nats_server: NatsServer, operator: Operator, database_url: str
@@ -129,6 +143,7 @@ async def test_a_revocation_holds_over_restarts_with_nats_away_and_over_a_wiped_
 
             await operator.say(deleted=True)
             await _within(5, ask, 401)
+            await _kept(database_url)
             nats_server.wipe()
             api.kill()
             api.start()

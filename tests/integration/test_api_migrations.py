@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 
@@ -21,7 +22,8 @@ from attune_api.events.query import read_page
 from attune_api.events.store import Status, list_events, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
-from attune_api.storage.migrate import current_revision, downgrade, newest_revision, upgrade
+from attune_api.storage.migrate import alembic_config, downgrade, upgrade
+from attune_api.storage.revision import current_revision, newest_revision
 from attune_api.storage.tables import METADATA
 
 pytest_plugins = ["support.api_fixtures"]
@@ -65,6 +67,10 @@ async def test_models_and_migrations_do_not_differ(database: Database) -> None:
         return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA))
 
     assert await database.write(differences) == []
+
+
+def test_the_newest_revision_is_the_one_that_alembic_ends_at() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == newest_revision()
 
 
 async def _insert(database: Database, *ks: int) -> None:

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from attune_local import ports
 
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -32,8 +32,15 @@ _BUDGET: Final = 2000
 _SECONDS: Final = 2.0
 #: Seconds that a request waits for it, when others are before it.
 _PATIENCE: Final = 5.0
+#: Seconds that a request waits for the validator to be loaded, which is done once; a busy machine is slow at it.
+_LOADING: Final = 20.0
 _REMEMBERED: Final = 512
 _MOST_ERRORS: Final = 3
+
+
+def _load() -> None:
+    """Load the full validation: some MiB, and up to seconds, for those who have schemas."""
+    import attune_contract.schemas.bounded  # noqa: F401 - so that it is there
 
 
 class _Schema:
@@ -84,6 +91,7 @@ class PayloadChecks:
         self._metrics = metrics
         self._schemas: OrderedDict[str, _Schema] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="payloads")
+        self._loaded: Future[None] | None = None
 
     def close(self) -> None:
         """End the thread."""
@@ -103,6 +111,8 @@ class PayloadChecks:
             return None
         schema = self._schemas.get(text)
         if schema is None:
+            if self._loaded is None:  # somebody has schemas: be ready before a payload has to be looked at closely
+                self._loaded = self._thread.submit(_load)
             schema = self._schemas[text] = _Schema(text)
             if len(self._schemas) > _REMEMBERED:
                 self._schemas.popitem(last=False)
@@ -110,6 +120,8 @@ class PayloadChecks:
 
     async def faults(self, suspects: Sequence[Suspect]) -> Sequence[str | None]:
         """What is wrong with each, as a sentence; None where nothing is, or it cannot be told."""
+        if self._loaded is not None and not self._loaded.done():
+            await asyncio.wait([asyncio.wrap_future(self._loaded)], timeout=_LOADING)
         found: list[str | None] = []
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._validate, suspects, found)
         # What was found so far counts even if time is up; the thread ends by itself soon after.

@@ -1,20 +1,17 @@
-"""Bring the tables up to date (Alembic), from inside the running program or by ``attune-api migrate``."""
+"""Bring the tables up to date (Alembic), for ``attune-api migrate``."""
 
-from pathlib import Path
 from typing import Final
 
 import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from attune_api.storage.database import Database
+from attune_api.storage.revision import MIGRATIONS
 
 log = structlog.get_logger(__name__)
-
-_MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
 
 #: Held on PostgreSQL while migrating, so that replicas that start together take turns ("attune" in hexadecimal).
 _LOCK: Final = 0x617474756E65
@@ -23,26 +20,13 @@ _LOCK: Final = 0x617474756E65
 def alembic_config(connection: Connection | None = None) -> Config:
     """Alembic's configuration; ``connection`` is what ``migrations/env.py`` works on."""
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config
 
 
-def newest_revision() -> str:
-    """The revision that this version of the program needs."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:
-        raise RuntimeError(f"there are no migrations in {_MIGRATIONS}")
-    return head
-
-
 def _current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
-
-
-async def current_revision(database: Database) -> str | None:
-    """The revision the tables are at; None for an empty database."""
-    return await database.write(_current)
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
