@@ -17,6 +17,7 @@ from nats.js.api import StreamConfig
 from nats.js.client import JetStreamContext
 from support.api_process import SENSOR, TYPE, ApiProcess, Minter, report, write_jwks
 from support.nats_server import NatsServer
+from support.until import until_answered
 
 from attune_api.identity.revocation import load_states
 from attune_api.settings import Settings
@@ -122,10 +123,12 @@ async def test_what_the_operator_says_is_enforced_within_two_seconds(
 async def _kept(database_url: str) -> None:
     """Wait until the sensor's deletion is in the database: it is in force a moment before."""
     database = open_database(Settings(database_url=database_url).database_url)
+
+    async def is_kept() -> bool:
+        return any(state.deleted for state in (await database.read(load_states)).values())
+
     try:
-        async with asyncio.timeout(10):
-            while not any(state.deleted for state in (await database.read(load_states)).values()):
-                await asyncio.sleep(0.05)
+        await until_answered(is_kept)
     finally:
         await database.close()
 

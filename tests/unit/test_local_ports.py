@@ -1,6 +1,7 @@
 """Ports that stay ours while the server on them is down."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,7 @@ def test_a_free_port_can_be_listened_on_and_is_given_once() -> None:
 
 
 def test_no_outgoing_connection_gets_one() -> None:
-    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
-        lowest = int(file.read().split()[0])
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(ports.free_port() < lowest for _ in range(50))
 
 
