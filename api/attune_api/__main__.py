@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from attune_api.app import create_app
 from attune_api.logs import configure_logs
+from attune_api.memory import give_back, settle
 from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
 from attune_api.storage.database import open_database
@@ -61,6 +62,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            settle()
             log.info("listening", addresses=[listener.getsockname()[:2] for listener in self._listeners()])
 
     def _listeners(self) -> Iterator[socket.socket]:
@@ -166,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = "ATTUNE_API_" + "_".join(str(part) for part in fault["loc"]).upper()
             sys.stderr.write(f"attune-api: {name}: {fault['msg']}\n")
         sys.exit(2)
+    give_back()
     # A second series for each counter, which nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     configure_logs(
