@@ -371,7 +371,7 @@ async def test_full_memory_blocks_until_there_is_room(bench: Bench, api: Scripte
         emitting = asyncio.create_task(emit_all())
         await until(lambda: emitter._full_outage.ongoing)
         assert not emitting.done()
-        assert emitter._queue_bytes <= 10_000
+        assert emitter._queue.bytes <= 10_000
         gate.set()
         await emitting
         await api.wait_for(lambda: len(api.events) == 200)

@@ -22,9 +22,10 @@ from attune_sensor.api_client import (
     Unavailable,
 )
 from attune_sensor.backoff import Backoff
-from attune_sensor.confirmations import Awaited, Confirmation, Fate, settle, spooled, unsettled
+from attune_sensor.confirmations import Awaited, Confirmation, Fate, settle, unsettled
 from attune_sensor.delivery import Delivery, Poster
 from attune_sensor.errors import Stopping
+from attune_sensor.event_queue import EventQueue
 from attune_sensor.metrics import Metrics
 from attune_sensor.outage import Outage
 from attune_sensor.settings import WhenFull
@@ -80,11 +81,9 @@ class Emitter:
         self._metrics = metrics
         self._log = log
         self._when_full = when_full
-        self._memory_limit = memory_bytes
         self._retry = retry
         self._chance = chance
-        self._queue: collections.deque[bytes] = collections.deque()
-        self._queue_bytes = 0
+        self._queue = EventQueue(limit=memory_bytes)
         self._inbound: collections.deque[bytes] = collections.deque()  # from other threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sleeping = False  # until _wake is set
@@ -112,9 +111,10 @@ class Emitter:
             ValueError: the event is larger than what the API takes, or the emitter is closed.
         """
         body = self._encode(event)
-        if self._queue_bytes + len(body) > self._memory_limit and not self._make_room(len(body)):
+        if not self._queue.fits(len(body)) and not self._make_room(len(body)):
             return False
-        self._put(body)
+        self._queue.put(body)
+        self._wake.set()
         return True
 
     async def emit(self, event: EventReport) -> bool:
@@ -237,8 +237,10 @@ class Emitter:
         self._room.set()
         await asyncio.wait({run}, timeout=grace_seconds)
         await end(run)
-        self._spilling = self._put_back(self._spilling)
-        self._under_way = self._put_back(self._under_way)
+        self._queue.put_back(self._spilling)
+        self._spilling = []
+        self._queue.put_back(self._under_way)
+        self._under_way = []
         self._take_inbound()
         if self._queue and self._spool is not None:
             await self._spill()
@@ -269,7 +271,7 @@ class Emitter:
         return len(self._inbound) + len(self._queue) + len(self._under_way) + len(self._spilling)
 
     async def _admit(self, body: bytes) -> bool:
-        while self._queue_bytes + len(body) > self._memory_limit:
+        while not self._queue.fits(len(body)):
             if self._when_full is not WhenFull.BLOCK:
                 if not self._make_room(len(body)):
                     return False
@@ -279,22 +281,17 @@ class Emitter:
             await self._room.wait()
             if self._closing:
                 raise Stopping("the sensor is stopping and takes no more events")
-        self._put(body)
-        return True
-
-    def _put(self, body: bytes) -> None:
-        self._queue.append(body)
-        self._queue_bytes += len(body)
+        self._queue.put(body)
         self._wake.set()
+        return True
 
     def _take_inbound(self) -> None:
         """Take over what other threads reported."""
         inbound = self._inbound
         for _ in range(len(inbound)):
             body = inbound.popleft()
-            if self._queue_bytes + len(body) <= self._memory_limit or self._make_room(len(body)):
-                self._queue.append(body)
-                self._queue_bytes += len(body)
+            if self._queue.fits(len(body)) or self._make_room(len(body)):
+                self._queue.put(body)
 
     async def _pace(self) -> None:
         """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
@@ -315,10 +312,10 @@ class Emitter:
     def _make_room(self, needed: int) -> bool:
         dropped = 0
         if self._when_full is WhenFull.DROP_OLDEST:
-            while self._queue and self._queue_bytes + needed > self._memory_limit:
-                settle(self._take_first(), Fate.DROPPED, "newer events took its room")
+            while self._queue and not self._queue.fits(needed):
+                settle(self._queue.take(), Fate.DROPPED, "newer events took its room")
                 dropped += 1
-        fits = self._queue_bytes + needed <= self._memory_limit
+        fits = self._queue.fits(needed)
         if not fits:
             dropped += 1
         self._dropped(dropped, "memory")
@@ -329,20 +326,6 @@ class Emitter:
             self._metrics.events.labels("dropped").inc(number)
             self._full_outage.failed(where, f"events are dropped ({self._when_full}): the {where} for them is full")
 
-    def _take_first(self) -> bytes:
-        body = self._queue.popleft()
-        self._queue_bytes -= len(body)
-        return body
-
-    def _put_back(self, records: list[bytes]) -> list[bytes]:
-        """Put records back to the front of the queue; returns the list that is left of them, an empty one."""
-        for body in reversed(records):
-            # What was put on the disk meanwhile is delivered from there.
-            if not spooled(body):
-                self._queue.appendleft(body)
-                self._queue_bytes += len(body)
-        return []
-
     # Delivery.
 
     def _spooled(self) -> int:
@@ -350,20 +333,21 @@ class Emitter:
 
     async def _step(self) -> Unavailable | None:
         """Deliver one batch; what could not be delivered is where it was, or in the spool."""
-        if self._spool is not None and (self._spooled() or self._queue_bytes > _SPILL_BYTES):
+        if self._spool is not None and (self._spooled() or self._queue.bytes > _SPILL_BYTES):
             await self._spill()
             if self._spooled():
                 return await self._step_from_spool(self._spool)
         size = 0
         while self._queue and len(self._under_way) < MAX_EVENTS:
-            size += len(self._queue[0]) + 1
+            size += len(self._queue.first) + 1
             if self._under_way and size > MAX_EVENTS_BYTES:
                 break
-            self._under_way.append(self._take_first())
+            self._under_way.append(self._queue.take())
         rest, failure = await self._post(self._under_way)
         self._under_way = rest
         if failure is not None:
-            self._under_way = self._put_back(self._under_way)
+            self._queue.put_back(self._under_way)
+            self._under_way = []
             await self._spill()
         self._has_room()
         return failure
@@ -438,11 +422,12 @@ class Emitter:
         while self._queue:
             # Taken out first: while the disk works, the front of the queue may be dropped to make room.
             while self._queue and len(self._spilling) < _SPILL_CHUNK:
-                self._spilling.append(self._take_first())
+                self._spilling.append(self._queue.take())
             written = await self._append(spool, self._spilling)
             del self._spilling[: written or 0]
             left = bool(self._spilling)
-            self._spilling = self._put_back(self._spilling)
+            self._queue.put_back(self._spilling)
+            self._spilling = []
             if written is None or (left and not await self._make_room_in(spool)):
                 return
         self._has_room()
@@ -457,7 +442,7 @@ class Emitter:
         return False
 
     def _has_room(self) -> None:
-        if self._queue_bytes < self._memory_limit:
+        if self._queue.bytes < self._queue.limit:
             self._room.set()
-            if self._queue_bytes < self._memory_limit // 2 and not self._spooled():
+            if self._queue.bytes < self._queue.limit // 2 and not self._spooled():
                 self._full_outage.recovered()

@@ -21,12 +21,13 @@ import msgspec
 
 from attune_contract.messages import AckState
 from attune_sensor.backoff import Backoff
+from attune_sensor.context import SensorContext
 from attune_sensor.errors import InvalidRule
 from attune_sensor.last_events import LastEvent
 from attune_sensor.reports import event_of
 from attune_sensor.rule_supervisor import describe
 from attune_sensor.rules import Rule
-from attune_sensor.runtime import SensorContext, run_sensor
+from attune_sensor.runtime import run_sensor
 
 P = TypeVar("P")
 

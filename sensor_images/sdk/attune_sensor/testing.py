@@ -26,13 +26,13 @@ from attune_contract.messages import AckState, RuleState
 from attune_sensor.api_client import Accepted, EventResult, Outcome, Unavailable
 from attune_sensor.backoff import Backoff
 from attune_sensor.clock import Clock, SystemClock
+from attune_sensor.context import SensorContext
 from attune_sensor.emitter import Emitter
 from attune_sensor.last_events import LastEvent, LastEvents
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_supervisor import RuleSupervisor
 from attune_sensor.rule_table import RuleTable
 from attune_sensor.rules import Rule, RuleHandler
-from attune_sensor.runtime import SensorContext
 from attune_sensor.settings import SensorSettings
 from attune_sensor.tasks import end
 

@@ -1,0 +1,126 @@
+"""What a sensor's own code is given to work with."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from attune_contract.events import EventReport
+from attune_contract.messages import AckState
+from attune_sensor.clock import Clock, SystemClock
+from attune_sensor.confirmations import Confirmation
+from attune_sensor.emitter import Emitter
+from attune_sensor.http_server import Check
+from attune_sensor.last_events import LastEvent, LastEvents
+from attune_sensor.metrics import Metrics
+from attune_sensor.rule_supervisor import RuleSupervisor
+from attune_sensor.rules import Rule
+from attune_sensor.settings import SensorSettings
+
+
+class SensorContext:
+    """What a handler is given: how to report events, and what it may need to know.
+
+    Attributes:
+        settings: the sensor's settings.
+        config: the Sensor's free-form configuration (``spec.config``); empty when there is none.
+        log: a structlog logger.
+        metrics: the sensor's metrics; add your own to ``metrics.registry``.
+        clock: the time, which a test may set.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SensorSettings,
+        config: dict[str, Any],
+        log: Any,
+        metrics: Metrics,
+        emitter: Emitter,
+        last_events: LastEvents,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.log = log
+        self.metrics = metrics
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self._emitter = emitter
+        self._last_events = last_events
+        self._supervisor: RuleSupervisor | None = None
+        self._live_checks: dict[str, Check] = {}
+        self._health_checks: dict[str, Check] = {}
+        self._rules_read: Callable[[], bool] = lambda: True
+
+    def emit_nowait(self, event: EventReport) -> bool:
+        """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit_nowait`."""
+        return self._emitter.emit_nowait(event)
+
+    def emit_from_thread(self, event: EventReport) -> bool:
+        """Report an event from another thread; see :meth:`attune_sensor.emitter.Emitter.emit_from_thread`."""
+        return self._emitter.emit_from_thread(event)
+
+    async def emit(self, event: EventReport) -> bool:
+        """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit`."""
+        return await self._emitter.emit(event)
+
+    async def emit_confirmed(self, event: EventReport) -> Confirmation:
+        """Report an event and wait until it is safe; see :meth:`attune_sensor.emitter.Emitter.emit_confirmed`."""
+        return await self._emitter.emit_confirmed(event)
+
+    @property
+    def undelivered(self) -> int:
+        """Events that were reported and are not stored yet."""
+        return self._emitter.waiting
+
+    async def last_events(self, rule_uids: Iterable[str]) -> dict[str, LastEvent]:
+        """The event of each rule that was stored last, by the rule's uid: where to go on after the sensor was down. A rule of
+        which none is stored is absent. While the API is away, this waits for it.
+        """
+        return await self._last_events.read(rule_uids)
+
+    def completed(self, rule: Rule) -> None:
+        """Say that a running rule came to its end and will not fire again."""
+        self.report(rule, AckState.COMPLETED)
+
+    def failing(self, rule: Rule, message: str) -> None:
+        """Say that a running rule cannot do its work now; the handler goes on trying."""
+        self.report(rule, AckState.FAILING, message)
+
+    def recovered(self, rule: Rule) -> None:
+        """Say that a rule that was failing works again."""
+        self.report(rule, AckState.ACTIVE)
+
+    def report(self, rule: Rule, state: AckState, message: str = "") -> None:
+        """Say how a running rule fares, with a sentence for its author."""
+        if self._supervisor is not None:
+            self._supervisor.report(rule, state, message)
+
+    @property
+    def rules_read(self) -> bool:
+        """Whether the rule state was read completely; before that, a rule that is not known may well be there."""
+        return self._rules_read()
+
+    def attach(self, supervisor: RuleSupervisor, *, rules_read: Callable[[], bool] | None = None) -> None:
+        """Where :meth:`report` goes, and what knows whether the rules were read; called once by whoever assembles the sensor."""
+        self._supervisor = supervisor
+        if rules_read is not None:
+            self._rules_read = rules_read
+
+    @property
+    def live_checks(self) -> Mapping[str, Check]:
+        """What was added by :meth:`add_live_check`, by name."""
+        return self._live_checks
+
+    def add_live_check(self, name: str, check: Check) -> None:
+        """Have ``/live`` fail, and so the pod restarted, when ``check`` returns what is wrong."""
+        self._live_checks[name] = check
+
+    @property
+    def health_checks(self) -> Mapping[str, Check]:
+        """What was added by :meth:`add_health_check`, by name."""
+        return self._health_checks
+
+    def add_health_check(self, name: str, check: Check) -> None:
+        """Have the Sensor's condition Healthy be false while ``check`` returns what is wrong: a sentence that stays the same
+        while the problem does. Nothing is restarted for it.
+        """
+        self._health_checks[name] = check
