@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from attune_operator.kinds import Kind, Object
-from attune_operator.ports import Body, WatchEventType
+from attune_operator.ports import Body, Known, Listed, Read, WatchEventType
 from attune_operator.settings import Settings
 
 
@@ -23,6 +23,12 @@ class Client(Protocol):
 
     async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
         """Every object of ``kind``, in one namespace or in all; complete, or it raises."""
+        ...
+
+    async def list_changed(
+        self, kind: Kind, namespace: str | None = None, *, read: Callable[[Body], Read | None], known: Known
+    ) -> Listed[Read]:
+        """As :meth:`list_objects`, but only what is not ``known`` is read (``RuleCluster.list_rules``)."""
         ...
 
     async def apply(self, kind: Kind, body: Object) -> Object:

@@ -1,7 +1,7 @@
 """Kubernetes as the Rule side sees it (:class:`~attune_operator.ports.RuleCluster`), and lists over the watched namespaces."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -9,7 +9,7 @@ import structlog
 from attune_operator.backend import Client
 from attune_operator.events import EventRecorder
 from attune_operator.kinds import NAMESPACE, RULE, SENSOR, Kind, Object
-from attune_operator.ports import ClusterError, ObjectEvent
+from attune_operator.ports import Body, ClusterError, Known, Listed, ObjectEvent, Read
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -31,9 +31,17 @@ class KubeCluster:
         lists = await asyncio.gather(*(self.client.list_objects(kind, name, labels=labels) for name in self.namespaces))
         return [item for items in lists for item in items]
 
-    async def list_rules(self) -> list[dict[str, Any]]:
-        """Every Rule in the watched namespaces."""
-        return await self.list_all(RULE)
+    async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
+        """Every Rule in the watched namespaces, by ``read``, unless it is ``known``."""
+        if not self.namespaces:
+            return await self.client.list_changed(RULE, read=read, known=known)
+        lists = await asyncio.gather(
+            *(self.client.list_changed(RULE, name, read=read, known=known) for name in self.namespaces)
+        )
+        return Listed(
+            read=[rule for found in lists for rule in found.read],
+            unchanged=[uid for found in lists for uid in found.unchanged],
+        )
 
     async def list_sensors(self) -> list[dict[str, Any]]:
         """Every Sensor in the watched namespaces."""

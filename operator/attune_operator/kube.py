@@ -7,7 +7,7 @@ add its defaults. Every call has a timeout and raises :class:`ClusterError` with
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -34,13 +34,15 @@ from attune_operator.kinds import (
     Kind,
     Object,
 )
-from attune_operator.ports import ClusterError
+from attune_operator.ports import Body, ClusterError, Known, Listed, Read
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
 _DEFAULT_KUBECONFIG: Final = str(Path("~/.kube/config").expanduser())
 #: Objects in one page of a list. Small enough that decoding a page never holds the loop for long.
 _PAGE: Final = 500
 _LIST_ATTEMPTS: Final = 3
+#: Objects of a page that are read before the loop lets others run.
+_CHUNK: Final = 100
 
 __all__ = [
     "CONFIG_MAP",
@@ -59,6 +61,33 @@ __all__ = [
     "Object",
     "load_configuration",
 ]
+
+
+class _Version(msgspec.Struct, gc=False, rename="camel"):
+    uid: str
+    resource_version: str
+
+
+class _Versioned(msgspec.Struct, gc=False):
+    """What says whether an object is news."""
+
+    metadata: _Version
+
+
+class _PageMetadata(msgspec.Struct, gc=False):
+    further: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct, gc=False):
+    """A page of a list, its objects not decoded yet."""
+
+    metadata: _PageMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+_PAGES: Final = msgspec.json.Decoder(_Page)
+_VERSIONS: Final = msgspec.json.Decoder(_Versioned)
+_OBJECTS: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 async def load_configuration() -> Any:
@@ -117,6 +146,17 @@ class KubeClient:
         Raises:
             ClusterError: there was no answer in time, or it was none of 2xx.
         """
+        return msgspec.json.decode(await self._call(method, path, query=query, body=body, content_type=content_type))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type
@@ -139,7 +179,7 @@ class KubeClient:
             metrics.REQUESTS.labels(method, str(status)).inc()
         if not 200 <= status <= 299:
             raise ClusterError(f"{method} {path}: {status} {_reason(raw)}", status=status)
-        return msgspec.json.decode(raw)
+        return raw
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object, or None when there is none."""
@@ -155,31 +195,61 @@ class KubeClient:
 
         ``apiVersion`` and ``kind``, which lists leave out of their items, are put back.
         """
+
+        def whole(body: Body) -> Object:
+            return cast("Object", body)
+
+        return (await self.list_changed(kind, namespace, labels=labels, read=whole)).read
+
+    async def list_changed(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        read: Callable[[Body], Read | None],
+        known: Known | None = None,
+    ) -> Listed[Read]:
+        """Every object of ``kind`` by ``read``, page by page; what is ``known`` is only counted. Complete, or it raises.
+
+        Most of what a long list costs is making objects of it, and most of them have not changed since the last one: of those
+        only uid and resourceVersion are decoded. ``read`` may be called twice for an object, when the list had to begin anew.
+        """
         for _ in range(_LIST_ATTEMPTS):
             try:
-                return await self._list_once(kind, namespace, labels)
+                return await self._list_once(kind, namespace, labels, read, known)
             except ClusterError as error:
                 # 410: the pages took longer than the API server keeps their snapshot. From the start, then.
                 if error.status != 410:
                     raise
+            except msgspec.MsgspecError as error:
+                raise ClusterError(f"GET {kind.path(namespace)}: the answer is no list: {error}") from error
         raise ClusterError(f"GET {kind.path(namespace)}: the list expired {_LIST_ATTEMPTS} times while it was read")
 
-    async def _list_once(self, kind: Kind, namespace: str | None, labels: str) -> list[Object]:
-        query = {"limit": str(_PAGE)}
-        if labels:
-            query["labelSelector"] = labels
-        found: list[Object] = []
+    async def _list_once(
+        self, kind: Kind, namespace: str | None, labels: str, read: Callable[[Body], Read | None], known: Known | None
+    ) -> Listed[Read]:
+        query = {"limit": str(_PAGE)} | ({"labelSelector": labels} if labels else {})
+        found: list[Read] = []
+        unchanged: list[str] = []
         while True:
-            page = await self.call("GET", kind.path(namespace), query=query)
-            for item in page.get("items") or ():
+            page = _PAGES.decode(await self._call("GET", kind.path(namespace), query=query))
+            for position, raw in enumerate(page.items or ()):
+                if position % _CHUNK == 0:
+                    await asyncio.sleep(0)  # others may want the loop
+                if known is not None:
+                    head = _VERSIONS.decode(raw).metadata
+                    if known(head.uid, head.resource_version):
+                        unchanged.append(head.uid)
+                        continue
+                item = _OBJECTS.decode(raw)
                 item.setdefault("apiVersion", kind.api_version)
                 item.setdefault("kind", kind.kind)
-                found.append(item)
-            token = (page.get("metadata") or {}).get("continue")
-            if not token:
-                return found
-            query["continue"] = token
-            await asyncio.sleep(0)  # others may want the loop between two pages
+                if (one := read(item)) is not None:
+                    found.append(one)
+            if not page.metadata.further:
+                return Listed(read=found, unchanged=unchanged)
+            query["continue"] = page.metadata.further
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply as the operator's field manager; returns the object as it is afterwards."""

@@ -6,7 +6,7 @@ Each side depends on these values and protocols, not on the other side, so each 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from attune_contract import names
 from attune_contract.identity import SensorRef
@@ -16,6 +16,19 @@ WatchEventType = Literal["ADDED", "MODIFIED", "DELETED"] | None
 
 #: An object's body as the Kubernetes API gives it.
 Body = Mapping[str, Any]
+
+#: Whether the object with this uid is known as it stands in this resourceVersion, so that there is nothing new to read.
+Known = Callable[[str, str], bool]
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Generic[Read]):
+    """A complete list: what was read of its objects, and the uids of those that were known as they stand."""
+
+    read: list[Read]
+    unchanged: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +110,12 @@ class RuleCluster(EventSink, Protocol):
     be taken for the truth.
     """
 
-    async def list_rules(self) -> list[dict[str, Any]]:
-        """Every Rule in the watched namespaces."""
+    async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
+        """Every Rule in the watched namespaces, by ``read``, unless it is ``known``. What ``read`` makes None of is left out.
+
+        There may be 100,000, of which hardly one has changed since the last list: to read only what did is most of what
+        having them at rest can cost less.
+        """
         ...
 
     async def list_sensors(self) -> list[dict[str, Any]]:

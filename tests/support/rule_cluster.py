@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from attune_operator.ports import ClusterError, ObjectEvent, WatchEventType
+from attune_operator.ports import Body, ClusterError, Known, Listed, ObjectEvent, Read, WatchEventType
 
 Object = dict[str, Any]
 Watcher = Callable[[WatchEventType, Object], None]
@@ -51,6 +51,7 @@ class MemoryCluster:
         self.patch_delay: asyncio.Event | None = None
         self.patches_held = 0
         self._created = itertools.count()
+        self._versions = itertools.count(1)
 
     # -- as a user
 
@@ -124,9 +125,13 @@ class MemoryCluster:
             present["metadata"]["managedFields"] = [
                 {"manager": manager, "time": "2026-11-23T12:00:00Z", "fieldsV1": {"f:spec": {}}}
             ]
-        self.objects[key] = present
+        self._store(key, present)
         self._tell(kind_of_event, present)
         return copy.deepcopy(present)
+
+    def _store(self, key: tuple[str, str, str], item: Object) -> None:
+        item["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.objects[key] = item
 
     def _tell(self, kind: WatchEventType, item: Object) -> None:
         for onlooker in self.onlookers:
@@ -137,8 +142,15 @@ class MemoryCluster:
 
     # -- as the Rule side
 
-    async def list_rules(self) -> list[Object]:
-        return await self._list("Rule")
+    async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
+        news, unchanged = [], []
+        for item in await self._list("Rule"):
+            metadata = item["metadata"]
+            if known(metadata["uid"], metadata["resourceVersion"]):
+                unchanged.append(metadata["uid"])
+            elif (one := read(item)) is not None:
+                news.append(one)
+        return Listed(read=news, unchanged=unchanged)
 
     async def list_sensors(self) -> list[Object]:
         return await self._list("Sensor")
@@ -168,7 +180,7 @@ class MemoryCluster:
         changed = copy.deepcopy(present)
         changed["status"] = merge(present.get("status"), status)
         if changed != present:
-            self.objects[("Rule", namespace, name)] = changed
+            self._store(("Rule", namespace, name), changed)
             self._tell("MODIFIED", changed)
 
     def record(self, event: ObjectEvent) -> None:

@@ -7,7 +7,7 @@ from attune_contract import names
 from attune_local.objects.store import ObjectStore
 from attune_operator.backend import Observers
 from attune_operator.kinds import NAMESPACE, RULE, SENSOR, WATCHED, Kind, Object
-from attune_operator.ports import ClusterError, WatchEventType
+from attune_operator.ports import Body, ClusterError, Known, Listed, Read, WatchEventType
 
 _MANAGER = names.FIELD_MANAGER
 
@@ -25,6 +25,20 @@ class LocalClient:
     async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
         """Every object of ``kind``."""
         return self._store.list_objects(kind, namespace, labels=labels)
+
+    async def list_changed(
+        self, kind: Kind, namespace: str | None = None, *, read: Callable[[Body], Read | None], known: Known
+    ) -> Listed[Read]:
+        """Every object of ``kind`` by ``read``, unless it is ``known``."""
+        found: list[Read] = []
+        unchanged: list[str] = []
+        for body in self._store.list_objects(kind, namespace):
+            metadata = body["metadata"]
+            if known(metadata["uid"], metadata["resourceVersion"]):
+                unchanged.append(metadata["uid"])
+            elif (one := read(body)) is not None:
+                found.append(one)
+        return Listed(read=found, unchanged=unchanged)
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply."""

@@ -6,7 +6,7 @@ latest list began has its number.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,15 +35,25 @@ class TrackedRule:
     written_at: float = -1e9
     event_written_at: float = -1e9
     acceptance: Acceptance | None = None
+    version: str = ""
+    """The resourceVersion of which all this is known; empty: of none, so that the next list reads the Rule again."""
+
+    def wrote(self, status: StatusRecord, *, event_time: str | None, now: float) -> None:
+        """We wrote the status, and with it the time of the latest event unless that is None."""
+        self.status, self.written_at = status, now
+        if event_time is not None:
+            self.event_time, self.event_written_at = event_time, now
+        self.version = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Everything there is, as lists that began together gave it."""
+    """Everything there is, as lists that began together gave it. ``unchanged`` are uids of Rules that were known as listed."""
 
     rules: list[ObservedRule]
     sensors: list[SensorRecord]
     namespaces: dict[str, dict[str, str]]
+    unchanged: Collection[str] = ()
 
 
 @dataclass(slots=True)
@@ -81,6 +91,11 @@ class Inventory:
 
     # -- Rules
 
+    def knows(self, uid: str, version: str) -> bool:
+        """Whether the Rule is known as it stands in this resourceVersion."""
+        tracked = self.rules.get(uid)
+        return tracked is not None and version != "" and tracked.version == version
+
     def see_rule(self, seen: ObservedRule, *, now: float) -> set[str]:
         """An event told of a Rule. ``now`` is the loop's time, in seconds."""
         uid = seen.rule.uid
@@ -105,21 +120,27 @@ class Inventory:
                 event_time=seen.last_event_time,
                 wanted_event_time=seen.last_event_time,
                 touched=touched,
+                version=seen.version,
             )
             self._index(seen.rule)
             return {uid}
         changed = False
         tracked.touched = touched
+        tracked.version = ""
         if seen.rule != tracked.rule:
             self._unindex(tracked.rule)
             tracked.rule = seen.rule
             self._index(seen.rule)
             changed = True
-        if now - tracked.written_at > self.believe_own_write and seen.status != tracked.status:
+        believed = now - tracked.written_at > self.believe_own_write
+        if believed and seen.status != tracked.status:
             tracked.status = seen.status
             changed = changed or seen.status != tracked.wanted
-        if now - tracked.event_written_at > self.believe_own_write:
+        event_believed = now - tracked.event_written_at > self.believe_own_write
+        if event_believed:
             tracked.event_time = seen.last_event_time
+        if believed and event_believed:
+            tracked.version = seen.version
         return {uid} if changed else set()
 
     def _remove_rule(self, uid: str) -> set[str]:
@@ -212,7 +233,7 @@ class Inventory:
         affected: set[str] = set()
         affected |= self._replace_sensors(listing.sensors, began)
         affected |= self._replace_namespaces(listing.namespaces, began)
-        listed = set()
+        listed = set(listing.unchanged)
         for seen in listing.rules:
             uid = seen.rule.uid
             listed.add(uid)

@@ -55,11 +55,12 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A Rule as it was seen once: its record, its status, and the latest event that the status tells of."""
+    """A Rule as it was seen once: its record, its status, the latest event that the status tells of, its resourceVersion."""
 
     rule: RuleRecord
     status: StatusRecord
     last_event_time: str | None = None
+    version: str = ""
 
 
 class TriggerDeclaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +141,12 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             changed_by=sys.intern(changed_by),
             changed_at=changed_at,
         )
-        return ObservedRule(rule=rule, status=_status(status), last_event_time=status.get("lastEventTime"))
+        return ObservedRule(
+            rule=rule,
+            status=_status(status),
+            last_event_time=status.get("lastEventTime"),
+            version=str(metadata.get("resourceVersion") or ""),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidObject(f"not a Rule: {type(error).__name__}: {error}") from error
 

@@ -169,9 +169,7 @@ class Statuses:
 
         def done() -> None:
             now = asyncio.get_running_loop().time()
-            tracked.status, tracked.written_at = wanted, now
-            if with_event:
-                tracked.event_time, tracked.event_written_at = event_time, now
+            tracked.wrote(wanted, event_time=event_time if with_event else None, now=now)
 
         return StatusWrite(namespace=tracked.rule.namespace, name=tracked.rule.name, patch=patch, done=done)
 

@@ -12,12 +12,19 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from attune_operator.ports import ClusterError, RuleCluster
+from attune_operator.ports import Body, ClusterError, RuleCluster
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.backoff import Backoff
 from attune_operator.rules.inventory import Inventory, Listing
 from attune_operator.rules.options import RulesOptions
-from attune_operator.rules.records import InvalidObject, is_deleting, parse_namespace, parse_rule, parse_sensor
+from attune_operator.rules.records import (
+    InvalidObject,
+    ObservedRule,
+    is_deleting,
+    parse_namespace,
+    parse_rule,
+    parse_sensor,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -95,32 +102,46 @@ class Sweeper:
         began = self._inventory.begin_list()
         async with asyncio.timeout(_LIST_TIMEOUT):
             rules, sensors, namespaces = await asyncio.gather(
-                self._cluster.list_rules(), self._cluster.list_sensors(), self._cluster.list_namespaces()
+                self._cluster.list_rules(_read_rule, known=self._inventory.knows),
+                self._cluster.list_sensors(),
+                self._cluster.list_namespaces(),
             )
         listing = Listing(
-            rules=await _parse_all("Rule", rules, parse_rule),
-            sensors=await _parse_all("Sensor", sensors, parse_sensor),
-            namespaces=dict(await _parse_all("Namespace", namespaces, parse_namespace, deleting=True)),
+            rules=rules.read,
+            unchanged=rules.unchanged,
+            sensors=await _read_all("Sensor", sensors, parse_sensor),
+            namespaces=dict(await _read_all("Namespace", namespaces, parse_namespace, deleting=True)),
         )
         affected = self._inventory.replace(listing, began=began, now=asyncio.get_running_loop().time())
         metrics.COMPARE_SECONDS.observe(time.monotonic() - started)
         if not self.first_list.is_set():
-            log.info("rules_listed", rules=len(listing.rules), sensors=len(listing.sensors))
+            rules_listed = len(listing.rules) + len(listing.unchanged)
+            log.info("rules_listed", rules=rules_listed, sensors=len(listing.sensors))
             self.first_list.set()
         self._swept(affected)
 
 
-async def _parse_all(
-    kind: str, bodies: list[dict[str, Any]], parse: Callable[[dict[str, Any]], _Parsed], *, deleting: bool = False
+def _read(kind: str, body: Body, parse: Callable[[Body], _Parsed], *, deleting: bool = False) -> _Parsed | None:
+    """The object, unless it is being deleted (and that counts) or cannot be read, which is said."""
+    try:
+        return parse(body) if deleting or not is_deleting(body) else None
+    except InvalidObject as error:
+        log.warning("object_unreadable", kind=kind, error=str(error))
+        return None
+
+
+def _read_rule(body: Body) -> ObservedRule | None:
+    return _read("Rule", body, parse_rule)
+
+
+async def _read_all(
+    kind: str, bodies: list[dict[str, Any]], parse: Callable[[Body], _Parsed], *, deleting: bool = False
 ) -> list[_Parsed]:
     """Read the objects that are not being deleted (or all of them). One that cannot be read is left out, and said."""
     found = []
     for position, body in enumerate(bodies):
         if position % _CHUNK == _CHUNK - 1:
             await asyncio.sleep(0)
-        try:
-            if deleting or not is_deleting(body):
-                found.append(parse(body))
-        except InvalidObject as error:
-            log.warning("object_unreadable", kind=kind, error=str(error))
+        if (one := _read(kind, body, parse, deleting=deleting)) is not None:
+            found.append(one)
     return found
