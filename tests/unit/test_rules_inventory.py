@@ -10,11 +10,18 @@ from attune_operator.rules.records import InvalidObject, parse_namespace, parse_
 
 
 def rule(
-    uid: str = "u1", *, generation: int = 1, namespace: str = "default", kind: str = "core.timer", **status: Any
+    uid: str = "u1",
+    *,
+    generation: int = 1,
+    namespace: str = "default",
+    kind: str = "core.timer",
+    version: str = "",
+    **status: Any,
 ) -> Any:
+    identity = {"uid": uid, "namespace": namespace, "name": uid}
     return parse_rule(
         {
-            "metadata": {"uid": uid, "namespace": namespace, "name": uid, "generation": generation},
+            "metadata": {**identity, "generation": generation, "resourceVersion": version},
             "spec": {"trigger": {"type": kind, "parameters": {"generation": generation}}},
             "status": status,
         }
@@ -95,6 +102,52 @@ class TestLists:
         inventory.see_sensor(sensor())
         inventory.replace(listing(), began=began, now=0)
         assert list(inventory.sensors) == [SensorRef("attune-system", "timer")]
+
+
+class TestWhatNeedNotBeReadAgain:
+    """Of the next list only what is not known as it stands there is read; the rest is only said to be there."""
+
+    def unchanged(self, inventory: Inventory, *uids: str, **others: Any) -> set[str]:
+        listing = Listing(rules=[], sensors=[], namespaces={}, unchanged=uids)
+        return inventory.replace(listing, began=inventory.begin_list(), now=0, **others)
+
+    def test_a_rule_that_was_listed_or_seen_in_that_version(self, inventory: Inventory) -> None:
+        assert not inventory.knows("u1", "5")
+        listed(inventory, rule(version="5"))
+        assert inventory.knows("u1", "5")
+        assert not inventory.knows("u1", "6")
+        inventory.see_rule(rule(version="6", generation=2), now=0)
+        assert inventory.knows("u1", "6")
+
+    def test_it_is_there_all_the_same_and_not_looked_at(self, inventory: Inventory) -> None:
+        listed(inventory, rule("u1", version="5"), rule("u2", version="6"))
+        assert self.unchanged(inventory, "u1") == {"u2"}
+        assert list(inventory.rules) == ["u1"]
+
+    def test_one_that_was_deleted_while_the_list_came_stays_deleted(self, inventory: Inventory) -> None:
+        listed(inventory, rule(version="5"))
+        began = inventory.begin_list()
+        inventory.drop_rule("u1")
+        inventory.replace(Listing(rules=[], sensors=[], namespaces={}, unchanged=["u1"]), began=began, now=0)
+        assert not inventory.rules
+
+    def test_after_our_own_write_it_is_read_again(self, inventory: Inventory) -> None:
+        listed(inventory, rule(version="5"))
+        inventory.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=None, now=100.0)
+        assert not inventory.knows("u1", "5")
+
+    @pytest.mark.parametrize("event_time", [None, "2026-11-24T10:00:00Z"])
+    def test_until_what_stands_there_is_believed(self, inventory: Inventory, event_time: str | None) -> None:
+        listed(inventory, rule(version="5"))
+        inventory.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=event_time, now=100.0)
+        inventory.see_rule(rule(version="6", observedGeneration=7), now=101.0)
+        assert not inventory.knows("u1", "6"), "its status was not taken"
+        inventory.see_rule(rule(version="6", observedGeneration=7), now=200.0)
+        assert inventory.knows("u1", "6")
+
+    def test_one_without_a_version_is_always_read(self, inventory: Inventory) -> None:
+        listed(inventory, rule())
+        assert not inventory.knows("u1", "")
 
 
 class TestEvents:
