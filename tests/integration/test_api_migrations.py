@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from attune_api.events.filters import EventFilter
 from attune_api.events.query import read_page
-from attune_api.events.store import Status, list_events, store_events
+from attune_api.events.store import Status, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.migrate import alembic_config, downgrade, upgrade
@@ -85,8 +84,8 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     await _insert(database, 1, 2)
     await upgrade(database)
     assert await current_revision(database) == newest_revision()
-    events = await database.read(partial(list_events, where=EventFilter(), order="asc", beyond=None, limit=10))
-    assert [(event.id.int, event.occurred_at) for event in events] == [
+    page = await read_page(database, where=EventFilter(), order="asc", beyond=None, limit=10)
+    assert [(event.id.int, event.occurred_at) for event in page.events] == [
         (1, "2026-01-01T00:00:01.000005Z"),
         (2, "2026-01-01T00:00:02.000005Z"),
     ]
@@ -96,7 +95,8 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     assert [event.id.int for event in page.events] == [1]
     await downgrade(database, "0001")
     await _insert(database, 3)
-    assert len(await database.read(partial(list_events, where=EventFilter(), order="asc", beyond=None, limit=10))) == 3
+    page = await read_page(database, where=EventFilter(), order="asc", beyond=None, limit=10)
+    assert len(page.events) == 3
     await upgrade(database)
     assert await _store(database, 2, 3, 4) == [Status.DUPLICATE, Status.DUPLICATE, Status.STORED]
     await downgrade(database, "base")

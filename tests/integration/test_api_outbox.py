@@ -1,8 +1,11 @@
 """Accepted events leave for JetStream: each, in order, with a stable id, whatever fails in between."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +18,11 @@ from support.api_process import ApiProcess, report
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 
+from attune_api.events.store import store_events
+from attune_api.settings import Settings
+from attune_api.storage.database import open_database
+from attune_api.storage.migrate import upgrade
+from attune_api.streams.outbox import next_events
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
 
 pytest_plugins = ["support.api_fixtures"]
@@ -164,6 +172,38 @@ async def test_one_that_is_too_large_for_the_server_goes_without_its_payload(
     assert first.headers["ce-dataref"] == f"/api/v1/events/{large['id']}"
     assert "payload" not in msgspec.json.decode(first.data)
     assert msgspec.json.decode(second.data)["payload"] == {"k": 2}
+
+
+async def test_what_is_read_at_once_is_bounded_in_bytes(database_url: str) -> None:
+    database = open_database(Settings(database_url=database_url).database_url)
+    await upgrade(database)
+    small, large = {"k": 1}, {"text": "x" * 1_000_000}
+    payloads = [small] * 200 + [large] * 20 + [small] * 10
+    rows = [
+        {
+            "id": uuid.UUID(int=k + 1),
+            "trigger_type": "core.webhook",
+            "rule_uid": "rule",
+            "rule_namespace": "default",
+            "rule_name": "rule",
+            "sensor_ref": "attune-system/core.webhook",
+            "occurred_at": datetime(2026, 11, 23, tzinfo=UTC),
+            "received_at": datetime(2026, 11, 23, tzinfo=UTC),
+            "payload": payload,
+        }
+        for k, payload in enumerate(payloads)
+    ]
+    await database.write(lambda connection: store_events(connection, rows=rows) and None)
+    position, seqs = 0, []
+    while True:
+        found = await database.read(partial(next_events, beyond=position))
+        assert sum(len(event.payload) for event in found.events) < 4 * 1024 * 1024 + 1_000_100
+        seqs += [event.seq for event in found.events]
+        if found.reached is None:
+            break
+        position = found.reached
+    assert seqs == list(range(1, len(payloads) + 1))
+    await database.close()
 
 
 async def test_of_two_replicas_one_publishes_and_the_other_takes_over(

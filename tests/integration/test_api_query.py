@@ -16,7 +16,8 @@ from support.api_process import ApiProcess, report
 from attune_api.events import blocks, query
 from attune_api.events.blocks import SIZE
 from attune_api.events.filters import Candidate, EventFilter, PayloadFilter
-from attune_api.events.query import Page, read_page, walk
+from attune_api.events.query import Page, Walk, read_page, walk
+from attune_api.events.statements import Shape, matching, survey
 from attune_api.events.store import StoredEvent, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, TooSlow, open_database
@@ -211,10 +212,13 @@ async def test_every_combination_of_filters_finds_what_it_should_and_each_once(
         assert seqs == (wanted if order == "asc" else wanted[::-1]), where
 
 
-def _all_events(connection: Any) -> list[StoredEvent]:
-    from attune_api.events.store import list_events
+def _all_events(connection: Connection) -> list[StoredEvent]:
+    return _walk(connection, EventFilter()).events
 
-    return list_events(connection, where=EventFilter(), order="asc", beyond=None, limit=100_000)
+
+def _walk(connection: Connection, where: EventFilter, **changes: Any) -> Walk:
+    options = {"order": "asc", "low": 0, "high": 2**63 - 1, "limit": 100_000, "budget": 5000, "most_bytes": 10**8}
+    return walk(connection, where=where, **{**options, **changes})
 
 
 async def test_a_search_without_an_index_is_handed_out_in_bounded_pages(database: Database) -> None:
@@ -235,6 +239,48 @@ async def test_a_page_of_large_payloads_ends_before_memory_does(database: Databa
     assert all(len(page.events) <= 12 for page in pages)
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_small_payloads_do_not_let_large_ones_through(database: Database, order: Order) -> None:
+    large = {"text": "x" * 900_000}
+    rows = [row(k, payload=large if 20 <= k < 60 else {"k": k}, rule_name="ab"[k % 2]) for k in range(80)]
+    await store(database, rows)
+    for where in (EventFilter(), EventFilter(rule_namespace="default"), EventFilter(rule_name="a")):
+        pages = await all_pages(database, where, order, 1000)
+        seqs = [event.seq for page in pages for event in page.events]
+        wanted = [k + 1 for k in range(80) if where.rule_name is None or k % 2 == 0]
+        assert seqs == (wanted if order == "asc" else wanted[::-1])
+        # 2 MiB, and what the last one has beyond that.
+        assert all(sum(len(event.payload) > 900_000 for event in page.events) <= 3 for page in pages)
+
+
+async def test_numbers_that_are_missing_hold_up_no_search(database: Database) -> None:
+    await store(database, [row(0, payload={"needle": True}), *(row(k) for k in range(1, 20))])
+    await database.write(
+        lambda connection: connection.execute(text("UPDATE events SET seq = seq + 4000000000")) and None
+    )
+    await store(database, [row(99, payload={"needle": True})])  # on PostgreSQL below those, on SQLite above
+    where = EventFilter(payload=(PayloadFilter.parse("needle", "true"),))
+    for order in ("asc", "desc"):
+        (page,) = await all_pages(database, where, order, 10)  # type: ignore[arg-type]
+        assert sorted(event.id.int for event in page.events) == [1, 100]
+
+
+async def test_requests_that_differ_in_values_alone_share_their_statements(database: Database) -> None:
+    def shape(where: EventFilter) -> Shape:
+        return Shape.of(where, dialect="sqlite", driver=("rule_uid",), order="asc")
+
+    one = shape(EventFilter(rule_uid="rule-1", occurred_after=START))
+    other = shape(EventFilter(rule_uid="rule-2", occurred_after=START + timedelta(days=1)))
+    assert matching(one) is matching(other)
+    assert survey(one) is survey(other)
+    assert matching(one) is not matching(shape(EventFilter(rule_uid="rule-1", occurred_before=START)))
+    # And none is left with another's values.
+    await store(database, [row(k, rule_uid=f"rule-{k % 3}") for k in range(30)])
+    for uid in ("rule-1", "rule-2", "rule-1", "rule-0"):
+        page = await read_page(database, where=EventFilter(rule_uid=uid), order="asc", beyond=None, limit=100)
+        assert [event.rule_uid for event in page.events] == [uid] * 10
+
+
 async def test_a_time_far_back_is_found_without_reading_what_came_since(database: Database) -> None:
     await store(database, [row(k) for k in range(3 * SIZE)])
     where = EventFilter(occurred_after=START + timedelta(seconds=10), occurred_before=START + timedelta(seconds=13))
@@ -252,16 +298,16 @@ async def test_after_the_last_event_of_a_rule_its_namespace_is_not_read(database
         original = connection.execute
         prefix = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN (ANALYZE, BUFFERS)"
 
-        def explained(statement: Any, *rest: Any, **more: Any) -> Any:
-            compiled = statement.compile(connection, compile_kwargs={"literal_binds": True, "render_postcompile": True})
+        def explained(statement: Any, parameters: Any) -> Any:
+            compiled = statement.params(parameters).compile(
+                connection, compile_kwargs={"literal_binds": True, "render_postcompile": True}
+            )
             plans.append("\n".join(str(r) for r in original(text(f"{prefix} {compiled}".replace(":", "\\:")))))
-            return original(statement, *rest, **more)
+            return original(statement, parameters)
 
-        connection.execute = explained  # type: ignore[method-assign]
+        connection.execute = explained  # type: ignore[assignment]
         where = EventFilter(rule_namespace="default", rule_name="a", sensor_ref="attune-system/core.timer")
-        found = walk(
-            connection, where=where, order="asc", low=0, high=2**63 - 1, limit=100, budget=5000, most_bytes=10**6
-        )
+        found = _walk(connection, where, limit=100)
         assert (len(found.events), found.reached) == (20, None)
         return plans
 

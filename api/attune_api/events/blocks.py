@@ -9,9 +9,10 @@ written once per transaction, where an index on ``(filter, occurred_at)`` would 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -87,30 +88,43 @@ def spans(
     Returns:
         Spans, each as an exclusive lower and an exclusive upper ``seq``; and whether that is all there is.
     """
-    column = BLOCKS.c.block
-    statement = _overlapping(after=after, before=before, low=low, high=high)
-    statement = statement.order_by(column.asc() if order == "asc" else column.desc()).limit(most)
-    blocks = list(connection.execute(statement).scalars())
+    values = {**_parameters(after=after, before=before, low=low, high=high), "most": most}
+    blocks = list(connection.execute(_blocks(after is not None, before is not None, order), values).scalars())
     return merge(blocks, low=low, high=high), len(blocks) < most
 
 
 def hull(connection: Connection, *, after: datetime, before: datetime) -> tuple[int, int] | None:
     """The least span, as of :func:`spans`, that holds every event of a time; None when there is none."""
-    statement = _overlapping(after=after, before=before, low=0, high=2**63 - 1)
     first, last = connection.execute(
-        statement.with_only_columns(func.min(BLOCKS.c.block), func.max(BLOCKS.c.block))
+        _overlapping(after=True, before=True).with_only_columns(func.min(BLOCKS.c.block), func.max(BLOCKS.c.block)),
+        _parameters(after=after, before=before, low=0, high=2**63 - 1),
     ).one()
     return None if first is None else (first * SIZE - 1, (last + 1) * SIZE)
 
 
-def _overlapping(*, after: datetime | None, before: datetime | None, low: int, high: int) -> Select[Any]:
+@cache
+def _blocks(after: bool, before: bool, order: Literal["asc", "desc"]) -> Select[Any]:
+    """Blocks to look into, made once: a statement costs far more to make than to run."""
     column = BLOCKS.c.block
-    statement = select(column).where(column >= (low + 1) // SIZE, column <= (high - 1) // SIZE)
-    if after is not None:
-        statement = statement.where(BLOCKS.c.last_occurred >= after)
-    if before is not None:
-        statement = statement.where(BLOCKS.c.first_occurred < before)
+    statement = _overlapping(after=after, before=before)
+    return statement.order_by(column.asc() if order == "asc" else column.desc()).limit(
+        bindparam("most", type_=BigInteger)
+    )
+
+
+def _overlapping(*, after: bool, before: bool) -> Select[Any]:
+    column = BLOCKS.c.block
+    statement = select(column).where(column >= bindparam("first"), column <= bindparam("last"))
+    if after:
+        statement = statement.where(BLOCKS.c.last_occurred >= bindparam("after"))
+    if before:
+        statement = statement.where(BLOCKS.c.first_occurred < bindparam("before"))
     return statement
+
+
+def _parameters(*, after: datetime | None, before: datetime | None, low: int, high: int) -> dict[str, Any]:
+    times = {name: time for name, time in (("after", after), ("before", before)) if time is not None}
+    return {"first": (low + 1) // SIZE, "last": (high - 1) // SIZE, **times}
 
 
 def merge(blocks: Sequence[int], *, low: int, high: int) -> list[tuple[int, int]]:

@@ -68,10 +68,11 @@ def count_events(connection: Connection, *, where: EventFilter, interval: int) -
     uid, at = EVENTS.c.rule_uid, _interval(dialect, interval).label("at")
     rows = connection.execute(
         select(uid, func.max(EVENTS.c.rule_namespace), func.max(EVENTS.c.rule_name), at, func.count())
-        .where(EVENTS.c.seq > span[0], EVENTS.c.seq < span[1], *where.clauses(EVENTS.c, dialect))
+        .where(EVENTS.c.seq > span[0], EVENTS.c.seq < span[1], *where.given.clauses(EVENTS.c, dialect))
         .group_by(uid, literal_column("at"))
         .order_by(uid, literal_column("at"))
-        .limit(MAX_COUNTS + 1)
+        .limit(MAX_COUNTS + 1),
+        where.parameters,
     ).all()
     if len(rows) > MAX_COUNTS:
         raise TooMany(

@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Numeric, and_, case, cast, false, func, or_
+from sqlalchemy import Column, ColumnElement, Numeric, Text, and_, bindparam, case, cast, false, func, or_
+
+from attune_api.storage.types import UtcTime
 
 #: Payload filters in one request, and the names in one path.
 MAX_PAYLOAD_FILTERS: Final = 4
@@ -150,23 +152,20 @@ class EventFilter:
         """Whether times are bounded."""
         return self.occurred_after is not None or self.occurred_before is not None
 
-    def clauses(
-        self, columns: Mapping[str, Column[Any]] | Any, dialect: str, *, except_for: Sequence[str] = ()
-    ) -> list[ColumnElement[bool]]:
-        """The filter as conditions that must all hold.
+    @property
+    def given(self) -> "Given":
+        """What is asked, without the values."""
+        return Given(tuple(self.equal), self.occurred_after is not None, self.occurred_before is not None, self.payload)
 
-        Args:
-            columns: those of the table, or of a subquery.
-            dialect: name of SQLAlchemy's dialect.
-            except_for: columns that are seen to otherwise.
-        """
-        clauses = [columns[name] == value for name, value in self.equal.items() if name not in except_for]
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values for :meth:`Given.clauses`, by the names of the parameters there."""
+        parameters: dict[str, Any] = {**self.equal}
         if self.occurred_after is not None:
-            clauses.append(columns["occurred_at"] >= self.occurred_after)
+            parameters["occurred_after"] = self.occurred_after
         if self.occurred_before is not None:
-            clauses.append(columns["occurred_at"] < self.occurred_before)
-        clauses += [wanted.clause(columns["payload"], dialect) for wanted in self.payload]
-        return clauses
+            parameters["occurred_before"] = self.occurred_before
+        return parameters
 
     def matches(self, event: "Candidate") -> bool:
         """Whether an event in memory is wanted."""
@@ -178,6 +177,39 @@ class EventFilter:
         if self.occurred_before is not None and event.occurred_at >= self.occurred_before:
             return False
         return not self.payload or all(wanted.matches(event.payload) for wanted in self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a filter asks without its values, by which statements are told apart. Payload filters are whole."""
+
+    equal: tuple[str, ...]
+    after: bool
+    before: bool
+    payload: tuple[PayloadFilter, ...]
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether times are bounded."""
+        return self.after or self.before
+
+    def clauses(
+        self, columns: Mapping[str, Column[Any]] | Any, dialect: str, *, except_for: Sequence[str] = ()
+    ) -> list[ColumnElement[bool]]:
+        """The filter as conditions that must all hold, with :attr:`EventFilter.parameters` for what they compare with.
+
+        Args:
+            columns: those of the table, or of a subquery.
+            dialect: name of SQLAlchemy's dialect.
+            except_for: columns that are seen to otherwise.
+        """
+        clauses = [columns[name] == bindparam(name, type_=Text) for name in self.equal if name not in except_for]
+        if self.after:
+            clauses.append(columns["occurred_at"] >= bindparam("occurred_after", type_=UtcTime))
+        if self.before:
+            clauses.append(columns["occurred_at"] < bindparam("occurred_before", type_=UtcTime))
+        clauses += [wanted.clause(columns["payload"], dialect) for wanted in self.payload]
+        return clauses
 
 
 class Candidate:

@@ -9,19 +9,17 @@ Times are no column to walk by, since pages go by ``seq``: :mod:`attune_api.even
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, UnaryExpression, func, literal, select, tuple_
-from sqlalchemy.sql.operators import custom_op
+from sqlalchemy import Connection
 
 from attune_api.events.blocks import spans
-from attune_api.events.filters import EQUAL, EventFilter
-from attune_api.events.store import COLUMNS, EVENTS, StoredEvent, event_of, newest_seq
+from attune_api.events.filters import EventFilter
+from attune_api.events.statements import Order, Shape, matching, next_seq, survey
+from attune_api.events.store import READ, StoredEvent, newest_seq
 from attune_api.storage.database import Database
-
-Order = Literal["asc", "desc"]
 
 #: Rows that one walk looks at, when it has to look at each.
 _BUDGET: Final = 5000
@@ -31,15 +29,13 @@ _FIRST_BUDGET: Final = 400
 _BLOCKS: Final = 32
 #: Entries of an index by which the rarer of two columns is found out.
 _PROBE: Final = 1000
-#: Events of the first query of a page: the others are so many that their payloads fit into what is left of the page.
-_FIRST: Final = 10
+#: Events that PostgreSQL is asked for at least. For more than that it would look at the size of many that are not wanted.
+_FIRST: Final = 128
 #: Bytes of payload after which a page is full.
 PAGE_BYTES: Final = 2 * 1024 * 1024
 #: Seconds after which a page that is not full is handed out as it is.
 PATIENCE: Final = 0.25
 _ABOVE_ALL: Final = 2**63 - 1
-#: What SQLite takes for no column, and so finds in no index.
-_PLUS: Final[Any] = custom_op("+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +142,11 @@ def walk(
         high: only below this one.
         limit: events at most.
         budget: rows that may be looked at and left aside, for each query.
-        most_bytes: of payload, after which it is enough; passed by what 10 events have at most.
+        most_bytes: of payload, after which it is enough; the event that passes them is the last.
     """
-    dialect = connection.dialect.name
     driver = _driver(connection, where=where, order=order, low=low, high=high)
+    shape = Shape.of(where, dialect=connection.dialect.name, driver=driver, order=order)
+    parameters = where.parameters
     ranges, complete = [(low, high)], True
     if where.is_timed:
         ranges, complete = spans(
@@ -168,26 +165,24 @@ def walk(
         a, b = span
         while True:
             wanted = limit - len(events)
-            wanted = min(wanted, max(1, (most_bytes - size) * len(events) // size) if size else _FIRST)
-            index = _index(dialect, driver, order=order, low=a, high=b)
-            most = looked_at if index.leaves(where) else wanted
-            there = most
-            if index.overruns and (where.is_timed or len(driver) > 1):
-                there = connection.execute(index.size(most)).scalar_one()
+            if shape.dialect == "postgresql":
+                wanted = min(wanted, max(_FIRST, (most_bytes - size) * len(events) // size if size else 0))
+            most = looked_at if shape.leaves else wanted
+            stretch = _stretch(connection, shape, parameters, low=a, high=b, most=most)
             found: list[StoredEvent] = []
-            if there:
-                statement = _matching(index, where, dialect, limit=min(wanted, there), budget=min(looked_at, there))
-                found = [event_of(row) for row in connection.execute(statement).mappings()]
+            if stretch.rows:
+                values = {"limit": min(wanted, stretch.rows), "most": stretch.rows, "most_bytes": most_bytes - size}
+                found = _fetch(connection, shape, {**parameters, "low": stretch.low, "high": stretch.high, **values})
             events += found
             size += sum(len(event.payload) for event in found)
+            if events and (len(events) >= limit or size >= most_bytes):
+                return Walk(events=events, reached=events[-1].seq)
             if len(found) == wanted:
-                if len(events) >= limit or size >= most_bytes:
-                    return Walk(events=events, reached=events[-1].seq)
                 reached = found[-1].seq
             else:
-                last = None
-                if index.leaves(where) and there == most:
-                    last = connection.execute(index.place(looked_at)).scalar_one_or_none()
+                last = stretch.last
+                if last is not None and not driver:
+                    last = _before_next(connection, order=order, low=a, high=b, last=last)
                 if last is None:
                     break
                 reached = last
@@ -202,135 +197,90 @@ def walk(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Index:
-    """A stretch of one index, in its order."""
+class _Stretch:
+    """What one query looks at: between two ``seq``, of an index's entries the first ``rows``.
 
-    columns: Sequence[str]
-    clauses: Sequence[ColumnElement[bool]]
-    order: Sequence[ColumnElement[Any]]
-    ascending: bool
+    ``last`` is the ``seq`` up to which that is; None when it is up to the end.
+    """
+
     low: int
     high: int
-    #: As a range of rows (its clauses are the lower and the upper end): the columns, and what all but the last must be.
-    key: Sequence[ColumnElement[Any]] = ()
-    values: Sequence[str] = ()
-
-    @property
-    def overruns(self) -> bool:
-        """Whether the database may read on behind the end of the stretch."""
-        return bool(self.key)
-
-    def leaves(self, where: EventFilter) -> bool:
-        """Whether rows of the stretch have to be tried on more than that."""
-        return where.is_timed or bool(where.payload) or any(name not in self.columns for name in where.equal)
-
-    def statement(self, *columns: Any) -> Select[Any]:
-        return select(*columns).where(*self.clauses).order_by(*self.order)
-
-    def place(self, number: int) -> Select[Any]:
-        """The ``seq`` of the stretch's entry of that number, from 1 on."""
-        return self.statement(EVENTS.c.seq).offset(number - 1).limit(1)
-
-    def size(self, most: int) -> Select[Any]:
-        """How many entries the stretch has, counted up to ``most``. No more are read, whether in it or behind it.
-
-        Asked of a range of rows on PostgreSQL, which finds the beginning of such a range at once, but does not stop at its
-        end (seen with version 15): only where the first column changes. After the last event of a rule it would read all
-        that its namespace has. Told how many there are, it stops at the last.
-        """
-        begins = self.clauses[0 if self.ascending else 1]
-        from_there = select(*self.key).where(begins).order_by(*self.order).limit(most).subquery()
-        within = [from_there.c[column.name] == value for column, value in zip(self.key, self.values, strict=False)]
-        seq = from_there.c.seq
-        return select(func.count()).select_from(from_there).where(*within, seq > self.low, seq < self.high)
+    rows: int
+    last: int | None
 
 
-def _index(dialect: str, driver: dict[str, str], *, order: Order, low: int, high: int) -> _Index:
-    """The stretch of the driver's index between two ``seq``.
-
-    On PostgreSQL as a range of rows and not as equality, which says the same: told that a column equals something, its
-    planner may hold that common, and rather walk the primary key and try every row. A range leaves it one index that fits.
-    """
-    columns = [EVENTS.c[name] for name in driver]
-    key: list[ColumnElement[Any]] = []
-    if dialect == "postgresql" and columns:
-        values = [literal(value) for value in driver.values()]
-        row = tuple_(*columns, EVENTS.c.seq)
-        ends = [tuple_(*values, literal(seq, EVENTS.c.seq.type)) for seq in (low, high)]
-        clauses = [row > ends[0], row < ends[1]]
-        ordered = key = [*columns, EVENTS.c.seq]
+def _stretch(
+    connection: Connection, shape: Shape, parameters: Mapping[str, Any], *, low: int, high: int, most: int
+) -> _Stretch:
+    """The next ``most`` rows to look at between two ``seq``."""
+    ascending = shape.order == "asc"
+    if not shape.driver:
+        if not shape.leaves or high - low - 1 <= most:
+            return _Stretch(low=low, high=high, rows=most, last=None)
+        # The primary key needs no counting: numbers follow each other, but for gaps.
+        last = low + most if ascending else high - most
     else:
-        clauses = [column == value for column, value in zip(columns, driver.values(), strict=True)]
-        clauses += [EVENTS.c.seq > low, EVENTS.c.seq < high]
-        ordered = [EVENTS.c.seq]
-    return _Index(
-        columns=tuple(driver),
-        clauses=clauses,
-        order=[column.asc() if order == "asc" else column.desc() for column in ordered],
-        ascending=order == "asc",
-        low=low,
-        high=high,
-        key=key,
-        values=tuple(driver.values()),
-    )
+        at_its_end = shape.overruns and (shape.given.is_timed or len(shape.driver) > 1)
+        if not shape.leaves and not at_its_end:
+            return _Stretch(low=low, high=high, rows=most, last=None)
+        rows, last = connection.execute(survey(shape), {**parameters, "low": low, "high": high, "most": most}).one()
+        if rows < most:
+            return _Stretch(low=low, high=high, rows=rows, last=None)
+    if ascending:
+        return _Stretch(low=low, high=last + 1, rows=most, last=last)
+    return _Stretch(low=last - 1, high=high, rows=most, last=last)
 
 
-def _matching(index: _Index, where: EventFilter, dialect: str, *, limit: int, budget: int) -> Select[Any]:
-    """The first ``limit`` events of a stretch that fit, among its first ``budget``."""
-    if not index.leaves(where):
-        return index.statement(*COLUMNS).limit(limit)
-    if dialect == "sqlite":
-        # Up to the place where the budget ends, which the index alone tells. SQLite would sort a subquery's rows anew, and
-        # so read all of them before it gives out the first. A plus keeps it from walking another index (SQLite's "The
-        # query optimizer overview", section 2, "Disqualifying WHERE clause terms").
-        at = index.place(budget).scalar_subquery()
-        here = EVENTS.c.seq
-        within = here <= func.coalesce(at, index.high) if index.ascending else here >= func.coalesce(at, index.low)
-        plain: dict[str, Any] = {
-            **dict(EVENTS.c.items()),
-            **{name: UnaryExpression(EVENTS.c[name], operator=_PLUS) for name in EQUAL},
-        }
-        tried = where.clauses(plain, dialect, except_for=index.columns)
-        return index.statement(*COLUMNS).where(within, *tried).limit(limit)
-    looked_at = index.statement(*COLUMNS).limit(budget).subquery()
-    seq = looked_at.c.seq
-    clauses = where.clauses(looked_at.c, dialect, except_for=index.columns)
-    return select(looked_at).where(*clauses).order_by(seq.asc() if index.ascending else seq.desc()).limit(limit)
+def _before_next(connection: Connection, *, order: Order, low: int, high: int, last: int) -> int | None:
+    """A ``seq`` behind which the next event there is follows at once, from ``last`` on; None when there is none."""
+    between = {"low": last, "high": high} if order == "asc" else {"low": low, "high": last}
+    there_is = connection.execute(next_seq(order), between).scalar_one()
+    if there_is is None:
+        return None
+    return there_is - 1 if order == "asc" else there_is + 1
 
 
-def _driver(connection: Connection, *, where: EventFilter, order: Order, low: int, high: int) -> dict[str, str]:
-    """The columns whose index is walked, and what they must be; empty for the primary key.
+def _fetch(connection: Connection, shape: Shape, parameters: Mapping[str, Any]) -> list[StoredEvent]:
+    """Events of a stretch that fit, up to the one that passes ``most_bytes``."""
+    read = READ[shape.dialect]
+    most_bytes = parameters["most_bytes"]
+    found: list[StoredEvent] = []
+    size = 0
+    with connection.execute(matching(shape), parameters) as rows:
+        # One after the other: SQLite reads no farther than it is asked to.
+        for row in rows:
+            event = read(row)
+            found.append(event)
+            size += len(event.payload)
+            if size >= most_bytes:
+                break
+    return found
+
+
+def _driver(connection: Connection, *, where: EventFilter, order: Order, low: int, high: int) -> tuple[str, ...]:
+    """The columns whose index is walked; none for the primary key.
 
     A rule's events are few beside those of its namespace, its type or its sensor; of those three the rarest is chosen, by
     how far its next thousand events reach.
     """
     equal = where.equal
     if "rule_uid" in equal:
-        return {"rule_uid": equal["rule_uid"]}
+        return ("rule_uid",)
     if "rule_namespace" in equal and "rule_name" in equal:
-        return {name: equal[name] for name in ("rule_namespace", "rule_name")}
-    candidates: list[dict[str, str]] = [
-        {name: equal[name]} for name in ("rule_namespace", "trigger_type", "sensor_ref") if name in equal
-    ]
+        return ("rule_namespace", "rule_name")
+    candidates = [name for name in ("rule_namespace", "trigger_type", "sensor_ref") if name in equal]
     if len(candidates) < 2:
-        return candidates[0] if candidates else {}
-    dialect = connection.dialect.name
-    reach = connection.execute(
-        select(
-            *(
-                _index(dialect, candidate, order=order, low=low, high=high)
-                .statement(EVENTS.c.seq)
-                .offset(_PROBE - 1)
-                .limit(1)
-                .scalar_subquery()
-                for candidate in candidates
-            )
-        )
-    ).one()
-    return rarest(candidates, reach, order=order)
+        return tuple(candidates)
+    reach: list[int | None] = []
+    for name in candidates:
+        shape = Shape.of(where, dialect=connection.dialect.name, driver=(name,), order=order)
+        values = {name: equal[name], "low": low, "high": high, "most": _PROBE}
+        rows, last = connection.execute(survey(shape), values).one()
+        reach.append(last if rows == _PROBE else None)
+    return (rarest(candidates, reach, order=order),)
 
 
-def rarest(candidates: Sequence[dict[str, str]], reach: Sequence[int | None], *, order: Order) -> dict[str, str]:
+def rarest(candidates: Sequence[str], reach: Sequence[int | None], *, order: Order) -> str:
     """The candidate whose events reach farthest; None is to the end."""
 
     def distance(place: int | None) -> int:

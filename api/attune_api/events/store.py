@@ -10,23 +10,23 @@ that cheap: the lock is taken once for hundreds of events. Numbers may have gaps
 
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text, type_coerce
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import NullType
 
 from attune_api.events.blocks import note_times
-from attune_api.events.filters import EventFilter
 from attune_api.storage.tables import METADATA
-from attune_api.storage.types import encode_json
+from attune_api.storage.types import decode_json, encode_json
 
 EVENTS: Final = METADATA.tables["events"]
 _SQLITE: Final = SQLiteDialect_pysqlite(json_serializer=encode_json)
@@ -76,8 +76,59 @@ def rfc3339(time: datetime) -> str:
     return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-#: What a :class:`StoredEvent` is made of.
-COLUMNS: Final = tuple(EVENTS.c[name] for name in StoredEvent.__struct_fields__)
+#: The columns that a :class:`StoredEvent` is made of, in its order.
+FIELDS: Final = StoredEvent.__struct_fields__
+
+
+def as_stored(columns: Any) -> list[ColumnElement[Any]]:
+    """Columns of :data:`FIELDS`, of the table or of a subquery, whose values come as the driver has them, for :data:`READ`.
+
+    What SQLAlchemy makes of them (ids, times) would be taken apart again: that is most of the work for a page.
+    """
+    return [type_coerce(columns[name], NullType()).label(name) for name in FIELDS]
+
+
+def _read_sqlite(row: Sequence[Any]) -> StoredEvent:
+    """An id is 32 hexadecimal digits there, and a time ``2026-11-23 12:00:00.000000``, in UTC (see storage.types)."""
+    key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
+    return StoredEvent(
+        id=uuid.UUID(key),
+        seq=seq,
+        trigger_type=trigger_type,
+        rule_uid=uid,
+        rule_namespace=namespace,
+        rule_name=name,
+        sensor_ref=sensor_ref,
+        occurred_at=f"{occurred_at[:10]}T{occurred_at[11:]}Z",
+        received_at=f"{received_at[:10]}T{received_at[11:]}Z",
+        payload=decode_json(payload),
+    )
+
+
+def _read_postgresql(row: Sequence[Any]) -> StoredEvent:
+    """An id comes as one, a time in UTC, and JSON as text (asyncpg)."""
+    key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
+    return StoredEvent(
+        id=key,
+        seq=seq,
+        trigger_type=trigger_type,
+        rule_uid=uid,
+        rule_namespace=namespace,
+        rule_name=name,
+        sensor_ref=sensor_ref,
+        occurred_at=rfc3339(occurred_at),
+        received_at=rfc3339(received_at),
+        payload=decode_json(payload),
+    )
+
+
+#: How the event of a row of :func:`as_stored` is read, by SQLAlchemy's name of the dialect.
+READ: Final[dict[str, Callable[[Sequence[Any]], StoredEvent]]] = {
+    "sqlite": _read_sqlite,
+    "postgresql": _read_postgresql,
+}
+_BY_ID: Final = select(*as_stored(EVENTS.c)).where(EVENTS.c.id == bindparam("id", type_=EVENTS.c.id.type))
+_NEWEST: Final = select(func.max(EVENTS.c.seq))
 _POSTGRESQL_INSERT: Final = postgresql_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq)
 _STORED_COLUMNS: Final = tuple(column for column in EVENTS.columns if column.name != "seq")
 _SQLITE_HEAD, _SQLITE_ROW, _SQLITE_TAIL = (
@@ -196,56 +247,12 @@ def _owners(connection: Connection, *, ids: Sequence[uuid.UUID]) -> dict[uuid.UU
     return found
 
 
-def list_events(
-    connection: Connection,
-    *,
-    where: EventFilter,
-    order: Literal["asc", "desc"],
-    beyond: int | None,
-    limit: int,
-) -> list[StoredEvent]:
-    """Events in the order of ``seq``.
-
-    Args:
-        connection: to read with.
-        where: which events.
-        order: ``asc`` for the oldest first.
-        beyond: only those after this ``seq`` in that order; None to begin at its beginning.
-        limit: how many at most.
-    """
-    statement: Select[Any] = select(*COLUMNS).where(*where.clauses(EVENTS.c, connection.dialect.name)).limit(limit)
-    if order == "asc":
-        statement = statement.order_by(EVENTS.c.seq.asc())
-        statement = statement if beyond is None else statement.where(EVENTS.c.seq > beyond)
-    else:
-        statement = statement.order_by(EVENTS.c.seq.desc())
-        statement = statement if beyond is None else statement.where(EVENTS.c.seq < beyond)
-    return [event_of(row) for row in connection.execute(statement).mappings()]
-
-
 def get_event(connection: Connection, *, event_id: uuid.UUID) -> StoredEvent | None:
     """The event with this id, or None."""
-    result = connection.execute(select(*COLUMNS).where(EVENTS.c.id == event_id))
-    row = result.mappings().one_or_none()
-    return None if row is None else event_of(row)
+    row = connection.execute(_BY_ID, {"id": event_id}).one_or_none()
+    return None if row is None else READ[connection.dialect.name](row)
 
 
 def newest_seq(connection: Connection) -> int:
     """The highest ``seq`` there is; 0 when there are no events."""
-    return int((connection.execute(select(func.max(EVENTS.c.seq)))).scalar_one() or 0)
-
-
-def event_of(row: RowMapping) -> StoredEvent:
-    """The event of a row with :data:`COLUMNS`."""
-    return StoredEvent(
-        id=row["id"],
-        seq=row["seq"],
-        trigger_type=row["trigger_type"],
-        rule_uid=row["rule_uid"],
-        rule_namespace=row["rule_namespace"],
-        rule_name=row["rule_name"],
-        sensor_ref=row["sensor_ref"],
-        occurred_at=rfc3339(row["occurred_at"]),
-        received_at=rfc3339(row["received_at"]),
-        payload=row["payload"],
-    )
+    return int(connection.execute(_NEWEST).scalar_one() or 0)

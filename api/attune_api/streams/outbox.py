@@ -30,7 +30,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api import backoff
 from attune_api.events.filters import EventFilter
-from attune_api.events.store import StoredEvent, list_events
+from attune_api.events.query import Walk, walk
+from attune_api.events.store import StoredEvent
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
@@ -43,7 +44,7 @@ _TABLE: Final = METADATA.tables["outbox"]
 NAME: Final = "jetstream"
 #: Key of the lock that the publishing replica holds on PostgreSQL ("outbox" in hexadecimal).
 _LOCK: Final = 0x6F7574626F78
-#: Messages in flight, and their bytes.
+#: Messages in flight, and the bytes of their payloads: what is read at once.
 _CHUNK: Final = 500
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Seconds that JetStream has to acknowledge a chunk.
@@ -89,6 +90,23 @@ def message(event: StoredEvent, *, largest: int) -> tuple[str, bytes, dict[str, 
         headers["ce-dataref"] = f"/api/v1/events/{event.id}"
         body = msgspec.json.encode({k: v for k, v in msgspec.structs.asdict(event).items() if k != "payload"})
     return event_subject(event.rule_namespace, event.rule_uid), body, headers
+
+
+def next_events(connection: Connection, *, beyond: int) -> Walk:
+    """The next events to publish: those behind a ``seq``, as many as may be in memory and in flight at once.
+
+    The last of them may be what passes the bytes that are allowed.
+    """
+    return walk(
+        connection,
+        where=_ANY,
+        order="asc",
+        low=beyond,
+        high=2**63 - 1,
+        limit=_CHUNK,
+        budget=_CHUNK,
+        most_bytes=_CHUNK_BYTES,
+    )
 
 
 class Outbox:
@@ -150,40 +168,32 @@ class Outbox:
         self._metrics.outbox_position.set(position)
         while True:
             self._stored.clear()  # before reading: what is stored from here on sets it again
-            events = await self._database.read(
-                partial(list_events, where=_ANY, order="asc", beyond=position, limit=_CHUNK)
-            )
-            if events:
+            found = await self._database.read(partial(next_events, beyond=position))
+            if found.events:
                 await still_ours()
-                position = await self._publish(client, jetstream, events, position)
+                position = await self._publish(client, jetstream, found.events)
                 progressed()
             elif not client.is_connected:
                 raise NotPublished("not connected")
             else:
                 progressed()
-            if len(events) < _CHUNK:
+            if found.reached is None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL):
                         await self._stored.wait()
 
-    async def _publish(
-        self, client: Client, jetstream: JetStreamContext, events: Sequence[StoredEvent], position: int
-    ) -> int:
-        """Publish events in their order; the position after the last that was acknowledged.
+    async def _publish(self, client: Client, jetstream: JetStreamContext, events: Sequence[StoredEvent]) -> int:
+        """Publish events in their order, which are few enough to be in flight at once; the position behind the last.
 
         Raises:
             NotPublished: not all were. Those before the first failure are, and the table says so.
         """
         acks: list[asyncio.Future[Any]] = []
-        size = 0
         for event in events:
             subject, body, headers = message(event, largest=client.max_payload)
             if acks:
                 headers["Nats-Expected-Last-Msg-Id"] = str(events[len(acks) - 1].id)
             acks.append(await jetstream.publish_async(subject, body, stream=EVENTS_STREAM, headers=headers))
-            size += len(body)
-            if size > _CHUNK_BYTES:
-                break
         await asyncio.wait(acks, timeout=_ACK_TIMEOUT)
         acknowledged = 0
         failure: BaseException | None = None
@@ -204,7 +214,7 @@ class Outbox:
             self._metrics.outbox_position.set(position)
         if failure is not None:
             raise NotPublished(f"{type(failure).__name__}: {failure}")
-        return position
+        return events[-1].seq
 
     async def _position(self) -> int:
         def read(connection: Connection) -> int:
