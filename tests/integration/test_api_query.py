@@ -261,7 +261,7 @@ async def test_numbers_that_are_missing_hold_up_no_search(database: Database) ->
     await store(database, [row(99, payload={"needle": True})])  # on PostgreSQL below those, on SQLite above
     where = EventFilter(payload=(PayloadFilter.parse("needle", "true"),))
     for order in ("asc", "desc"):
-        (page,) = await all_pages(database, where, order, 10)  # type: ignore[arg-type]
+        (page,) = await all_pages(database, where, order, 10)
         assert sorted(event.id.int for event in page.events) == [1, 100]
 
 

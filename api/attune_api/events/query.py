@@ -234,7 +234,7 @@ def _stretch(
 def _before_next(connection: Connection, *, order: Order, low: int, high: int, last: int) -> int | None:
     """A ``seq`` behind which the next event there is follows at once, from ``last`` on; None when there is none."""
     between = {"low": last, "high": high} if order == "asc" else {"low": low, "high": last}
-    there_is = connection.execute(next_seq(order), between).scalar_one()
+    there_is: int | None = connection.execute(next_seq(order), between).scalar_one()
     if there_is is None:
         return None
     return there_is - 1 if order == "asc" else there_is + 1

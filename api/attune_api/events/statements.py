@@ -67,10 +67,10 @@ class Shape:
         """Whether the database may read on behind the end of the stretch."""
         return self.dialect == "postgresql" and bool(self.driver)
 
-    @property
-    def seq(self) -> ColumnElement[int]:
-        """What the rows of an answer are ordered by."""
-        return _directed(EVENTS.c.seq, self.order)
+    def ordered(self, columns: Any) -> list[ColumnElement[Any]]:
+        """The index's order, of columns of the table or of a subquery: any other would mean to read and sort all rows."""
+        names = [*self.driver, "seq"] if self.overruns else ["seq"]
+        return [columns[name].asc() if self.order == "asc" else columns[name].desc() for name in names]
 
 
 def _kept(make: Callable[[Shape], Select[Any]]) -> Callable[[Shape], Select[Any]]:
@@ -94,7 +94,7 @@ def survey(shape: Shape) -> Select[Any]:
     else:
         key = _key(shape)
         begins = _ends(shape)[0 if shape.order == "asc" else 1]
-        entries = select(*key).where(begins).order_by(*_ordered(shape)).limit(number).subquery()
+        entries = select(*key).where(begins).order_by(*shape.ordered(EVENTS.c)).limit(number).subquery()
         within = [entries.c[name] == _equal(name) for name in shape.driver]
         within += [
             entries.c.seq > bindparam("low", type_=BigInteger),
@@ -132,25 +132,23 @@ def matching(shape: Shape) -> Select[Any]:
     else:
         looked_at = _stretch(shape, *columns).limit(bindparam("most", type_=BigInteger)).subquery()
         tried = shape.given.clauses(looked_at.c, shape.dialect, except_for=shape.driver)
-        found = (
-            select(looked_at).where(*tried).order_by(_directed(looked_at.c.seq, shape.order)).limit(limit).subquery()
-        )
+        found = select(looked_at).where(*tried).order_by(*shape.ordered(looked_at.c)).limit(limit).subquery()
     size = func.octet_length(cast(found.c.payload, Text))
-    before = func.sum(size).over(order_by=_directed(found.c.seq, shape.order), rows=(None, -1)).label("before")
+    before = func.sum(size).over(order_by=shape.ordered(found.c), rows=(None, -1)).label("before")
     sized = select(found, before).subquery()
     enough = func.coalesce(sized.c.before, 0) < bindparam("most_bytes", type_=BigInteger)
-    return select(*as_stored(sized.c)).where(enough).order_by(_directed(sized.c.seq, shape.order))
+    return select(*as_stored(sized.c)).where(enough).order_by(*shape.ordered(sized.c))
 
 
 @lru_cache(2)
-def next_seq(order: Order) -> Select[tuple[int | None]]:
+def next_seq(order: Order) -> Select[Any]:
     """The ``seq`` of the next event there is between ``low`` and ``high``."""
     nearest = func.min(EVENTS.c.seq) if order == "asc" else func.max(EVENTS.c.seq)
     return select(nearest).where(*_between())
 
 
 def _stretch(shape: Shape, *columns: Any) -> Select[Any]:
-    return select(*columns).where(*_ends(shape)).order_by(*_ordered(shape))
+    return select(*columns).where(*_ends(shape)).order_by(*shape.ordered(EVENTS.c))
 
 
 def _ends(shape: Shape) -> list[ColumnElement[bool]]:
@@ -169,14 +167,6 @@ def _between() -> list[ColumnElement[bool]]:
 
 def _key(shape: Shape) -> list[ColumnElement[Any]]:
     return [*(EVENTS.c[name] for name in shape.driver), EVENTS.c.seq]
-
-
-def _ordered(shape: Shape) -> list[ColumnElement[Any]]:
-    return [_directed(column, shape.order) for column in (_key(shape) if shape.overruns else [EVENTS.c.seq])]
-
-
-def _directed(column: ColumnElement[Any], order: Order) -> ColumnElement[Any]:
-    return column.asc() if order == "asc" else column.desc()
 
 
 def _equal(name: str) -> ColumnElement[str]:
