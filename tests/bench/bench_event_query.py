@@ -27,6 +27,8 @@ import asyncpg
 import msgspec
 from support.api_process import ADMIN_TOKEN, ApiProcess
 from support.postgres import PostgresServer
+from support.process_memory import peak_mib
+from support.process_time import cpu_seconds
 from support.quiet import quiet
 
 from attune_api.events.pages import Cursor
@@ -172,14 +174,16 @@ def p99(times: list[float]) -> float:
     return sorted(times)[int(len(times) * 0.99)] * 1000
 
 
-def peak_mib(pid: int) -> float:
-    """The most memory that the process ever had in RAM."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
+def measure(api: ApiProcess, backends: Callable[[], list[int]] = list) -> dict[str, Any]:
+    """Times of every kind of query.
 
-
-def measure(api: ApiProcess) -> dict[str, Any]:
-    """Times of every kind of query."""
+    ``cpu_ms`` is what the API's process spent for one, and ``database_cpu_ms`` what the database's did, by ``backends``:
+    unlike times, they are much the same on a machine that has other work.
+    """
+    spent: dict[str, Callable[[], float]] = {
+        "cpu_ms": lambda: cpu_seconds(api.process.pid),
+        "database_cpu_ms": lambda: sum(map(cpu_seconds, backends())),
+    }
     rng = random.Random(6)
     figures: dict[str, Any] = {}
     times: dict[str, list[float]] = {}
@@ -188,12 +192,15 @@ def measure(api: ApiProcess) -> dict[str, Any]:
         for name, make in makers.items():
             for _ in range(10):  # the first ones fill caches
                 ask(connection, "/api/v1/events", make())
+            before = {figure: clock() for figure, clock in spent.items()}
             answers = [ask(connection, "/api/v1/events", make()) for _ in range(REQUESTS)]
+            cpu = {figure: (clock() - before[figure]) / REQUESTS * 1000 for figure, clock in spent.items()}
             times[name] = [took for took, _ in answers]
             found = statistics.mean(len(answer["data"]) for _, answer in answers)
             figures[name] = {
                 "p50_ms": statistics.median(times[name]) * 1000,
                 "p99_ms": p99(times[name]),
+                **cpu,
                 "events": found,
             }
         searches: dict[str, dict[str, str]] = {
@@ -212,7 +219,7 @@ def measure(api: ApiProcess) -> dict[str, Any]:
     return {
         "worst_p99_ms": round(max(p99(values) for values in times.values()), 2),
         "rule_p50_ms": statistics.median(times["rule by uid"]) * 1000,
-        "api_peak_mib": round(peak_mib(api.process.pid)),
+        "api_peak_mib": peak_mib(api.process.pid),
         "queries": rounded,
     }
 
@@ -295,7 +302,7 @@ async def on_postgresql(directory: Path) -> dict[str, Any]:
         reference = await bare(fetch)
         await connection.close()
         with ApiProcess(directory / "api-postgresql", database_url=url, events_max_age="0") as api:
-            figures = measure(api)
+            figures = measure(api, server.backends)
     return {**figures, "bare_p50_ms": reference, "made_in_s": round(made)}
 
 

@@ -111,6 +111,12 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(30)
 
+    def backends(self) -> list[int]:
+        """Its processes that serve a connection: those whose title names the client's address."""
+        assert self._process is not None, "it was not started"
+        children = [pid for pid, of in _parents() if of == self._process.pid]
+        return [pid for pid in children if b" 127.0.0.1(" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
     def remove(self) -> None:
         """End it and delete its files."""
         self.stop()

@@ -183,10 +183,10 @@ class EventFilter:
 class Given:
     """What a filter asks without its values, by which statements are told apart. Payload filters are whole."""
 
-    equal: tuple[str, ...]
-    after: bool
-    before: bool
-    payload: tuple[PayloadFilter, ...]
+    equal: tuple[str, ...] = ()
+    after: bool = False
+    before: bool = False
+    payload: tuple[PayloadFilter, ...] = ()
 
     @property
     def is_timed(self) -> bool:

@@ -16,8 +16,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from attune_api.events.blocks import spans
-from attune_api.events.filters import EventFilter
-from attune_api.events.statements import Order, Shape, matching, next_seq, survey
+from attune_api.events.filters import EventFilter, Given
+from attune_api.events.statements import Order, Shape, matching, next_seq, survey, surveys
 from attune_api.events.store import READ, StoredEvent, newest_seq
 from attune_api.storage.database import Database
 
@@ -271,12 +271,10 @@ def _driver(connection: Connection, *, where: EventFilter, order: Order, low: in
     candidates = [name for name in ("rule_namespace", "trigger_type", "sensor_ref") if name in equal]
     if len(candidates) < 2:
         return tuple(candidates)
-    reach: list[int | None] = []
-    for name in candidates:
-        shape = Shape.of(where, dialect=connection.dialect.name, driver=(name,), order=order)
-        values = {name: equal[name], "low": low, "high": high, "most": _PROBE}
-        rows, last = connection.execute(survey(shape), values).one()
-        reach.append(last if rows == _PROBE else None)
+    dialect = connection.dialect.name
+    shapes = tuple(Shape(dialect, (name,), order, Given((name,))) for name in candidates)
+    found = connection.execute(surveys(shapes), {**equal, "low": low, "high": high, "most": _PROBE}).one()
+    reach = [last if rows == _PROBE else None for rows, last in zip(found[::2], found[1::2], strict=True)]
     return (rarest(candidates, reach, order=order),)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    FromClause,
     Select,
     Text,
     UnaryExpression,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     cast,
     func,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.sql.operators import custom_op
@@ -104,6 +106,16 @@ def survey(shape: Shape) -> Select[Any]:
     return select(func.count(), last).select_from(entries).where(*within)
 
 
+@lru_cache(_KEPT)
+def surveys(shapes: tuple[Shape, ...]) -> Select[Any]:
+    """Several :func:`survey` at once, of different drivers, in one row."""
+    first, *others = (survey(shape).subquery() for shape in shapes)
+    tables: FromClause = first
+    for other in others:
+        tables = tables.join(other, true())
+    return select(*(column for table in (first, *others) for column in table.c)).select_from(tables)
+
+
 @_kept
 def matching(shape: Shape) -> Select[Any]:
     """The first ``limit`` events that fit, among the stretch's first ``most``; as columns of :func:`as_stored`.
@@ -133,9 +145,11 @@ def matching(shape: Shape) -> Select[Any]:
         looked_at = _stretch(shape, *columns).limit(bindparam("most", type_=BigInteger)).subquery()
         tried = shape.given.clauses(looked_at.c, shape.dialect, except_for=shape.driver)
         found = select(looked_at).where(*tried).order_by(*shape.ordered(looked_at.c)).limit(limit).subquery()
-    size = func.octet_length(cast(found.c.payload, Text))
-    before = func.sum(size).over(order_by=shape.ordered(found.c), rows=(None, -1)).label("before")
-    sized = select(found, before).subquery()
+    # As text, which asyncpg reads by itself; JSON it would hand to a function for each row.
+    payload = cast(found.c.payload, Text)
+    before = func.sum(func.octet_length(payload)).over(order_by=shape.ordered(found.c), rows=(None, -1)).label("before")
+    rest = [found.c[name] for name in FIELDS if name != "payload"]
+    sized = select(*rest, payload.label("payload"), before).subquery()
     enough = func.coalesce(sized.c.before, 0) < bindparam("most_bytes", type_=BigInteger)
     return select(*as_stored(sized.c)).where(enough).order_by(*shape.ordered(sized.c))
 

@@ -106,7 +106,7 @@ def _read_sqlite(row: Sequence[Any]) -> StoredEvent:
 
 
 def _read_postgresql(row: Sequence[Any]) -> StoredEvent:
-    """An id comes as one, a time in UTC, and JSON as text (asyncpg)."""
+    """An id comes as one, a time in UTC, and JSON as text (asyncpg, of which SQLAlchemy asks the last)."""
     key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
     return StoredEvent(
         id=key,
@@ -116,8 +116,8 @@ def _read_postgresql(row: Sequence[Any]) -> StoredEvent:
         rule_namespace=namespace,
         rule_name=name,
         sensor_ref=sensor_ref,
-        occurred_at=rfc3339(occurred_at),
-        received_at=rfc3339(received_at),
+        occurred_at=f"{occurred_at.isoformat(timespec='microseconds')[:26]}Z",
+        received_at=f"{received_at.isoformat(timespec='microseconds')[:26]}Z",
         payload=decode_json(payload),
     )
 

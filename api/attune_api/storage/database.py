@@ -194,12 +194,16 @@ class PostgresDatabase(Database):
             "server_settings": settings,
         }
         common = {**_COMMON, "connect_args": connect, "pool_recycle": 1800}
-        # No ping, which would be a round trip per group: the event writer tries once more on a dead connection instead.
+        # No ping, which would be three round trips each time: the event writer and readers try once more on a dead
+        # connection instead.
         self._writer = create_async_engine(url, pool_size=4, max_overflow=4, **common)
-        common["connect_args"] = {**connect, "server_settings": {**settings, "statement_timeout": limit}}
+        # Pages are walks along an index (events.statements). The planner, which cannot tell how many rows a range of rows
+        # has, now and then holds it short, and would read all of it into a bitmap to sort it: seconds, for a page.
+        reader = {**settings, "statement_timeout": limit, "enable_bitmapscan": "off"}
+        common["connect_args"] = {**connect, "server_settings": reader}
         # A page is made of several queries, which must see the same rows, as they do in SQLite's read transactions.
         self._reader = create_async_engine(
-            url, pool_size=8, max_overflow=8, pool_pre_ping=True, isolation_level="REPEATABLE READ", **common
+            url, pool_size=8, max_overflow=8, isolation_level="REPEATABLE READ", **common
         )
 
     async def write(self, work: Work[_T]) -> _T:
@@ -208,14 +212,21 @@ class PostgresDatabase(Database):
             return await connection.run_sync(work)
 
     async def read(self, work: Work[_T]) -> _T:
-        """See :meth:`Database.read`."""
-        async with asyncio.timeout(STATEMENT_TIMEOUT), self._reader.connect() as connection:
+        """See :meth:`Database.read`. Run again, once, when a pooled connection turns out to be dead."""
+        async with asyncio.timeout(STATEMENT_TIMEOUT):
             try:
-                return await connection.run_sync(work)
+                return await self._read(work)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) == _CANCELLED:
                     raise TooSlow from error
-                raise
+                if not error.connection_invalidated:
+                    raise
+            # That error has emptied the pool, so this connection is a new one.
+            return await self._read(work)
+
+    async def _read(self, work: Work[_T]) -> _T:
+        async with self._reader.connect() as connection:
+            return await connection.run_sync(work)
 
     @asynccontextmanager
     async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
