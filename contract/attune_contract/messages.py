@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -107,6 +107,9 @@ class IdentityState(msgspec.Struct, frozen=True, kw_only=True):
     payload_schemas: dict[str, str] = {}
 
 
+_T = TypeVar("_T")
+
+
 class InvalidMessage(ValueError):  # noqa: N818 - read as a sentence: "raise InvalidMessage"
     """A message that is not what its subject promises. The text says what is wrong with it."""
 
@@ -124,16 +127,20 @@ def encode(message: RuleState | Ack | SensorHealth | IdentityState) -> bytes:
     return _ENCODER.encode(message)
 
 
+def _decoded(decoder: "msgspec.json.Decoder[_T]", body: bytes, what: str) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"not {what}: {error}") from error
+
+
 def decode_rule(body: bytes) -> RuleState:
     """Read a rule's state.
 
     Raises:
         InvalidMessage: the body is not JSON of the right shape.
     """
-    try:
-        return _RULE_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not a rule's state: {error}") from error
+    return _decoded(_RULE_DECODER, body, "a rule's state")
 
 
 def decode_rule_head(body: bytes) -> RuleHead:
@@ -142,10 +149,7 @@ def decode_rule_head(body: bytes) -> RuleHead:
     Raises:
         InvalidMessage: the body is not JSON of the right shape.
     """
-    try:
-        return _RULE_HEAD_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not a rule's state: {error}") from error
+    return _decoded(_RULE_HEAD_DECODER, body, "a rule's state")
 
 
 def decode_ack(body: bytes) -> Ack:
@@ -154,10 +158,7 @@ def decode_ack(body: bytes) -> Ack:
     Raises:
         InvalidMessage: the body is not JSON of the right shape.
     """
-    try:
-        return _ACK_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not an ack: {error}") from error
+    return _decoded(_ACK_DECODER, body, "an ack")
 
 
 def decode_health(body: bytes) -> SensorHealth:
@@ -166,10 +167,7 @@ def decode_health(body: bytes) -> SensorHealth:
     Raises:
         InvalidMessage: the body is not JSON of the right shape.
     """
-    try:
-        return _HEALTH_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not a sensor's health: {error}") from error
+    return _decoded(_HEALTH_DECODER, body, "a sensor's health")
 
 
 def decode_identity(body: bytes) -> IdentityState:
@@ -178,10 +176,7 @@ def decode_identity(body: bytes) -> IdentityState:
     Raises:
         InvalidMessage: the body is not JSON of the right shape.
     """
-    try:
-        return _IDENTITY_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not a sensor's identity: {error}") from error
+    return _decoded(_IDENTITY_DECODER, body, "a sensor's identity")
 
 
 # CloudEvents 1.0, NATS protocol binding, binary mode: attributes are headers that begin with "ce-".

@@ -1,9 +1,6 @@
 """The API goes away under load and comes back; meanwhile the sensor is killed. For an integration test and for a soak."""
 
 import asyncio
-import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,68 +11,26 @@ from typing import Any
 from support.api_process import ADMIN_TOKEN, ApiProcess
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, rule_state
-
-from attune_local.ports import free_port
+from support.sensor_process import SensorProcess
 
 #: Rules, and events of each in a second: 200 together.
 RULES = 50
 RATE = 4
 
 
-class TimerProcess:
+class TimerProcess(SensorProcess):
     """The timer sensor as a process, with its spool, against the real API."""
 
     def __init__(self, directory: Path, *, api: ApiProcess, nats: NatsServer, **variables: str) -> None:
-        self.spool = directory / "spool"
-        self.log = directory / "timer.log"
-        self.metrics_port = free_port()
-        token = directory / "token"
-        token.write_text(api.minter.token())
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "ATTUNE_SENSOR_REF": str(SENSOR),
-            "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
-            "ATTUNE_API_URL": api.url,
-            "ATTUNE_API_TOKEN_FILE": str(token),
-            "ATTUNE_NATS_URL": nats.url,
-            "ATTUNE_SPOOL_DIR": str(self.spool),
-            "ATTUNE_METRICS_HOST": "127.0.0.1",
-            "ATTUNE_METRICS_PORT": str(self.metrics_port),
+        super().__init__(
+            "attune_timer",
+            directory=directory,
+            ref=SENSOR,
+            trigger_type="core.intervaltimer",
+            api=api,
+            nats=nats,
             **variables,
-        }
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "it was not started"
-        return self._process.pid
-
-    async def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "attune_timer", env=self._environment, stdout=log, stderr=log
-            )
-
-    async def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    async def stop(self) -> int:
-        """Let it end by itself (SIGTERM); its exit status."""
-        assert self._process is not None, "it was not started"
-        self._process.terminate()
-        return await asyncio.wait_for(self._process.wait(), 40)
-
-    def logged(self, name: str) -> list[dict[str, Any]]:
-        """Log lines with this event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line.get("event") == name]
-
-    def spooled(self) -> int:
-        """Bytes in the spool."""
-        return sum(path.stat().st_size for path in self.spool.glob("*.segment"))
+        )
 
 
 @dataclass

@@ -55,6 +55,11 @@ class SensorProcess:
         }
         self.process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "it was not started"
+        return self.process.pid
+
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(

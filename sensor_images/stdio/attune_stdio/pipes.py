@@ -11,8 +11,8 @@ from typing import Final
 CHUNK: Final = 64 * 1024
 
 
-class ReadPipe:
-    """The reading end of a pipe.
+class _Pipe:
+    """One end of a pipe.
 
     Args:
         fd: its file descriptor; it belongs to this object from now on.
@@ -22,6 +22,32 @@ class ReadPipe:
         os.set_blocking(fd, False)
         self._fd = fd
         self._wake = asyncio.Event()
+
+    async def _turn(self, *, write: bool) -> None:
+        """Wait until there is something to read, or room to write, or it was closed."""
+        loop, fd = asyncio.get_running_loop(), self._fd
+        self._wake = asyncio.Event()
+        add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
+        add(fd, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            if self._fd == fd:
+                remove(fd)
+
+    def close(self) -> None:
+        """Close it. Who reads gets nothing more; who writes is told that it is broken; the other end sees the end."""
+        if self._fd >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._fd)
+            loop.remove_writer(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            self._wake.set()
+
+
+class ReadPipe(_Pipe):
+    """The reading end of a pipe."""
 
     async def read(self) -> bytes:
         """Some bytes, at most :data:`CHUNK`; none when the pipe has ended or was closed."""
@@ -29,39 +55,12 @@ class ReadPipe:
             try:
                 return os.read(self._fd, CHUNK)
             except BlockingIOError:
-                await self._readable()
+                await self._turn(write=False)
         return b""
 
-    async def _readable(self) -> None:
-        loop, fd = asyncio.get_running_loop(), self._fd
-        self._wake = asyncio.Event()
-        loop.add_reader(fd, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            if self._fd == fd:
-                loop.remove_reader(fd)
 
-    def close(self) -> None:
-        """Close it. Who reads gets nothing more."""
-        if self._fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-            self._wake.set()
-
-
-class WritePipe:
-    """The writing end of a pipe.
-
-    Args:
-        fd: its file descriptor; it belongs to this object from now on.
-    """
-
-    def __init__(self, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._fd = fd
-        self._wake = asyncio.Event()
+class WritePipe(_Pipe):
+    """The writing end of a pipe."""
 
     async def write(self, data: bytes) -> None:
         """Write all of it, and wait for the reader where need be.
@@ -76,22 +75,4 @@ class WritePipe:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
-                await self._writable()
-
-    async def _writable(self) -> None:
-        loop, fd = asyncio.get_running_loop(), self._fd
-        self._wake = asyncio.Event()
-        loop.add_writer(fd, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            if self._fd == fd:
-                loop.remove_writer(fd)
-
-    def close(self) -> None:
-        """Close it, which tells the reader that nothing more comes. Who writes is told that it is broken."""
-        if self._fd >= 0:
-            asyncio.get_running_loop().remove_writer(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-            self._wake.set()
+                await self._turn(write=True)
