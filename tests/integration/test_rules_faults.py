@@ -218,6 +218,37 @@ async def test_nothing_is_buried_while_kubernetes_cannot_be_listed(
         assert await told(stream) == before
 
 
+async def test_what_is_known_only_in_part_moves_no_rule_and_judges_none(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    """An operator that starts is told of one object after the other: here of all but the Sensor that serves the Rules."""
+    cluster.namespace("late")
+    younger = cluster.sensor("late", "core.timer", "core.timer", rules={"namespaces": {"from": "All"}})
+    some_rules(cluster, 3)
+    async with rule_side(cluster, nats_server.url) as side:
+        await side.synced(REF)
+        await until(lambda: cluster.condition("default", "r2", "Accepted") == ("True", "Accepted"))
+    before, written = await stream.sequences(), cluster.status_writes
+    assert set(await told(stream)) == set(wanted(cluster))
+    cluster.list_delay = asyncio.Event()
+    async with rule_side(cluster, nats_server.url) as side:
+        side.controller.observe_sensor(None, younger)
+        for number in range(3):
+            side.controller.observe_rule(None, cluster.get("Rule", "default", f"r{number}"))
+        unserved = cluster.rule("default", "unserved", "core.cron")
+        await until(lambda: side.controller._session is not None)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert cluster.status_writes == written
+        assert await stream.sequences() == before
+        cluster.list_delay.set()
+        await side.synced(REF)
+        # Something has to be said of the new Rule, so that the loop has been at work for certain.
+        await until(lambda: cluster.condition("default", "unserved", "Accepted") == ("False", "UnknownTriggerType"))
+        assert unserved["metadata"]["uid"] not in str(await stream.sequences())
+        assert await stream.sequences() == before
+
+
 async def test_a_rule_made_while_the_list_is_under_way_is_not_buried(
     cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
 ) -> None:
@@ -233,7 +264,7 @@ async def test_a_rule_made_while_the_list_is_under_way_is_not_buried(
             await stream.shows(told, wanted(cluster))
             cluster.list_delay.set()
         cluster.list_delay = None
-        sequences = {subject: message.seq for subject, message in (await stream.messages()).items()}
+        sequences = await stream.sequences()
         assert len(sequences) == 7
         await until(lambda: side.controller.summary(SENSOR).bound == 7)
         assert await told(stream) == wanted(cluster)

@@ -137,6 +137,22 @@ async def test_tombstones_delete_in_the_snapshot_and_live(nats_server: NatsServe
         await until(lambda: len(it.table) == 0)
 
 
+async def test_state_that_a_tombstone_overtook_starts_no_rule(nats_server: NatsServer, stream: RuleStream) -> None:
+    before, after = rule_state(1), rule_state(2)
+    raised = changed(before)
+    async with reading(nats_server.url) as it:
+        await until(lambda: it.snapshots == 1)
+        await stream.put(raised)
+        await stream.bury(raised)
+        await stream.put(before)
+        await stream.put(after)
+        await until(lambda: after.uid in it.states())
+    assert [(change.old is None, change.new is None) for change in it.changes if change.uid == before.uid] == [
+        (True, False),
+        (False, True),
+    ]
+
+
 async def test_malformed_messages_disturb_nobody(nats_server: NatsServer, stream: RuleStream) -> None:
     good, known = rule_state(1), rule_state(2)
     await stream.put_raw("not-a-rule", b"{broken")

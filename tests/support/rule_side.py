@@ -114,6 +114,10 @@ class Stream:
         finally:
             await client.close()
 
+    async def sequences(self) -> dict[str, int]:
+        """The last message's sequence by subject: whatever is written raises one."""
+        return {subject: message.seq for subject, message in (await self.messages()).items()}
+
     async def states(self) -> dict[str, RuleState]:
         """The live states by subject."""
         found = {}

@@ -60,6 +60,7 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
             await api.wait_for(lambda: len({event["rule_uid"] for event in api.events}) == NUMBER, within=30)
             sensor.send_signal(signal.SIGSTOP)
             premature, changes = await _change_for(seconds, cluster, side, over, rng)
+            assert _state(sensor.pid) == "T", "somebody let the sensor go on"
             sensor.send_signal(signal.SIGCONT)
             began = asyncio.get_running_loop().time()
             await until(lambda: _agree(cluster), within=90)
@@ -75,6 +76,11 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
         if event["rule_uid"] in over and datetime.fromisoformat(event["occurred_at"]) > over[event["rule_uid"]]
     ]
     return Outcome(changes, len(api.events), wrong, premature, caught_up, log.read_text())
+
+
+def _state(pid: int) -> str:
+    """The process's state, T when it is stopped (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def _change_for(

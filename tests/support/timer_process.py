@@ -43,6 +43,8 @@ async def timer_process(
             env={"PATH": os.environ["PATH"], **environment},
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
+            # A group of its own: when a group is orphaned, who is stopped in it is sent SIGCONT (POSIX, _exit).
+            process_group=0,
         )
         try:
             yield started

@@ -119,8 +119,17 @@ class TestWhatSomebodyElseWroteSinceTheLastList:
     def test_a_rule_that_we_do_not_know_is_not_buried(self) -> None:
         assert self.contested(None, entry(seen=LISTED), generation=None)
 
-    def test_its_binding_is_not_buried(self) -> None:
-        planned = plan(desired=desired(THERE), present=[entry(HERE, seen=LISTED)], listed=LISTED, generation=1)
+    def test_its_binding_is_not_buried_and_no_other_made_beside_it(self) -> None:
+        assert self.contested(desired(THERE), entry(HERE, seen=LISTED))
+        assert self.contested(desired(THERE), entry(HERE, seen=LISTED), entry(THERE, tombstone=True, seen=LISTED - 1))
+
+    def test_where_it_stands_in_two_places_ours_is_kept_up_to_date(self) -> None:
+        planned = plan(
+            desired=desired(THERE, generation=2),
+            present=[entry(HERE, seen=LISTED), entry(THERE, seen=LISTED - 1)],
+            listed=LISTED,
+            generation=1,
+        )
         assert planned.contested
         assert [w.subject for w in planned.writes] == [THERE]
 

@@ -81,6 +81,23 @@ def test_overtaken_state_does_not_bring_a_deleted_rule_back() -> None:
     assert table.put(FIRST) is None
 
 
+def test_nor_does_it_after_an_older_tombstone_came_again() -> None:
+    table = RuleTable()
+    table.put(RAISED)
+    table.bury(RAISED.uid, RAISED.state)
+    table.bury(FIRST.uid, FIRST.state)
+    assert table.put(FIRST) is None
+
+
+def test_after_a_snapshot_a_lower_generation_is_news_again() -> None:
+    """A Kubernetes that was restored from a backup counts from where it was then."""
+    table = RuleTable()
+    table.put(RAISED)
+    table.bury(RAISED.uid, RAISED.state)
+    swap(table)
+    assert table.put(FIRST) == RuleChange(FIRST.uid, None, FIRST)
+
+
 def test_rule_whose_binding_came_back_returns_with_the_same_generation() -> None:
     table = RuleTable()
     table.put(FIRST)

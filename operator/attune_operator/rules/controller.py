@@ -243,6 +243,8 @@ class RulesController:
         self._dirty.update(self._inventory.rules)
 
     async def _reconcile_forever(self) -> None:
+        # Before it, a Rule may be known and the Sensor that serves it not yet: it would be moved to another one, while its old
+        # place is not ours to bury (``projection``), or be called unknown in its status.
         await self._sweeper.first_list.wait()
         done = 0
         while True:

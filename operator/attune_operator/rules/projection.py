@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``writes`` are in the order in which they must be sent: what is left behind is buried before the new place is written, so
     that no two sensors run the rule. ``contested`` says that something on the stream is not ours to touch until Kubernetes
-    was listed again.
+    was listed again; while that is a place left behind, no new one is taken.
     """
 
     writes: tuple[Write, ...] = ()
@@ -84,7 +84,9 @@ def plan(
                 writes.append(_tombstone(entry))
             else:
                 contested = True
-    if desired is not None and not _stands(standing, desired):
+    in_place = standing is not None and not standing.tombstone
+    # While a place that was left behind cannot be buried, another would make it two that run the rule.
+    if desired is not None and not _stands(standing, desired) and (in_place or not contested):
         if standing is None or _may_touch(standing, listed=listed, generation=generation):
             writes.append(
                 Write(
