@@ -7,7 +7,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,15 @@ from typing import Any
 import httpx
 import msgspec
 import uvloop
-from posting import Load, post_all, request
+from posting import Load, on_both_databases, post_all, request
 from support.api_process import ApiProcess, report
-from support.postgres import PostgresServer
 from support.process_memory import peak_mib
-from support.quiet import quiet
 
 from attune_local.ports import free_port
 
 EVENTS = 6_000
 CONNECTIONS = 64
 ROUNDS = 3
-MEMORY_MIB = 150
 
 
 def event(k: int) -> dict[str, Any]:
@@ -98,27 +94,7 @@ def measure(directory: Path, database_url: str | None) -> dict[str, Any]:
 
 async def run() -> dict[str, object]:
     """The result for each database."""
-    return await asyncio.to_thread(_run)
-
-
-def _run() -> dict[str, object]:
-    quiet()
-    postgres = PostgresServer(fsync="on")
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            postgres.start()
-            results = {
-                "sqlite": measure(Path(directory) / "sqlite", None),
-                "postgresql": measure(Path(directory) / "postgresql", postgres.create_database()),
-            }
-        finally:
-            postgres.remove()
-    return {
-        "ratio": min(each["ratio"] for each in results.values()),
-        "at_least": 0.5,
-        "memory_at_most_mib": MEMORY_MIB,
-        **results,
-    }
+    return await on_both_databases(measure)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,21 @@
-"""A client that costs little, so that what is measured is the server: prepared requests over kept connections."""
+"""What benches of posting share: a client that costs little, so that what is measured is the server, and both databases.
+
+The client sends prepared requests over kept connections.
+"""
 
 import asyncio
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.postgres import PostgresServer
+from support.quiet import quiet
+
+#: What the API may use at most.
+MEMORY_MIB = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +70,32 @@ async def _connection(port: int, requests: Iterator[bytes], times: list[float], 
             raise RuntimeError(f"{head.decode()}{body[:500].decode()}")
     writer.close()
     await writer.wait_closed()
+
+
+async def on_both_databases(measure: Callable[[Path, str | None], dict[str, Any]]) -> dict[str, object]:
+    """The result of a bench whose ratio is to be a half at least, the worse of two databases.
+
+    Args:
+        measure: given a directory, and the URL of a PostgreSQL database that is durable, or None for SQLite.
+    """
+
+    def run() -> dict[str, object]:
+        quiet()
+        postgres = PostgresServer(fsync="on")
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                postgres.start()
+                results = {
+                    "sqlite": measure(Path(directory) / "sqlite", None),
+                    "postgresql": measure(Path(directory) / "postgresql", postgres.create_database()),
+                }
+            finally:
+                postgres.remove()
+        return {
+            "ratio": min(each["ratio"] for each in results.values()),
+            "at_least": 0.5,
+            "memory_at_most_mib": MEMORY_MIB,
+            **results,
+        }
+
+    return await asyncio.to_thread(run)

@@ -1,5 +1,6 @@
 """Finding events again: every filter means the same on SQLite, on PostgreSQL and in memory; pages are whole, and bounded."""
 
+import asyncio
 import json
 import random
 import re
@@ -347,6 +348,23 @@ async def test_a_query_that_takes_too_long_is_given_up(database: Database, monke
     with pytest.raises(TooSlow):
         await database.read(slow)
     assert await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one()) == 1
+
+
+async def test_a_connection_that_died_in_the_pool_fails_no_reader(database: Database) -> None:
+    await store(database, [row(1)])
+
+    def end_all(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            mine = "pid <> pg_backend_pid() AND datname = current_database()"
+            connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}"))
+
+    async def look() -> Page:
+        return await read_page(database, where=EventFilter(), order="desc", beyond=None, limit=10)
+
+    await asyncio.gather(*(look() for _ in range(4)))  # connections in the pool
+    await database.write(end_all)
+    for page in await asyncio.gather(*(look() for _ in range(4))):
+        assert len(page.events) == 1
 
 
 async def test_counts_of_each_rule_and_interval(api_on_each: ApiProcess) -> None:

@@ -5,12 +5,14 @@ import json
 import uuid
 import zlib
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from support.api_process import report
 
 from attune_api.body import gunzip
@@ -19,6 +21,7 @@ from attune_api.events.reports import MAX_PAYLOAD_DEPTH, InvalidReport, Refusal,
 from attune_api.events.store import StoredEvent
 from attune_api.problems import Problem
 from attune_api.routes.schemas import EventReportSchema, EventSchema
+from attune_api.storage.types import UtcTime, sqlite_time
 from attune_api.streams.outbox import message
 from attune_contract.events import EventReport
 
@@ -129,3 +132,16 @@ def test_results_of_a_batch_are_documented_with_every_status_there_is() -> None:
     from attune_api.routes.schemas import ResultSchema
 
     assert set(get_args(ResultSchema.model_fields["status"].annotation)) == {status.value for status in Status}
+
+
+@given(
+    st.datetimes(
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=11))])
+    )
+)
+def test_a_time_is_written_to_sqlite_as_the_type_of_its_column_says(time: datetime) -> None:
+    assume(2 <= time.year <= 9998)
+    dialect = SQLiteDialect_pysqlite()
+    process = UtcTime().dialect_impl(dialect).bind_processor(dialect)
+    assert process is not None
+    assert sqlite_time(time) == process(time)

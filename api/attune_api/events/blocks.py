@@ -6,7 +6,6 @@ a reader of a time looks only into blocks that can have it (a zone map). That is
 written once per transaction, where an index on ``(filter, occurred_at)`` would be an entry per event and filter.
 """
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -41,17 +40,17 @@ _UPSERTS: Final = {
 }
 
 
-def note_times(connection: Connection, *, rows: Iterable[Mapping[str, Any]], stored: Mapping[uuid.UUID, int]) -> None:
+def note_times(connection: Connection, *, rows: Iterable[Mapping[str, Any]], stored: Mapping[int, int]) -> None:
     """Keep the times of events that were just stored, in the same transaction.
 
     Args:
         connection: in the transaction that stored them.
         rows: what was to be stored.
-        stored: the ``seq`` of those that were.
+        stored: the ``seq`` of those that were, by their ids as numbers.
     """
     times: dict[int, tuple[datetime, datetime]] = {}
     for row in rows:
-        seq = stored.get(row["id"])
+        seq = stored.get(row["id"].int)
         if seq is None:
             continue
         time = row["occurred_at"]
