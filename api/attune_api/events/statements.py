@@ -97,11 +97,7 @@ def survey(shape: Shape) -> Select[Any]:
         key = _key(shape)
         begins = _ends(shape)[0 if shape.order == "asc" else 1]
         entries = select(*key).where(begins).order_by(*shape.ordered(EVENTS.c)).limit(number).subquery()
-        within = [entries.c[name] == _equal(name) for name in shape.driver]
-        within += [
-            entries.c.seq > bindparam("low", type_=BigInteger),
-            entries.c.seq < bindparam("high", type_=BigInteger),
-        ]
+        within = [*(entries.c[name] == _equal(name) for name in shape.driver), *_between(entries.c.seq)]
     last = func.max(entries.c.seq) if shape.order == "asc" else func.min(entries.c.seq)
     return select(func.count(), last).select_from(entries).where(*within)
 
@@ -121,8 +117,8 @@ def matching(shape: Shape) -> Select[Any]:
     """The first ``limit`` events that fit, among the stretch's first ``most``; as columns of :func:`as_stored`.
 
     On PostgreSQL those behind ``most_bytes`` of payload are left off; on SQLite whoever fetches may stop at any time.
-    ``most`` counts on PostgreSQL, and where an index other than the primary key is walked; elsewhere ``low`` and ``high``
-    are to say where to end.
+    ``most`` is asked for on PostgreSQL where rows of a driver's index are tried; elsewhere ``low`` and ``high`` have to say
+    where to end.
     """
     limit = bindparam("limit", type_=BigInteger)
     if shape.dialect != "postgresql":
@@ -175,8 +171,8 @@ def _ends(shape: Shape) -> list[ColumnElement[bool]]:
     return [row > low, row < high]
 
 
-def _between() -> list[ColumnElement[bool]]:
-    return [EVENTS.c.seq > bindparam("low", type_=BigInteger), EVENTS.c.seq < bindparam("high", type_=BigInteger)]
+def _between(seq: ColumnElement[int] = EVENTS.c.seq) -> list[ColumnElement[bool]]:
+    return [seq > bindparam("low", type_=BigInteger), seq < bindparam("high", type_=BigInteger)]
 
 
 def _key(shape: Shape) -> list[ColumnElement[Any]]:
