@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from attune_api import backoff
 from attune_api.events.filters import EQUAL, Candidate, EventFilter
-from attune_api.events.query import Page, Walk, read_page, walk
+from attune_api.events.query import Page, Walk, read_page, walk_on
 from attune_api.events.store import StoredEvent, newest_seq
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database
@@ -44,7 +44,6 @@ _POLL: Final = 0.5
 _PORTION: Final = 256 * 1024
 #: Readers that take pages from the database at once; the others wait.
 _CATCHING_UP: Final = 4
-_ANY: Final = EventFilter()
 
 
 class TooManyReaders(Exception):  # noqa: N818 - read as a sentence: "raise TooManyReaders"
@@ -126,16 +125,7 @@ class Feed:
         position = self._position
 
         def read(connection: Connection) -> Walk:
-            return walk(
-                connection,
-                where=_ANY,
-                order="asc",
-                low=position,
-                high=2**63 - 1,
-                limit=_LOOK_EVENTS,
-                budget=_LOOK_EVENTS,
-                most_bytes=_LOOK_BYTES,
-            )
+            return walk_on(connection, beyond=position, limit=_LOOK_EVENTS, most_bytes=_LOOK_BYTES)
 
         found = await self._database.read(read)
         if found.events:

@@ -36,6 +36,7 @@ PAGE_BYTES: Final = 2 * 1024 * 1024
 #: Seconds after which a page that is not full is handed out as it is.
 PATIENCE: Final = 0.25
 _ABOVE_ALL: Final = 2**63 - 1
+_ANY: Final = EventFilter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,27 @@ async def read_page(
         if sum(len(event.payload) for event in events) >= PAGE_BYTES or clock() >= ends:
             return Page(events=events, more=found.reached, seen=found.reached)
         low, high = (found.reached, high) if order == "asc" else (low, found.reached)
+
+
+def walk_on(connection: Connection, *, beyond: int, limit: int, most_bytes: int) -> Walk:
+    """Whatever was stored behind a ``seq``, oldest first: for who passes on everything.
+
+    Args:
+        connection: to read with.
+        beyond: the ``seq``.
+        limit: events at most.
+        most_bytes: of payload, after which it is enough; the event that passes them is the last.
+    """
+    return walk(
+        connection,
+        where=_ANY,
+        order="asc",
+        low=beyond,
+        high=_ABOVE_ALL,
+        limit=limit,
+        budget=limit,
+        most_bytes=most_bytes,
+    )
 
 
 def walk(

@@ -72,7 +72,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 def rfc3339(time: datetime) -> str:
     """A UTC time with microseconds, always six digits, and ``Z`` (RFC 3339)."""
-    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return f"{time.isoformat(timespec='microseconds')[:26]}Z"
 
 
 #: The columns that a :class:`StoredEvent` is made of, in its order.
@@ -87,44 +87,33 @@ def as_stored(columns: Any) -> list[ColumnElement[Any]]:
     return [type_coerce(columns[name], NullType()).label(name) for name in FIELDS]
 
 
-def _read_sqlite(row: Sequence[Any]) -> StoredEvent:
-    """An id is 32 hexadecimal digits there, and a time ``2026-11-23 12:00:00.000000``, in UTC (see storage.types)."""
-    key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
-    return StoredEvent(
-        id=uuid.UUID(key),
-        seq=seq,
-        trigger_type=trigger_type,
-        rule_uid=uid,
-        rule_namespace=namespace,
-        rule_name=name,
-        sensor_ref=sensor_ref,
-        occurred_at=f"{occurred_at[:10]}T{occurred_at[11:]}Z",
-        received_at=f"{received_at[:10]}T{received_at[11:]}Z",
-        payload=decode_json(payload),
-    )
+def _reader(
+    read_id: Callable[[Any], uuid.UUID], read_time: Callable[[Any], str]
+) -> Callable[[Sequence[Any]], StoredEvent]:
+    def read(row: Sequence[Any]) -> StoredEvent:
+        key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
+        return StoredEvent(
+            id=read_id(key),
+            seq=seq,
+            trigger_type=trigger_type,
+            rule_uid=uid,
+            rule_namespace=namespace,
+            rule_name=name,
+            sensor_ref=sensor_ref,
+            occurred_at=read_time(occurred_at),
+            received_at=read_time(received_at),
+            payload=decode_json(payload),
+        )
 
-
-def _read_postgresql(row: Sequence[Any]) -> StoredEvent:
-    """An id comes as one, a time in UTC, and JSON as text (asyncpg, of which SQLAlchemy asks the last)."""
-    key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
-    return StoredEvent(
-        id=key,
-        seq=seq,
-        trigger_type=trigger_type,
-        rule_uid=uid,
-        rule_namespace=namespace,
-        rule_name=name,
-        sensor_ref=sensor_ref,
-        occurred_at=f"{occurred_at.isoformat(timespec='microseconds')[:26]}Z",
-        received_at=f"{received_at.isoformat(timespec='microseconds')[:26]}Z",
-        payload=decode_json(payload),
-    )
+    return read
 
 
 #: How the event of a row of :func:`as_stored` is read, by SQLAlchemy's name of the dialect.
-READ: Final[dict[str, Callable[[Sequence[Any]], StoredEvent]]] = {
-    "sqlite": _read_sqlite,
-    "postgresql": _read_postgresql,
+READ: Final = {
+    # There an id is 32 hexadecimal digits, and a time ``2026-11-23 12:00:00.000000``, in UTC (see storage.types).
+    "sqlite": _reader(uuid.UUID, lambda time: f"{time[:10]}T{time[11:]}Z"),
+    # asyncpg gives ids as such, times in UTC, and JSON as the text that SQLAlchemy asks it for.
+    "postgresql": _reader(lambda key: key, rfc3339),
 }
 _BY_ID: Final = select(*as_stored(EVENTS.c)).where(EVENTS.c.id == bindparam("id", type_=EVENTS.c.id.type))
 _NEWEST: Final = select(func.max(EVENTS.c.seq))

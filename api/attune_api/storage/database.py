@@ -217,8 +217,6 @@ class PostgresDatabase(Database):
             try:
                 return await self._read(work)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _CANCELLED:
-                    raise TooSlow from error
                 if not error.connection_invalidated:
                     raise
             # That error has emptied the pool, so this connection is a new one.
@@ -226,7 +224,12 @@ class PostgresDatabase(Database):
 
     async def _read(self, work: Work[_T]) -> _T:
         async with self._reader.connect() as connection:
-            return await connection.run_sync(work)
+            try:
+                return await connection.run_sync(work)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == _CANCELLED:
+                    raise TooSlow from error
+                raise
 
     @asynccontextmanager
     async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:

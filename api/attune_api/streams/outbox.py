@@ -29,8 +29,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api import backoff
-from attune_api.events.filters import EventFilter
-from attune_api.events.query import Walk, walk
+from attune_api.events.query import Walk, walk_on
 from attune_api.events.store import StoredEvent
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
@@ -55,7 +54,6 @@ _POLL: Final = 1.0
 _DUPLICATE_WINDOW: Final = 120.0
 #: Room for headers when a message is compared with the server's largest payload.
 _HEADROOM: Final = 4096
-_ANY: Final = EventFilter()
 
 #: What the outside can do to us, and what is therefore waited out.
 OUTAGES: Final = (nats.errors.Error, SQLAlchemyError, OSError, TimeoutError)
@@ -97,16 +95,7 @@ def next_events(connection: Connection, *, beyond: int) -> Walk:
 
     The last of them may be what passes the bytes that are allowed.
     """
-    return walk(
-        connection,
-        where=_ANY,
-        order="asc",
-        low=beyond,
-        high=2**63 - 1,
-        limit=_CHUNK,
-        budget=_CHUNK,
-        most_bytes=_CHUNK_BYTES,
-    )
+    return walk_on(connection, beyond=beyond, limit=_CHUNK, most_bytes=_CHUNK_BYTES)
 
 
 class Outbox:
