@@ -136,6 +136,12 @@ class TestWhatNeedNotBeReadAgain:
         inventory.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=None, now=100.0)
         assert not inventory.knows("u1", "5")
 
+    def test_unless_the_watch_shows_what_we_wrote(self, inventory: Inventory) -> None:
+        listed(inventory, rule(version="5"))
+        inventory.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=None, now=100.0)
+        inventory.see_rule(rule(version="6", observedGeneration=1), now=100.1)
+        assert inventory.knows("u1", "6")
+
     @pytest.mark.parametrize("event_time", [None, "2026-11-24T10:00:00Z"])
     def test_until_what_stands_there_is_believed(self, inventory: Inventory, event_time: str | None) -> None:
         listed(inventory, rule(version="5"))

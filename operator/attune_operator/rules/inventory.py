@@ -132,15 +132,13 @@ class Inventory:
             tracked.rule = seen.rule
             self._index(seen.rule)
             changed = True
-        believed = now - tracked.written_at > self.believe_own_write
-        if believed and seen.status != tracked.status:
+        if now - tracked.written_at > self.believe_own_write and seen.status != tracked.status:
             tracked.status = seen.status
             changed = changed or seen.status != tracked.wanted
-        event_believed = now - tracked.event_written_at > self.believe_own_write
-        if event_believed:
+        if now - tracked.event_written_at > self.believe_own_write:
             tracked.event_time = seen.last_event_time
-        if believed and event_believed:
-            tracked.version = seen.version
+        if seen.status == tracked.status and seen.last_event_time == tracked.event_time:
+            tracked.version = seen.version  # all of it was taken, or is the echo of what we wrote
         return {uid} if changed else set()
 
     def _remove_rule(self, uid: str) -> set[str]:
