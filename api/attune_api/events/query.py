@@ -169,6 +169,8 @@ def walk(
     driver = _driver(connection, where=where, order=order, low=low, high=high)
     shape = Shape.of(where, dialect=connection.dialect.name, driver=driver, order=order)
     parameters = where.parameters
+    if shape.leaves and not driver and not where.is_timed and order == "desc" and high == _ABOVE_ALL:
+        high = newest_seq(connection) + 1  # where there are events to look at
     ranges, complete = [(low, high)], True
     if where.is_timed:
         ranges, complete = spans(
@@ -182,7 +184,8 @@ def walk(
         )
     events: list[StoredEvent] = []
     size = 0
-    looked_at = min(_FIRST_BUDGET, budget)
+    # By the primary key rows are looked at only until there are enough; of another index they are counted first.
+    looked_at = min(_FIRST_BUDGET, budget) if driver else budget
     for span in ranges:
         a, b = span
         while True:
