@@ -23,7 +23,6 @@ from attune_api.logs import configure_logs
 from attune_api.memory import give_back, settle
 from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
-from attune_api.storage.database import open_database
 from attune_api.streaming import AbortableProtocol
 from attune_api.tls import renew_certificate
 
@@ -114,13 +113,9 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _migrate(settings: Settings) -> int:
-    from attune_api.storage.migrate import upgrade  # 10 MiB that a server does without
+    from attune_api.storage.migrate import migrate  # 10 MiB that a server does without
 
-    database = open_database(settings.database_url)
-    try:
-        await upgrade(database)
-    finally:
-        await database.close()
+    await migrate(settings.database_url)
     return 0
 
 

@@ -172,4 +172,4 @@ async def _prepare_tables(database: Database, settings: Settings) -> None:
         raise TablesOutdated(
             f"the database is at revision {current or 'none'}, and this program needs {newest}; run `attune-api migrate`"
         )
-    await migrate_apart(settings.database_url)
+    await migrate_apart(settings.database_url, log_level=settings.log_level, log_format=settings.log_format)

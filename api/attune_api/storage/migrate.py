@@ -1,5 +1,12 @@
-"""Bring the tables up to date (Alembic), for ``attune-api migrate``."""
+"""Bring the tables up to date (Alembic): for ``attune-api migrate``, and as a program of its own.
 
+``python -m attune_api.storage.migrate`` is what a server starts (:func:`attune_api.storage.revision.migrate_apart`). It loads no
+more than it needs, so that somebody's first server is soon there.
+"""
+
+import argparse
+import asyncio
+import os
 from typing import Final
 
 import structlog
@@ -8,10 +15,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from attune_api.storage.database import Database
+from attune_api.logs import configure_logs
+from attune_api.storage.database import Database, open_database
 from attune_api.storage.revision import MIGRATIONS
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("attune_api.storage.migrate")
 
 #: Held on PostgreSQL while migrating, so that replicas that start together take turns ("attune" in hexadecimal).
 _LOCK: Final = 0x617474756E65
@@ -46,3 +54,30 @@ async def upgrade(database: Database, revision: str = "head") -> None:
 async def downgrade(database: Database, revision: str) -> None:
     """Take the tables back to ``revision`` (``base`` for none), in one transaction."""
     await database.write(lambda connection: command.downgrade(alembic_config(connection), revision))
+
+
+async def migrate(database_url: str) -> None:
+    """Bring the tables of a database to the newest revision."""
+    database = open_database(database_url)
+    try:
+        await upgrade(database)
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """The program of its own. The database's URL, which may hold a password, is in the environment."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("level")
+    parser.add_argument("style")
+    options = parser.parse_args()
+    configure_logs(level=options.level, style=options.style)
+    try:
+        asyncio.run(migrate(os.environ["ATTUNE_API_DATABASE_URL"]))
+    except Exception as error:
+        log.critical("migration_failed", error=f"{type(error).__name__}: {error}")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

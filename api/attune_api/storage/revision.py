@@ -40,14 +40,21 @@ async def current_revision(database: Database) -> str | None:
     return await database.write(_current)
 
 
-async def migrate_apart(database_url: str) -> None:
-    """Bring the tables up to date by ``attune-api migrate``, a program of its own whose memory goes when it ends.
+async def migrate_apart(database_url: str, *, log_level: str, log_format: str) -> None:
+    """Bring the tables up to date by a program of its own, whose memory goes when it ends.
+
+    Args:
+        database_url: as in :class:`attune_api.settings.Settings`.
+        log_level: of its log, which goes to where ours does.
+        log_format: ``json`` or ``console``.
 
     Raises:
         MigrationFailed: it did not end well.
     """
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "attune_api", "migrate", env=os.environ | {"ATTUNE_API_DATABASE_URL": database_url}
+        sys.executable,
+        *("-m", "attune_api.storage.migrate", log_level, log_format),
+        env=os.environ | {"ATTUNE_API_DATABASE_URL": database_url},
     )
     try:
         status = await program.wait()
@@ -57,4 +64,4 @@ async def migrate_apart(database_url: str) -> None:
         await program.wait()
         raise
     if status != 0:
-        raise MigrationFailed(f"attune-api migrate ended with status {status}; its log says why")
+        raise MigrationFailed(f"the tables could not be brought up to date (status {status}); the log says why")
