@@ -13,7 +13,7 @@ from typing import Final, Self
 from attune_contract.local import DATA_DIR_NAME, ENDPOINTS_FILE
 from attune_local.errors import UpError
 from attune_local.node.volumes import write_private
-from attune_local.ports import free_port, is_free
+from attune_local.ports import free_port, is_free, port_like
 
 _LOCK: Final = "lock"
 #: Seconds that an earlier run's guard may take to end everything.
@@ -135,7 +135,7 @@ class DataDir:
                 chosen[name] = port
             else:
                 old = before.get(name)
-                chosen[name] = old if isinstance(old, int) and is_free(old) else free_port()
+                chosen[name] = port_like(old) if isinstance(old, int) else free_port()
         write_private(path, json.dumps(chosen).encode())
         return chosen
 

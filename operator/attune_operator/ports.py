@@ -3,7 +3,7 @@
 Each side depends on these values and protocols, not on the other side, so each is tested with the other left out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -29,6 +29,19 @@ class Listed(Generic[Read]):
 
     read: list[Read]
     unchanged: list[str]
+
+    @classmethod
+    def of(cls, bodies: Iterable[Body], *, read: Callable[[Body], Read | None], known: Known) -> "Listed[Read]":
+        """What a list of whole objects comes to. What ``read`` makes None of is left out."""
+        news: list[Read] = []
+        unchanged: list[str] = []
+        for body in bodies:
+            metadata = body["metadata"]
+            if known(metadata["uid"], metadata["resourceVersion"]):
+                unchanged.append(metadata["uid"])
+            elif (one := read(body)) is not None:
+                news.append(one)
+        return cls(read=news, unchanged=unchanged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,14 +143,7 @@ class MemoryCluster:
     # -- as the Rule side
 
     async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
-        news, unchanged = [], []
-        for item in await self._list("Rule"):
-            metadata = item["metadata"]
-            if known(metadata["uid"], metadata["resourceVersion"]):
-                unchanged.append(metadata["uid"])
-            elif (one := read(item)) is not None:
-                news.append(one)
-        return Listed(read=news, unchanged=unchanged)
+        return Listed.of(await self._list("Rule"), read=read, known=known)
 
     async def list_sensors(self) -> list[Object]:
         return await self._list("Sensor")

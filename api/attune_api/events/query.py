@@ -23,7 +23,7 @@ from attune_api.storage.database import Database
 
 #: Rows that one walk looks at, when it has to look at each.
 _BUDGET: Final = 5000
-#: Rows that its first query looks at: where most of them fit, that is enough.
+#: Entries of an index other than the primary key that its first query looks at: where most of them fit, that is enough.
 _FIRST_BUDGET: Final = 400
 #: Blocks of times that one walk looks into.
 _BLOCKS: Final = 32

@@ -12,12 +12,11 @@ from typing import Final
 import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from attune_api.logs import configure_logs
 from attune_api.storage.database import Database, open_database
-from attune_api.storage.revision import MIGRATIONS
+from attune_api.storage.revision import MIGRATIONS, revision_of
 
 log = structlog.get_logger("attune_api.storage.migrate")
 
@@ -33,19 +32,15 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
 async def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the tables to ``revision``, in one transaction; without effect when they are there already."""
 
     def run(connection: Connection) -> tuple[str | None, str | None]:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        before = _current(connection)
+        before = revision_of(connection)
         command.upgrade(alembic_config(connection), revision)
-        return before, _current(connection)
+        return before, revision_of(connection)
 
     before, after = await database.write(run)
     log.info("database_migrated", before=before, after=after)

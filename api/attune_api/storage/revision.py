@@ -28,7 +28,8 @@ def newest_revision() -> str:
     return max(names)
 
 
-def _current(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
+    """The revision the tables are at; None for an empty database."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
@@ -37,7 +38,7 @@ def _current(connection: Connection) -> str | None:
 
 async def current_revision(database: Database) -> str | None:
     """The revision the tables are at; None for an empty database."""
-    return await database.write(_current)
+    return await database.write(revision_of)
 
 
 async def migrate_apart(database_url: str, *, log_level: str, log_format: str) -> None:

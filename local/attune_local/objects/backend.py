@@ -30,15 +30,7 @@ class LocalClient:
         self, kind: Kind, namespace: str | None = None, *, read: Callable[[Body], Read | None], known: Known
     ) -> Listed[Read]:
         """Every object of ``kind`` by ``read``, unless it is ``known``."""
-        found: list[Read] = []
-        unchanged: list[str] = []
-        for body in self._store.list_objects(kind, namespace):
-            metadata = body["metadata"]
-            if known(metadata["uid"], metadata["resourceVersion"]):
-                unchanged.append(metadata["uid"])
-            elif (one := read(body)) is not None:
-                found.append(one)
-        return Listed(read=found, unchanged=unchanged)
+        return Listed.of(self._store.list_objects(kind, namespace), read=read, known=known)
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply."""
