@@ -15,7 +15,7 @@ from attune_api.events.reports import Report, read_report
 from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.bounded import BoundedSchema
 from attune_kubernetes.expressions import Expression, Failed
-from attune_kubernetes.news import News, event_of, wanted
+from attune_kubernetes.news import News, event_of, fitting, found_late, wanted
 from attune_kubernetes.objects import Kept, kept
 from attune_kubernetes.parameters import Change, Interest, interest_of
 from attune_sensor import InvalidRule, Rule
@@ -215,6 +215,48 @@ def event(news: News, **parameters: Any) -> Report:
     assert DECLARED.payload_schema is not None
     jsonschema.Draft202012Validator(DECLARED.payload_schema).validate(stored.payload)
     return stored
+
+
+@pytest.mark.parametrize(
+    ("created_at", "changed_at", "told"),
+    [
+        (90, 98, None),  # the last event was at 100, and what is two seconds older may have come after it
+        (90, 99, Change.MODIFIED),
+        (90, 120, Change.MODIFIED),
+        (99, 99, Change.ADDED),  # it is the same event again, if there was one
+        (99, 120, Change.MODIFIED),
+        (100, 120, Change.MODIFIED),
+        (101, 101, Change.ADDED),
+        (101, 120, Change.ADDED),
+    ],
+)
+def test_what_changed_while_nobody_watched_by_the_times_in_it(
+    created_at: int, changed_at: int, told: Change | None
+) -> None:
+    object_ = Kept(uid="u", version=3, created_at=created_at, changed_at=changed_at, raw=b"{}")
+    found = found_late(object_, after=98, told=100)
+    assert (found and found.change) == told
+
+
+@pytest.mark.parametrize(
+    ("wanted_changes", "created_at", "told"),
+    [
+        (["added", "modified"], 99, Change.MODIFIED),
+        (["added"], 99, Change.ADDED),  # it may never have been told of: rather twice than never
+        (["added"], 90, None),
+        (["modified"], 101, Change.MODIFIED),  # it was made, and then changed
+        (["added", "modified"], 101, Change.ADDED),
+        (["deleted"], 101, None),
+    ],
+)
+def test_what_is_not_certain_is_told_by_the_name_that_the_rule_asks_for(
+    wanted_changes: list[str], created_at: int, told: Change | None
+) -> None:
+    object_ = Kept(uid="u", version=3, created_at=created_at, changed_at=120, raw=b"{}")
+    found = found_late(object_, after=98, told=100)
+    assert found is not None
+    heard = fitting(interest(events=wanted_changes), found)
+    assert (heard.change if wanted(interest(events=wanted_changes), heard)[0] else None) == told
 
 
 def test_event_carries_the_object() -> None:

@@ -12,8 +12,8 @@ from prometheus_client import Counter, Gauge
 
 from attune_kubernetes.access import access_of
 from attune_kubernetes.client import KubeApi, Resource
-from attune_kubernetes.news import News, event_of, wanted
-from attune_kubernetes.parameters import Change, Interest, interest_of
+from attune_kubernetes.news import News, event_of, fitting, wanted
+from attune_kubernetes.parameters import Interest, interest_of
 from attune_kubernetes.state import Progress, State
 from attune_kubernetes.watch import Key, Subscription, Watch
 from attune_sensor import EventReport, Fate, InvalidRule, Rule, SensorContext, SettingsError
@@ -216,10 +216,10 @@ class KubernetesHandler:
         """Report what changed while no sensor watched, where it is not known how far the last one came: after its last event."""
         last = (await self._context.last_events([serving.rule.uid])).get(serving.rule.uid)
         since = serving.rule.since_us / 1e6
-        after = since if last is None else max(since, last.occurred_at.timestamp() - _MARGIN)
+        told = since if last is None else max(since, last.occurred_at.timestamp())
         for watch, subscription in serving.subscriptions:
             if subscription.open:
-                watch.catch_up(subscription, after=after)
+                watch.catch_up(subscription, after=max(since, told - _MARGIN), told=told)
 
     def _watch_problem(self) -> str | None:
         problems = (watch.problem() for watch in self._watches.values())
@@ -229,14 +229,7 @@ class KubernetesHandler:
 
     def _report(self, serving: _Serving, news: News) -> "asyncio.Task[bool] | None":
         interest = serving.interest
-        if (
-            not news.certain
-            and news.change is Change.ADDED
-            and Change.ADDED not in interest.changes
-            and news.current.changed_at > news.current.created_at
-        ):
-            # It was made, and changed, while nobody watched.
-            news = News(Change.MODIFIED, news.current, certain=False)
+        news = fitting(interest, news)
         good, failure = wanted(interest, news)
         if failure is not None:
             self._filter_failed(serving, failure)

@@ -38,6 +38,7 @@ class News:
         old: what it was before; None when it is new, or when that is not known any more.
         certain: whether ``old`` is what it was; not when the change was found by comparing times or versions.
         lost: whether the object's end was found only by its absence.
+        perhaps_new: whether the object may have been made unnoticed, although it is taken as one that was known.
     """
 
     change: Change
@@ -45,12 +46,42 @@ class News:
     old: Kept | None = None
     certain: bool = True
     lost: bool = False
+    perhaps_new: bool = False
 
     @property
     def occurrence(self) -> str:
         """What tells this change from all others: an object has each version once, whatever led to it."""
         name = f"{self.current.uid}/{self.current.version}"
         return f"{name}/gone" if self.lost else name
+
+
+def found_late(current: Kept, *, after: float, told: float) -> News | None:
+    """What to tell of an object that may have changed while nobody watched, by the times in it; None when it did not.
+
+    An object that was made at about the time of the last event was most likely told of. If it has not changed since, the event
+    is the same one again, which is known by its id; else it is a change.
+
+    Args:
+        current: the object, as it is now.
+        after: changes until then were told of for certain (seconds since 1970).
+        told: when the last change was that was told of; those between ``after`` and then may have been told of or not.
+    """
+    if current.changed_at <= after:
+        return None
+    if current.created_at > told or (current.created_at > after and current.changed_at == current.created_at):
+        return News(Change.ADDED, current, certain=False)
+    return News(Change.MODIFIED, current, certain=False, perhaps_new=current.created_at > after)
+
+
+def fitting(interest: Interest, news: News) -> News:
+    """The change as a rule can hear of it: what is not certain is told by the name that the rule asks for, not kept from it."""
+    if news.certain or news.change in interest.changes:
+        return news
+    if news.change is Change.ADDED and news.current.changed_at > news.current.created_at:
+        return News(Change.MODIFIED, news.current, certain=False)  # it was made, and changed, while nobody watched
+    if news.change is Change.MODIFIED and news.perhaps_new:
+        return News(Change.ADDED, news.current, certain=False)
+    return news
 
 
 def wanted(interest: Interest, news: News) -> tuple[bool, str | None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from attune_kubernetes.client import OPENED, KubeApi, KubeError, Resource
-from attune_kubernetes.news import News
+from attune_kubernetes.news import News, found_late
 from attune_kubernetes.objects import Kept, Object, kept
 from attune_kubernetes.parameters import Change
 from attune_sensor.backoff import Backoff
@@ -175,15 +175,15 @@ class Watch:
         if self._subscriptions.get(subscription.uid) is subscription:
             del self._subscriptions[subscription.uid]
 
-    def catch_up(self, subscription: Subscription, *, after: float) -> None:
-        """Tell a rule of the last state of each object that changed after ``after`` (seconds since 1970), of those that were left
-        open when it joined.
+    def catch_up(self, subscription: Subscription, *, after: float, told: float) -> None:
+        """Tell a rule of the last state of each object that changed, of those that were left open when it joined;
+        :func:`~attune_kubernetes.news.found_late` says what ``after`` and ``told`` are.
         """
         tasks = []
         for each in subscription.open:
-            if each.changed_at > after and self._objects.get(each.uid) is each:
-                change = Change.ADDED if each.created_at > after else Change.MODIFIED
-                tasks += _task(subscription.report(News(change, each, certain=False)))
+            news = found_late(each, after=after, told=told)
+            if news is not None and self._objects.get(each.uid) is each:
+                tasks += _task(subscription.report(news))
         subscription.open = []
         self._put(self._version, tasks, subscription)
 
