@@ -25,7 +25,7 @@ from attune_api.rules.check import RuleCheck
 from attune_api.rules.witness import EventWitness
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
-from attune_api.storage.revision import current_revision, migrate_apart, newest_revision
+from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
 from attune_api.streams.identities import IdentityReader
 from attune_api.streams.link import NatsLink
 from attune_api.streams.outbox import NAME as OUTBOX_NAME
@@ -172,4 +172,6 @@ async def _prepare_tables(database: Database, settings: Settings) -> None:
         raise TablesOutdated(
             f"the database is at revision {current or 'none'}, and this program needs {newest}; run `attune-api migrate`"
         )
+    if current is None and await create_tables(database):
+        return
     await migrate_apart(settings.database_url, log_level=settings.log_level, log_format=settings.log_format)

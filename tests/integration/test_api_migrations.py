@@ -1,6 +1,8 @@
 """The tables come up, go down and come up again on both databases, with data in them, and are what the models say."""
 
+import asyncio
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from attune_api.events.store import Status, store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.migrate import alembic_config, downgrade, upgrade
-from attune_api.storage.revision import current_revision, newest_revision
+from attune_api.storage.revision import create_tables, current_revision, newest_revision
 from attune_api.storage.tables import METADATA
 
 pytest_plugins = ["support.api_fixtures"]
@@ -66,6 +68,53 @@ async def test_models_and_migrations_do_not_differ(database: Database) -> None:
         return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA))
 
     assert await database.write(differences) == []
+
+
+def _as_the_database_has_it(connection: Connection) -> dict[str, object]:
+    """Everything about every table."""
+    if connection.dialect.name == "sqlite":
+        rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"))
+        return {name: re.findall(r"\w+|[^\w\s]", sql) for name, sql in rows}
+    columns = connection.execute(
+        text(
+            "SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,"
+            " pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+            " LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
+            " WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 ORDER BY 1, 2"
+        )
+    )
+    constraints = connection.execute(
+        text(
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2"
+        )
+    )
+    indexes = connection.execute(
+        text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    )
+    return {
+        name: [tuple(row) for row in rows]
+        for name, rows in (("columns", columns), ("constraints", constraints), ("indexes", indexes))
+    }
+
+
+async def test_tables_that_are_made_at_once_are_those_that_migrations_make(database: Database) -> None:
+    await upgrade(database)
+    migrated = await database.read(_as_the_database_has_it)
+    await downgrade(database, "base")
+    await database.write(lambda connection: connection.execute(text("DROP TABLE alembic_version")))
+    assert await create_tables(database)
+    assert await database.read(_as_the_database_has_it) == migrated
+    assert await current_revision(database) == newest_revision()
+    assert await _store(database, 1) == [Status.STORED]
+    assert not await create_tables(database), "there are some"
+    await upgrade(database)
+    await downgrade(database, "0001")
+    assert not await create_tables(database), "there are older ones"
+
+
+async def test_servers_that_start_together_make_the_tables_once(database: Database) -> None:
+    assert sorted(await asyncio.gather(*(create_tables(database) for _ in range(4)))) == [False, False, False, True]
 
 
 def test_the_newest_revision_is_the_one_that_alembic_ends_at() -> None:

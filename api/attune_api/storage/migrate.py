@@ -1,27 +1,23 @@
 """Bring the tables up to date (Alembic): for ``attune-api migrate``, and as a program of its own.
 
 ``python -m attune_api.storage.migrate`` is what a server starts (:func:`attune_api.storage.revision.migrate_apart`). It loads no
-more than it needs, so that somebody's first server is soon there.
+more than it needs.
 """
 
 import argparse
 import asyncio
 import os
-from typing import Final
 
 import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from attune_api.logs import configure_logs
 from attune_api.storage.database import Database, open_database
-from attune_api.storage.revision import MIGRATIONS, revision_of
+from attune_api.storage.revision import MIGRATIONS, revision_of, take_turns
 
 log = structlog.get_logger("attune_api.storage.migrate")
-
-#: Held on PostgreSQL while migrating, so that replicas that start together take turns ("attune" in hexadecimal).
-_LOCK: Final = 0x617474756E65
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -36,8 +32,7 @@ async def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the tables to ``revision``, in one transaction; without effect when they are there already."""
 
     def run(connection: Connection) -> tuple[str | None, str | None]:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        take_turns(connection)
         before = revision_of(connection)
         command.upgrade(alembic_config(connection), revision)
         return before, revision_of(connection)
