@@ -1,6 +1,8 @@
 """An event is taken only for a rule that its sensor serves, or served when it occurred; and no race loses one."""
 
 import asyncio
+import os
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -149,6 +151,34 @@ async def test_a_sensor_may_be_told_of_a_rule_before_the_api_is(
             state = rule_state(number)
             await operator.rules.put(state)  # acknowledged by NATS, which is when a sensor may hear of it
             assert await results(api, event(state)) == [("stored", None)]
+
+
+async def test_an_event_that_comes_before_nats_has_answered_waits_for_it(
+    tmp_path: Path, nats_server: NatsServer, operator: Operator
+) -> None:
+    state = rule_state(1)
+    await operator.rules.put(state)
+    os.kill(nats_server.pid, signal.SIGSTOP)  # it takes connections and says nothing
+    try:
+        async with checking(tmp_path, nats_server) as api:
+            first = asyncio.create_task(results(api, event(state)))
+            while not api.events_logged("verification_keys_loaded"):  # noqa: ASYNC110 - the request has come, says its log
+                await asyncio.sleep(0.01)
+            os.kill(nats_server.pid, signal.SIGCONT)
+            assert await first == [("stored", None)]
+    finally:
+        os.kill(nats_server.pid, signal.SIGCONT)
+
+
+async def test_an_event_that_comes_while_nats_is_away_is_soon_sent_back(
+    tmp_path: Path, nats_server: NatsServer, operator: Operator
+) -> None:
+    nats_server.kill()
+    async with checking(tmp_path, nats_server) as api:
+        began = time.monotonic()
+        assert (await post(api, event(rule_state(1)))).status_code == 503
+        assert time.monotonic() - began < 2.5, "not the whole patience"
+    nats_server.restart()
 
 
 async def test_what_occurred_before_the_end_is_taken_after_it(

@@ -44,12 +44,18 @@ class NatsLink:
         self._ready = asyncio.Event()
         self._closed = asyncio.Event()
         self._said: str | None = None
+        self._tried = asyncio.Event()
         self.reconnects = 0  #: times that the connection was made anew; whoever subscribed may have missed something
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._client is not None and self._client.is_connected
+
+    async def tried(self) -> bool:
+        """Whether there is a connection now; waits for what the first attempt comes to."""
+        await self._tried.wait()
+        return self.connected
 
     async def client(self) -> Client:
         """The connection; waits until there is one."""
@@ -152,6 +158,7 @@ class NatsLink:
             log.warning("nats_error", error=f"{type(error).__name__}: {error}")
 
     def _say(self, event: str, **fields: Any) -> None:
+        self._tried.set()
         if event != self._said:
             self._said = event
             log.info(event, **fields) if event == "nats_connected" else log.warning(event, **fields)

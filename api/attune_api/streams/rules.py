@@ -60,11 +60,11 @@ class RuleReader:
         return self._following and time.monotonic() - self._since > self._settle
 
     async def wait_complete(self, seconds: float) -> bool:
-        """See :class:`attune_api.rules.check.Oracle`. Without a connection nobody waits."""
-        if not self._link.connected:
-            return False
+        """See :class:`attune_api.rules.check.Oracle`. Without a connection nobody waits, but for the very first attempt."""
         try:
             async with asyncio.timeout(seconds):
+                if not await self._link.tried():
+                    return False
                 await self._complete.wait()
         except TimeoutError:
             return False
