@@ -2,21 +2,16 @@
 
 import argparse
 import asyncio
-import gc
 import sys
-from typing import Final
 
 import structlog
 from pydantic import ValidationError
 
+from attune_contract.memory import give_back, settle
 from attune_operator import logs
 from attune_operator.settings import Settings
 
 _log = structlog.stdlib.get_logger("attune_operator")
-
-#: Objects between collections of garbage, for ``gc.set_threshold``. Each complete list makes and drops some hundred thousand,
-#: none of them in cycles; by Python's default of 700, looking for cycles among them is half of what reading a list costs.
-_GARBAGE_THRESHOLD: Final = 10_000
 
 
 def _problems(error: ValidationError) -> str:
@@ -32,9 +27,7 @@ async def _run(settings: Settings) -> int:
     from attune_operator.ports import ClusterError
     from attune_operator.supervise import TaskDied
 
-    gc.collect()
-    gc.freeze()  # what was imported stays; no need to look through it again and again
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    settle()
     operator = Operator(settings)
     operator.stop_on_signals()
     try:
@@ -58,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         sys.stderr.write(_problems(error) + "\n")
         return 2
+    give_back()
     logs.configure(level=settings.log_level, format=settings.log_format)
     _log.info("settings", **settings.masked())
     return 0 if options.check else asyncio.run(_run(settings))

@@ -31,11 +31,9 @@ SENSORS = 100
 RATE = float(os.environ.get("SOAK_MEMORY_RATE", "50"))
 #: Minutes before memory is compared: until then every Rule was handled some times, and caches and pools have their size.
 WARM = MINUTES / 3
-#: What may be added after that, in MiB, however long it goes on. Three books have a bound, and at this rate of changes are
-#: far from it after half an hour (bytes an entry by tracemalloc): the uids of 20,000 deleted Rules, so that a late event
-#: brings none back; the tombstone of each Rule that moved, for the hour that it stays on the stream; and the tables of all
-#: that is kept by uid, which double when enough has come and gone. The longer the run, the smaller a leak that it finds.
-BOOKS = (20_000 * 151 + RULES * 281 + RULES * 250) / 2**20
+#: What may be added in the last five minutes, of what there was. A list of 10,000 Rules comes and goes each minute, and where
+#: its pieces lie differs.
+GROWTH = 0.01
 IDLE = 120.0
 
 
@@ -73,6 +71,8 @@ async def test_memory_does_not_grow_while_rules_change(
             return True
 
         await eventually(pods, within=120, every=1)
+        # The tombstone of a Rule that moved is known for an hour, as long as it stays on the stream: that book is full now.
+        await load.move_all(within=600)
         samples: list[tuple[float, float]] = []
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -116,5 +116,5 @@ async def test_memory_does_not_grow_while_rules_change(
     assert marked == [], "Rules carry nothing of the operator's"
     assert len(rules) == RULES
     assert "attune_rule_errors_total 0.0" in exposition
-    assert statistics.median(late) - statistics.median(early) <= BOOKS
+    assert statistics.median(late) <= statistics.median(early) * (1 + GROWTH)
     assert idle < 0.02

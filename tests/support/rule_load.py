@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import nats
 from nats.js.api import StreamConfig
+from support.operator_hand import eventually
 
 from attune_contract import subjects
 from attune_contract.messages import Ack, AckState, decode_rule, encode, is_tombstone
@@ -94,6 +95,18 @@ class RuleLoad:
             await self.client.create(kube.POD, pod)
             await self.client.merge(kube.POD, namespace, name, _READY, subresource="status")
 
+    async def move_all(self, *, within: float) -> None:
+        """Have every Rule move to the younger Sensor of its type, and back; ``within`` seconds each."""
+        older = {f"{self._namespaces[n % len(self._namespaces)]}/sensor-{n:03}" for n in range(self._sensors // 2)}
+        for offers in (False, True):
+            for number in range(self._sensors // 2):
+                await self._apply(kube.SENSOR, self._sensor(number, offers=offers))
+
+            async def moved(*, back: bool = offers) -> bool:
+                return all((rule["status"].get("sensor") in older) is back for rule in await self.rules())
+
+            await eventually(moved, within=within, every=2)
+
     # -- users
 
     def _sensor(self, number: int, *, offers: bool = True) -> Object:
@@ -101,7 +114,8 @@ class RuleLoad:
         return {
             "apiVersion": "attune.dev/v1alpha1",
             "kind": "Sensor",
-            "metadata": {"name": f"sensor-{number}", "namespace": self._namespaces[number % len(self._namespaces)]},
+            # Of two that were made in the same second, the first by name counts as the older.
+            "metadata": {"name": f"sensor-{number:03}", "namespace": self._namespaces[number % len(self._namespaces)]},
             "spec": {
                 "image": "registry.invalid/sensor:1",
                 "rules": {"namespaces": {"from": "All"}},

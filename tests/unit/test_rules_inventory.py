@@ -173,6 +173,17 @@ class TestEvents:
         assert inventory.was_deleted("u1")
         assert not inventory.rules
 
+    def test_a_deletion_is_remembered_for_some_lists_only(self, inventory: Inventory) -> None:
+        listed(inventory, rule("u1"))
+        inventory.drop_rule("u1")
+        for _ in range(5):
+            listed(inventory)
+            assert inventory.was_deleted("u1")
+        inventory.begin_list()  # one that fails says nothing
+        assert inventory.was_deleted("u1")
+        listed(inventory)
+        assert not inventory.was_deleted("u1")
+
     def test_a_sensor_of_the_same_name_that_was_made_since_stays(self, inventory: Inventory) -> None:
         inventory.see_sensor(sensor(uid="new"))
         inventory.drop_sensor(SensorRef("attune-system", "timer"), "old")

@@ -14,8 +14,10 @@ from attune_contract.identity import SensorRef
 from attune_operator.rules.conditions import Acceptance
 from attune_operator.rules.records import ObservedRule, RuleRecord, SensorRecord, StatusRecord
 
-#: Deleted objects that are remembered, so that a late event does not bring one back.
+#: Deleted objects are remembered, so that a late event does not bring one back: so many of them,
 _REMEMBERED_DELETIONS: Final = 20_000
+#: and for so many lists. No event is late by that much, and the next list would undo what one did.
+_REMEMBERED_LISTS: Final = 5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -244,6 +246,7 @@ class Inventory:
         for uid in [uid for uid, rule in self.rules.items() if uid not in listed and rule.touched < began]:
             affected |= self._remove_rule(uid)
         self.listed = max(self.listed, began)
+        self._forget_deletions(before=began - _REMEMBERED_LISTS)
         return affected
 
     def _replace_sensors(self, sensors: Iterable[SensorRecord], began: int) -> set[str]:
@@ -274,6 +277,10 @@ class Inventory:
         self._deleted[uid] = self.tick
         self._deleted.move_to_end(uid)
         while len(self._deleted) > _REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
+
+    def _forget_deletions(self, *, before: int) -> None:
+        while self._deleted and next(iter(self._deleted.values())) < before:
             self._deleted.popitem(last=False)
 
     def __iter__(self) -> Iterator[TrackedRule]:

@@ -1,4 +1,7 @@
-"""How this program keeps its memory: what the C library's allocator and Python's collector of garbage are told."""
+"""How the operator and the API keep their memory: what the C library's allocator and Python's collector of garbage are told.
+
+No contract; it is here since both may import nothing else that both have.
+"""
 
 import ctypes
 import gc
@@ -10,9 +13,10 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 #: Bytes. Left alone, both thresholds grow with the largest block that was ever freed, and what lies below is kept.
 _THRESHOLD: Final = 128 * 1024
-#: Each arena keeps free memory of its own; threads of this program wait for the disk, not for the allocator.
+#: Each arena keeps free memory of its own; threads of these programs wait for the disk, not for the allocator.
 _ARENAS: Final = 1
-#: Objects between collections of garbage, for ``gc.set_threshold``.
+#: Objects between collections of garbage, for ``gc.set_threshold``. A list of all Rules makes and drops some hundred
+#: thousand, none of them in cycles; by Python's default of 700, looking for cycles among them is half of what a list costs.
 _GARBAGE_THRESHOLD: Final = 10_000
 
 
