@@ -93,7 +93,8 @@ e2e-local: .venv/.synced  ## The end-to-end tests that need no cluster, under at
 .PHONY: test
 test: lint unit  ## Everything: lint, unit, integration, e2e on a cluster (brought up, and taken down if it was not there)
 	@if $(CLUSTER_TOOL) status >/dev/null 2>&1; then kept=yes; else kept=no; fi; \
-	failed=0; $(MAKE) cluster && $(MAKE) integration && $(MAKE) e2e || failed=$$?; \
+	failed=0; \
+	if $(MAKE) cluster; then $(MAKE) integration || failed=$$?; $(MAKE) e2e || failed=$$?; else failed=$$?; fi; \
 	[ $$kept = yes ] || $(MAKE) cluster-down; exit $$failed
 
 .PHONY: soak
