@@ -22,7 +22,7 @@ from attune_operator import metrics
 from attune_operator.credentials.keys import RETAIN
 from attune_operator.sensors.queue import backoff
 from attune_operator.streams.connection import NatsConnection, NatsEndpoint, NatsUnavailable, describe, open_connection
-from attune_operator.streams.definitions import StreamUnusable, ensure_stream
+from attune_operator.streams.definitions import StreamUnusable, ensure_stream, last_words
 from attune_operator.streams.reader import ReaderLost, StreamMessage, read_snapshot
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -40,22 +40,14 @@ _DELETED_TTL: Final = str(int(RETAIN.total_seconds()))
 
 def identities_stream(*, replicas: int) -> api.StreamConfig:
     """``ATTUNE_IDENTITIES``: the last word on each Sensor's tokens; that a Sensor is gone ends by its own TTL."""
-    return api.StreamConfig(
+    return last_words(
         name=subjects.IDENTITIES_STREAM,
+        subject=subjects.ALL_IDENTITIES,
         description="Which tokens of each Sensor are accepted. Written by attune-operator only.",
-        subjects=[subjects.ALL_IDENTITIES],
-        retention=api.RetentionPolicy.LIMITS,
-        storage=api.StorageType.FILE,
-        discard=api.DiscardPolicy.NEW,
-        max_msgs_per_subject=1,
-        max_msgs=-1,
-        max_bytes=-1,
-        max_age=0,
-        max_msg_size=MAX_PAYLOAD_SCHEMAS + 64 * 1024,
-        num_replicas=replicas,
+        replicas=replicas,
+        largest=MAX_PAYLOAD_SCHEMAS + 64 * 1024,
         allow_rollup_hdrs=True,
         allow_msg_ttl=True,
-        allow_direct=True,
     )
 
 

@@ -36,62 +36,75 @@ class StreamIdentity:
     messages: int
 
 
+def last_words(
+    *, name: str, subject: str, description: str, replicas: int, largest: int, **settings: Any
+) -> api.StreamConfig:
+    """A stream of last words: on disk, one message of each subject (unless ``settings`` say otherwise) and no other bound.
+
+    Args:
+        name: the stream's.
+        subject: what it takes.
+        description: for people who look at it.
+        replicas: how many servers keep it.
+        largest: bytes of a message.
+        settings: whatever else is to be as it is not for all, by its name in :class:`nats.js.api.StreamConfig`.
+    """
+    common: dict[str, Any] = {
+        "retention": api.RetentionPolicy.LIMITS,
+        "storage": api.StorageType.FILE,
+        "discard": api.DiscardPolicy.NEW,
+        "max_msgs_per_subject": 1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "allow_direct": True,
+    }
+    return api.StreamConfig(
+        name=name,
+        description=description,
+        subjects=[subject],
+        max_msg_size=largest,
+        num_replicas=replicas,
+        **(common | settings),
+    )
+
+
 def rules_stream(*, replicas: int) -> api.StreamConfig:
     """``ATTUNE_RULES``: the last state of each rule, for ever; tombstones end by their own TTL."""
-    return api.StreamConfig(
+    return last_words(
         name=subjects.RULES_STREAM,
+        subject=subjects.ALL_RULES,
         description="The state of each Rule, by the Sensor that serves it. Written by attune-operator only.",
-        subjects=[subjects.ALL_RULES],
-        retention=api.RetentionPolicy.LIMITS,
-        storage=api.StorageType.FILE,
-        discard=api.DiscardPolicy.NEW,
-        max_msgs_per_subject=1,
-        max_msgs=-1,
-        max_bytes=-1,
-        max_age=0,
-        max_msg_size=MAX_RULE_MESSAGE,
-        num_replicas=replicas,
+        replicas=replicas,
+        largest=MAX_RULE_MESSAGE,
         allow_rollup_hdrs=True,
         allow_msg_ttl=True,
-        allow_direct=True,
     )
 
 
 def acks_stream(*, replicas: int) -> api.StreamConfig:
     """``ATTUNE_ACKS``: each sensor's last word on each rule. The operator purges those of rules that are gone."""
-    return api.StreamConfig(
+    return last_words(
         name=subjects.ACKS_STREAM,
+        subject=subjects.ALL_ACKS,
         description="What each Sensor last said of each Rule. Written by the sensors.",
-        subjects=[subjects.ALL_ACKS],
-        retention=api.RetentionPolicy.LIMITS,
-        storage=api.StorageType.FILE,
+        replicas=replicas,
+        largest=MAX_ACK_MESSAGE,
         discard=api.DiscardPolicy.OLD,
-        max_msgs_per_subject=1,
-        max_msgs=-1,
-        max_bytes=-1,
-        max_age=0,
-        max_msg_size=MAX_ACK_MESSAGE,
-        num_replicas=replicas,
-        allow_direct=True,
     )
 
 
 def history_stream(*, replicas: int, per_rule: int, max_age: float) -> api.StreamConfig:
     """``ATTUNE_RULE_HISTORY``: the last ``per_rule`` lifecycle events of each rule, for ``max_age`` seconds."""
-    return api.StreamConfig(
+    return last_words(
         name=subjects.HISTORY_STREAM,
+        subject=subjects.ALL_HISTORY,
         description="The lifecycle events of each Rule, for people to read. Written by attune-operator only.",
-        subjects=[subjects.ALL_HISTORY],
-        retention=api.RetentionPolicy.LIMITS,
-        storage=api.StorageType.FILE,
+        replicas=replicas,
+        largest=MAX_RULE_MESSAGE,
         discard=api.DiscardPolicy.OLD,
         max_msgs_per_subject=per_rule,
-        max_msgs=-1,
-        max_bytes=-1,
         max_age=max_age,
-        max_msg_size=MAX_RULE_MESSAGE,
-        num_replicas=replicas,
-        allow_direct=True,
     )
 
 
