@@ -17,7 +17,7 @@ from attune_timer.timer_heap import Timer, TimerHeap
 #: The longest sleep (seconds) without looking at the wall clock.
 _LONGEST_SLEEP: Final = 1.0
 #: After a sleep longer than this (seconds) the processor may sleep as well, and wakes late. So the thread rises a little before
-#: the time, and sleeps the rest.
+#: the time, and stays awake for the rest: to sleep once more would mean to be woken once more.
 _DEEP_SLEEP: Final = 0.02
 _RISE: Final = 0.001
 #: Occurrences that are taken at once. The event loop waits for so many when it adds or removes a timer.
@@ -140,8 +140,19 @@ class ClockThread:
                     self._fire(timer, occurrence)
         at = self._heap.due_at()
         if at is not None:
-            sleep = min(sleep, (at - self._wall()) / 1e6)
-            if sleep > _DEEP_SLEEP:
-                sleep -= _RISE
+            left = (at - self._wall()) / 1e6
+            if _DEEP_SLEEP < left <= sleep:
+                if not self._condition.wait(left - _RISE):
+                    self._stay_awake(at)
+                return
+            sleep = min(sleep, left)
         if sleep > 0:
             self._condition.wait(sleep)
+
+    def _stay_awake(self, at: int) -> None:
+        left = (at - self._wall()) / 1e6  # less than before, or much more if the wall clock was set
+        if left > 2 * _RISE:
+            return
+        ends = time.monotonic() + left
+        while time.monotonic() < ends:
+            pass
