@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attune_timer import instants
+from attune_timer.prompt import ask_to_run_at_once
 from attune_timer.schedule import Occurrence
 from attune_timer.timer_heap import Timer, TimerHeap
 
@@ -105,6 +106,7 @@ class ClockThread:
         return f"the clock thread is stuck for {silent:.0f} s" if silent > _STUCK_AFTER else None
 
     def _run(self) -> None:
+        ask_to_run_at_once()
         try:
             while True:
                 with self._condition:  # released after each turn, so that timers can be added and removed in between
