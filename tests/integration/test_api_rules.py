@@ -17,6 +17,7 @@ import pytest
 from nats.js.api import StreamConfig
 from support.api_process import SENSOR, TYPE, ApiProcess, report
 from support.nats_server import NatsServer
+from support.operator_hand import eventually
 from support.rule_stream import RuleStream, rule_state
 
 from attune_contract import subjects
@@ -162,8 +163,11 @@ async def test_an_event_that_comes_before_nats_has_answered_waits_for_it(
     try:
         async with checking(tmp_path, nats_server) as api:
             first = asyncio.create_task(results(api, event(state)))
-            while not api.events_logged("verification_keys_loaded"):  # noqa: ASYNC110 - the request has come, says its log
-                await asyncio.sleep(0.01)
+
+            async def came() -> bool:
+                return bool(api.events_logged("verification_keys_loaded"))  # for the first token
+
+            await eventually(came, within=30)
             os.kill(nats_server.pid, signal.SIGCONT)
             assert await first == [("stored", None)]
     finally:
@@ -178,7 +182,7 @@ async def test_an_event_that_comes_while_nats_is_away_is_soon_sent_back(
         began = time.monotonic()
         assert (await post(api, event(rule_state(1)))).status_code == 503
         assert time.monotonic() - began < 2.5, "not the whole patience"
-    nats_server.restart()
+    nats_server.restart()  # for the streams' connections, which say good-bye
 
 
 async def test_what_occurred_before_the_end_is_taken_after_it(

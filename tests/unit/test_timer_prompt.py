@@ -5,6 +5,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,19 +29,8 @@ def attributes() -> SchedAttr:
 
 def in_a_thread(work: Callable[[], object]) -> None:
     """Niceness and slices are a thread's own; nothing of them is left behind."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(work).result()
 
 
 def test_a_thread_gets_the_shortest_slice_and_keeps_its_niceness() -> None:
