@@ -1,6 +1,7 @@
 """The chart as helm renders it: no more rights than documented, and no pod beyond the restricted Pod Security level."""
 
 import json
+import re
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -142,6 +143,22 @@ def test_webhooks_are_reached_from_outside_only_where_somebody_says_so(helm: Pat
     assert path["backend"]["service"] == {"name": service, "port": {"number": 80}}
     assert route["parentRefs"] == [{"name": "public"}]
     assert route["rules"][0]["backendRefs"] == [{"name": service, "port": 80}]
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_the_monitoring_port_of_nats_is_closed(helm: Path, configuration: str) -> None:
+    # It has no password and shows the consumers, inboxes and users of every sensor.
+    manifests = [m for m in render(helm, CONFIGURATIONS[configuration]) if m["metadata"]["name"] == "attune-nats"]
+    by_kind = {manifest["kind"]: manifest for manifest in manifests}
+    if not by_kind:
+        return  # a server of one's own
+    settings = re.sub(r"^\s*#.*", "", by_kind["ConfigMap"]["data"]["nats.conf"], flags=re.MULTILINE)
+    assert not re.search(r"\b(https?(_port)?|monitor_port|prof_port)\b", settings)
+    assert [port["name"] for port in by_kind["Service"]["spec"]["ports"]] == ["nats"]
+    [container] = by_kind["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == [4222]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["tcpSocket"] == {"port": "nats"}
 
 
 def test_nothing_random_is_rendered(helm: Path) -> None:
