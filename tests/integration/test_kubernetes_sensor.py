@@ -233,8 +233,8 @@ async def test_rules_that_are_many_go_on_together(world: World) -> None:
     async with world.sensor() as sensor:
         await asyncio.gather(*(sensor.rule(name=f"rule-{number}") for number in range(20)))
         events = [await sensor.next() for _ in range(40)]
-        told = {(event.rule_name, event.payload["change"]) for event in events}
-        assert len(told) == 40, "each rule heard of both, once"
+        reported = {(event.rule_name, event.payload["change"]) for event in events}
+        assert len(reported) == 40, "each rule heard of both, once"
 
 
 async def _next_second() -> None:

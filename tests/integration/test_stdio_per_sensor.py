@@ -7,7 +7,7 @@ from support.until import until
 
 from attune_sensor import AckState, SensorContext, event_id
 from attune_sensor.testing import SensorHarness
-from attune_stdio.counts import Counts
+from attune_stdio.metrics import StdioMetrics
 from attune_stdio.per_sensor import PerSensorHandler
 from attune_stdio.restarts import Restarts
 from attune_stdio.settings import Mode, StdioSettings
@@ -96,10 +96,10 @@ async def test_one_that_does_not_read_is_found_out_and_takes_no_memory() -> None
         return PerSensorHandler(
             context=context,
             settings=StdioSettings(command=program, mode=Mode.PER_SENSOR),
-            counts=Counts(context.metrics.registry),
+            metrics=StdioMetrics(context.metrics.registry),
             environment={},
             restarts=Restarts(),
-            deaf_after=0.3,
+            not_reading_after=0.3,
         )
 
     async with SensorHarness(handler, trigger_types=[TYPE]) as sensor:

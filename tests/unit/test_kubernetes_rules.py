@@ -14,10 +14,10 @@ from support.rule_stream import rule_state
 from attune_api.events.reports import Report, read_report
 from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.bounded import BoundedSchema
-from attune_kubernetes.expressions import Expression, Failed
-from attune_kubernetes.news import News, event_of, fitting, found_late, wanted
-from attune_kubernetes.objects import Kept, kept
-from attune_kubernetes.parameters import Change, Interest, interest_of
+from attune_kubernetes.changes import Change, as_requested, event_of, found_late, is_wanted
+from attune_kubernetes.expressions import EvaluationError, Expression
+from attune_kubernetes.objects import ObjectSnapshot, snapshot_of
+from attune_kubernetes.parameters import ChangeKind, Selection, selection_of
 from attune_sensor import InvalidRule, Rule
 
 PACK = Path(__file__).parents[2] / "packs" / "kubernetes"
@@ -31,8 +31,8 @@ def rule(**parameters: Any) -> Rule:
     return Rule(state=rule_state(parameters={**MAPS, **parameters}, trigger_type="core.kubernetes"), since_us=0)
 
 
-def interest(**parameters: Any) -> Interest:
-    return interest_of(rule(**parameters))
+def selection(**parameters: Any) -> Selection:
+    return selection_of(rule(**parameters))
 
 
 def accepted(parameters: dict[str, Any]) -> bool:
@@ -57,8 +57,8 @@ def config_map(version: int = 7, **data: Any) -> dict[str, Any]:
     }
 
 
-def made(version: int = 7, *, secret: bool = False, **data: Any) -> Kept:
-    return kept(config_map(version, **data), secret=secret)
+def made(version: int = 7, *, secret: bool = False, **data: Any) -> ObjectSnapshot:
+    return snapshot_of(config_map(version, **data), secret=secret)
 
 
 # -- parameters --------------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def made(version: int = 7, *, secret: bool = False, **data: Any) -> Kept:
 )
 def test_what_the_operator_accepts_is_served(parameters: dict[str, Any]) -> None:
     assert accepted({**MAPS, **parameters})
-    interest(**parameters)
+    selection(**parameters)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_the_operator_accepts_is_served(parameters: dict[str, Any]) -> None
 def test_what_the_operator_refuses_is_not_served_either(parameters: dict[str, Any]) -> None:
     assert not accepted({**MAPS, **parameters})
     with pytest.raises(InvalidRule):
-        interest(**parameters)
+        selection(**parameters)
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,17 @@ def test_what_the_operator_refuses_is_not_served_either(parameters: dict[str, An
 )
 def test_what_only_the_sensor_can_judge_is_rejected_with_a_sentence(parameters: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InvalidRule, match=complaint):
-        interest(**parameters)
+        selection(**parameters)
 
 
 def test_defaults_in_the_schema_are_the_programs() -> None:
     assert DECLARED is not None
     assert DECLARED.parameters_schema is not None
     properties = DECLARED.parameters_schema["properties"]
-    assert interest().changes == frozenset(properties["events"]["default"])
-    assert interest().content == properties["payload"]["default"]
-    assert interest().namespaces == ("default",), "the rule's own"
-    assert interest(namespaces=["*"]).namespaces == ()
+    assert selection().changes == frozenset(properties["events"]["default"])
+    assert selection().content == properties["payload"]["default"]
+    assert selection().namespaces == ("default",), "the rule's own"
+    assert selection(namespaces=["*"]).namespaces == ()
 
 
 # -- expressions -------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_defaults_in_the_schema_are_the_programs() -> None:
 def test_an_expression_that_would_not_end_in_time_is_ended() -> None:
     numbers = list(range(1000))
     endless = Expression("object.l.all(a, object.l.all(b, a + b >= 0))", where="filter", condition=True)
-    with pytest.raises(Failed, match="budget"):
+    with pytest.raises(EvaluationError, match="budget"):
         endless.evaluate({"l": numbers}, None)
     slow = Expression("object.s.matches('^(a|a)*$')", where="filter", condition=True)
     assert slow.evaluate({"s": "a" * 10_000 + "b"}, None) is False
@@ -151,7 +151,7 @@ def test_values_are_as_json_has_them() -> None:
     assert value("object.a") == {"b": [1, "x", None]}
     assert value("{'n': size(object.a.b), 'f': 0.5, 't': true}") == {"n": 3, "f": 0.5, "t": True}
     assert value("duration('90s')") == "90s"
-    with pytest.raises(Failed):
+    with pytest.raises(EvaluationError):
         value("object.missing")
 
 
@@ -173,43 +173,43 @@ def test_of_a_secret_only_the_names_of_its_keys_are_kept() -> None:
     assert found.read()["data"] == {"password": None}
 
 
-# -- news --------------------------------------------------------------------------------------------------------------
+# -- change --------------------------------------------------------------------------------------------------------------
 
 
-def heard(news: News, **parameters: Any) -> bool:
-    return wanted(interest(**parameters), news)[0]
+def heard(change: Change, **parameters: Any) -> bool:
+    return is_wanted(selection(**parameters), change)[0]
 
 
 def test_only_the_changes_that_a_rule_asks_for() -> None:
-    added = News(Change.ADDED, made())
+    added = Change(ChangeKind.ADDED, made())
     assert heard(added)
     assert heard(added, events=["added"])
     assert not heard(added, events=["modified", "deleted"])
 
 
 def test_filter_on_old_and_new() -> None:
-    grown = News(Change.MODIFIED, made(8, n="2"), old=made(7, n="1"))
-    same = News(Change.MODIFIED, made(8, n="1"), old=made(7, n="1"))
+    grown = Change(ChangeKind.MODIFIED, made(8, n="2"), old=made(7, n="1"))
+    same = Change(ChangeKind.MODIFIED, made(8, n="1"), old=made(7, n="1"))
     text = "oldObject != null && object.data.n != oldObject.data.n"
     assert heard(grown, filter=text)
     assert not heard(same, filter=text)
-    assert not heard(News(Change.ADDED, made(n="1")), filter=text)
+    assert not heard(Change(ChangeKind.ADDED, made(n="1")), filter=text)
 
 
 def test_filter_that_fails_says_no_unless_what_was_is_not_known() -> None:
     text = "object.data.n != oldObject.data.n"
-    certain = News(Change.MODIFIED, made(8), old=made(7))
-    good, failure = wanted(interest(filter=text), certain)
+    certain = Change(ChangeKind.MODIFIED, made(8), old=made(7))
+    good, failure = is_wanted(selection(filter=text), certain)
     assert (good, bool(failure)) == (False, True)
-    unknown = News(Change.MODIFIED, made(8, n="1"), certain=False)
+    unknown = Change(ChangeKind.MODIFIED, made(8, n="1"), certain=False)
     assert heard(unknown, filter=text)
     assert not heard(unknown, filter="object.data.missing == 'x'")
 
 
-def event(news: News, **parameters: Any) -> Report:
+def event(change: Change, **parameters: Any) -> Report:
     """The event as the API reads it, having checked that it is as declared."""
     asked = rule(**parameters)
-    made = event_of(asked, interest_of(asked), news, observed_at=SEEN_AT)
+    made = event_of(asked, selection_of(asked), change, observed_at=SEEN_AT)
     stored = read_report(msgspec.json.encode(made))
     assert DECLARED is not None
     assert DECLARED.payload_schema is not None
@@ -218,49 +218,49 @@ def event(news: News, **parameters: Any) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("created_at", "changed_at", "told"),
+    ("created_at", "changed_at", "last_reported"),
     [
         (90, 98, None),  # the last event was at 100, and what is two seconds older may have come after it
-        (90, 99, Change.MODIFIED),
-        (90, 120, Change.MODIFIED),
-        (99, 99, Change.ADDED),  # it is the same event again, if there was one
-        (99, 120, Change.MODIFIED),
-        (100, 120, Change.MODIFIED),
-        (101, 101, Change.ADDED),
-        (101, 120, Change.ADDED),
+        (90, 99, ChangeKind.MODIFIED),
+        (90, 120, ChangeKind.MODIFIED),
+        (99, 99, ChangeKind.ADDED),  # it is the same event again, if there was one
+        (99, 120, ChangeKind.MODIFIED),
+        (100, 120, ChangeKind.MODIFIED),
+        (101, 101, ChangeKind.ADDED),
+        (101, 120, ChangeKind.ADDED),
     ],
 )
 def test_what_changed_while_nobody_watched_by_the_times_in_it(
-    created_at: int, changed_at: int, told: Change | None
+    created_at: int, changed_at: int, last_reported: ChangeKind | None
 ) -> None:
-    object_ = Kept(uid="u", version=3, created_at=created_at, changed_at=changed_at, raw=b"{}")
-    found = found_late(object_, after=98, told=100)
-    assert (found and found.change) == told
+    object_ = ObjectSnapshot(uid="u", version=3, created_at=created_at, changed_at=changed_at, raw=b"{}")
+    found = found_late(object_, after=98, last_reported=100)
+    assert (found and found.kind) == last_reported
 
 
 @pytest.mark.parametrize(
-    ("wanted_changes", "created_at", "told"),
+    ("wanted_changes", "created_at", "last_reported"),
     [
-        (["added", "modified"], 99, Change.MODIFIED),
-        (["added"], 99, Change.ADDED),  # it may never have been told of: rather twice than never
+        (["added", "modified"], 99, ChangeKind.MODIFIED),
+        (["added"], 99, ChangeKind.ADDED),  # it may never have been told of: rather twice than never
         (["added"], 90, None),
-        (["modified"], 101, Change.MODIFIED),  # it was made, and then changed
-        (["added", "modified"], 101, Change.ADDED),
+        (["modified"], 101, ChangeKind.MODIFIED),  # it was made, and then changed
+        (["added", "modified"], 101, ChangeKind.ADDED),
         (["deleted"], 101, None),
     ],
 )
 def test_what_is_not_certain_is_told_by_the_name_that_the_rule_asks_for(
-    wanted_changes: list[str], created_at: int, told: Change | None
+    wanted_changes: list[str], created_at: int, last_reported: ChangeKind | None
 ) -> None:
-    object_ = Kept(uid="u", version=3, created_at=created_at, changed_at=120, raw=b"{}")
-    found = found_late(object_, after=98, told=100)
+    object_ = ObjectSnapshot(uid="u", version=3, created_at=created_at, changed_at=120, raw=b"{}")
+    found = found_late(object_, after=98, last_reported=100)
     assert found is not None
-    heard = fitting(interest(events=wanted_changes), found)
-    assert (heard.change if wanted(interest(events=wanted_changes), heard)[0] else None) == told
+    heard = as_requested(selection(events=wanted_changes), found)
+    assert (heard.kind if is_wanted(selection(events=wanted_changes), heard)[0] else None) == last_reported
 
 
 def test_event_carries_the_object() -> None:
-    found = event(News(Change.MODIFIED, made(a="1"), old=made(6)))
+    found = event(Change(ChangeKind.MODIFIED, made(a="1"), old=made(6)))
     assert found.occurred_at == datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
     assert found.payload["change"] == "modified"
     assert found.payload["observedAt"] == "2026-11-24T12:00:00.500000Z"
@@ -269,42 +269,42 @@ def test_event_carries_the_object() -> None:
 
 
 def test_deletion_occurred_when_it_was_seen() -> None:
-    assert event(News(Change.DELETED, made())).occurred_at == SEEN_AT
+    assert event(Change(ChangeKind.DELETED, made())).occurred_at == SEEN_AT
 
 
 def test_event_carries_metadata_or_fields_where_the_rule_says_so() -> None:
-    found = event(News(Change.ADDED, made(a="1")), payload="metadata")
+    found = event(Change(ChangeKind.ADDED, made(a="1")), payload="metadata")
     assert "object" not in found.payload
     assert found.payload["metadata"]["name"] == "a"
-    found = event(News(Change.ADDED, made(a="1")), fields={"a": "object.data.a", "b": "object.data.b"})
+    found = event(Change(ChangeKind.ADDED, made(a="1")), fields={"a": "object.data.a", "b": "object.data.b"})
     assert found.payload["fields"] == {"a": "1", "b": None}
 
 
 @pytest.mark.parametrize("value", ["x" * 300_000, "a\0b"])
 def test_object_that_cannot_be_carried_is_carried_as_metadata(value: str) -> None:
-    found = event(News(Change.ADDED, made(a=value)))
+    found = event(Change(ChangeKind.ADDED, made(a=value)))
     assert found.payload["truncated"] is True
     assert found.payload["metadata"]["uid"] == "u-1"
 
 
 def test_field_that_is_too_large_is_null() -> None:
-    news = News(Change.ADDED, made(a="x" * 300_000, b="y"))
-    assert event(news, fields={"a": "object.data.a", "b": "object.data.b"}).payload["fields"] == {"a": None, "b": "y"}
+    change = Change(ChangeKind.ADDED, made(a="x" * 300_000, b="y"))
+    assert event(change, fields={"a": "object.data.a", "b": "object.data.b"}).payload["fields"] == {"a": None, "b": "y"}
 
 
 def test_object_that_is_nested_too_deep_is_carried_as_metadata() -> None:
     deep: Any = "x"
     for _ in range(40):
         deep = [deep]
-    assert event(News(Change.ADDED, made(a=deep))).payload["truncated"] is True
+    assert event(Change(ChangeKind.ADDED, made(a=deep))).payload["truncated"] is True
     wide: Any = "x"
     for _ in range(27):
         wide = [wide]
-    assert "object" in event(News(Change.ADDED, made(a=wide))).payload
+    assert "object" in event(Change(ChangeKind.ADDED, made(a=wide))).payload
 
 
 def test_ids_tell_changes_apart_and_repetitions_together() -> None:
-    first = event(News(Change.ADDED, made(7)))
-    assert event(News(Change.MODIFIED, made(7), certain=False)).id == first.id
-    assert event(News(Change.MODIFIED, made(8), old=made(7))).id != first.id
-    assert event(News(Change.DELETED, made(7), lost=True)).id != first.id
+    first = event(Change(ChangeKind.ADDED, made(7)))
+    assert event(Change(ChangeKind.MODIFIED, made(7), certain=False)).id == first.id
+    assert event(Change(ChangeKind.MODIFIED, made(8), old=made(7))).id != first.id
+    assert event(Change(ChangeKind.DELETED, made(7), lost=True)).id != first.id

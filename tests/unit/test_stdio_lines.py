@@ -6,10 +6,10 @@ import pytest
 
 from attune_sensor import AckState
 from attune_stdio.lines import Line, LineSplitter
-from attune_stdio.messages import AckLine, EventLine, NotALine, parse
-from attune_stdio.remarks import Remarks
+from attune_stdio.messages import AckLine, EventLine, LineError, parse
 from attune_stdio.restarts import Restarts
 from attune_stdio.throttle import Throttle
+from attune_stdio.warnings import ProgramWarnings
 
 
 def split(data: bytes, *, limit: int = 1000, chunk: int = 7) -> list[Line]:
@@ -84,7 +84,7 @@ def test_an_ack_has_a_state_and_a_message() -> None:
     ],
 )
 def test_everything_else_is_refused_with_a_reason(text: bytes, why: str) -> None:
-    with pytest.raises(NotALine) as refused:
+    with pytest.raises(LineError) as refused:
         parse(text)
     assert why in str(refused.value)
 
@@ -113,16 +113,16 @@ def test_restarts_come_later_and_later_without_end_and_are_forgiven() -> None:
 
 
 def test_remarks_are_told_at_once_then_seldom_and_are_forgotten() -> None:
-    remarks = Remarks()
-    assert remarks.news(now=0) is None
+    remarks = ProgramWarnings()
+    assert remarks.changed_text(now=0) is None
     remarks.bad_line("not a JSON object", b"garbage", now=1)
-    first = remarks.news(now=1)
+    first = remarks.changed_text(now=1)
     assert first == "1 line on its standard output was not taken; the last one: not a JSON object: 'garbage'."
     for _ in range(9):
         remarks.bad_line("not a JSON object", b"garbage", now=2)
-    assert remarks.news(now=3) is None
-    assert (remarks.news(now=40) or "").startswith("10 lines")
+    assert remarks.changed_text(now=3) is None
+    assert (remarks.changed_text(now=40) or "").startswith("10 lines")
     assert remarks.held_up(now=41)
     assert not remarks.held_up(now=42)
     assert "made to wait" in remarks.text(now=43)
-    assert remarks.news(now=400) == ""
+    assert remarks.changed_text(now=400) == ""

@@ -20,7 +20,7 @@ _SILENCE: Final = 100.0
 _LONGEST_LINE: Final = 16 * 1024 * 1024
 
 
-class KubeError(Exception):
+class KubernetesError(Exception):
     """A request failed. ``status`` is the HTTP status, 0 when there was no answer."""
 
     def __init__(self, message: str, *, status: int = 0) -> None:
@@ -59,7 +59,7 @@ _PAGES: Final = msgspec.json.Decoder(_Page)
 _LINES: Final = msgspec.json.Decoder(_Line)
 
 
-class KubeApi:
+class KubernetesApi:
     """One API server.
 
     Args:
@@ -82,21 +82,23 @@ class KubeApi:
         """Where the kind is served.
 
         Raises:
-            KubeError: it is not served, or cannot be watched, or the API server cannot be asked.
+            KubernetesError: it is not served, or cannot be watched, or the API server cannot be asked.
         """
         base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         try:
             found = msgspec.json.decode(await self._get(base, {}))
-        except KubeError as error:
+        except KubernetesError as error:
             if error.status == HTTPStatus.NOT_FOUND:
-                raise KubeError(f"the API server does not serve {api_version}", status=error.status) from None
+                raise KubernetesError(f"the API server does not serve {api_version}", status=error.status) from None
             raise
         for resource in found.get("resources") or ():
             if resource.get("kind") == kind and "/" not in resource["name"]:
                 if not {"list", "watch"} <= set(resource.get("verbs") or ()):
-                    raise KubeError(f"{kind} of {api_version} cannot be watched", status=HTTPStatus.METHOD_NOT_ALLOWED)
+                    raise KubernetesError(
+                        f"{kind} of {api_version} cannot be watched", status=HTTPStatus.METHOD_NOT_ALLOWED
+                    )
                 return Resource(base, resource["name"], bool(resource.get("namespaced")))
-        raise KubeError(f"the API server serves no {kind} of {api_version}", status=HTTPStatus.NOT_FOUND)
+        raise KubernetesError(f"the API server serves no {kind} of {api_version}", status=HTTPStatus.NOT_FOUND)
 
     async def pages(
         self, path: str, selectors: Mapping[str, str], *, version: int | None = None
@@ -109,7 +111,7 @@ class KubeApi:
             version: list what was at exactly this version; the newest unless given.
 
         Raises:
-            KubeError: it could not be read to its end.
+            KubernetesError: it could not be read to its end.
         """
         query = {**selectors, "limit": str(_PAGE)}
         if version is not None:
@@ -120,7 +122,7 @@ class KubeApi:
                 page = _PAGES.decode(body)
                 at = int(page.metadata["resourceVersion"])
             except (msgspec.MsgspecError, KeyError, ValueError) as error:
-                raise KubeError(f"GET {path}: the answer is no list: {error}") from None
+                raise KubernetesError(f"GET {path}: the answer is no list: {error}") from None
             yield at, page.items or []
             token = page.metadata.get("continue")
             if not token:
@@ -131,7 +133,7 @@ class KubeApi:
         """The newest version there is.
 
         Raises:
-            KubeError: the API server cannot be asked.
+            KubernetesError: the API server cannot be asked.
         """
         return int(_PAGES.decode(await self._get(path, {**selectors, "limit": "1"})).metadata["resourceVersion"])
 
@@ -142,7 +144,7 @@ class KubeApi:
         when the API server ends it, after so many ``seconds`` at the latest.
 
         Raises:
-            KubeError: the API server refused, or the connection was lost.
+            KubernetesError: the API server refused, or the connection was lost.
         """
         query = {
             **selectors,
@@ -163,21 +165,23 @@ class KubeApi:
                 async for chunk in answer.content.iter_any():
                     *lines, rest = (rest + chunk if rest else chunk).split(b"\n")
                     if len(rest) > _LONGEST_LINE:
-                        raise KubeError(f"watch {path}: an object is longer than {_LONGEST_LINE} bytes")
+                        raise KubernetesError(f"watch {path}: an object is longer than {_LONGEST_LINE} bytes")
                     for line in lines:
                         if line.strip():
                             yield self._event(path, line)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubeError(f"watch {path}: {error or type(error).__name__}") from None
+            raise KubernetesError(f"watch {path}: {error or type(error).__name__}") from None
 
     def _event(self, path: str, line: bytes) -> tuple[str, Object]:
         try:
             event = _LINES.decode(line)
         except msgspec.MsgspecError as error:
-            raise KubeError(f"watch {path}: a line is not as agreed: {error}") from None
+            raise KubernetesError(f"watch {path}: a line is not as agreed: {error}") from None
         if event.type == "ERROR":
             code = event.object.get("code")
-            raise KubeError(f"watch {path}: {event.object.get('message')}", status=code if isinstance(code, int) else 0)
+            raise KubernetesError(
+                f"watch {path}: {event.object.get('message')}", status=code if isinstance(code, int) else 0
+            )
         return event.type, event.object
 
     def _headers(self) -> dict[str, str]:
@@ -201,16 +205,16 @@ class KubeApi:
             ) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubeError(f"GET {path}: {error or type(error).__name__}") from None
+            raise KubernetesError(f"GET {path}: {error or type(error).__name__}") from None
         if answer.status != HTTPStatus.OK:
             raise _refused("GET", path, answer.status, body)
         return body
 
 
-def _refused(verb: str, path: str, status: int, body: bytes) -> KubeError:
+def _refused(verb: str, path: str, status: int, body: bytes) -> KubernetesError:
     """A refusal, with the ``message`` of the ``Status`` that the API server answers with."""
     try:
         reason = str(msgspec.json.decode(body).get("message", ""))[:500]
     except (msgspec.MsgspecError, AttributeError):
         reason = ""
-    return KubeError(f"{verb} {path}: {status} {reason}".rstrip(), status=status)
+    return KubernetesError(f"{verb} {path}: {status} {reason}".rstrip(), status=status)

@@ -17,7 +17,7 @@ LONGEST: Final = 4096
 _ENVIRONMENT: Final = cel.NewEnv(variables={"object": cel.Type.DYN, "oldObject": cel.Type.DYN})
 
 
-class Failed(Exception):  # noqa: N818 - read as a sentence: "raise Failed"
+class EvaluationError(Exception):
     """An evaluation came to nothing: a field is not there, or it took too long."""
 
 
@@ -49,15 +49,15 @@ class Expression:
         """The value as JSON has it.
 
         Raises:
-            Failed: there is none.
+            EvaluationError: there is none.
         """
         try:
             found = self._compiled.eval(data={"object": current, "oldObject": old})
             if found.type() == cel.Type.ERROR:
-                raise Failed(str(found.value()))
+                raise EvaluationError(str(found.value()))
             return _plain(found.plain_value())
         except RuntimeError as error:
-            raise Failed(_sentence(error)) from None
+            raise EvaluationError(_sentence(error)) from None
 
 
 def _sentence(error: Exception) -> str:

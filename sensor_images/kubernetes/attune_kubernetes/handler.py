@@ -11,9 +11,9 @@ from msgspec import Meta
 from prometheus_client import Counter, Gauge
 
 from attune_kubernetes.access import access_of
-from attune_kubernetes.client import KubeApi, Resource
-from attune_kubernetes.news import News, event_of, fitting, wanted
-from attune_kubernetes.parameters import Interest, interest_of
+from attune_kubernetes.changes import Change, as_requested, event_of, is_wanted
+from attune_kubernetes.client import KubernetesApi, Resource
+from attune_kubernetes.parameters import Selection, selection_of
 from attune_kubernetes.state import Progress, State
 from attune_kubernetes.watch import Key, Subscription, Watch
 from attune_sensor import EventReport, Fate, InvalidRule, Rule, SensorContext, SettingsError
@@ -38,11 +38,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 class _Serving:
     """One rule that runs: what it wants, and where it hears of it."""
 
-    __slots__ = ("catch_up", "filter_logged", "interest", "problems", "rule", "subscriptions")
+    __slots__ = ("catch_up", "filter_logged", "problems", "rule", "selection", "subscriptions")
 
-    def __init__(self, rule: Rule, interest: Interest) -> None:
+    def __init__(self, rule: Rule, selection: Selection) -> None:
         self.rule = rule
-        self.interest = interest
+        self.selection = selection
         self.subscriptions: list[tuple[Watch, Subscription]] = []
         self.problems: dict[Key, str] = {}
         self.catch_up: asyncio.Task[None] | None = None
@@ -57,7 +57,7 @@ class KubernetesHandler:
         api: the API server; found by the environment unless given.
     """
 
-    def __init__(self, context: SensorContext, *, api: KubeApi | None = None) -> None:
+    def __init__(self, context: SensorContext, *, api: KubernetesApi | None = None) -> None:
         try:
             self._config = msgspec.convert(context.config, type=Config)
         except msgspec.ValidationError as error:
@@ -90,17 +90,19 @@ class KubernetesHandler:
 
         Raises:
             InvalidRule: its parameters cannot be used.
-            KubeError: the kind is not served, or the API server cannot be asked.
+            KubernetesError: the kind is not served, or the API server cannot be asked.
         """
-        interest = interest_of(rule)
-        resource = await self._discover(interest.api_version, interest.kind)
-        self._allowed(rule, interest, resource)
+        selection = selection_of(rule)
+        resource = await self._discover(selection.api_version, selection.kind)
+        self._allowed(rule, selection, resource)
         if self._saving is None:
             self._saving = asyncio.create_task(self._save(), name="save watches")
-        serving = _Serving(rule, interest)
-        namespaces = interest.namespaces if resource.namespaced else ()
+        serving = _Serving(rule, selection)
+        namespaces = selection.namespaces if resource.namespaced else ()
         for namespace in namespaces or ("",):
-            key = Key(interest.api_version, interest.kind, namespace, interest.label_selector, interest.field_selector)
+            key = Key(
+                selection.api_version, selection.kind, namespace, selection.label_selector, selection.field_selector
+            )
             self._join(serving, key, resource)
         before = self._serving.get(rule.uid)
         self._serving[rule.uid] = serving
@@ -110,12 +112,12 @@ class KubernetesHandler:
             for _, subscription in serving.subscriptions:
                 # A rule that goes on misses nothing anyway, and need not hold up others that go on from there.
                 if subscription.resumed_at is None:
-                    await subscription.judged.wait()
+                    await subscription.ready.wait()
         except BaseException:
             # Whoever calls knows nothing of a rule that did not start.
             await self.stop(rule)
             raise
-        if any(subscription.open for _, subscription in serving.subscriptions):
+        if any(subscription.uncertain for _, subscription in serving.subscriptions):
             serving.catch_up = asyncio.create_task(self._catch_up(serving), name=f"catch up {rule.ref}")
 
     async def update(self, old: Rule, new: Rule) -> None:
@@ -123,7 +125,7 @@ class KubernetesHandler:
 
         Raises:
             InvalidRule: the new parameters cannot be used.
-            KubeError: as :meth:`start`.
+            KubernetesError: as :meth:`start`.
         """
         await self.start(new)
 
@@ -152,7 +154,9 @@ class KubernetesHandler:
 
     async def _discover(self, api_version: str, kind: str) -> Resource:
         if self._api is None:
-            self._api = KubeApi(access_of(os.environ), user_agent=f"attune-sensor/{self._context.settings.sensor}")
+            self._api = KubernetesApi(
+                access_of(os.environ), user_agent=f"attune-sensor/{self._context.settings.sensor}"
+            )
         found = self._resources.get((api_version, kind))
         if found is not None and time.monotonic() - found[0] < _DISCOVERED:
             return found[1]
@@ -160,14 +164,14 @@ class KubernetesHandler:
         self._resources[api_version, kind] = (time.monotonic(), resource)
         return resource
 
-    def _allowed(self, rule: Rule, interest: Interest, resource: Resource) -> None:
+    def _allowed(self, rule: Rule, selection: Selection, resource: Resource) -> None:
         own = rule.state.namespace
         if self._config.other_namespaces or own == self._context.settings.sensor.namespace:
             return
         what = "a rule may watch other namespaces only where otherNamespaces is true in the Sensor's spec.config"
         if not resource.namespaced:
-            raise InvalidRule(f"parameters.kind {interest.kind} belongs to no namespace; {what}")
-        if interest.namespaces != (own,):
+            raise InvalidRule(f"parameters.kind {selection.kind} belongs to no namespace; {what}")
+        if selection.namespaces != (own,):
             raise InvalidRule(f"parameters.namespaces: this rule may watch its own namespace, {own}; {what}")
 
     def _join(self, serving: _Serving, key: Key, resource: Resource) -> None:
@@ -188,7 +192,7 @@ class KubernetesHandler:
             uid=rule.uid,
             generation=rule.generation,
             since=rule.since_us / 1e6,
-            report=lambda news: self._report(serving, news),
+            report=lambda change: self._report(serving, change),
             failing=lambda problem: self._failing(serving, key, problem),
         )
         resumed = (key.text, rule.uid)
@@ -216,10 +220,10 @@ class KubernetesHandler:
         """Report what changed while no sensor watched, where it is not known how far the last one came: after its last event."""
         last = (await self._context.last_events([serving.rule.uid])).get(serving.rule.uid)
         since = serving.rule.since_us / 1e6
-        told = since if last is None else max(since, last.occurred_at.timestamp())
+        last_reported = since if last is None else max(since, last.occurred_at.timestamp())
         for watch, subscription in serving.subscriptions:
-            if subscription.open:
-                watch.catch_up(subscription, after=max(since, told - _MARGIN), told=told)
+            if subscription.uncertain:
+                watch.catch_up(subscription, after=max(since, last_reported - _MARGIN), last_reported=last_reported)
 
     def _watch_problem(self) -> str | None:
         problems = (watch.problem() for watch in self._watches.values())
@@ -227,15 +231,15 @@ class KubernetesHandler:
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
-    def _report(self, serving: _Serving, news: News) -> "asyncio.Task[bool] | None":
-        interest = serving.interest
-        news = fitting(interest, news)
-        good, failure = wanted(interest, news)
+    def _report(self, serving: _Serving, change: Change) -> "asyncio.Task[bool] | None":
+        selection = serving.selection
+        change = as_requested(selection, change)
+        good, failure = is_wanted(selection, change)
         if failure is not None:
             self._filter_failed(serving, failure)
         if not good:
             return None
-        event = event_of(serving.rule, interest, news, observed_at=datetime.now(UTC))
+        event = event_of(serving.rule, selection, change, observed_at=datetime.now(UTC))
         return asyncio.create_task(self._send(event), name=f"report {serving.rule.ref}")
 
     async def _send(self, event: EventReport) -> bool:
@@ -271,7 +275,7 @@ class KubernetesHandler:
 
     async def _save_now(self) -> None:
         progress = {
-            key.text: Progress(version=watch.committed, time=watch.committed_time, rules=watch.covered())
+            key.text: Progress(version=watch.committed, time=watch.committed_time, rules=watch.caught_up())
             for key, watch in self._watches.items()
             if watch.committed
         }

@@ -10,7 +10,7 @@ Object = dict[str, Any]
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-class Kept(msgspec.Struct, frozen=True, gc=False):
+class ObjectSnapshot(msgspec.Struct, frozen=True, gc=False):
     """An object as it was at one version. ``changed_at`` and ``created_at`` are seconds since 1970, as the API server says."""
 
     uid: str
@@ -25,7 +25,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
         return found
 
 
-def kept(body: Object, *, secret: bool) -> Kept:
+def snapshot_of(body: Object, *, secret: bool) -> ObjectSnapshot:
     """The object without managed fields and copies of itself; of a Secret only the names of its keys.
 
     Args:
@@ -44,7 +44,7 @@ def kept(body: Object, *, secret: bool) -> Kept:
         for part in ("data", "stringData"):
             if body.get(part):
                 body[part] = dict.fromkeys(body[part])
-    return Kept(
+    return ObjectSnapshot(
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
         changed_at=max([created_at, *times, _seconds(metadata.get("deletionTimestamp"))]),

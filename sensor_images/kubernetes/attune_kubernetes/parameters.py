@@ -24,7 +24,7 @@ _KNOWN: Final = frozenset(
 )
 
 
-class Change(StrEnum):
+class ChangeKind(StrEnum):
     """What happened to an object."""
 
     ADDED = "added"
@@ -40,7 +40,7 @@ class Content(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interest:
+class Selection:
     """What one rule wants to hear of. No namespaces means the kind has none, or every one is meant."""
 
     api_version: str
@@ -48,14 +48,14 @@ class Interest:
     namespaces: tuple[str, ...]
     label_selector: str
     field_selector: str
-    changes: frozenset[Change]
+    changes: frozenset[ChangeKind]
     condition: Expression | None
     content: Content
     fields: Mapping[str, Expression]
 
 
-def interest_of(rule: Rule) -> Interest:
-    """The rule's interest.
+def selection_of(rule: Rule) -> Selection:
+    """The rule's selection.
 
     Raises:
         InvalidRule: the parameters cannot be used.
@@ -66,19 +66,19 @@ def interest_of(rule: Rule) -> Interest:
     condition = parameters.get("filter")
     if condition is not None and not isinstance(condition, str):
         raise InvalidRule(f"parameters.filter is {condition!r}; write a CEL expression, like object.spec.replicas > 1")
-    changes = parameters.get("events", list(Change))
-    if not isinstance(changes, list) or not changes or not all(change in list(Change) for change in changes):
-        raise InvalidRule(f"parameters.events is {changes!r}; write a list of {', '.join(Change)}")
+    changes = parameters.get("events", list(ChangeKind))
+    if not isinstance(changes, list) or not changes or not all(change in list(ChangeKind) for change in changes):
+        raise InvalidRule(f"parameters.events is {changes!r}; write a list of {', '.join(ChangeKind)}")
     content = parameters.get("payload", Content.OBJECT)
     if content not in list(Content):
         raise InvalidRule(f"parameters.payload is {content!r}; write one of {', '.join(Content)}")
-    return Interest(
+    return Selection(
         api_version=_text(parameters, "apiVersion", _API_VERSION, "apps/v1"),
         kind=_text(parameters, "kind", _KIND, "Deployment"),
         namespaces=_namespaces(parameters.get("namespaces", [rule.state.namespace])),
         label_selector=_selector(parameters, "labelSelector"),
         field_selector=_selector(parameters, "fieldSelector"),
-        changes=frozenset(Change(change) for change in changes),
+        changes=frozenset(ChangeKind(change) for change in changes),
         condition=None if condition is None else Expression(condition, where="parameters.filter", condition=True),
         content=Content(content),
         fields=_fields(parameters.get("fields", {})),

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from attune_kubernetes.client import OPENED, KubeApi, KubeError, Resource
-from attune_kubernetes.news import News, found_late
-from attune_kubernetes.objects import Kept, Object, kept
-from attune_kubernetes.parameters import Change
+from attune_kubernetes.changes import Change, found_late
+from attune_kubernetes.client import OPENED, KubernetesApi, KubernetesError, Resource
+from attune_kubernetes.objects import Object, ObjectSnapshot, snapshot_of
+from attune_kubernetes.parameters import ChangeKind
 from attune_sensor.backoff import Backoff
 
 _RETRY: Final = Backoff(initial=0.25, maximum=30.0)
@@ -58,22 +58,22 @@ class Subscription:
         failing: told why the watch cannot work, and None when it works again.
         resumed_at: the version up to which this rule has heard of everything; None when that is not known.
         resumed_time: when that was, by the API server's clock (seconds since 1970).
-        open: objects that changed after ``since`` and before the watch began, where ``resumed_at`` is not known; see
+        uncertain: objects that changed after ``since`` and before the watch began, where ``resumed_at`` is not known; see
             :meth:`Watch.catch_up`.
-        covered: whether it was told of everything up to the watch's version.
-        judged: set once no change from then on is missed, or it was said why it cannot be watched.
+        caught_up: whether it was told of everything up to the watch's version.
+        ready: set once no change from then on is missed, or it was said why it cannot be watched.
     """
 
     uid: str
     generation: int
     since: float
-    report: Callable[[News], "asyncio.Task[bool] | None"]
+    report: Callable[[Change], "asyncio.Task[bool] | None"]
     failing: Callable[[str | None], None]
     resumed_at: int | None = None
     resumed_time: int = 0
-    open: list[Kept] = field(default_factory=list)
-    covered: bool = False
-    judged: asyncio.Event = field(default_factory=asyncio.Event)
+    uncertain: list[ObjectSnapshot] = field(default_factory=list)
+    caught_up: bool = False
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
     problem: str | None = None
 
 
@@ -97,7 +97,7 @@ class Watch:
         log: a structlog logger.
         resume_at: the version from which to go on; None begins now.
         most_objects: with more than these it is given up.
-        on_commit: told when :attr:`committed` or :meth:`covered` has changed.
+        on_commit: told when :attr:`committed` or :meth:`caught_up` has changed.
         chance: random numbers in [0, 1), for jitter.
 
     Attributes:
@@ -110,7 +110,7 @@ class Watch:
         key: Key,
         *,
         resource: Resource,
-        api: KubeApi,
+        api: KubernetesApi,
         log: Any,
         resume_at: int | None,
         most_objects: int,
@@ -127,7 +127,7 @@ class Watch:
         self._on_commit = on_commit
         self._chance = chance
         self._subscriptions: dict[str, Subscription] = {}
-        self._objects: dict[str, Kept] = {}
+        self._objects: dict[str, ObjectSnapshot] = {}
         self._version = 0  # which these objects are of; 0 before the first list
         self._time = 0
         self._resume_at = resume_at
@@ -152,9 +152,9 @@ class Watch:
         """How many objects are known."""
         return len(self._objects)
 
-    def covered(self) -> dict[str, int]:
+    def caught_up(self) -> dict[str, int]:
         """The generations of the rules that heard of everything up to :attr:`committed`, by uid."""
-        return {each.uid: each.generation for each in self._subscriptions.values() if each.covered}
+        return {each.uid: each.generation for each in self._subscriptions.values() if each.caught_up}
 
     def problem(self) -> str | None:
         """Why this watch is dead; None while it lives."""
@@ -167,25 +167,25 @@ class Watch:
         """Have a rule hear of changes from now on."""
         self._subscriptions[subscription.uid] = subscription
         if self._version:
-            self._welcome(subscription)
-            subscription.judged.set()
+            self._add_subscriber(subscription)
+            subscription.ready.set()
 
     def leave(self, subscription: Subscription) -> None:
         """A rule wants to hear no more."""
         if self._subscriptions.get(subscription.uid) is subscription:
             del self._subscriptions[subscription.uid]
 
-    def catch_up(self, subscription: Subscription, *, after: float, told: float) -> None:
+    def catch_up(self, subscription: Subscription, *, after: float, last_reported: float) -> None:
         """Tell a rule of the last state of each object that changed, of those that were left open when it joined;
-        :func:`~attune_kubernetes.news.found_late` says what ``after`` and ``told`` are.
+        :func:`~attune_kubernetes.changes.found_late` says what ``after`` and ``last_reported`` are.
         """
         tasks = []
-        for each in subscription.open:
-            news = found_late(each, after=after, told=told)
-            if news is not None and self._objects.get(each.uid) is each:
-                tasks += _task(subscription.report(news))
-        subscription.open = []
-        self._put(self._version, tasks, subscription)
+        for each in subscription.uncertain:
+            change = found_late(each, after=after, last_reported=last_reported)
+            if change is not None and self._objects.get(each.uid) is each:
+                tasks += _task(subscription.report(change))
+        subscription.uncertain = []
+        self._enqueue(self._version, tasks, subscription)
 
     async def close(self, *, patience: float) -> None:
         """End the watch; reports that are under way get ``patience`` seconds to be confirmed."""
@@ -216,19 +216,19 @@ class Watch:
                 if self._version > before or time.monotonic() - began > _TOO_SHORT:
                     attempt = 0
                     continue
-                error = KubeError("the API server ends each watch at once")
-            except KubeError as failure:
+                error = KubernetesError("the API server ends each watch at once")
+            except KubernetesError as failure:
                 error = failure
                 if (failure.gone or failure.status == _TOO_MANY) and self._version:
                     self._log.info("watch_expired", version=self._version, reason=str(failure))
                     try:
                         await self._list_again()
                         continue
-                    except KubeError as again:
+                    except KubernetesError as again:
                         error = again
             attempt = 1 if self._version > before else attempt + 1
             if attempt > 1 or error.status:
-                self._say(self._sentence(error))
+                self._report_problem(self._sentence(error))
             self._log.warning("watch_failed", error=str(error), attempt=attempt)
             await asyncio.sleep(_RETRY.delay(attempt=attempt, chance=self._chance()))
 
@@ -238,7 +238,7 @@ class Watch:
             try:
                 version, objects = await self._read(self._resume_at)
                 self._replay_until = await self._api.version(self._path, self._selectors)
-            except KubeError as error:
+            except KubernetesError as error:
                 if not error.gone:
                     raise
                 self._log.info("watch_cannot_resume", version=self._resume_at)
@@ -247,30 +247,30 @@ class Watch:
                 return
         self._begin(*await self._read(None))
 
-    async def _read(self, version: int | None) -> tuple[int, dict[str, Kept]]:
-        found: dict[str, Kept] = {}
+    async def _read(self, version: int | None) -> tuple[int, dict[str, ObjectSnapshot]]:
+        found: dict[str, ObjectSnapshot] = {}
         of_all = 0
         async for at, items in self._api.pages(self._path, self._selectors, version=version):
             of_all = at
             for item in items:
-                each = self._kept(item)
+                each = self._snapshot(item)
                 found[each.uid] = each
             if len(found) > self._most_objects:
                 raise self._too_many()
             await asyncio.sleep(0)
         return version or of_all, found
 
-    def _kept(self, body: Object) -> Kept:
-        found = kept(body, secret=self.key.kind == "Secret" and self.key.api_version == "v1")
+    def _snapshot(self, body: Object) -> ObjectSnapshot:
+        found = snapshot_of(body, secret=self.key.kind == "Secret" and self.key.api_version == "v1")
         self._time = max(self._time, found.changed_at)
         return found
 
-    def _begin(self, version: int, objects: dict[str, Kept]) -> None:
+    def _begin(self, version: int, objects: dict[str, ObjectSnapshot]) -> None:
         self._version, self._objects = version, objects
         self._log.info("watch_began", version=version, objects=len(objects))
         for subscription in self._subscriptions.values():
-            self._welcome(subscription)
-        self._put(version, [])
+            self._add_subscriber(subscription)
+        self._enqueue(version, [])
 
     async def _list_again(self) -> None:
         """The API server forgot the version that was come to: what differs from what was known is what happened meanwhile."""
@@ -279,46 +279,46 @@ class Watch:
         for each in sorted(objects.values(), key=lambda each: each.version):
             known = before.get(each.uid)
             if known is None:
-                await self._tell(News(Change.ADDED, each))
+                await self._publish(Change(ChangeKind.ADDED, each))
             elif known.version != each.version:
-                await self._tell(News(Change.MODIFIED, each, old=known))
+                await self._publish(Change(ChangeKind.MODIFIED, each, old=known))
         for uid, known in before.items():
             if uid not in objects:
-                await self._tell(News(Change.DELETED, known, old=known, lost=True))
-        self._put(version, [])
+                await self._publish(Change(ChangeKind.DELETED, known, old=known, lost=True))
+        self._enqueue(version, [])
 
     async def _follow(self) -> None:
         """One request to watch, to its end."""
         seconds = int(_WATCH_SECONDS * (1 + self._chance()))
         async for kind, body in self._api.watch(self._path, self._selectors, version=self._version, seconds=seconds):
             if kind == OPENED:
-                self._say(None)
+                self._report_problem(None)
             elif kind == "BOOKMARK":
                 self._version = int(body["metadata"]["resourceVersion"])
-                self._put(self._version, [])
+                self._enqueue(self._version, [])
             else:
-                news = self._news(kind, self._kept(body))
-                self._version = max(self._version, news.current.version)
-                await self._tell(news)
+                change = self._change(kind, self._snapshot(body))
+                self._version = max(self._version, change.current.version)
+                await self._publish(change)
 
-    def _news(self, kind: str, current: Kept) -> News:
+    def _change(self, kind: str, current: ObjectSnapshot) -> Change:
         old = self._objects.get(current.uid)
         if kind == "DELETED":
             self._objects.pop(current.uid, None)
-            return News(Change.DELETED, current, old=old)
+            return Change(ChangeKind.DELETED, current, old=old)
         if old is None and len(self._objects) >= self._most_objects:
             raise self._too_many()
         self._objects[current.uid] = current
-        return News(Change.ADDED if old is None else Change.MODIFIED, current, old=old)
+        return Change(ChangeKind.ADDED if old is None else ChangeKind.MODIFIED, current, old=old)
 
-    def _too_many(self) -> KubeError:
-        return KubeError(
+    def _too_many(self) -> KubernetesError:
+        return KubernetesError(
             f"there are more than {self._most_objects} objects; narrow the rule with a selector or a namespace, or raise "
             "maxObjects in the Sensor's spec.config",
             status=_TOO_MANY,
         )
 
-    def _sentence(self, error: KubeError) -> str:
+    def _sentence(self, error: KubernetesError) -> str:
         if error.status == 403:
             return (
                 f"{error}. Give the ServiceAccount that the Sensor names (spec.serviceAccountName) the right to list and watch "
@@ -328,44 +328,50 @@ class Watch:
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
-    def _say(self, problem: str | None) -> None:
+    def _report_problem(self, problem: str | None) -> None:
         for subscription in self._subscriptions.values():
             if problem is None:
-                subscription.judged.set()
+                subscription.ready.set()
             if subscription.problem != problem:
                 subscription.problem = problem
                 subscription.failing(problem)
-            subscription.judged.set()
+            subscription.ready.set()
 
-    def _welcome(self, subscription: Subscription) -> None:
+    def _add_subscriber(self, subscription: Subscription) -> None:
         """Tell a rule that goes on of what changed since then; for one that does not, find out what is open."""
         resumed_at = subscription.resumed_at
         if resumed_at is None:
-            subscription.open = [each for each in self._objects.values() if each.changed_at > subscription.since]
-            if not subscription.open:
-                self._put(self._version, [], subscription)
+            subscription.uncertain = [each for each in self._objects.values() if each.changed_at > subscription.since]
+            if not subscription.uncertain:
+                self._enqueue(self._version, [], subscription)
             return
         tasks = []
         for each in sorted(self._objects.values(), key=lambda each: each.version):
             if each.version > resumed_at:
-                change = Change.ADDED if each.created_at > subscription.resumed_time else Change.MODIFIED
-                tasks += _task(subscription.report(News(change, each, certain=False)))
-        self._put(self._version, tasks, subscription)
+                change = ChangeKind.ADDED if each.created_at > subscription.resumed_time else ChangeKind.MODIFIED
+                tasks += _task(subscription.report(Change(change, each, certain=False)))
+        self._enqueue(self._version, tasks, subscription)
 
-    async def _tell(self, news: News) -> None:
+    async def _publish(self, change: Change) -> None:
         """Report a change to all rules, and note what must be safe before its version counts as reached."""
         tasks = []
         for subscription in self._subscriptions.values():
             fresh = subscription.resumed_at is None
-            if fresh and news.current.version <= self._replay_until and news.current.changed_at <= subscription.since:
+            if (
+                fresh
+                and change.current.version <= self._replay_until
+                and change.current.changed_at <= subscription.since
+            ):
                 continue  # it happened before the rule was as it is
-            tasks += _task(subscription.report(news))
-        self._put(self._version if news.lost else news.current.version, tasks)
+            tasks += _task(subscription.report(change))
+        self._enqueue(self._version if change.lost else change.current.version, tasks)
         while len(self._pending) > _MOST_PENDING:
             self._room.clear()
             await self._room.wait()
 
-    def _put(self, version: int, tasks: "list[asyncio.Task[bool]]", subscription: Subscription | None = None) -> None:
+    def _enqueue(
+        self, version: int, tasks: "list[asyncio.Task[bool]]", subscription: Subscription | None = None
+    ) -> None:
         self._pending.append(_Batch(version, self._time, tasks, subscription))
         self._more.set()
 
@@ -387,7 +393,7 @@ class Watch:
         self.committed = max(self.committed, batch.version)
         self.committed_time = max(self.committed_time, batch.time)
         if batch.subscription is not None:
-            batch.subscription.covered = True
+            batch.subscription.caught_up = True
         self._on_commit()
 
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from attune_sensor import RuleHandler, SensorContext
-from attune_stdio.counts import Counts
+from attune_stdio.metrics import StdioMetrics
 from attune_stdio.per_rule import PerRuleHandler
 from attune_stdio.per_sensor import PerSensorHandler
 from attune_stdio.restarts import HEALTHY_AFTER, Restarts
@@ -35,7 +35,7 @@ def handler_for(
         return chosen(
             context=context,
             settings=settings,
-            counts=Counts(context.metrics.registry),
+            metrics=StdioMetrics(context.metrics.registry),
             environment=environment,
             restarts=restarts or Restarts(),
             healthy_after=healthy_after,

@@ -14,7 +14,7 @@ _MAX_OCCURRENCE: Final = 4096
 _SAYABLE: Final = (AckState.ACTIVE, AckState.FAILING, AckState.REJECTED, AckState.COMPLETED)
 
 
-class NotALine(ValueError):  # noqa: N818 - read as a sentence: "raise NotALine"
+class LineError(ValueError):
     """A line that is neither an event nor an ack. The text says why, in a few words."""
 
 
@@ -53,27 +53,27 @@ def parse(text: bytes) -> EventLine | AckLine:
     """Read a line.
 
     Raises:
-        NotALine: it is something else.
+        LineError: it is something else.
     """
     if not text.startswith(b"{"):
-        raise NotALine("not a JSON object")
+        raise LineError("not a JSON object")
     try:
         line = _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotALine(str(error)) from None
+        raise LineError(str(error)) from None
     except RecursionError:
-        raise NotALine("nested too deeply") from None
+        raise LineError("nested too deeply") from None
     if line.ack is not None:
         return _ack(line, line.ack)
     if line.payload is None:
-        raise NotALine("it has neither a `payload` nor an `ack`")
+        raise LineError("it has neither a `payload` nor an `ack`")
     if line.message is not None:
-        raise NotALine("`message` goes with an `ack`, not with a `payload`")
+        raise LineError("`message` goes with an `ack`, not with a `payload`")
     if line.occurred_at is not None and line.occurred_at.tzinfo is None:
-        raise NotALine("`occurred_at` has no zone; write it like 2026-11-23T12:00:00Z")
+        raise LineError("`occurred_at` has no zone; write it like 2026-11-23T12:00:00Z")
     occurrence = None if line.occurrence is None else str(line.occurrence)
     if occurrence is not None and len(occurrence) > _MAX_OCCURRENCE:
-        raise NotALine(f"`occurrence` has more than {_MAX_OCCURRENCE} characters")
+        raise LineError(f"`occurrence` has more than {_MAX_OCCURRENCE} characters")
     return EventLine(
         payload=line.payload,
         occurrence=occurrence,
@@ -85,10 +85,10 @@ def parse(text: bytes) -> EventLine | AckLine:
 
 def _ack(line: _Line, ack: AckState) -> AckLine:
     if ack not in _SAYABLE:
-        raise NotALine(f"`ack` must be one of {', '.join(_SAYABLE)}")
+        raise LineError(f"`ack` must be one of {', '.join(_SAYABLE)}")
     for name in ("payload", "occurrence", "occurred_at", "trigger_type"):
         if getattr(line, name) is not None:
-            raise NotALine(f"`{name}` does not go with an `ack`")
+            raise LineError(f"`{name}` does not go with an `ack`")
     return AckLine(ack=ack, message=line.message or "", rule=line.rule)
 
 

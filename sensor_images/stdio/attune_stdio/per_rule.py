@@ -16,8 +16,8 @@ import msgspec
 from attune_sensor import AckState, Rule, SensorContext, event_of
 from attune_sensor.tasks import end
 from attune_stdio import variables
-from attune_stdio.counts import Counts
-from attune_stdio.messages import AckLine, EventLine, NotALine
+from attune_stdio.messages import AckLine, EventLine, LineError
+from attune_stdio.metrics import StdioMetrics
 from attune_stdio.process import Process
 from attune_stdio.program import Program
 from attune_stdio.restarts import HEALTHY_AFTER, Restarts
@@ -36,7 +36,7 @@ class PerRuleHandler:
     Args:
         context: how events are reported.
         settings: what is run, and how.
-        counts: where processes and lines are counted.
+        metrics: where processes and lines are counted.
         environment: the supervisor's environment.
         restarts: when a program that ended is started again.
         healthy_after: seconds after which a program that was started again is said to work.
@@ -48,7 +48,7 @@ class PerRuleHandler:
         *,
         context: SensorContext,
         settings: StdioSettings,
-        counts: Counts,
+        metrics: StdioMetrics,
         environment: Mapping[str, str],
         restarts: Restarts,
         healthy_after: float = HEALTHY_AFTER,
@@ -56,7 +56,7 @@ class PerRuleHandler:
     ) -> None:
         self._context = context
         self._settings = settings
-        self._counts = counts
+        self._metrics = metrics
         self._environment = variables.of_program(environment, scripts_dir=settings.scripts_dir)
         self._restarts = restarts
         self._healthy_after = healthy_after
@@ -123,9 +123,9 @@ class PerRuleHandler:
             stdin=False,
             finite=True,
             done_at_success=settings.on_exit is OnExit.COMPLETE,
-            audience=found,
+            observer=found,
             lines_per_second=settings.lines_per_second,
-            counts=self._counts,
+            metrics=self._metrics,
             log=self._context.log.bind(rule=rule.ref, rule_uid=rule.uid),
             restarts=self._restarts,
             healthy_after=self._healthy_after,
@@ -136,7 +136,7 @@ class PerRuleHandler:
 
 
 class _RuleProgram:
-    """The program of one rule: an :class:`attune_stdio.program.Audience`."""
+    """The program of one rule: an :class:`attune_stdio.program.ProgramObserver`."""
 
     program: Program
     task: "asyncio.Task[None]"
@@ -145,7 +145,7 @@ class _RuleProgram:
         self.rule = rule
         self._context = context
         self._file = file
-        self._said = False  # the process itself said how the rule fares
+        self._reported = False  # the process itself said how the rule fares
 
     async def run(self, *, after: "asyncio.Task[None] | None") -> None:
         """Run the program, after the end of the one before."""
@@ -161,7 +161,7 @@ class _RuleProgram:
 
     def started(self, process: Process) -> None:
         """A new process has said nothing yet."""
-        self._said = False
+        self._reported = False
 
     def ending(self, process: Process) -> None:
         """Nothing is said to it."""
@@ -170,15 +170,15 @@ class _RuleProgram:
         """Report the event, or say what the program says of its rule."""
         rule = self.rule
         if line.rule is not None and line.rule not in (rule.uid, rule.ref):
-            raise NotALine(f"it names another rule than {rule.ref}, which is this program's")
+            raise LineError(f"it names another rule than {rule.ref}, which is this program's")
         if isinstance(line, AckLine):
-            self._said = True
+            self._reported = True
             self._context.report(rule, line.ack, line.message)
             if line.ack in (AckState.REJECTED, AckState.COMPLETED):
                 self.program.stop(within=1.0, listen=False)
             return
         if line.trigger_type not in (None, rule.trigger_type):
-            raise NotALine(f"the trigger type of its rule is {rule.trigger_type}")
+            raise LineError(f"the trigger type of its rule is {rule.trigger_type}")
         await report(self._context, rule, line)
 
     def failing(self, message: str) -> None:
@@ -187,7 +187,7 @@ class _RuleProgram:
 
     def working(self, remark: str) -> None:
         """Say so, unless the process itself said how the rule fares."""
-        if not self._said:
+        if not self._reported:
             self._context.report(self.rule, AckState.ACTIVE, remark)
 
     def completed(self) -> None:
@@ -199,12 +199,12 @@ async def report(context: SensorContext, rule: Rule, line: EventLine) -> None:
     """Report an event of a rule.
 
     Raises:
-        NotALine: the event is too large.
+        LineError: the event is too large.
     """
     try:
         await context.emit(event_of(rule, line.payload, occurrence=line.occurrence, occurred_at=line.occurred_at))
     except ValueError as error:
-        raise NotALine(str(error)) from None
+        raise LineError(str(error)) from None
 
 
 def _same(old: Rule, new: Rule) -> bool:

@@ -9,17 +9,17 @@ from typing import Final
 from attune_sensor import AckState, Rule, SensorContext
 from attune_sensor.tasks import end
 from attune_stdio import variables
-from attune_stdio.counts import Counts
-from attune_stdio.messages import AckLine, EventLine, NotALine, lifecycle_line
+from attune_stdio.messages import AckLine, EventLine, LineError, lifecycle_line
+from attune_stdio.metrics import StdioMetrics
 from attune_stdio.per_rule import report
 from attune_stdio.process import Process
-from attune_stdio.program import LateLine, Program
+from attune_stdio.program import LateLineError, Program
 from attune_stdio.restarts import HEALTHY_AFTER, Restarts
 from attune_stdio.settings import StdioSettings
 
 #: A program that takes no line of its standard input for so long (seconds) does not know its rules.
-_DEAF_AFTER: Final = 30.0
-_DEAF: Final = (
+_NOT_READING_AFTER: Final = 30.0
+_NOT_READING: Final = (
     "The program does not read its standard input, so it does not know of this rule as it is now. "
     "A program that needs to know no rules may close it."
 )
@@ -35,11 +35,11 @@ class PerSensorHandler:
     Args:
         context: how events are reported.
         settings: what is run, and how.
-        counts: where processes and lines are counted.
+        metrics: where processes and lines are counted.
         environment: the supervisor's environment.
         restarts: when a program that ended is started again.
         healthy_after: seconds after which a program that was started again is said to work.
-        deaf_after: seconds after which a program that does not read is complained about.
+        not_reading_after: seconds after which a program that does not read is complained about.
         chance: random numbers in [0, 1), for jitter.
     """
 
@@ -48,23 +48,23 @@ class PerSensorHandler:
         *,
         context: SensorContext,
         settings: StdioSettings,
-        counts: Counts,
+        metrics: StdioMetrics,
         environment: Mapping[str, str],
         restarts: Restarts,
         healthy_after: float = HEALTHY_AFTER,
-        deaf_after: float = _DEAF_AFTER,
+        not_reading_after: float = _NOT_READING_AFTER,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._context = context
         self._settings = settings
-        self._deaf_after = deaf_after
+        self._not_reading_after = not_reading_after
         self._rules: dict[str, Rule] = {}
         self._by_ref: dict[str, str] = {}
-        self._told: dict[str, Rule] = {}  # what the process that runs knows
+        self._sent: dict[str, Rule] = {}  # what the process that runs knows
         self._changed: dict[str, None] = {}  # of what it must be told: a set that keeps its order
         self._stopped: dict[str, None] = {}  # names of rules that ran here: a set that keeps its order
         self._wake = asyncio.Event()
-        self._said: set[str] = set()  # rules of which the process itself said how they fare
+        self._reported: set[str] = set()  # rules of which the process itself said how they fare
         self._problem = ""  # why no rule is served now
         self._feeding: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -75,9 +75,9 @@ class PerSensorHandler:
             stdin=True,
             finite=False,
             done_at_success=False,
-            audience=self,
+            observer=self,
             lines_per_second=settings.lines_per_second,
-            counts=counts,
+            metrics=metrics,
             log=context.log,
             restarts=restarts,
             healthy_after=healthy_after,
@@ -90,7 +90,7 @@ class PerSensorHandler:
         """Tell the program of a rule; the first one starts it."""
         self._rules[rule.uid] = rule
         self._by_ref[rule.ref] = rule.uid
-        self._said.discard(rule.uid)
+        self._reported.discard(rule.uid)
         self._change(rule.uid)
         if self._problem:
             self._context.failing(rule, self._problem)
@@ -130,8 +130,8 @@ class PerSensorHandler:
 
     def started(self, process: Process) -> None:
         """A new process knows nothing."""
-        self._told.clear()
-        self._said.clear()
+        self._sent.clear()
+        self._reported.clear()
         self._changed = dict.fromkeys(self._rules)
         self._wake.set()
         self._feeding = asyncio.create_task(self._feed(process), name="stdin of the program")
@@ -160,27 +160,27 @@ class PerSensorHandler:
                     del self._changed[uid]
                     if (line := self._line(uid)) is None:
                         continue
-                    timer = loop.call_later(self._deaf_after, self._deaf, uid)
+                    timer = loop.call_later(self._not_reading_after, self._not_reading, uid)
                     try:
                         await process.stdin.write(line)
                     finally:
                         timer.cancel()
-                    if self._problem == _DEAF:
+                    if self._problem == _NOT_READING:
                         self._works("")
 
     def _line(self, uid: str) -> bytes | None:
-        old, new = self._told.get(uid), self._rules.get(uid)
+        old, new = self._sent.get(uid), self._rules.get(uid)
         if new is not None:
-            self._told[uid] = new
+            self._sent[uid] = new
             return lifecycle_line("start" if old is None else "update", new) if new is not old else None
-        return lifecycle_line("stop", self._told.pop(uid)) if old is not None else None
+        return lifecycle_line("stop", self._sent.pop(uid)) if old is not None else None
 
-    def _deaf(self, uid: str) -> None:
+    def _not_reading(self, uid: str) -> None:
         self._context.log.warning("program_does_not_read", rule_uid=uid, waiting=len(self._changed) + 1)
-        self._problem = _DEAF
+        self._problem = _NOT_READING
         for waiting in (uid, *self._changed):
             if (rule := self._rules.get(waiting)) is not None:
-                self._context.failing(rule, _DEAF)
+                self._context.failing(rule, _NOT_READING)
 
     # -- what the program says -----------------------------------------------------------------------------------------
 
@@ -188,15 +188,15 @@ class PerSensorHandler:
         """Report the event for its rule, or for all rules of its trigger type; or say what the program says of a rule."""
         if isinstance(line, AckLine):
             if line.rule is None:
-                raise NotALine("an `ack` must name its `rule`")
+                raise LineError("an `ack` must name its `rule`")
             rule = self._named(line.rule)
-            self._said.add(rule.uid)
+            self._reported.add(rule.uid)
             self._context.report(rule, line.ack, line.message)
             return
         if line.rule is not None:
             rule = self._named(line.rule)
             if line.trigger_type not in (None, rule.trigger_type):
-                raise NotALine(f"the trigger type of {rule.ref} is {rule.trigger_type}")
+                raise LineError(f"the trigger type of {rule.ref} is {rule.trigger_type}")
             await report(self._context, rule, line)
             return
         wanted = self._type_of(line)
@@ -208,17 +208,17 @@ class PerSensorHandler:
         if rule is not None:
             return rule
         if name in self._stopped:
-            raise LateLine
-        raise NotALine(f"no rule {name[:200]} runs here")
+            raise LateLineError
+        raise LineError(f"no rule {name[:200]} runs here")
 
     def _type_of(self, line: EventLine) -> str:
         types = self._context.settings.trigger_types
         if line.trigger_type is None and len(types) == 1:
             return types[0]
         if line.trigger_type is None:
-            raise NotALine("it must name its `rule`, or one `trigger_type` of several")
+            raise LineError("it must name its `rule`, or one `trigger_type` of several")
         if line.trigger_type not in types:
-            raise NotALine(f"this sensor does not provide the trigger type {line.trigger_type[:200]}")
+            raise LineError(f"this sensor does not provide the trigger type {line.trigger_type[:200]}")
         return line.trigger_type
 
     # -- how the program fares -----------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class PerSensorHandler:
     def _works(self, remark: str) -> None:
         self._problem = ""
         for rule in self._rules.values():
-            if rule.uid not in self._said:
+            if rule.uid not in self._reported:
                 self._context.report(rule, AckState.ACTIVE, remark)
 
     def completed(self) -> None:

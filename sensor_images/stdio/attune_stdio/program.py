@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from attune_sensor.tasks import end
-from attune_stdio.counts import Counts
 from attune_stdio.lines import Line, LineSplitter
-from attune_stdio.messages import MAX_LINE, AckLine, EventLine, NotALine, parse
+from attune_stdio.messages import MAX_LINE, AckLine, EventLine, LineError, parse
+from attune_stdio.metrics import StdioMetrics
 from attune_stdio.pipes import CHUNK
 from attune_stdio.process import Process
-from attune_stdio.remarks import Remarks
 from attune_stdio.restarts import HEALTHY_AFTER, Restarts
 from attune_stdio.stderr import ErrorOutput
 from attune_stdio.throttle import Throttle
+from attune_stdio.warnings import ProgramWarnings
 
 #: Seconds for what a program forked to write its last lines after the program itself has ended.
-_AFTERMATH: Final = 1.0
+_DRAIN_SECONDS: Final = 1.0
 #: Seconds to wait for the end of a program after SIGKILL. One that takes longer hangs in the kernel.
 _KILLED: Final = 5.0
 #: How often (seconds) it is looked whether there is something to remark.
@@ -30,11 +30,11 @@ _LOOK: Final = 2.0
 _YIELD_AFTER: Final = 64
 
 
-class LateLine(NotALine):
+class LateLineError(LineError):
     """The line is of a rule that ran here and does not any more: nobody's fault."""
 
 
-class Audience(Protocol):
+class ProgramObserver(Protocol):
     """Who hears what a program says, and how it fares. None of these blocks but :meth:`take`."""
 
     def started(self, process: Process) -> None:
@@ -47,8 +47,8 @@ class Audience(Protocol):
         """A line. While this waits, nothing more is read.
 
         Raises:
-            NotALine: it cannot be used.
-            LateLine: it is of a rule that was stopped.
+            LineError: it cannot be used.
+            LateLineError: it is of a rule that was stopped.
         """
 
     def failing(self, message: str) -> None:
@@ -80,9 +80,9 @@ class Program:
         stdin: whether it is told things; else its standard input is empty.
         finite: whether ending with status 0 is all right; it is then either done or started again without a complaint.
         done_at_success: with ``finite``, whether it is then done.
-        audience: who hears of it.
+        observer: who hears of it.
         lines_per_second: lines that are taken from it.
-        counts: where it is counted.
+        metrics: where it is counted.
         log: a structlog logger that names it.
         restarts: when it is started again.
         healthy_after: seconds after which it is said to work again.
@@ -98,9 +98,9 @@ class Program:
         stdin: bool,
         finite: bool,
         done_at_success: bool,
-        audience: Audience,
+        observer: ProgramObserver,
         lines_per_second: float,
-        counts: Counts,
+        metrics: StdioMetrics,
         log: Any,
         restarts: Restarts,
         healthy_after: float = HEALTHY_AFTER,
@@ -112,14 +112,14 @@ class Program:
         self._stdin = stdin
         self._finite = finite
         self._done_at_success = done_at_success
-        self._audience = audience
+        self._observer = observer
         self._rate = lines_per_second
-        self._counts = counts
+        self._metrics = metrics
         self._log = log
         self._restarts = restarts
         self._healthy_after = healthy_after
         self._chance = chance
-        self._remarks = Remarks()
+        self._warnings = ProgramWarnings()
         self._stop = asyncio.Event()
         self._stop_seconds = 0.0
         self._listening = True
@@ -153,12 +153,12 @@ class Program:
             if end_.status == 0 and self._finite:
                 attempt, delay = 0, self._restarts.after(attempt=0, ran=0.0, chance=self._chance())[1]
                 if self._done_at_success:
-                    self._audience.completed()
+                    self._observer.completed()
                     return
             else:
                 attempt, delay = self._restarts.after(attempt=attempt, ran=end_.ran, chance=self._chance())
                 self._failing = True
-                self._audience.failing(_sentence(end_, program=self._command[0], again_in=delay))
+                self._observer.failing(_sentence(end_, program=self._command[0], again_in=delay))
             await self._sleep(delay)
 
     async def _sleep(self, seconds: float) -> None:
@@ -176,24 +176,24 @@ class Program:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             self._log.warning("program_not_started", command=self._command[0], error=reason)
             return _End(None, 0.0, reason)
-        self._counts.starts.inc()
-        self._counts.processes.inc()
+        self._metrics.starts.inc()
+        self._metrics.processes.inc()
         log = self._log.bind(pid=process.pid)
         log.info("program_started", command=self._command[0])
         errors = ErrorOutput(log=log)
         output = asyncio.create_task(self._read(process), name=f"stdout of {process.pid}")
         complaints = asyncio.create_task(errors.read(process.stderr), name=f"stderr of {process.pid}")
-        self._audience.started(process)
+        self._observer.started(process)
         killed = False
         try:
             await self._attend(process)
-            self._audience.ending(process)
+            self._observer.ending(process)
             if not process.exited.is_set():
                 killed = await self._end(process)
             ran = process.running_for
-            await self._aftermath(process, output, complaints, log)
+            await self._drain(process, output, complaints, log)
         finally:
-            self._audience.ending(process)
+            self._observer.ending(process)
             process.signal(signal.SIGKILL)
             if not process.exited.is_set():  # this was cancelled
                 await _within(process.exited, _KILLED)
@@ -201,8 +201,8 @@ class Program:
             await end(output, complaints)
             for pipe in (process.stdout, process.stderr):
                 pipe.close()
-            self._counts.processes.dec()
-            self._counts.exits.labels(_how(status, stopped=self._stop.is_set(), killed=killed)).inc()
+            self._metrics.processes.dec()
+            self._metrics.exits.labels(_how(status, stopped=self._stop.is_set(), killed=killed)).inc()
         log.info("program_ended", status=status, ran_seconds=round(ran, 3), told_to=self._stop.is_set(), killed=killed)
         return _End(status, ran, errors.last)
 
@@ -225,9 +225,9 @@ class Program:
         if self._failing:
             if process.running_for >= self._healthy_after:
                 self._failing = False
-                self._audience.working(self._remarks.text(now=now))
-        elif (text := self._remarks.news(now=now)) is not None:
-            self._audience.working(text)
+                self._observer.working(self._warnings.text(now=now))
+        elif (text := self._warnings.changed_text(now=now)) is not None:
+            self._observer.working(text)
 
     async def _end(self, process: Process) -> bool:
         """End the process, by force where it does not heed SIGTERM; returns whether that was needed."""
@@ -241,16 +241,16 @@ class Program:
             self._log.error("program_does_not_end", pid=process.pid)
         return True
 
-    async def _aftermath(
+    async def _drain(
         self, process: Process, output: "asyncio.Task[None]", complaints: "asyncio.Task[None]", log: Any
     ) -> None:
         """The program has ended: take what is still in its pipes, and end what it left behind."""
         pending: set[asyncio.Task[None]]
-        _, pending = await asyncio.wait({output, complaints}, timeout=_AFTERMATH)
+        _, pending = await asyncio.wait({output, complaints}, timeout=_DRAIN_SECONDS)
         process.signal(signal.SIGKILL)
         while pending:
             before = self._chunks
-            _, pending = await asyncio.wait(pending, timeout=_AFTERMATH)
+            _, pending = await asyncio.wait(pending, timeout=_DRAIN_SECONDS)
             idle = output.done() or (self._waiting_for_output and self._chunks == before)
             if pending and (idle or self._stop.is_set()):
                 if idle:
@@ -285,9 +285,9 @@ class Program:
         wait = throttle.take(number, now=now)
         if not wait:
             return
-        if self._remarks.held_up(now=now):
+        if self._warnings.held_up(now=now):
             self._log.warning("program_is_too_quick", lines_per_second=self._rate)
-        self._counts.held_up.inc(wait)
+        self._metrics.held_up.inc(wait)
         await asyncio.sleep(wait)
 
     async def _take(self, line: Line) -> None:
@@ -295,31 +295,31 @@ class Program:
         if not text:
             return
         if not self._listening:
-            self._counts.lines.labels("late").inc()
+            self._metrics.lines.labels("late").inc()
             return
         if line.cut:
             self._bad("too_long", f"it has {line.length} bytes, and {MAX_LINE} are allowed", text)
             return
         try:
             parsed = parse(text)
-            await self._audience.take(parsed)
-        except LateLine:
-            self._counts.lines.labels("late").inc()
-        except NotALine as error:
+            await self._observer.take(parsed)
+        except LateLineError:
+            self._metrics.lines.labels("late").inc()
+        except LineError as error:
             self._bad("malformed", str(error), text)
         except Exception:
             # Nobody else reads this pipe: the program would wait for ever.
             self._log.exception("line_failed")
             self._bad("malformed", "the sensor failed to take it; its log says why", text)
         else:
-            self._counts.lines.labels("ack" if isinstance(parsed, AckLine) else "event").inc()
+            self._metrics.lines.labels("ack" if isinstance(parsed, AckLine) else "event").inc()
 
     def _bad(self, result: str, why: str, text: bytes) -> None:
-        self._counts.lines.labels(result).inc()
+        self._metrics.lines.labels(result).inc()
         now = time.monotonic()
-        if not self._remarks.text(now=now):
+        if not self._warnings.text(now=now):
             self._log.warning("line_not_taken", reason=why, line=text[:200].decode("utf-8", "replace"))
-        self._remarks.bad_line(why, text, now=now)
+        self._warnings.bad_line(why, text, now=now)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

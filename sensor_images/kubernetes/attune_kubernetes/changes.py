@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from attune_kubernetes.expressions import Failed
-from attune_kubernetes.objects import Kept, Object
-from attune_kubernetes.parameters import Change, Content, Interest
+from attune_kubernetes.expressions import EvaluationError
+from attune_kubernetes.objects import Object, ObjectSnapshot
+from attune_kubernetes.parameters import ChangeKind, Content, Selection
 from attune_sensor import EventReport, Rule, event_id
 
 #: A larger object is carried as its metadata. The API takes about a MiB, together with other events.
@@ -29,11 +29,11 @@ _METADATA: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Change:
     """One change.
 
     Attributes:
-        change: what happened.
+        kind: what happened.
         current: the object, or how it was last.
         old: what it was before; None when it is new, or when that is not known any more.
         certain: whether ``old`` is what it was; not when the change was found by comparing times or versions.
@@ -41,9 +41,9 @@ class News:
         perhaps_new: whether the object may have been made unnoticed, although it is taken as one that was known.
     """
 
-    change: Change
-    current: Kept
-    old: Kept | None = None
+    kind: ChangeKind
+    current: ObjectSnapshot
+    old: ObjectSnapshot | None = None
     certain: bool = True
     lost: bool = False
     perhaps_new: bool = False
@@ -55,7 +55,7 @@ class News:
         return f"{name}/gone" if self.lost else name
 
 
-def found_late(current: Kept, *, after: float, told: float) -> News | None:
+def found_late(current: ObjectSnapshot, *, after: float, last_reported: float) -> Change | None:
     """What to tell of an object that may have changed while nobody watched, by the times in it; None when it did not.
 
     An object that was made at about the time of the last event was most likely told of. If it has not changed since, the event
@@ -64,71 +64,73 @@ def found_late(current: Kept, *, after: float, told: float) -> News | None:
     Args:
         current: the object, as it is now.
         after: changes until then were told of for certain (seconds since 1970).
-        told: when the last change was that was told of; those between ``after`` and then may have been told of or not.
+        last_reported: when the last change was that was told of; those between ``after`` and then may have been told of or not.
     """
     if current.changed_at <= after:
         return None
-    if current.created_at > told or (current.created_at > after and current.changed_at == current.created_at):
-        return News(Change.ADDED, current, certain=False)
-    return News(Change.MODIFIED, current, certain=False, perhaps_new=current.created_at > after)
+    if current.created_at > last_reported or (current.created_at > after and current.changed_at == current.created_at):
+        return Change(ChangeKind.ADDED, current, certain=False)
+    return Change(ChangeKind.MODIFIED, current, certain=False, perhaps_new=current.created_at > after)
 
 
-def fitting(interest: Interest, news: News) -> News:
+def as_requested(selection: Selection, change: Change) -> Change:
     """The change as a rule can hear of it: what is not certain is told by the name that the rule asks for, not kept from it."""
-    if news.certain or news.change in interest.changes:
-        return news
-    if news.change is Change.ADDED and news.current.changed_at > news.current.created_at:
-        return News(Change.MODIFIED, news.current, certain=False)  # it was made, and changed, while nobody watched
-    if news.change is Change.MODIFIED and news.perhaps_new:
-        return News(Change.ADDED, news.current, certain=False)
-    return news
+    if change.certain or change.kind in selection.changes:
+        return change
+    if change.kind is ChangeKind.ADDED and change.current.changed_at > change.current.created_at:
+        return Change(
+            ChangeKind.MODIFIED, change.current, certain=False
+        )  # it was made, and changed, while nobody watched
+    if change.kind is ChangeKind.MODIFIED and change.perhaps_new:
+        return Change(ChangeKind.ADDED, change.current, certain=False)
+    return change
 
 
-def wanted(interest: Interest, news: News) -> tuple[bool, str | None]:
+def is_wanted(selection: Selection, change: Change) -> tuple[bool, str | None]:
     """Whether a rule wants to hear of it, and why its filter could not say so.
 
     A filter that fails says no, but for one that asks for ``oldObject`` where that is not known: then the change is reported
     rather than lost.
     """
-    if news.change not in interest.changes:
+    if change.kind not in selection.changes:
         return False, None
-    if interest.condition is None:
+    if selection.condition is None:
         return True, None
     try:
-        old = None if news.old is None else news.old.read()
-        return interest.condition.evaluate(news.current.read(), old) is True, None
-    except Failed as failed:
-        return not news.certain and interest.condition.mentions_old, str(failed)
+        old = None if change.old is None else change.old.read()
+        return selection.condition.evaluate(change.current.read(), old) is True, None
+    except EvaluationError as failed:
+        return not change.certain and selection.condition.mentions_old, str(failed)
 
 
-def event_of(rule: Rule, interest: Interest, news: News, *, observed_at: datetime) -> EventReport:
+def event_of(rule: Rule, selection: Selection, change: Change, *, observed_at: datetime) -> EventReport:
     """The event. It occurred when the API server says that the object changed, to the second; a deletion when it was seen."""
     state = rule.state
-    current = news.current.read()
+    current = change.current.read()
     occurred_at = observed_at
-    if news.change is not Change.DELETED and news.current.changed_at:
-        occurred_at = datetime.fromtimestamp(news.current.changed_at, UTC)
+    if change.kind is not ChangeKind.DELETED and change.current.changed_at:
+        occurred_at = datetime.fromtimestamp(change.current.changed_at, UTC)
     payload: dict[str, Any] = {
-        "change": news.change,
-        "apiVersion": interest.api_version,
-        "kind": interest.kind,
+        "change": change.kind,
+        "apiVersion": selection.api_version,
+        "kind": selection.kind,
         "namespace": current["metadata"].get("namespace", ""),
         "name": current["metadata"]["name"],
-        "resourceVersion": str(news.current.version),
+        "resourceVersion": str(change.current.version),
         "observedAt": observed_at.isoformat().replace("+00:00", "Z"),
         "rule": rule.ref,
     }
-    if interest.fields:
-        payload["fields"] = _fields(interest, news, current)
-    elif interest.content is Content.OBJECT and carriable(news.current.raw):
+    if selection.fields:
+        payload["fields"] = _fields(selection, change, current)
+    elif selection.content is Content.OBJECT and fits_in_payload(change.current.raw):
         # Lists leave out what all of their items share.
-        payload["object"] = {"apiVersion": interest.api_version, "kind": interest.kind, **current}
+        payload["object"] = {"apiVersion": selection.api_version, "kind": selection.kind, **current}
     else:
-        if interest.content is Content.OBJECT:
+        if selection.content is Content.OBJECT:
             payload["truncated"] = True
         payload["metadata"] = {name: current["metadata"][name] for name in _METADATA if name in current["metadata"]}
     return EventReport(
-        id=event_id(state.uid, news.occurrence),
+        id=event_id(state.uid, change.occurrence),
         trigger_type=state.trigger_type,
         rule_uid=state.uid,
         rule_namespace=state.namespace,
@@ -138,24 +140,24 @@ def event_of(rule: Rule, interest: Interest, news: News, *, observed_at: datetim
     )
 
 
-def _fields(interest: Interest, news: News, current: Object) -> dict[str, Any]:
+def _fields(selection: Selection, change: Change, current: Object) -> dict[str, Any]:
     """Each field's value; null where there is none, or where it is too large."""
-    old = None if news.old is None else news.old.read()
+    old = None if change.old is None else change.old.read()
     found: dict[str, Any] = {}
     left = LARGEST_OBJECT
-    for name, expression in interest.fields.items():
+    for name, expression in selection.fields.items():
         try:
             value = expression.evaluate(current, old)
             body = msgspec.json.encode(value)
-        except (Failed, TypeError, ValueError):
+        except (EvaluationError, TypeError, ValueError):
             body = b"null"
-        fits = len(body) <= left and carriable(body)
+        fits = len(body) <= left and fits_in_payload(body)
         found[name] = msgspec.Raw(body) if fits else None
         left -= len(body) if fits else 0
     return found
 
 
-def carriable(raw: bytes) -> bool:
+def fits_in_payload(raw: bytes) -> bool:
     """Whether this JSON can be part of a payload: not too large, not too deep, and without NUL, which PostgreSQL cannot store."""
     if len(raw) > LARGEST_OBJECT or b"\\u0000" in raw:
         return False

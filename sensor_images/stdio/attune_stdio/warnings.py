@@ -11,26 +11,26 @@ _SHOWN: Final = 120
 
 
 @dataclass(slots=True)
-class _Remark:
+class _BadLines:
     number: int
     last: str
     at: float
 
 
-class Remarks:
+class ProgramWarnings:
     """Lines that were no events, and floods. ``now`` is in seconds, monotonic, everywhere."""
 
     def __init__(self) -> None:
-        self._bad = _Remark(0, "", float("-inf"))
+        self._bad = _BadLines(0, "", float("-inf"))
         self._held_up_at = float("-inf")
-        self._told = ""
-        self._told_at = float("-inf")
+        self._sent = ""
+        self._sent_at = float("-inf")
 
     def bad_line(self, why: str, text: bytes, *, now: float) -> None:
         """A line was not taken."""
         shown = text[:_SHOWN].decode("utf-8", "replace")
         number = 0 if now - self._bad.at >= _FORGOTTEN_AFTER else self._bad.number
-        self._bad = _Remark(number + 1, f"{why}: {shown!r}", now)
+        self._bad = _BadLines(number + 1, f"{why}: {shown!r}", now)
 
     def held_up(self, *, now: float) -> bool:
         """The program was quicker than it may be; returns whether that is news."""
@@ -52,10 +52,10 @@ class Remarks:
             sentences.append("It writes more lines a second than it may, and is made to wait.")
         return " ".join(sentences)
 
-    def news(self, *, now: float) -> str | None:
+    def changed_text(self, *, now: float) -> str | None:
         """The text when it is another one than was told, and that is not too soon; else None. It then counts as told."""
         text = self.text(now=now)
-        if text == self._told or (self._told and text and now - self._told_at < _REPEATED_AFTER):
+        if text == self._sent or (self._sent and text and now - self._sent_at < _REPEATED_AFTER):
             return None
-        self._told, self._told_at = text, now
+        self._sent, self._sent_at = text, now
         return text

@@ -6,7 +6,7 @@ LINES = ("event", "ack", "malformed", "too_long", "late")
 EXITS = ("success", "failure", "signal", "stopped", "killed")
 
 
-class Counts:
+class StdioMetrics:
     """Metrics whose names begin with ``attune_stdio_``.
 
     Args:
