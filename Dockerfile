@@ -35,6 +35,7 @@ RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extr
 
 FROM sensor-stdio-dependencies AS sensor-stdio-zipapp
 COPY contract/attune_contract /src/app/attune_contract
+COPY kit/attune_kit /src/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /src/app/attune_sensor
 COPY sensor_images/stdio/attune_stdio /src/app/attune_stdio
 COPY sensor_images/stdio/attune_zipapp /src/app/attune_zipapp
@@ -58,18 +59,21 @@ USER 65532:65532
 FROM runtime AS operator
 COPY --from=operator-dependencies /opt/attune /opt/attune
 COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY operator/attune_operator /opt/attune/app/attune_operator
 ENTRYPOINT ["python", "-m", "attune_operator"]
 
 FROM runtime AS api
 COPY --from=api-dependencies /opt/attune /opt/attune
 COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY api/attune_api /opt/attune/app/attune_api
 ENTRYPOINT ["python", "-m", "attune_api"]
 
 FROM runtime AS sensor-timer
 COPY --from=sensor-timer-dependencies /opt/attune /opt/attune
 COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/timer/attune_timer /opt/attune/app/attune_timer
 ENTRYPOINT ["python", "-m", "attune_timer"]
@@ -77,6 +81,7 @@ ENTRYPOINT ["python", "-m", "attune_timer"]
 FROM runtime AS sensor-webhook
 COPY --from=sensor-webhook-dependencies /opt/attune /opt/attune
 COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/webhook/attune_webhook /opt/attune/app/attune_webhook
 ENTRYPOINT ["python", "-m", "attune_webhook"]
@@ -84,6 +89,7 @@ ENTRYPOINT ["python", "-m", "attune_webhook"]
 FROM runtime AS sensor-kubernetes
 COPY --from=sensor-kubernetes-dependencies /opt/attune /opt/attune
 COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
 ENTRYPOINT ["python", "-m", "attune_kubernetes"]
@@ -95,6 +101,7 @@ COPY --from=sensor-stdio-dependencies /opt/attune /opt/attune
 COPY --from=sensor-stdio-zipapp /src/attune-stdio.pyz /opt/attune/attune-stdio.pyz
 COPY sensor_images/stdio/attune-stdio /usr/local/bin/attune-stdio
 COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
 USER 65532:65532

@@ -11,7 +11,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 
 UV := .uv/bin/uv
 RUN := .venv/bin
-SOURCES := contract operator local api sensor_images cli conformance deploy tests
+SOURCES := contract kit operator local api sensor_images cli conformance deploy tests
 # Anything that runs programs of the cluster: needs nothing installed but Python.
 CLUSTER_TOOL := PYTHONPATH=deploy/cluster $(PYTHON) -m attune_cluster
 DEMO := PYTHONPATH=deploy/cluster:deploy/demo $(PYTHON) -m attune_demo $(DEMO_ARGS)

@@ -18,7 +18,7 @@ from typing import Final
 _WANTED: Final = ("aiohttp", "nats-py", "prometheus-client", "structlog")
 _LEFT_OUT: Final = frozenset({"msgspec", "nkeys", "pynacl", "cffi", "pycparser"})
 #: Our packages, and the parts of them that a sensor does not need.
-_PACKAGES: Final = ("attune_contract", "attune_sensor", "attune_stdio")
+_PACKAGES: Final = ("attune_contract", "attune_kit", "attune_sensor", "attune_stdio")
 _UNUSED: Final = ("attune_contract/resources/", "attune_contract/crds.py", "attune_sensor/testing.py")
 _STAND_INS: Final = {"msgspec.py": "pure_msgspec.py", "nkeys.py": "pure_nkeys.py"}
 _MAIN: Final = b"""import sys
