@@ -4,7 +4,7 @@ Parameters are left out: nothing here needs them, and they are most of a rule. W
 binding) is kept once.
 
 **Absent is not deleted.** A stream that was wiped is empty until the operator has filled it again, and sensors go on meanwhile
-(docs/decisions.md, 8). So a rule that is missing from a snapshot without a tombstone stays for a while, longer than any sensor
+(docs/decisions/0008). So a rule that is missing from a snapshot without a tombstone stays for a while, longer than any sensor
 keeps it; then it counts as having ended when it was found missing.
 """
 
