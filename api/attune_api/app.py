@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from attune_api import problems
 from attune_api.dependencies import SECURITY_SCHEMES
+from attune_api.identity.minting import TokenRequest
 from attune_api.middleware import RequestMiddleware, answer_lean
 from attune_api.routes import auth, docs, ingest, operations, query, rules, sensor_events, stream
 from attune_api.routes.ingest import LEAN
@@ -86,7 +87,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = SECURITY_SCHEMES
     schemas = components.setdefault("schemas", {})
     # Bodies that the routes read themselves, and problem details, which FastAPI does not see.
-    for model in (problems.ProblemDocument, BatchSchema, EventReportSchema):
+    for model in (problems.ProblemDocument, BatchSchema, EventReportSchema, TokenRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

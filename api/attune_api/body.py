@@ -1,9 +1,14 @@
-"""Reading request bodies within bounds of size, memory and time."""
+"""Reading request bodies within bounds of size, memory and time.
+
+Every route that takes a body reads it here, after it knows who is calling. FastAPI's own body parameters do neither: they
+read and parse any number of bytes before a route, or a dependency, is called. A test goes over all routes.
+"""
 
 import asyncio
 import zlib
 from typing import Final, Self
 
+from fastapi import Request
 from starlette.types import Receive
 
 from attune_api.problems import Problem, unavailable
@@ -13,6 +18,8 @@ from attune_contract.events import MAX_BODY_BYTES
 _READ_TIMEOUT: Final = 30.0
 #: Bytes of a refused body that are read and thrown away, so that its sender sees the answer and not a reset connection.
 _DRAINED: Final = 4 * MAX_BODY_BYTES
+#: Largest body of a request that is no report of events, in bytes.
+SMALL_BODY_BYTES: Final = 64 * 1024
 
 
 class BodyMemory:
@@ -22,28 +29,42 @@ class BodyMemory:
         self._most = most
         self._held = 0
 
-    async def read(self, body: "HeldBody", receive: Receive, *, encoding: str) -> bytes:
+    async def read(self, body: "HeldBody", receive: Receive, *, encoding: str, largest: int = MAX_BODY_BYTES) -> bytes:
         """The body of a request, unpacked if it is gzip. Its bytes count until ``body`` is let go.
 
         Args:
             body: what is held for the request.
             receive: where it comes from (ASGI).
             encoding: what :func:`check_headers` returned.
+            largest: bytes that it may have, as sent and unpacked.
 
         Raises:
             Problem: 400 cut short or no gzip, 408 too slow, 413 too large, 503 no memory left for it.
         """
         try:
             async with asyncio.timeout(_READ_TIMEOUT):
-                data = await self._receive(body, receive)
+                data = await self._receive(body, receive, largest)
         except TimeoutError:
             raise Problem(408, f"The body did not arrive within {_READ_TIMEOUT:.0f} s.") from None
         if encoding == "gzip":
-            data = gunzip(data, most=MAX_BODY_BYTES)
+            data = gunzip(data, most=largest)
             self._hold(body, len(data))
         return data
 
-    async def _receive(self, body: "HeldBody", receive: Receive) -> bytes:
+    async def read_small(self, request: Request) -> bytes:
+        """The body of a request that is no report of events: at most :data:`SMALL_BODY_BYTES`. Held no longer than it is read.
+
+        Raises:
+            Problem: as :meth:`read` and :func:`check_headers`.
+        """
+        headers = request.headers
+        encoding = check_headers(
+            content_type=headers.get("content-type"), content_encoding=headers.get("content-encoding")
+        )
+        with self.hold() as held:
+            return await self.read(held, request.receive, encoding=encoding, largest=SMALL_BODY_BYTES)
+
+    async def _receive(self, body: "HeldBody", receive: Receive, largest: int) -> bytes:
         chunks: list[bytes] = []
         seen = 0
         while True:
@@ -52,15 +73,15 @@ class BodyMemory:
                 raise Problem(400, "The client left before the body was complete.")
             chunk = message.get("body", b"")
             seen += len(chunk)
-            if seen <= MAX_BODY_BYTES:
+            if seen <= largest:
                 self._hold(body, len(chunk))
                 chunks.append(chunk)
-            elif seen > MAX_BODY_BYTES + _DRAINED:
+            elif seen > largest + _DRAINED:
                 break
             if not message.get("more_body", False):
                 break
-        if seen > MAX_BODY_BYTES:
-            raise too_large()
+        if seen > largest:
+            raise too_large(largest)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _hold(self, body: "HeldBody", size: int) -> None:
@@ -95,12 +116,11 @@ class HeldBody:
         self._memory.let_go(self)
 
 
-def too_large() -> Problem:
-    """A body, as sent or unpacked, above the bound."""
+def too_large(largest: int) -> Problem:
+    """A body, as sent or unpacked, above the bound of ``largest`` bytes."""
+    hint = "; send fewer events at a time" if largest == MAX_BODY_BYTES else ""
     return Problem(
-        413,
-        f"The body is larger than {MAX_BODY_BYTES} bytes (unpacked, if it is compressed); send fewer events at a time.",
-        kind="body-too-large",
+        413, f"The body is larger than {largest} bytes (unpacked, if it is compressed){hint}.", kind="body-too-large"
     )
 
 
@@ -139,7 +159,7 @@ def gunzip(data: bytes, *, most: int) -> bytes:
     except zlib.error:
         raise Problem(400, "The body says it is gzip, and is not.", kind="invalid-gzip") from None
     if len(body) > most:
-        raise too_large()
+        raise too_large(most)
     if not unpacker.eof or unpacker.unused_data:
         raise Problem(400, "The gzip body is cut short, or followed by something else.", kind="invalid-gzip")
     return body

@@ -9,3 +9,9 @@ def peak_mib(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return round(int(line.split()[1]) / 1024, 1)
     raise ValueError(f"process {pid} has no VmHWM")
+
+
+def reset_peak(pid: int) -> float:
+    """Begin to count the peak anew (proc(5), clear_refs); where it begins, in MiB."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak_mib(pid)

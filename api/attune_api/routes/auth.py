@@ -2,11 +2,13 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from attune_api.dependencies import ANY_TOKEN, CALLER_ONLY, CallerDep, ServicesDep
@@ -76,21 +78,31 @@ def _who(caller: Caller) -> dict[str, Any]:
     return {"login": caller.login, "kind": "admin"}
 
 
+#: Documented, not read by FastAPI: see attune_api.body.
+_TOKEN_REQUEST: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TokenRequest"}}},
+    }
+}
+
+
 @router.post(
     "/auth/sensor-token",
     operation_id="createSensorToken",
     summary="Mint a sensor token",
     status_code=201,
     response_class=Response,
-    responses={201: {"model": TokenAnswer}, **documented(400, 401, 403, 409, 422, 503)},
-    openapi_extra=CALLER_ONLY,
+    responses={201: {"model": TokenAnswer}, **documented(400, 401, 403, 408, 409, 413, 415, 422, 503)},
+    openapi_extra={**_TOKEN_REQUEST, **CALLER_ONLY},
 )
-async def create_sensor_token(request: TokenRequest, services: ServicesDep, caller: CallerDep) -> Response:
+async def create_sensor_token(http_request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """A token for a sensor outside the cluster; one inside is given its own.
 
     The caller needs the right to `create` the subresource `sensors/token` in the sensor's namespace. The identity
     `sensor:<ref>` is created, or reused when it is there.
     """
+    request = _token_request(await services.bodies.read_small(http_request))
     sensor = request.sensor
     await services.access.require(
         caller,
@@ -137,6 +149,18 @@ async def create_sensor_token(request: TokenRequest, services: ServicesDep, call
         "trigger_types": list(minted.claims.trigger_types),
     }
     return json_answer({"data": data}, status=201, headers={"Cache-Control": "no-store"})
+
+
+def _token_request(body: bytes) -> TokenRequest:
+    try:
+        return TokenRequest.model_validate_json(body)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        if errors[0]["type"] == "json_invalid":
+            raise Problem(
+                400, f"The body is not JSON text in UTF-8: {errors[0]['msg']}.", kind="invalid-json"
+            ) from None
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in errors]) from None
 
 
 def _signing_key(services: Services) -> SigningKey:
