@@ -1,6 +1,7 @@
 """The webhook sensor over real HTTP. Each row of the table in docs/webhook.md ("What is refused, and how") is a test here."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -173,30 +174,30 @@ async def test_get_without_a_body_is_taken_where_the_rule_says_so(hooks: Hooks) 
 
 
 async def test_signed_requests_are_taken(hooks: Hooks) -> None:
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key")
     for scheme, headers in (
-        ("bearer", {"Authorization": "Bearer s3cret"}),
-        ("github", {"X-Hub-Signature-256": github("s3cret", b"{}")}),
-        ("stripe", {"Stripe-Signature": stripe("s3cret", b"{}")}),
+        ("bearer", {"Authorization": "Bearer s3cret-key"}),
+        ("github", {"X-Hub-Signature-256": github("s3cret-key", b"{}")}),
+        ("stripe", {"Stripe-Signature": stripe("s3cret-key", b"{}")}),
     ):
         await hooks.rule(f"/{scheme}", auth={"type": scheme, "secrets": ["hooks/key"]})
         assert (await hooks.send(f"/{scheme}", b"{}", **headers))[0] == 202, scheme
 
 
 async def test_several_secrets_are_valid_while_one_replaces_another_and_changes_are_picked_up(hooks: Hooks) -> None:
-    hooks.secret("hooks/old", "one")
-    hooks.secret("hooks/new", "two")
+    hooks.secret("hooks/old", "token-one")
+    hooks.secret("hooks/new", "token-two")
     await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/old", "hooks/new"]})
 
     async def status(token: str) -> int:
         return (await hooks.send("/a", Authorization=f"Bearer {token}"))[0]
 
-    assert [await status(token) for token in ("one", "two", "three")] == [202, 202, 401]
-    hooks.secret("hooks/old", "three")
+    assert [await status(token) for token in ("token-one", "token-two", "token-three")] == [202, 202, 401]
+    hooks.secret("hooks/old", "token-three")
     async with asyncio.timeout(10):
-        while await status("three") != 202:  # noqa: ASYNC110 - asked over HTTP
+        while await status("token-three") != 202:  # noqa: ASYNC110 - asked over HTTP
             await asyncio.sleep(0.1)
-    assert [await status(token) for token in ("one", "two")] == [401, 202]
+    assert [await status(token) for token in ("token-one", "token-two")] == [401, 202]
 
 
 async def test_rule_that_changes_or_stops_changes_what_is_served_at_once(hooks: Hooks) -> None:
@@ -262,14 +263,14 @@ async def test_compressed_body(hooks: Hooks) -> None:
         ("bearer", {"Authorization": "Bearer wrong"}),
         ("github", {}),
         ("github", {"X-Hub-Signature-256": github("wrong", b"{}")}),
-        ("github", {"X-Hub-Signature-256": github("s3cret", b"{ }")}),
+        ("github", {"X-Hub-Signature-256": github("s3cret-key", b"{ }")}),
         ("stripe", {}),
         ("stripe", {"Stripe-Signature": stripe("wrong", b"{}")}),
         ("standard", {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}),
     ],
 )
 async def test_wrong_signature(hooks: Hooks, scheme: str, headers: dict[str, str]) -> None:
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key" if scheme != "standard" else "whsec_" + "k" * 32)
     await hooks.rule("/a", auth={"type": scheme, "secrets": ["hooks/key"]})
     status, answer, got = await hooks.send("/a", b"{}", **headers)
     assert (status, answer["detail"]) == (401, "The request is not signed as this path asks for, or too old.")
@@ -278,17 +279,17 @@ async def test_wrong_signature(hooks: Hooks, scheme: str, headers: dict[str, str
 
 
 async def test_replayed_request_that_is_too_old(hooks: Hooks) -> None:
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key")
     await hooks.rule("/a", auth={"type": "stripe", "secrets": ["hooks/key"], "toleranceSeconds": 60})
-    assert (await hooks.send("/a", Stripe_Signature=stripe("s3cret", b"{}", age=61)))[0] == 401
+    assert (await hooks.send("/a", Stripe_Signature=stripe("s3cret-key", b"{}", age=61)))[0] == 401
     assert hooks.harness.api.events == []
 
 
 async def test_replayed_request_that_is_recent_is_no_second_event(hooks: Hooks) -> None:
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key")
     await hooks.rule("/a", auth={"type": "stripe", "secrets": ["hooks/key"]})
     body = b'{"id": "evt_1"}'
-    signature = stripe("s3cret", body)
+    signature = stripe("s3cret-key", body)
     for key in ("one", "two"):
         assert (await hooks.send("/a", body, Stripe_Signature=signature, Idempotency_Key=key))[0] == 202
     assert len(hooks.harness.api.events) == 1
@@ -346,21 +347,41 @@ async def test_too_many_requests_of_a_rule(hooks: Hooks) -> None:
 
 
 async def test_who_cannot_sign_does_not_use_up_the_rate(hooks: Hooks) -> None:
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key")
     await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/key"]}, rate={"perSecond": 0.1, "burst": 1})
     assert {(await hooks.send("/a", Authorization="Bearer x"))[0] for _ in range(5)} == {401}
-    assert (await hooks.send("/a", Authorization="Bearer s3cret"))[0] == 202
+    assert (await hooks.send("/a", Authorization="Bearer s3cret-key"))[0] == 202
 
 
 async def test_secret_that_is_not_there_and_comes_later(hooks: Hooks) -> None:
     rule = await hooks.rule("/a", state=AckState.FAILING, auth={"type": "bearer", "secrets": ["hooks/key"]})
     message = await hooks.harness.wait_for(rule, AckState.FAILING)
     assert "hooks/key is not mounted, so requests are answered 503" in message
-    status, _, headers = await hooks.send("/a", Authorization="Bearer s3cret")
+    status, _, headers = await hooks.send("/a", Authorization="Bearer s3cret-key")
     assert (status, headers["Retry-After"]) == (503, "5")
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key")
     await hooks.harness.wait_for(rule, AckState.ACTIVE, within=10)
-    assert (await hooks.send("/a", Authorization="Bearer s3cret"))[0] == 202
+    assert (await hooks.send("/a", Authorization="Bearer s3cret-key"))[0] == 202
+
+
+@pytest.mark.parametrize("secret", ["whsec_my-secret!", "whsec_", "whpk_" + "a2tr" * 8, "whsec_a2tr"])
+async def test_secret_that_cannot_be_a_key(hooks: Hooks, secret: str) -> None:
+    """A sender that signs with the empty key, or with the secret's text, is not let in."""
+    hooks.secret("hooks/key", secret)
+    auth = {"type": "standard", "secrets": ["hooks/key"]}
+    rule = await hooks.rule("/a", state=AckState.FAILING, auth=auth)
+    message = await hooks.harness.wait_for(rule, AckState.FAILING)
+    assert "parameters.auth.secrets: hooks/key cannot be used: it" in message
+    assert secret not in message
+    now = str(int(time.time()))
+    for key in (b"", secret.encode()):
+        signature = base64.b64encode(hmac.digest(key, f"evil.{now}.{{}}".encode(), "sha256")).decode()
+        headers = {"webhook-id": "evil", "webhook-timestamp": now, "webhook-signature": f"v1,{signature}"}
+        assert (await hooks.send("/a", b"{}", **headers))[0] == 503
+        hooks.secret("hooks/good", "whsec_" + "a2tr" * 8)
+        await hooks.rule("/b", state=AckState.FAILING, auth={**auth, "secrets": ["hooks/key", "hooks/good"]})
+        assert (await hooks.send("/b", b"{}", **headers))[0] == 401
+    assert hooks.harness.api.events == []
 
 
 async def test_event_that_cannot_be_made_safe(tmp_path: Path) -> None:
@@ -440,11 +461,11 @@ async def test_configuration_that_cannot_be_used_is_said(tmp_path: Path) -> None
 
 
 async def test_log_has_no_secret_and_each_refusal_once(hooks: Hooks, capsys: pytest.CaptureFixture[str]) -> None:
-    hooks.secret("hooks/key", "s3cret")
+    hooks.secret("hooks/key", "s3cret-key")
     await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/key"]})
     for _ in range(3):
         await hooks.send("/a", Authorization="Bearer t0ken")
     said = capsys.readouterr().out
     assert said.count("webhook_refused") == 1
-    assert "s3cret" not in said
+    assert "s3cret-key" not in said
     assert "t0ken" not in said

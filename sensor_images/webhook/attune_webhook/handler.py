@@ -7,6 +7,7 @@ from typing import Final
 
 from attune_sensor import AckState, Rule, SensorContext
 from attune_webhook.config import config_of
+from attune_webhook.key_ring import KeyRing
 from attune_webhook.parameters import hook_of
 from attune_webhook.rates import Bucket
 from attune_webhook.routes import Route, Routes
@@ -31,13 +32,13 @@ class WebhookHandler:
     def __init__(self, context: SensorContext, *, now: Callable[[], float] = time.time) -> None:
         self._context = context
         self._routes = Routes()
-        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._keys = KeyRing(SecretFiles(context.settings.secrets_dir))
         self._said: dict[str, tuple[AckState, str]] = {}
         self._look: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self.server = WebhookServer(
             routes=self._routes,
-            secrets=self._secrets,
+            keys=self._keys,
             outlet=context,
             config=config_of(context.config),
             registry=context.metrics.registry,
@@ -92,19 +93,16 @@ class WebhookHandler:
                     owner = routes[0].rule.ref
                     text = f"parameters.path {path} is served for the rule {owner}, which is older; choose another path"
                     self._say(route, AckState.REJECTED, text)
-                elif missing := self._secrets.missing(route.hook.auth.secrets):
-                    self._say(route, AckState.FAILING, self._lacking(route, missing))
+                elif problems := self._keys.problems(route.hook.auth):
+                    self._say(route, AckState.FAILING, self._failing(route, problems))
                 else:
                     self._say(route, AckState.ACTIVE, "")
 
-    def _lacking(self, route: Route, missing: list[str]) -> str:
-        names = ", ".join(missing)
-        if len(missing) < len(route.hook.auth.secrets):
-            return f"parameters.auth.secrets: {names} is not mounted; requests are checked with the others"
-        return (
-            f"parameters.auth.secrets: {names} is not mounted, so requests are answered 503; list the Secret in the Sensor's "
-            "spec.secrets, and see that it has this key"
-        )
+    def _failing(self, route: Route, problems: list[str]) -> str:
+        text = f"parameters.auth.secrets: {'; '.join(problems)}"
+        if len(problems) < len(route.hook.auth.secrets):
+            return f"{text}; requests are checked with the other secrets"
+        return f"{text}, so requests are answered 503; list the Secret in the Sensor's spec.secrets and check this key"
 
     def _say(self, route: Route, state: AckState, message: str) -> None:
         uid = route.rule.uid

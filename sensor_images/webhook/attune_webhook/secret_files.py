@@ -1,7 +1,7 @@
 """Secrets as the Sensor mounts them: a directory for each Secret, a file for each key, replaced by kubelet when they change."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,15 +24,8 @@ class SecretFiles:
         self._clock = clock
         self._known: dict[str, tuple[float, bytes | None]] = {}
 
-    def read(self, references: Iterable[str]) -> list[bytes]:
-        """Those of the secrets that are there now."""
-        return [secret for reference in references if (secret := self._read(reference)) is not None]
-
-    def missing(self, references: Iterable[str]) -> list[str]:
-        """Those of the references behind which there is nothing now."""
-        return [reference for reference in references if self._read(reference) is None]
-
-    def _read(self, reference: str) -> bytes | None:
+    def read(self, reference: str) -> bytes | None:
+        """The secret that is there now; None when there is none, or an empty one."""
         now = self._clock()
         read_at, secret = self._known.get(reference, (now - 2 * _FRESH, None))
         if now - read_at < _FRESH:

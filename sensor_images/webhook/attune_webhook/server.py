@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry, Counter
 from attune_sensor import Confirmation, EventReport, Fate, Stopping
 from attune_webhook import signatures
 from attune_webhook.config import Config
+from attune_webhook.key_ring import KeyRing
 from attune_webhook.parameters import Scheme
 from attune_webhook.payload import event_of
 from attune_webhook.routes import Route, Routes
-from attune_webhook.secret_files import SecretFiles
 
 #: Seconds after which a sender may try again what failed here.
 _AGAIN: Final = "5"
@@ -88,7 +88,7 @@ class WebhookServer:
 
     Args:
         routes: which rule serves which path; read for each request.
-        secrets: where secrets are.
+        keys: the keys of the rules' secrets.
         outlet: where events go.
         config: bounds and times.
         registry: where requests are counted.
@@ -100,7 +100,7 @@ class WebhookServer:
         self,
         *,
         routes: Routes,
-        secrets: SecretFiles,
+        keys: KeyRing,
         outlet: Outlet,
         config: Config,
         registry: CollectorRegistry,
@@ -108,7 +108,7 @@ class WebhookServer:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._routes = routes
-        self._secrets = secrets
+        self._keys = keys
         self._outlet = outlet
         self._config = config
         self._log = log
@@ -222,23 +222,23 @@ class WebhookServer:
             )
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", "Send the body uncompressed.", close=True)
-        secrets = self._secrets.read(hook.auth.secrets)
-        if hook.auth.secrets and not secrets:
+        keys = self._keys.keys(hook.auth)
+        if hook.auth.secrets and not keys:
             raise Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "no_secret",
-                "The secret for this path is not there; try again later.",
+                "The secret for this path is missing or cannot be used; try again later.",
                 headers={"Retry-After": _AGAIN},
                 close=True,
             )
         if hook.auth.scheme is Scheme.BEARER:
             # It needs no body, so strangers need not send theirs.
-            self._authenticated(signatures.check_bearer(request.headers, secrets), route, close=True)
+            self._authenticated(signatures.check_bearer(request.headers, keys), route, close=True)
         body = await self._read(request, hook.max_body)
         now = self._now()
         if hook.auth.scheme is not Scheme.BEARER:
             self._authenticated(
-                signatures.check(hook.auth, headers=request.headers, body=body, secrets=secrets, now=now), route
+                signatures.check(hook.auth, headers=request.headers, body=body, keys=keys, now=now), route
             )
         # Only now: who cannot sign must not use up what those who can may send.
         if wait := route.bucket.take(time.monotonic()):

@@ -1,6 +1,6 @@
-"""Whether a request comes from who may send: pure functions of its headers, its body, the secrets and the time.
+"""Whether a request comes from who may send: pure functions of its headers, its body, the keys and the time.
 
-Every comparison takes the same time wherever the two differ, and all secrets are tried, so that an answer's delay tells nothing.
+Every comparison takes the same time wherever the two differ, and all keys are tried, so that an answer's delay tells nothing.
 """
 
 import base64
@@ -20,50 +20,48 @@ class Refused:
     sentence: str
 
 
-def check(
-    auth: Auth, *, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: float
-) -> Refused | None:
+def check(auth: Auth, *, headers: Mapping[str, str], body: bytes, keys: Sequence[bytes], now: float) -> Refused | None:
     """Whether the request may pass; None when it may.
 
     Args:
         auth: what the rule asks for.
         headers: the request's, found whatever their case.
         body: as it came.
-        secrets: those that are valid now; several while one replaces another.
+        keys: those that are valid now (:func:`attune_webhook.keys.key_of`); several while one replaces another.
         now: Unix time in seconds.
     """
     match auth.scheme:
         case Scheme.NONE:
             return None
         case Scheme.BEARER:
-            return check_bearer(headers, secrets)
+            return check_bearer(headers, keys)
         case Scheme.GITHUB:
-            return _github(headers, body, secrets)
+            return _github(headers, body, keys)
         case Scheme.STRIPE:
-            return _stripe(headers, body, secrets, tolerance=auth.tolerance, now=now)
+            return _stripe(headers, body, keys, tolerance=auth.tolerance, now=now)
         case Scheme.STANDARD:
-            return _standard(headers, body, secrets, tolerance=auth.tolerance, now=now)
+            return _standard(headers, body, keys, tolerance=auth.tolerance, now=now)
 
 
-def check_bearer(headers: Mapping[str, str], secrets: Sequence[bytes]) -> Refused | None:
+def check_bearer(headers: Mapping[str, str], keys: Sequence[bytes]) -> Refused | None:
     """Whether the header ``Authorization`` names one of the secrets (RFC 6750 §2.1); None when it does."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         return Refused("unsigned", "there is no bearer token")
-    if not _any_equal([token.strip().encode("utf-8", "surrogateescape")], secrets):
+    if not _any_equal([token.strip().encode("utf-8", "surrogateescape")], keys):
         return Refused("signature", "the bearer token is none of the secrets")
     return None
 
 
-def _github(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> Refused | None:
+def _github(headers: Mapping[str, str], body: bytes, keys: Sequence[bytes]) -> Refused | None:
     name, _, given = headers.get("X-Hub-Signature-256", "").partition("=")
     if name != "sha256" or not given:
         return Refused("unsigned", "there is no X-Hub-Signature-256: sha256=…")
-    return _signed([_from_hex(given)], [_digest(secret, body) for secret in secrets])
+    return _signed([_from_hex(given)], [_digest(key, body) for key in keys])
 
 
 def _stripe(
-    headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], *, tolerance: int, now: float
+    headers: Mapping[str, str], body: bytes, keys: Sequence[bytes], *, tolerance: int, now: float
 ) -> Refused | None:
     time, given = "", []
     for part in headers.get("Stripe-Signature", "").split(","):
@@ -76,11 +74,11 @@ def _stripe(
         return Refused("unsigned", "there is no Stripe-Signature: t=…,v1=…")
     signed = time.encode("utf-8", "surrogateescape") + b"." + body
     # The time is judged only of who knows a secret.
-    return _signed(given, [_digest(secret, signed) for secret in secrets]) or _in_time(time, tolerance, now)
+    return _signed(given, [_digest(key, signed) for key in keys]) or _in_time(time, tolerance, now)
 
 
 def _standard(
-    headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], *, tolerance: int, now: float
+    headers: Mapping[str, str], body: bytes, keys: Sequence[bytes], *, tolerance: int, now: float
 ) -> Refused | None:
     name, time = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     given = []
@@ -91,19 +89,11 @@ def _standard(
     if not name or not time or not given:
         return Refused("unsigned", "there are no webhook-id, webhook-timestamp and webhook-signature: v1,…")
     signed = f"{name}.{time}.".encode("utf-8", "surrogateescape") + body
-    keys = [_standard_key(secret) for secret in secrets]
     return _signed(given, [_digest(key, signed) for key in keys]) or _in_time(time, tolerance, now)
 
 
-def _standard_key(secret: bytes) -> bytes:
-    """Standard Webhooks writes its keys in base64, with ``whsec_`` before them."""
-    if secret.startswith(b"whsec_"):
-        return _from_base64(secret.removeprefix(b"whsec_").decode("ascii", "replace"))
-    return secret
-
-
-def _digest(secret: bytes, signed: bytes) -> bytes:
-    return hmac.digest(secret, signed, "sha256")
+def _digest(key: bytes, signed: bytes) -> bytes:
+    return hmac.digest(key, signed, "sha256")
 
 
 def _signed(given: Iterable[bytes], expected: Sequence[bytes]) -> Refused | None:
