@@ -1,5 +1,4 @@
-# One target for each image (deploy/cluster/images.json).
-# One target for each image (deploy/cluster/images.json).
+# One target for each image (hack/cluster/images.json).
 #
 #   docker build --target operator -t attune/operator:0.1.0 .
 #

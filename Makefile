@@ -11,10 +11,10 @@ export UV_PROJECT_ENVIRONMENT := .venv
 
 UV := .uv/bin/uv
 RUN := .venv/bin
-SOURCES := contract kit operator local api sensor_images cli conformance deploy tests
+SOURCES := contract kit operator local api sensor_images cli conformance hack tests
 # Anything that runs programs of the cluster: needs nothing installed but Python.
-CLUSTER_TOOL := PYTHONPATH=deploy/cluster $(PYTHON) -m attune_cluster
-DEMO := PYTHONPATH=deploy/cluster:deploy/demo $(PYTHON) -m attune_demo $(DEMO_ARGS)
+CLUSTER_TOOL := PYTHONPATH=hack/cluster $(PYTHON) -m attune_cluster
+DEMO := PYTHONPATH=hack/cluster:hack/demo $(PYTHON) -m attune_demo $(DEMO_ARGS)
 
 .PHONY: help
 help:  ## Show this list

@@ -7,6 +7,16 @@ import pytest
 from support.nats_server import NatsServer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what is marked ``last`` after everything else, by its ``rank``; the sort keeps the order of all others."""
+
+    def rank(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("last")
+        return 0 if marker is None else int(marker.kwargs["rank"])
+
+    items.sort(key=rank)
+
+
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A NATS server of this test's own."""

@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--only", choices=names(), help="run just this one")
     parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
     options = parser.parse_args()
-    sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "deploy" / "cluster")]
+    sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "hack" / "cluster")]
     results = {}
     for name in [options.only] if options.only else names():
         sys.stderr.write(f"• {name}\n")

@@ -1,0 +1,119 @@
+"""`make images`: the project's images, built from its Dockerfile and loaded into the cluster; nothing when nothing changed.
+
+Which images there are is written in `hack/cluster/images.json` and nowhere else; their tag is the project's version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import archives, builder, kind, node
+from .commands import capture, last_line, logged
+from .console import ClusterError, say, step
+from .layout import CONTAINERD_SOCKET, node_folder
+from .settings import IMAGES, Settings
+from .sources import content_key, declared
+
+PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL")
+"""Settings of package indexes that a build gets as arguments, where it is set up for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One image: the Dockerfile's target it is built from, and its name without tag."""
+
+    target: str
+    name: str
+
+
+def images(file: Path = IMAGES) -> list[Image]:
+    """The project's images."""
+    return [Image(target=entry["target"], name=entry["name"]) for entry in json.loads(file.read_text())]
+
+
+def full_name(name: str, tag: str) -> str:
+    """An image's name with registry and tag, as containerd stores it and as `attune/operator` in a pod is understood."""
+    return f"docker.io/{name}:{tag}"
+
+
+def arguments(dockerfile: str) -> dict[str, str]:
+    """The build arguments that the environment sets and the Dockerfile declares."""
+    known = declared(dockerfile)
+    return {name: os.environ[name] for name in PASSED_ON if name in known and name in os.environ}
+
+
+def _dockerfile(settings: Settings) -> Path:
+    dockerfile = settings.repository / "Dockerfile"
+    if not dockerfile.exists():
+        raise ClusterError(f"There is no {dockerfile}: nothing to build images from.")
+    return dockerfile
+
+
+def build_and_load(settings: Settings, how: str) -> None:
+    """Build what changed and make it available in the cluster of type `how`."""
+    dockerfile = _dockerfile(settings)
+    if how == "local":
+        _local(settings)
+    elif how == "kind":
+        _kind(settings, dockerfile)
+    else:
+        names = ", ".join(f"{image.name}:{settings.version}" for image in images())
+        say(
+            f"• CLUSTER=current: nothing is loaded, the cluster pulls {names} itself. Push them to a registry it reaches: "
+            "`docker build --target operator -t REGISTRY/attune/operator:TAG .` and `docker push`, for each target, "
+            "then install the chart with that registry and tag."
+        )
+
+
+def archive(settings: Settings) -> tuple[str, Path]:
+    """The archive with all images as they are in the checkout now, built unless it exists; and the key of its content."""
+    dockerfile = _dockerfile(settings)
+    base = builder.base_key(settings)
+    build = arguments(dockerfile.read_text())
+    listed = [f"{image.target}={full_name(image.name, settings.version)}" for image in images()]
+    key = content_key(
+        settings.repository, dockerfile=dockerfile, extra=[base, *listed, json.dumps(build, sort_keys=True)]
+    )
+    file = settings.cache / "images" / f"{key}.tar"
+    if file.exists():
+        file.touch()  # the newest few are kept
+        say("• images: nothing changed")
+    else:
+        builder.build(settings, dockerfile, images(), arguments=build, target=file)
+    return key, file
+
+
+def _local(settings: Settings) -> None:
+    inside = node.inside(settings)
+    key, file = archive(settings)
+    record = node_folder(settings) / "images.key"
+    containerd = [*inside, "ctr", f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io", "images"]
+    loaded = set(capture([*containerd, "list", "--quiet"]).split())
+    names = [full_name(image.name, settings.version) for image in images()]
+    if loaded.issuperset(names) and record.exists() and record.read_text() == key:
+        return
+    with step("loading the images into the node"):
+        archives.load(file, into=inside)
+        record.write_text(key)
+
+
+def _kind(settings: Settings, dockerfile: Path) -> None:
+    build = arguments(dockerfile.read_text())
+    names = [f"{image.name}:{settings.version}" for image in images()]
+    key = content_key(settings.repository, dockerfile=dockerfile, extra=[*names, json.dumps(build, sort_keys=True)])
+    record = settings.state / "kind-images.key"
+    wanted = f"{key} {kind.identity(settings)}"
+    if record.exists() and record.read_text() == wanted:
+        say("• images: nothing changed")
+        return
+    log = settings.logs / "images.log"
+    for image, name in zip(images(), names, strict=True):
+        options = [f"--build-arg={argument}={value}" for argument, value in build.items()]
+        with step(f"building {name}", detail=lambda: last_line(log)):
+            command = ["docker", "build", f"--target={image.target}", f"--tag={name}", *options]
+            logged([*command, str(settings.repository)], log, what=f"building {name}")
+    kind.load_images(settings, names)
+    record.write_text(wanted)

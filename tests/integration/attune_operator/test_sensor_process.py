@@ -1,0 +1,222 @@
+"""The operator as it runs in its pod: a process with an account of its own, with the documented rights and no others."""
+
+import asyncio
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.nats_server import NatsServer
+from support.operator_hand import Hand, eventually
+from support.operator_process import operator_process
+from support.rights import documented
+
+from attune_cluster.apiserver import ApiServer
+from attune_operator import kube
+from attune_operator.credentials.keystore import KEYS_KEY, KEYS_SECRET
+from attune_operator.credentials.nats_auth import API_SECRET, AUTH_KEY, AUTH_SECRET, CONFIG_SECRET
+from attune_operator.kube import Kind
+
+pytest_plugins = ["support.operator_fixtures"]
+pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
+
+ROLE = Kind("Role", "roles", "rbac.authorization.k8s.io")
+ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
+
+
+async def limited_kubeconfig(kubernetes: ApiServer, hand: Hand, directory: Path) -> Path:
+    """A kubeconfig of an account that may do in the test's namespace what the document says, and nothing anywhere else."""
+    metadata = {"name": "attune-operator", "namespace": hand.namespace}
+    rules = documented("watched namespaces") + documented("own namespace")
+    await hand.client.create(kube.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    rbac = "rbac.authorization.k8s.io/v1"
+    await hand.client.create(ROLE, {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules})
+    subject = {"kind": "ServiceAccount", **metadata}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "attune-operator"}
+    binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
+    await hand.client.create(ROLE_BINDING, {"apiVersion": rbac, "kind": "RoleBinding", **binding})
+    path = kube.SERVICE_ACCOUNT.path(hand.namespace, "attune-operator", "token")
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = (await hand.client.call("POST", path, body=asked))["status"]["token"]
+    config = yaml.safe_load(kubernetes.kubeconfig.read_text())
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    file = directory / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def decoded(secret: dict[str, Any], key: str) -> str:
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secret(
+    kubernetes: ApiServer, hand: Hand, tmp_path: Path
+) -> None:
+    kubeconfig = await limited_kubeconfig(kubernetes, hand, tmp_path)
+    server = NatsServer(tmp_path)
+    settings = {
+        "NAMESPACE": hand.namespace,
+        "WATCH_NAMESPACES": hand.namespace,
+        "NATS_URL": server.url,
+        "NATS_AUTH": "managed",
+        "LOG_LEVEL": "DEBUG",
+        "SWEEP_INTERVAL": "2s",
+        "KEY_CHECK_INTERVAL": "1s",
+        "SIGNING_KEY_LEAD": "1s",
+    }
+    secrets: set[str] = set()
+
+    async def collect() -> None:
+        """Everything that nobody may read anywhere else."""
+        for name, key in ((KEYS_SECRET, KEYS_KEY), (AUTH_SECRET, AUTH_KEY)):
+            document = json.loads(decoded(await hand.get(kube.SECRET, name), key))
+            secrets.update(entry["d"] for entry in document.get("keys", []) if "d" in entry)
+            secrets.update(document[name] for name in ("operator", "account", "signing", "system") if name in document)
+        for name in ("sensor-core.timer", API_SECRET):
+            if (found := await hand.find(kube.SECRET, name)) is not None:
+                secrets.update(
+                    line
+                    for key in found["data"]
+                    for line in decoded(found, key).splitlines()
+                    if len(line) > 20 and "--" not in line
+                )
+
+    async with operator_process(kubeconfig, tmp_path, **settings) as operator:
+        try:
+
+            async def config() -> Any:
+                return await hand.get(kube.SECRET, CONFIG_SECRET)
+
+            server.extra_config = decoded(await eventually(config, within=30), "auth.conf")
+            server.start()
+
+            async def is_ready() -> bool:
+                return (await operator.page(operator.liveness, "/readyz"))[0] == 200
+
+            await eventually(is_ready, within=30)
+            assert (await operator.page(operator.liveness, "/healthz")) == (200, "ok\n")
+            await hand.apply_sensor(config={"a": 1})
+
+            async def runs() -> bool:
+                if await hand.pods():
+                    await hand.run_pods()
+                return (await hand.condition("Ready")).get("status") == "True"
+
+            await eventually(runs, within=20)
+            await collect()
+            # What needs each of the rights: repair of additions, of labels, of immutable Secrets, removal, renewal, rotation.
+            patch = {"spec": {"template": {"spec": {"containers": [{"name": "sensor", "env": [{"name": "X"}]}]}}}}
+            await hand.edit(kube.DEPLOYMENT, patch, strategic=True)
+            await hand.edit(kube.SECRET, {"data": {"more": "eA=="}})
+            await hand.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
+            await hand.edit(kube.NETWORK_POLICY, {"spec": {"egress": [{}]}})
+            await hand.apply_sensor()
+
+            async def repaired() -> bool:
+                deployment, policy = await hand.get(kube.DEPLOYMENT), await hand.get(kube.NETWORK_POLICY)
+                names = {e["name"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+                assert "X" not in names
+                assert "egress" not in policy["spec"]
+                assert set((await hand.get(kube.SECRET))["data"]) == {"token", "nats.creds"}
+                assert await hand.find(kube.CONFIG_MAP) is None
+                return (await hand.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
+
+            await eventually(repaired)
+            await hand.edit(kube.SECRET, {"immutable": True})
+            now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "now"}}}
+            kid = (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"]
+            await hand.edit(kube.SECRET, now, name=KEYS_SECRET)
+
+            async def other_key() -> bool:
+                return (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"] != kid  # type: ignore[no-any-return]
+
+            await eventually(other_key)
+            await collect()
+            await hand.edit(kube.SECRET, {"data": {"token": "Z2FyYmFnZQ==", "nats.creds": "Z2FyYmFnZQ=="}})
+            asked = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            await hand.annotate(rotate_at=asked, revoke_before=asked)
+            server.restart()
+
+            async def touched() -> bool:
+                return any(
+                    "attune.dev/credentials-renewed-at" in p["metadata"].get("annotations", {})
+                    for p in await hand.pods()
+                )
+
+            await eventually(touched)
+            await collect()
+            _, exposition = await operator.page(operator.metrics, "/metrics")
+            expiry = f'attune_token_expiry_timestamp_seconds{{namespace="{hand.namespace}",sensor="core.timer"}}'
+            assert expiry in exposition
+            said = await hand.client.list_objects(kube.EVENT, hand.namespace)
+            shown = json.dumps([said, await hand.get(kube.SENSOR, "core.timer")])
+            assert await operator.end() == 0, operator.log.read_text()[-3000:]
+        finally:
+            server.stop()
+    log = operator.log.read_text()
+    records = [json.loads(line) for line in log.splitlines()]
+    assert {"settings", "token_issued", "stopped"} <= {record["event"] for record in records}
+    assert not [record for record in records if " 403 " in str(record.get("error", ""))]
+    assert len(secrets) >= 12
+    for secret in secrets:
+        for place in (log, exposition, shown):
+            assert secret not in place
+
+
+async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An API server of its own, since others need theirs."""
+    directory = tmp_path_factory.mktemp("own-api")
+    crds = sorted((Path(__file__).parents[3] / "deploy" / "crds").glob("*.yaml"))
+    with ApiServer(directory / "server") as server:
+        nats = NatsServer(directory)
+        nats.start()
+        api = server.api()
+        settings = {"NAMESPACE": "default", "NATS_URL": nats.url, "SWEEP_INTERVAL": "2s", "LOG_LEVEL": "INFO"}
+        async with operator_process(server.kubeconfig, directory, **settings) as operator:
+            try:
+
+                async def waits() -> bool:
+                    return "install the CustomResourceDefinitions" in operator.log.read_text()
+
+                await eventually(waits, within=30, what="the operator says that it waits for its definitions")
+                for crd in crds:
+                    definition = yaml.safe_load(crd.read_text())
+                    api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+
+                async def is_ready() -> bool:
+                    return (await operator.page(operator.liveness, "/readyz"))[0] == 200
+
+                await eventually(is_ready, within=30)
+                server.kill("kube-apiserver")
+
+                async def noticed() -> bool:
+                    return "sweep_failed" in operator.log.read_text()
+
+                await eventually(noticed, within=20)
+                assert (await operator.page(operator.liveness, "/healthz"))[0] == 200
+                server.stop()
+                server.start()
+                spec = {"image": "i", "triggerTypes": [{"name": "a.b"}], "paused": True}
+                body = {"apiVersion": "attune.dev/v1alpha1", "kind": "Sensor", "metadata": {"name": "s"}, "spec": spec}
+                path = "/apis/attune.dev/v1alpha1/namespaces/default/sensors"
+                await asyncio.to_thread(api.request, "POST", path, body)
+
+                async def looked_after() -> bool:
+                    found = await asyncio.to_thread(api.request, "GET", f"{path}/s")
+                    return bool(found.get("status"))
+
+                await eventually(looked_after, within=40, every=0.2)
+                assert operator.process.returncode is None
+                assert await operator.end() == 0
+            finally:
+                nats.stop()
+
+
+async def test_without_a_way_to_kubernetes_it_says_so_and_ends(tmp_path: Path) -> None:
+    async with operator_process(tmp_path / "none", tmp_path) as operator:
+        async with asyncio.timeout(30):
+            assert await operator.process.wait() == 1
+    assert "set KUBECONFIG" in operator.log.read_text()

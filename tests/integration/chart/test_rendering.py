@@ -1,0 +1,242 @@
+"""The chart as helm renders it: no more rights than documented, and no pod beyond the restricted Pod Security level."""
+
+import json
+import re
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.rights import documented
+
+from attune_cluster.settings import Settings
+from attune_cluster.tools import tools
+from attune_contract import names
+
+CHART = Path(__file__).parents[3] / "deploy" / "helm" / "attune"
+Manifest = dict[str, Any]
+
+CONFIGURATIONS = {
+    "defaults": [],
+    "postgresql": ["--set", "api.database.existingSecret=database", "--set", "api.replicas=3"],
+    "own nats": ["--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"],
+    "own nats with credentials": [
+        *("--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"),
+        *("--set", "nats.auth=none", "--set", "nats.credsSecret=nats-user"),
+    ],
+    "no volumes": ["--set", "nats.persistence.enabled=false", "--set", "api.persistence.enabled=false"],
+    "tls": ["--set", "tls.enabled=true", "--set", "tls.existingSecret=certificate"],
+    "tls by cert-manager": [
+        *("--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"),
+        *("--set", "tls.certManager.issuerRef.name=authority"),
+    ],
+    "two namespaces": ["--set", "watchNamespaces={one,two}"],
+}
+
+
+@pytest.fixture(scope="module")
+def helm() -> Path:
+    return tools(Settings.from_environment(), ["helm"])["helm"]
+
+
+def render(helm: Path, arguments: list[str]) -> list[Manifest]:
+    text = subprocess.run(
+        [helm, "template", "attune", CHART, "--namespace", "attune-system", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+
+
+def flat(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
+    """Every (group, resource, verb) that the rules grant."""
+    return {triple for rule in rules for triple in product(rule["apiGroups"], rule["resources"], rule["verbs"])}
+
+
+def role(manifests: list[Manifest], kind: str, name: str, namespace: str | None = None) -> set[tuple[str, str, str]]:
+    [found] = [
+        m
+        for m in manifests
+        if (m["kind"], m["metadata"]["name"], m["metadata"].get("namespace")) == (kind, name, namespace)
+    ]
+    return flat(found["rules"])
+
+
+def test_the_operators_rights_are_those_of_the_document(helm: Path) -> None:
+    manifests = render(helm, [])
+    own = flat(documented("own namespace"))
+    assert role(manifests, "Role", "attune-operator", "attune-system") == own
+    everywhere = flat(documented("watched namespaces")) | flat(documented("all namespaces"))
+    assert role(manifests, "ClusterRole", "attune-system-attune-operator") == everywhere
+
+
+def test_limited_to_namespaces_it_has_rights_in_those_only(helm: Path) -> None:
+    manifests = render(helm, CONFIGURATIONS["two namespaces"])
+    for namespace in ("one", "two"):
+        granted = role(manifests, "Role", "attune-system-attune-operator", namespace)
+        assert granted == flat(documented("watched namespaces"))
+    assert role(manifests, "ClusterRole", "attune-system-attune-operator") == {("", "namespaces", "get")}
+
+
+def test_the_command_lines_account_may_read_and_make_tokens_and_no_more(helm: Path) -> None:
+    name = "attune-system-attune-cli"
+    rights = {("attune.dev", kind, verb) for kind in ("sensors", "rules") for verb in ("get", "list")}
+
+    def bound(arguments: list[str]) -> set[tuple[str, str | None]]:
+        manifests = render(helm, arguments)
+        if any(m["metadata"]["name"] == name for m in manifests):
+            assert role(manifests, "ClusterRole", name) == {*rights, ("attune.dev", "sensors/token", "create")}
+        bindings = [m for m in manifests if m["kind"].endswith("Binding") and m["roleRef"]["name"] == name]
+        return {(m["kind"], m["metadata"].get("namespace")) for m in bindings}
+
+    assert bound([]) == {("ClusterRoleBinding", None)}
+    assert bound(CONFIGURATIONS["two namespaces"]) == {("RoleBinding", "one"), ("RoleBinding", "two")}
+    assert bound(["--set", "commandLine.serviceAccount=false"]) == set()
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_pod_is_restricted_and_bounded(helm: Path, configuration: str) -> None:
+    pods = [
+        m["spec"]["template"]["spec"]
+        for m in render(helm, CONFIGURATIONS[configuration])
+        if "template" in m.get("spec", {})
+    ]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"] + pod.get("initContainers", []):
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        claimed = {volume["name"] for volume in pod["volumes"]}
+        assert claimed <= mounted
+
+
+def test_webhooks_are_reached_from_outside_only_where_somebody_says_so(helm: Path) -> None:
+    outside = {"Ingress", "HTTPRoute"}
+    assert not outside & {manifest["kind"] for manifest in render(helm, [])}
+    options = [
+        "webhook.ingress.enabled=true",
+        "webhook.ingress.host=hooks.example.org",
+        "webhook.ingress.className=nginx",
+        "webhook.ingress.tls.secretName=hooks-tls",
+        "webhook.httpRoute.enabled=true",
+        "webhook.httpRoute.parentRefs[0].name=public",
+        "webhook.httpRoute.hostnames={hooks.example.org}",
+    ]
+    rendered = render(helm, [part for option in options for part in ("--set", option)])
+    found = {manifest["kind"]: manifest["spec"] for manifest in rendered if manifest["kind"] in outside}
+    service = names.sensor_service_name("core.webhook")
+    ingress, route = found["Ingress"], found["HTTPRoute"]
+    assert ingress["ingressClassName"] == "nginx"
+    assert ingress["tls"] == [{"hosts": ["hooks.example.org"], "secretName": "hooks-tls"}]
+    [rule] = ingress["rules"]
+    assert rule["host"] == "hooks.example.org"
+    [path] = rule["http"]["paths"]
+    assert path["backend"]["service"] == {"name": service, "port": {"number": 80}}
+    assert route["parentRefs"] == [{"name": "public"}]
+    assert route["rules"][0]["backendRefs"] == [{"name": service, "port": 80}]
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_the_monitoring_port_of_nats_is_closed(helm: Path, configuration: str) -> None:
+    # It has no password and shows the consumers, inboxes and users of every sensor.
+    manifests = [m for m in render(helm, CONFIGURATIONS[configuration]) if m["metadata"]["name"] == "attune-nats"]
+    by_kind = {manifest["kind"]: manifest for manifest in manifests}
+    if not by_kind:
+        return  # a server of one's own
+    settings = re.sub(r"^\s*#.*", "", by_kind["ConfigMap"]["data"]["nats.conf"], flags=re.MULTILINE)
+    assert not re.search(r"\b(https?(_port)?|monitor_port|prof_port)\b", settings)
+    assert [port["name"] for port in by_kind["Service"]["spec"]["ports"]] == ["nats"]
+    [container] = by_kind["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == [4222]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["tcpSocket"] == {"port": "nats"}
+
+
+def test_nothing_random_is_rendered(helm: Path) -> None:
+    # GitOps tools render again and again, and must see no difference.
+    assert json.dumps(render(helm, [])) == json.dumps(render(helm, []))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "api.replicas=2"], "needs PostgreSQL"),
+        (["--set", "nats.enabled=false"], "externalUrl"),
+        (["--set", "api.logLevel=loud"], "/api/logLevel"),
+        (["--set", "api.replica=2"], "replica"),
+        (["--set", "tls.enabled=true"], "tls.existingSecret"),
+        (["--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"], "issuerRef"),
+        (["--set", "operator.tokenMinTTL=soon"], "/operator/tokenMinTTL"),
+        (["--set", "api.retention.days=-1"], "/api/retention/days"),
+        (["--set", "api.podDisruptionBudget.maxUnavailable=0"], "maxUnavailable"),
+        (["--set", "api.topologySpread.whenUnsatisfiable=Never"], "whenUnsatisfiable"),
+        (["--set", "webhook.ingress.enabled=true"], "/webhook/ingress/host"),
+        (["--set", "webhook.httpRoute.enabled=true"], "/webhook/httpRoute/parentRefs"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_with_a_reason(helm: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, arguments)
+    assert words in refused.value.stderr
+
+
+def _api(manifests: list[Manifest]) -> Manifest:
+    [found] = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Deployment", "attune-api")]
+    return found
+
+
+def test_sqlite_is_one_replica_on_a_volume_and_postgresql_as_many_as_wanted(helm: Path) -> None:
+    alone = render(helm, [])
+    spec = _api(alone)["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "attune-api-data"}} in spec["template"]["spec"][
+        "volumes"
+    ]
+    assert "topologySpreadConstraints" not in spec["template"]["spec"]
+    assert [m for m in alone if m["kind"] == "PodDisruptionBudget"] == []
+
+    several = render(
+        helm,
+        [
+            *("--set", "api.database.existingSecret=db", "--set", "api.database.key=uri", "--set", "api.replicas=3"),
+            *("--set", "api.topologySpread.whenUnsatisfiable=DoNotSchedule"),
+        ],
+    )
+    deployment = _api(several)
+    spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (3, "RollingUpdate")
+    for container in (*pod["initContainers"], *pod["containers"]):
+        [url] = [entry for entry in container["env"] if entry["name"] == "ATTUNE_API_DATABASE_URL"]
+        assert url["valueFrom"] == {"secretKeyRef": {"name": "db", "key": "uri"}}
+    labels = spec["selector"]["matchLabels"]
+    assert [(c["topologyKey"], c["whenUnsatisfiable"]) for c in pod["topologySpreadConstraints"]] == [
+        ("kubernetes.io/hostname", "DoNotSchedule"),
+        ("topology.kubernetes.io/zone", "ScheduleAnyway"),
+    ]
+    assert all(c["labelSelector"]["matchLabels"] == labels for c in pod["topologySpreadConstraints"])
+    [budget] = [m for m in several if m["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "age", "count"),
+    [
+        ([], "7776000", "0"),
+        (["--set", "api.retention.days=0"], "0", "0"),
+        (["--set", "api.retention.days=30", "--set", "api.retention.eventsPerRule=100000000"], "2592000", "100000000"),
+    ],
+)
+def test_how_long_events_are_kept(helm: Path, arguments: list[str], age: str, count: str) -> None:
+    [container] = _api(render(helm, arguments))["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["ATTUNE_API_EVENTS_MAX_AGE"] == age
+    assert environment["ATTUNE_API_EVENTS_PER_RULE"] == count

@@ -1,0 +1,117 @@
+"""The samples in examples/stdio and the code in docs/runners.md, run by the real supervisor."""
+
+import json
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.stdio_programs import events_of, harness
+from support.until import until
+
+from attune_contract.resources import Rule, Sensor
+from attune_contract.schemas.bounded import BoundedSchema
+from attune_sensor import AckState, event_id
+from attune_sensor.testing import FakeApi, SensorHarness
+from attune_stdio.settings import Mode
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+EXAMPLES = REPOSITORY / "examples" / "stdio"
+RUNNERS = REPOSITORY / "docs" / "runners.md"
+
+
+def sample(name: str, scripts: Path) -> tuple[Sensor, Rule]:
+    """The Sensor and the Rule of a sample; its scripts are written to a directory, as they are in a pod."""
+    documents = list(yaml.safe_load_all((EXAMPLES / name).read_text()))
+    for document in documents:
+        document["metadata"]["namespace"] = "default"
+    sensor, rule = Sensor.from_object(documents[0]), Rule.from_object(documents[1])
+    scripts.mkdir()
+    for file, text in (sensor.spec.scripts or {}).items():
+        (scripts / file).write_text(text)
+        (scripts / file).chmod(0o555)
+    return sensor, rule
+
+
+@pytest.mark.parametrize("name", [file.name for file in sorted(EXAMPLES.glob("*.yaml"))])
+async def test_a_sample_makes_events(name: str, tmp_path: Path) -> None:
+    sensor, rule = sample(name, tmp_path / "scripts")
+    command = (*(sensor.spec.command or ()), *(sensor.spec.args or ()))
+    if command[0] == "node" and shutil.which("node") is None:
+        pytest.skip("Node.js is not installed here; the cluster's test has it in its image")
+    [declared] = sensor.spec.trigger_types
+    parameters = rule.spec.trigger.parameters
+    schema = BoundedSchema(json.dumps(declared.parameters_schema).encode())
+    assert schema.errors(json.dumps(parameters).encode(), limit=1) == []
+    mode = Mode(sensor.spec.stdio.mode) if sensor.spec.stdio is not None else Mode.PER_RULE
+    async with harness(command, mode=mode, scripts=tmp_path / "scripts", trigger_types=(declared.name,)) as run:
+        applied = run.apply(declared.name, parameters)
+        await until(lambda: len(events_of(run.api, applied)) >= 3, within=20)
+
+
+def code(language: str, name: str) -> str:
+    """The block of docs/runners.md whose first line, or second after a shebang, names this file."""
+    for text in re.findall(
+        rf"^```{language}\n(.*?)^```$", RUNNERS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        if any(line.startswith(f"# {name}") for line in text.splitlines()[:2]):
+            return str(text)
+    raise LookupError(name)
+
+
+async def test_moving_to_standalone_while_both_run_doubles_nothing(tmp_path: Path) -> None:
+    (tmp_path / "files.sh").write_text(code("sh", "files.sh"))
+    (tmp_path / "files.sh").chmod(0o555)
+    names: dict[str, Any] = {}
+    exec(code("python", "files.py"), names)
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    api = FakeApi()
+    parameters = {"directory": str(watched)}
+    posted: list[list[str]] = [[], []]
+
+    def stdio() -> SensorHarness:
+        return harness(("files.sh",), scripts=tmp_path, trigger_types=("acme.file",), api=api)
+
+    def standalone() -> SensorHarness:
+        return SensorHarness(names["sensor"].handler, trigger_types=["acme.file"], api=api)
+
+    async with stdio() as old:
+        rule = old.apply("acme.file", parameters)
+        (watched / "one").touch()
+        await until(lambda: len(api.events) == 1)
+        async with standalone() as new:
+            same = new.apply("acme.file", parameters, created_at=rule.created_at)
+            assert same.uid == rule.uid
+            await new.wait_for(same, AckState.ACTIVE)
+            (watched / "two").touch()
+            # Both have reported both files when the API has seen each twice.
+            for number, found in enumerate((old, new)):
+                await until(partial(has_reported, found, 2))
+                posted[number] = sorted(str(event.id) for event in api.events)
+    async with standalone() as new:
+        new.apply("acme.file", parameters, created_at=rule.created_at)
+        (watched / "three").touch()
+        await until(lambda: len(api.events) == 3)
+    assert sorted(event.id for event in api.events) == sorted(event_id(rule.uid, n) for n in ("one", "two", "three"))
+    assert posted[0] == posted[1] == sorted(str(event_id(rule.uid, name)) for name in ("one", "two"))
+
+
+def has_reported(found: SensorHarness, number: int) -> bool:
+    values = (
+        found.metrics.registry.get_sample_value("attune_sensor_events_total", {"result": result})
+        for result in ("stored", "duplicate")
+    )
+    return sum(value or 0 for value in values) >= number
+
+
+def test_the_documents_manifest_is_valid() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", RUNNERS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    sensors = [yaml.safe_load(text) for text in blocks]
+    assert sensors
+    for body in sensors:
+        body["metadata"].setdefault("namespace", "default")
+        Sensor.from_object(body)
