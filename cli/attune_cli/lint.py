@@ -16,9 +16,17 @@ from attune_cli.errors import UsageError
 from attune_contract.resources import Sensor
 from attune_contract.schemas.bounded import BoundedSchema, TooCostly, UnusableSchema, describe
 from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
-from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
-from attune_operator.rules.records import SensorRecord, TriggerDeclaration, canonical_json, parse_sensor
-from attune_operator.sensors import schemas
+from attune_operator.public.checks import (
+    Bound,
+    NotAllowed,
+    SensorRecord,
+    TriggerDeclaration,
+    UnknownTriggerType,
+    bind,
+    canonical_json,
+    parse_sensor,
+    schema_problem,
+)
 
 _MOST: Final = 20
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -155,7 +163,7 @@ def _schemas(checked: Checked) -> Iterator[Finding]:
                     "triggerTypes": [{"name": declared["name"], field: declared[field]}],
                 },
             }
-            if (found := schemas.problem(Sensor.from_object(single))) is not None:
+            if (found := schema_problem(Sensor.from_object(single))) is not None:
                 message = found[1].partition(" cannot be used: ")[2] or found[1]
                 yield _at(checked, ("spec", "triggerTypes", index, field), f"cannot be used: {message}")
 

@@ -10,9 +10,15 @@ from typing import Final
 
 from attune_contract.identity import SensorRef
 from attune_local.ports import free_port
-from attune_operator.credentials import nats_jwt
-from attune_operator.credentials.nats_auth import make_keys, sensor_permissions, server_config
-from attune_operator.credentials.nats_jwt import Permissions
+from attune_operator.public.nats import (
+    Permissions,
+    make_keys,
+    make_seed,
+    public_of,
+    sensor_permissions,
+    server_config,
+    user_creds,
+)
 
 _START: Final = 20.0
 _EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
@@ -88,10 +94,10 @@ class NatsServer:
 
     def _creds(self, *, name: str, permissions: Permissions, lifetime: timedelta | None) -> str:
         now = datetime.now(UTC)
-        return nats_jwt.user_creds(
-            user_seed=nats_jwt.make_seed("user", secrets.token_bytes(32)),
+        return user_creds(
+            user_seed=make_seed("user", secrets.token_bytes(32)),
             signing_seed=self._keys.signing,
-            account=nats_jwt.public_of(self._keys.account),
+            account=public_of(self._keys.account),
             name=name,
             subject="",
             permissions=permissions,

@@ -24,7 +24,7 @@ from attune_contract.messages import (
     encode,
     rule_event_headers,
 )
-from attune_operator.streams.definitions import acks_stream, rules_stream
+from attune_operator.public.nats import acks_stream, rules_stream
 
 _T = TypeVar("_T")
 

@@ -20,8 +20,8 @@ from attune_local.admission.checks import shown
 from attune_local.admission.definition import definitions
 from attune_local.objects import fields
 from attune_local.objects.store import ObjectStore
-from attune_operator.kinds import EVENT, NAMESPACE, POD, RULE, SENSOR, WATCHED, Kind, Object
-from attune_operator.ports import ClusterError
+from attune_operator.public.backend import ClusterError
+from attune_operator.public.objects import EVENT, NAMESPACE, POD, RULE, SENSOR, WATCHED, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 

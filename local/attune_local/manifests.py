@@ -19,7 +19,7 @@ from attune_contract import names
 from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
 from attune_local.admission.files import SUFFIXES
 from attune_local.objects.store import ObjectStore
-from attune_operator.kinds import CONFIG_MAP, NAMESPACE, RULE, SECRET, SENSOR, Kind, Object
+from attune_operator.public.objects import CONFIG_MAP, NAMESPACE, RULE, SECRET, SENSOR, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 

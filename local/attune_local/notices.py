@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attune_local.admission import Checked
-from attune_operator.kinds import RULE, SENSOR, Kind, Object
-from attune_operator.ports import WatchEventType
+from attune_operator.public.backend import WatchEventType
+from attune_operator.public.objects import RULE, SENSOR, Kind, Object
 
 #: Reasons of a Sensor's Ready that pass by themselves, or are meant.
 _QUIET: Final = frozenset({"Available", "Progressing", "NotReady", "Paused"})

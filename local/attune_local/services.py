@@ -20,8 +20,8 @@ from attune_local.node.probes import answers_yes
 from attune_local.node.volumes import contents, write_private
 from attune_local.objects.store import ObjectStore
 from attune_local.processes import Guard, Process, Program
-from attune_operator.kinds import CONFIG_MAP, SECRET, Kind, Object
-from attune_operator.ports import WatchEventType
+from attune_operator.public.backend import WatchEventType
+from attune_operator.public.objects import CONFIG_MAP, SECRET, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -20,13 +20,9 @@ from attune_local.follow import Follower
 from attune_local.manifests import Manifests
 from attune_local.notices import Notices
 from attune_local.objects import LocalBackend, ObjectStore
-from attune_operator.app import Operator
-from attune_operator.backend import Backend
-from attune_operator.kinds import Object
-from attune_operator.ports import ClusterError
-from attune_operator.rules.options import RulesOptions
-from attune_operator.settings import Settings
-from attune_operator.supervise import TaskDied
+from attune_operator.public.backend import Backend, ClusterError
+from attune_operator.public.objects import Object
+from attune_operator.public.program import Operator, RulesOptions, Settings, TaskDiedError
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -125,7 +121,7 @@ class System:
     async def _operate(self) -> None:
         try:
             await self._operator.run()
-        except (TaskDied, ClusterError) as error:
+        except (TaskDiedError, ClusterError) as error:
             raise UpError(f"The operator cannot go on: {error}.") from error
 
     def stop_following_files(self) -> None:

@@ -29,7 +29,7 @@ from attune_local.node.pod import Surroundings
 from attune_local.objects.store import ObjectStore
 from attune_local.processes import Guard, end_leftovers
 from attune_local.services import Service, ServiceFiles, api_server, nats_server
-from attune_operator.kinds import Object
+from attune_operator.public.objects import Object
 
 _log = structlog.stdlib.get_logger(__name__)
 

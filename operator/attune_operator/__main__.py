@@ -24,15 +24,15 @@ def _problems(error: ValidationError) -> str:
 
 async def _run(settings: Settings) -> int:
     from attune_operator.app import Operator  # after the arguments were read: it takes a second to import
-    from attune_operator.ports import ClusterError
-    from attune_operator.supervise import TaskDied
+    from attune_operator.runtime.client import ClusterError
+    from attune_operator.supervise import TaskDiedError
 
     settle()
     operator = Operator(settings)
     operator.stop_on_signals()
     try:
         await operator.run()
-    except TaskDied as died:
+    except TaskDiedError as died:
         _log.critical("ended", why=str(died))
         return 1
     except (ClusterError, OSError) as error:

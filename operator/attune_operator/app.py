@@ -2,77 +2,38 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from attune_contract.identity import SensorRef
-from attune_operator.backend import Backend, Client, Connect
-from attune_operator.cluster import KubeCluster
+from attune_operator.backend import Backend, Connect
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import KeyPolicy
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, KeyStore
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
-from attune_operator.events import EventRecorder
-from attune_operator.health import Health, HealthServer, Heartbeat
-from attune_operator.kinds import Kind
-from attune_operator.ports import Body, ClusterError, RuleSide, WatchEventType
+from attune_operator.observers import Observers
 from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
+from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.cluster import KubeCluster
+from attune_operator.runtime.events import EventRecorder
+from attune_operator.runtime.probes import Heartbeat, Probes, ProbeServer
+from attune_operator.runtime.queue import backoff
+from attune_operator.sensor_environment import SensorEnvironment
 from attune_operator.sensors.controller import SensorController
-from attune_operator.sensors.queue import backoff
 from attune_operator.sensors.reconcile import Reconciler
 from attune_operator.sensors.store import Store
 from attune_operator.settings import Settings
 from attune_operator.streams.connection import NatsEndpoint
-from attune_operator.supervise import Supervisor, TaskDied
-from attune_operator.surroundings import Surroundings
+from attune_operator.supervise import Supervisor, TaskDiedError
 
 _log = structlog.stdlib.get_logger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-
-class Observed:
-    """Passes what the watches see to the two sides; ``own`` are the operator's own objects, and who looks after each."""
-
-    def __init__(
-        self,
-        *,
-        sensors: SensorController,
-        rules: RuleSide,
-        namespace: str,
-        own: Mapping[str, Callable[[], None]],
-    ) -> None:
-        self._sensors = sensors
-        self._rules = rules
-        self._namespace = namespace
-        self._own = own
-
-    def observe_sensor(self, kind: WatchEventType, body: Body) -> None:
-        """A Sensor was seen, changed or deleted."""
-        self._sensors.observe_sensor(kind, body)
-        self._rules.observe_sensor(kind, body)
-
-    def observe_rule(self, kind: WatchEventType, body: Body) -> None:
-        """A Rule was seen, changed or deleted."""
-        self._rules.observe_rule(kind, body)
-
-    def observe_namespace(self, kind: WatchEventType, body: Body) -> None:
-        """A namespace was seen, changed or deleted."""
-        self._rules.observe_namespace(kind, body)
-
-    def observe_child(self, what: Kind, kind: WatchEventType, body: Body) -> None:
-        """Something that carries the operator's label was seen, changed or deleted."""
-        metadata = body["metadata"]
-        nudge = self._own.get(metadata["name"]) if metadata.get("namespace") == self._namespace else None
-        if nudge is not None:
-            nudge()
-        else:
-            self._sensors.observe_child(what, kind, body)
 
 
 class _LateSensors:
@@ -130,9 +91,9 @@ class Operator:
         self._stopping = asyncio.Event()
         self._signals = False
         self._closing: list[Callable[[], None]] = []
-        self.health = Health(heartbeat=(heartbeat := Heartbeat()))
+        self.health = Probes(heartbeat=(heartbeat := Heartbeat()))
         self._heartbeat = heartbeat
-        self.server = HealthServer(
+        self.server = ProbeServer(
             health=self.health,
             address=settings.bind_address,
             liveness_port=settings.liveness_port,
@@ -165,7 +126,7 @@ class Operator:
         """Work until :meth:`stop`.
 
         Raises:
-            TaskDied: a part ended by itself; the process should end, to be started afresh.
+            TaskDiedError: a part ended by itself; the process should end, to be started afresh.
             ClusterError: there is no way to Kubernetes to be found.
         """
         self.health.awaits("signing keys")
@@ -185,7 +146,7 @@ class Operator:
             await asyncio.gather(*pending, return_exceptions=True)
             if work in done:  # first: it ends the supervised tasks on its way out, so those say less
                 work.result()
-                raise TaskDied("the operator's main task ended by itself")
+                raise TaskDiedError("the operator's main task ended by itself")
             if died in done:
                 raise died.result()
         finally:
@@ -236,7 +197,7 @@ class Operator:
                 stream_replicas=settings.nats_replicas,
             ),
         )
-        surroundings = Surroundings(settings, on_change=late.look_at_all)
+        surroundings = SensorEnvironment(settings, on_change=late.look_at_all)
         await surroundings.read()
         store = Store()
         reconciler = Reconciler(
@@ -267,7 +228,7 @@ class Operator:
         if nats_auth is not None:
             own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET), nats_auth.nudge)
             supervisor.start("nats auth", nats_auth.run(interval=settings.sweep_interval.total_seconds()))
-        watches = backend.watches(Observed(sensors=controller, rules=rules, namespace=settings.namespace, own=own))
+        watches = backend.watches(Observers(sensors=controller, rules=rules, namespace=settings.namespace, own=own))
         supervisor.start("events", recorder.run())
         supervisor.start("keys", keys.run())
         supervisor.start("surroundings", surroundings.run())
@@ -277,7 +238,7 @@ class Operator:
         watching = asyncio.create_task(watches.run(on_started=self._signals_again), name="watches")
         try:
             await asyncio.shield(watching)
-            raise TaskDied("the watches ended by themselves")
+            raise TaskDiedError("the watches ended by themselves")
         finally:
             await supervisor.stop()
             watches.stop()

@@ -18,8 +18,7 @@ from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client.exceptions import ApiException
 
 from attune_contract import names
-from attune_operator import metrics
-from attune_operator.kinds import (
+from attune_operator.resources.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     EVENT,
@@ -34,7 +33,8 @@ from attune_operator.kinds import (
     Kind,
     Object,
 )
-from attune_operator.ports import Body, ClusterError, Known, Listed, Read
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Body, ClusterError, Known, Listed, Read
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
 _DEFAULT_KUBECONFIG: Final = str(Path("~/.kube/config").expanduser())

@@ -11,22 +11,22 @@ from typing import Any
 
 import structlog
 
-from attune_operator.health import Health
+from attune_operator.runtime.probes import Probes
 
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class TaskDied(RuntimeError):  # noqa: N818 - read as a sentence
+class TaskDiedError(RuntimeError):
     """A supervised task ended by itself."""
 
 
 class Supervisor:
     """Runs named tasks until :meth:`stop`; :meth:`failed` returns when one of them ended before."""
 
-    def __init__(self, *, health: Health) -> None:
+    def __init__(self, *, health: Probes) -> None:
         self._health = health
         self._tasks: dict[asyncio.Task[None], str] = {}
-        self._failure: asyncio.Future[TaskDied] = asyncio.get_running_loop().create_future()
+        self._failure: asyncio.Future[TaskDiedError] = asyncio.get_running_loop().create_future()
         self._stopping = False
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -45,11 +45,11 @@ class Supervisor:
         _log.critical("task_died", task=name, exc_info=error)
         self._health.died(name)
         if not self._failure.done():
-            died = TaskDied(f"{name} ended by itself")
+            died = TaskDiedError(f"{name} ended by itself")
             died.__cause__ = error
             self._failure.set_result(died)
 
-    async def failed(self) -> TaskDied:
+    async def failed(self) -> TaskDiedError:
         """Wait until a task ended that should not have."""
         return await asyncio.shield(self._failure)
 

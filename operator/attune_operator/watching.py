@@ -8,9 +8,9 @@ import kopf
 import structlog
 
 from attune_contract import names
-from attune_operator.backend import Observers
-from attune_operator.kinds import WATCHED
-from attune_operator.main import registry
+from attune_operator.handlers import registry
+from attune_operator.observers import Observers
+from attune_operator.resources.kinds import WATCHED
 
 _log = structlog.stdlib.get_logger(__name__)
 

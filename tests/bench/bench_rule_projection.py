@@ -27,12 +27,12 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleEventType, RuleState, encode, rule_event_headers
 from attune_operator import kube
-from attune_operator.cluster import KubeCluster
-from attune_operator.events import EventRecorder
 from attune_operator.kube import KubeClient
 from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import parse_time
+from attune_operator.runtime.cluster import KubeCluster
+from attune_operator.runtime.events import EventRecorder
 from attune_operator.streams.definitions import rules_stream
 
 RULES = 10_000

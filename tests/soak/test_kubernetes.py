@@ -9,8 +9,8 @@ from support.nats_server import NatsServer
 
 from attune_cluster.apiserver import ApiServer
 from attune_operator import kube
-from attune_operator.kinds import NAMESPACE
 from attune_operator.kube import KubeClient
+from attune_operator.resources.kinds import NAMESPACE
 
 
 @pytest.fixture(scope="module")

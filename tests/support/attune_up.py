@@ -20,7 +20,7 @@ from support.system import Api
 from attune_contract import environment
 from attune_contract.local import Endpoints, read_endpoints
 from attune_local.processes import MARK
-from attune_operator.kinds import EVENT, NAMESPACE, RULE, SENSOR, WATCHED, Kind
+from attune_operator.resources.kinds import EVENT, NAMESPACE, RULE, SENSOR, WATCHED, Kind
 
 ATTUNE = Path(sys.executable).with_name("attune")
 _KINDS = {kind.kind.lower(): kind for kind in (SENSOR, RULE, NAMESPACE, EVENT, *WATCHED)}

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from attune_operator.ports import Body, ClusterError, Known, Listed, ObjectEvent, Read, WatchEventType
+from attune_operator.runtime.client import Body, ClusterError, Known, Listed, Read, WatchEventType
+from attune_operator.runtime.events import ObjectEvent
 
 Object = dict[str, Any]
 Watcher = Callable[[WatchEventType, Object], None]

@@ -17,7 +17,7 @@ from attune_contract import subjects
 from attune_contract.messages import Ack, AckState, decode_rule, encode, is_tombstone
 from attune_operator import kube
 from attune_operator.kube import KubeClient, Object
-from attune_operator.ports import ClusterError
+from attune_operator.runtime.client import ClusterError
 
 _PARALLEL: Final = 16
 _READY: Final = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}

@@ -17,9 +17,10 @@ from support.until import until
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import Ack, AckState, RuleState, decode_rule, encode, is_tombstone
-from attune_operator.ports import SensorRuntime, WatchEventType
 from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
+from attune_operator.runtime.client import WatchEventType
+from attune_operator.runtime.views import SensorRuntime
 
 READY = SensorRuntime(ready_replicas=1)
 

@@ -16,7 +16,7 @@ from support.until import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
-from attune_operator.ports import WatchEventType
+from attune_operator.runtime.client import WatchEventType
 from attune_sensor.acks import AckPublisher
 from attune_sensor.connection import NatsConnection
 from attune_sensor.metrics import Metrics

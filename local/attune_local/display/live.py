@@ -13,7 +13,7 @@ from rich.text import Text
 
 from attune_local.display.base import Event, Started, event_line, where_line
 from attune_local.objects.store import ObjectStore
-from attune_operator.kinds import RULE, SENSOR, Object
+from attune_operator.public.objects import RULE, SENSOR, Object
 
 _PERIOD: Final = 0.25
 _MOST_NOTICES: Final = 5

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from attune_contract import environment
 from attune_local.node.images import entrypoint
-from attune_operator.kinds import CONFIG_MAP, SECRET, Kind, Object
+from attune_operator.public.objects import CONFIG_MAP, SECRET, Kind, Object
 
 #: Gives an object of the pod's namespace, or None.
 Find = Callable[[Kind, str], Object | None]

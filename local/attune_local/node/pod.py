@@ -23,8 +23,7 @@ from attune_local.node.container import CannotRun
 from attune_local.objects.store import ObjectStore, timestamp
 from attune_local.ports import free_port, port_like
 from attune_local.processes import Guard, Process, Program
-from attune_operator.kinds import POD, Kind, Object
-from attune_operator.resources import stdio
+from attune_operator.public.objects import POD, STDIO_COPIER, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -190,7 +189,7 @@ class Pod:
     def _container(self, pod: Object) -> dict[str, Any]:
         spec = pod["spec"]
         # What puts the supervisor of `runner: Stdio` into other people's images is not needed: it is installed here.
-        before = [found for found in spec.get("initContainers") or () if found["name"] != stdio.COPIER]
+        before = [found for found in spec.get("initContainers") or () if found["name"] != STDIO_COPIER]
         if len(spec["containers"]) != 1 or before:
             raise CannotRun("CreateContainerError", "attune up runs pods of one container only.")
         container: dict[str, Any] = spec["containers"][0]

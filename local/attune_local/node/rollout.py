@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from attune_local.node.container import listening_ports
-from attune_operator.kinds import Object
+from attune_operator.public.objects import Object
 
 #: On pods, as on those of a ReplicaSet: which template they are of.
 TEMPLATE_HASH: Final = "pod-template-hash"

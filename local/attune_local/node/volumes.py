@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attune_local.node.container import CannotRun
-from attune_operator.kinds import CONFIG_MAP, SECRET, Kind, Object
+from attune_operator.public.objects import CONFIG_MAP, SECRET, Kind, Object
 
 Find = Callable[[Kind, str], Object | None]
 

@@ -10,8 +10,8 @@ import structlog
 
 from attune_local.node import rollout
 from attune_local.node.pod import Pod, Surroundings
-from attune_operator.kinds import CONFIG_MAP, DEPLOYMENT, POD, SECRET, Kind, Object
-from attune_operator.ports import WatchEventType
+from attune_operator.public.backend import WatchEventType
+from attune_operator.public.objects import CONFIG_MAP, DEPLOYMENT, POD, SECRET, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 

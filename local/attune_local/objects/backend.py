@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 from attune_contract import names
 from attune_local.objects.store import ObjectStore
-from attune_operator.backend import Observers
-from attune_operator.kinds import NAMESPACE, RULE, SENSOR, WATCHED, Kind, Object
-from attune_operator.ports import Body, ClusterError, Known, Listed, Read, WatchEventType
+from attune_operator.public.backend import Body, ClusterError, Known, Listed, Observers, Read, WatchEventType
+from attune_operator.public.objects import NAMESPACE, RULE, SENSOR, WATCHED, Kind, Object
 
 _MANAGER = names.FIELD_MANAGER
 

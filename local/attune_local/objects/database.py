@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from attune_operator.kinds import Kind, Object
+from attune_operator.public.objects import Kind, Object
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS objects (

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from attune_local.objects import fields
 from attune_local.objects.database import ObjectFile, Row
-from attune_operator.kinds import EVENT, NAMESPACE, POD, Kind, Object
-from attune_operator.ports import ClusterError, WatchEventType
+from attune_operator.public.backend import ClusterError, WatchEventType
+from attune_operator.public.objects import EVENT, NAMESPACE, POD, Kind, Object
 
 #: Told of every change, with the object as it is now (or was, when it is gone).
 Subscriber = Callable[[Kind, WatchEventType, Object], None]
@@ -45,7 +45,7 @@ def timestamp(time: datetime) -> str:
 class ObjectStore:
     """The objects. ``path`` is where they are kept between runs; None: nowhere.
 
-    Every call that fails raises :class:`~attune_operator.ports.ClusterError` with an HTTP status.
+    Every call that fails raises :class:`~attune_operator.runtime.client.ClusterError` with an HTTP status.
     """
 
     def __init__(

@@ -18,9 +18,10 @@ from nats.js import api
 from attune_contract import messages, subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState, InvalidMessage
-from attune_operator import metrics
 from attune_operator.credentials.keys import RETAIN
-from attune_operator.sensors.queue import backoff
+from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
+from attune_operator.runtime import metrics
+from attune_operator.runtime.queue import backoff
 from attune_operator.streams.connection import NatsConnection, NatsEndpoint, NatsUnavailable, describe, open_connection
 from attune_operator.streams.definitions import StreamUnusable, ensure_stream, last_words
 from attune_operator.streams.reader import ReaderLost, StreamMessage, read_snapshot
@@ -32,8 +33,6 @@ _PATIENCE: Final = 2.0
 #: Seconds after which what is published is read again, against a stream that was wiped or restored meanwhile.
 _REREAD: Final = 60.0
 _SNAPSHOT: Final = 60.0
-#: Bytes that the payload schemas of a Sensor may have together, since they travel in one message.
-MAX_PAYLOAD_SCHEMAS: Final = 512 * 1024
 #: A deleted Sensor's word is kept until the last token that it may have been given is over.
 _DELETED_TTL: Final = str(int(RETAIN.total_seconds()))
 

@@ -17,7 +17,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.resources import Sensor
 from attune_operator.credentials import mint, policy
 from attune_operator.credentials.keys import KeySet
-from attune_operator.credentials.mint import Damaged, ReadToken
+from attune_operator.credentials.mint import DamagedError, ReadToken
 from attune_operator.credentials.policy import Input, NatsUser, Renewal
 from attune_operator.resources.small import NOT_BEFORE
 
@@ -33,7 +33,7 @@ class NatsUsers(Protocol):
         """Who the credentials are for.
 
         Raises:
-            Damaged: they are nothing that the operator made.
+            DamagedError: they are nothing that the operator made.
         """
         ...
 
@@ -148,12 +148,12 @@ class Issuer:
         if environment.TOKEN_KEY in files:
             try:
                 token = mint.read(files[environment.TOKEN_KEY], keys=keys, issuer=self._issuer)
-            except Damaged as error:
+            except DamagedError as error:
                 damage[environment.TOKEN_KEY] = str(error)
         if self._nats is not None and environment.NATS_CREDS_KEY in files:
             try:
                 nats = self._nats.read(sensor.ref, files[environment.NATS_CREDS_KEY])
-            except Damaged as error:
+            except DamagedError as error:
                 damage[environment.NATS_CREDS_KEY] = str(error)
         wishes = asked(sensor.metadata.annotations)
         ttl, remark = effective_ttl(sensor.spec.token.lifetime(), shortest=self._shortest_ttl)

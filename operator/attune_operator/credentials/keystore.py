@@ -16,12 +16,11 @@ from typing import Final
 import structlog
 
 from attune_contract import names
-from attune_operator import metrics
-from attune_operator.backend import Client
 from attune_operator.credentials import keys as signing
 from attune_operator.credentials.keys import KeyPolicy, KeySet, KeyState
-from attune_operator.kinds import CONFIG_MAP, SECRET, Object
-from attune_operator.ports import ClusterError
+from attune_operator.resources.kinds import CONFIG_MAP, SECRET, Object
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Client, ClusterError
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from attune_contract.claims import SensorClaims
 from attune_operator.credentials.keys import KeySet, SigningKey
 
 
-class Damaged(ValueError):  # noqa: N818 - read as a sentence: "raise Damaged"
+class DamagedError(ValueError):
     """Something in a Secret is not what the operator wrote. The text says what, and holds nothing of the content."""
 
 
@@ -36,15 +36,15 @@ def read(text: str, *, keys: KeySet, issuer: str) -> ReadToken:
     """Read a token that one of ``keys`` signed, also when it has expired.
 
     Raises:
-        Damaged: it is no such token.
+        DamagedError: it is no such token.
     """
     try:
         kid = jwt.get_unverified_header(text).get("kid")
     except jwt.PyJWTError:
-        raise Damaged("it is not a JSON Web Token") from None
+        raise DamagedError("it is not a JSON Web Token") from None
     key = keys.find(kid) if isinstance(kid, str) else None
     if key is None:
-        raise Damaged("it was signed by a key that is no longer published")
+        raise DamagedError("it was signed by a key that is no longer published")
     try:
         payload = jwt.decode(
             text,
@@ -56,6 +56,6 @@ def read(text: str, *, keys: KeySet, issuer: str) -> ReadToken:
         )
         return ReadToken(kid=key.kid, claims=SensorClaims.from_payload(payload))
     except jwt.PyJWTError as error:
-        raise Damaged(f"it does not verify ({type(error).__name__})") from None
+        raise DamagedError(f"it does not verify ({type(error).__name__})") from None
     except (ValueError, OverflowError):
-        raise Damaged("its claims are not those of a sensor") from None
+        raise DamagedError("its claims are not those of a sensor") from None

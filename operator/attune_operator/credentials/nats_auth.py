@@ -21,14 +21,13 @@ import structlog
 
 from attune_contract import environment, names, subjects
 from attune_contract.identity import SensorRef
-from attune_operator import metrics
-from attune_operator.backend import Client
 from attune_operator.credentials import nats_jwt
-from attune_operator.credentials.mint import Damaged
+from attune_operator.credentials.mint import DamagedError
 from attune_operator.credentials.nats_jwt import Permissions, UserClaims
 from attune_operator.credentials.policy import NatsUser
-from attune_operator.kinds import SECRET, Object
-from attune_operator.ports import ClusterError
+from attune_operator.resources.kinds import SECRET, Object
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Client, ClusterError
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -256,7 +255,7 @@ class NatsAuth:
                 user = nats_jwt.read_creds(_content(found, environment.NATS_CREDS_KEY))
                 if user.issuer == nats_jwt.public_of(keys.signing) and user.permissions == api_permissions():
                     return
-            except Damaged as error:
+            except DamagedError as error:
                 _log.warning("nats_user_damaged", secret=f"{self._namespace}/{API_SECRET}", why=str(error))
         creds = self._creds(keys, name=API_NAME, permissions=api_permissions())
         await self._write(API_SECRET, environment.NATS_CREDS_KEY, creds, found)
@@ -306,7 +305,7 @@ class NatsAuth:
         """Who a sensor's credentials are for.
 
         Raises:
-            Damaged: they are nothing that the operator made.
+            DamagedError: they are nothing that the operator made.
         """
         user = nats_jwt.read_creds(text)
         return NatsUser(subject=user.subject, expires_at=user.expires_at, current=self._is_current(ref, user))

@@ -17,7 +17,7 @@ import nkeys
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from attune_operator.credentials.mint import Damaged
+from attune_operator.credentials.mint import DamagedError
 
 Role = Literal["operator", "account", "user"]
 
@@ -164,7 +164,7 @@ def _section(text: str, begin: str) -> str:
     for number, line in enumerate(lines[:-1]):
         if line.startswith("-----BEGIN") and begin in line:
             return lines[number + 1].strip()
-    raise Damaged(f"there is no {begin} in it")
+    raise DamagedError(f"there is no {begin} in it")
 
 
 def _verifies(body: str, signature: str, issuer: str) -> bool:
@@ -180,7 +180,7 @@ def read_creds(text: str) -> UserClaims:
     """Read a credentials file and verify that its issuer signed it and its seed fits.
 
     Raises:
-        Damaged: it is no credentials file, or its parts do not fit. What it says holds nothing of the content.
+        DamagedError: it is no credentials file, or its parts do not fit. What it says holds nothing of the content.
     """
     token, seed = _section(text, "NATS USER JWT"), _section(text, "USER NKEY SEED")
     try:
@@ -201,13 +201,13 @@ def read_creds(text: str) -> UserClaims:
             expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        raise Damaged("its JWT cannot be read") from None
+        raise DamagedError("its JWT cannot be read") from None
     if not _verifies(f"{head}.{payload}", signature, found.issuer):
-        raise Damaged("its JWT does not verify")
+        raise DamagedError("its JWT does not verify")
     try:
         fits = public_of(seed) == found.key
     except ValueError:
         fits = False
     if not fits:
-        raise Damaged("its seed does not belong to its JWT")
+        raise DamagedError("its seed does not belong to its JWT")
     return found

@@ -87,7 +87,7 @@ def admits(sensor: SensorRecord, *, namespace: str, labels: Mapping[str, str]) -
         case "Selector":
             try:
                 return selectors.matches(sensor.namespaces.selector, labels)
-            except selectors.InvalidSelector:
+            except selectors.InvalidSelectorError:
                 return False
         case _:
             return sensor.ref.namespace == namespace

@@ -14,8 +14,8 @@ import msgspec
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
 from attune_contract.names import AcceptedReason, ActiveReason, ConditionType
-from attune_operator.ports import SensorRuntime
 from attune_operator.rules.records import ConditionRecord, StatusRecord
+from attune_operator.runtime.views import SensorRuntime
 
 _MAX_MESSAGE: Final = 1024
 

@@ -19,7 +19,6 @@ import structlog
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleEventType, RuleState
 from attune_contract.subjects import split_binding
-from attune_operator.ports import Body, RuleCluster, RuleSummary, SensorRuntime, SummaryListener, WatchEventType
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.acks import AckEntry, stale_acks
 from attune_operator.rules.backoff import Backoff
@@ -30,7 +29,7 @@ from attune_operator.rules.inventory import Inventory, TrackedRule
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.projection import Write
 from attune_operator.rules.records import (
-    InvalidObject,
+    InvalidObjectError,
     is_deleting,
     object_uid,
     parse_namespace,
@@ -42,6 +41,9 @@ from attune_operator.rules.statuses import Statuses
 from attune_operator.rules.summaries import Summaries
 from attune_operator.rules.sweeper import Sweeper
 from attune_operator.rules.view import StreamView
+from attune_operator.runtime.client import Body, WatchEventType
+from attune_operator.runtime.cluster import RuleCluster
+from attune_operator.runtime.views import RuleSummary, SensorRuntime, SummaryListener
 from attune_operator.streams.connection import NatsEndpoint, NatsUnavailable
 from attune_operator.streams.publisher import ConnectionLost
 
@@ -56,7 +58,7 @@ def _utc_now() -> datetime:
 
 
 class RulesController:
-    """Keeps the rule stream and the Rules' statuses what Kubernetes and the sensors say (``ports.RuleSide``).
+    """Keeps the rule stream and the Rules' statuses what Kubernetes and the sensors say.
 
     Args:
         cluster: lists, status writes and Events.
@@ -141,7 +143,7 @@ class RulesController:
         else:
             try:
                 affected = self._inventory.see_rule(parse_rule(body), now=now)
-            except InvalidObject as error:
+            except InvalidObjectError as error:
                 log.warning("rule_unreadable", error=str(error))
                 return
         # What a listing brings (no kind) nobody waits for.
@@ -153,7 +155,7 @@ class RulesController:
         """A Sensor was seen, changed or deleted."""
         try:
             record = parse_sensor(body)
-        except InvalidObject as error:
+        except InvalidObjectError as error:
             log.warning("sensor_unreadable", error=str(error))
             return
         if kind == "DELETED" or is_deleting(body):
@@ -169,7 +171,7 @@ class RulesController:
         """A namespace was seen, changed or deleted."""
         try:
             name, labels = parse_namespace(body)
-        except InvalidObject as error:
+        except InvalidObjectError as error:
             log.warning("namespace_unreadable", error=str(error))
             return
         gone = kind == "DELETED"

@@ -13,7 +13,7 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import InvalidMessage, SensorHealth, decode_health
 from attune_contract.names import HealthReason
-from attune_operator.ports import Health, SensorRuntime
+from attune_operator.runtime.views import HealthView, SensorRuntime
 
 #: A sensor that was not heard for so many times its own interval is silent.
 _SILENT_AFTER: Final = 3
@@ -100,7 +100,7 @@ class HealthBook:
                 instances[name] = _Heard(heard.health, now)
         self._awaited.clear()
 
-    def judge(self, ref: SensorRef, *, runtime: SensorRuntime | None, bound: int, now: float) -> Health:
+    def judge(self, ref: SensorRef, *, runtime: SensorRuntime | None, bound: int, now: float) -> HealthView:
         """The content of the condition Healthy.
 
         Args:
@@ -114,7 +114,7 @@ class HealthBook:
         if names is None:  # nobody knows which there are: those that were heard lately
             names = frozenset(name for name, each in heard.items() if not each.silent(now)) or frozenset(heard)
         if not names:
-            return Health(reason=HealthReason.NO_POD, message="No pod of it runs, so nothing can be said.")
+            return HealthView(reason=HealthReason.NO_POD, message="No pod of it runs, so nothing can be said.")
         present = {name: heard[name] for name in sorted(names) if name in heard}
         unheard = sorted(names - present.keys())
         missed = self._missed(ref.token, unheard, now)
@@ -162,7 +162,7 @@ class HealthBook:
         return now - self._awaited.setdefault((binding, ""), now) > _GRACE
 
 
-def _judge(*, present: Mapping[str, _Heard], silent: list[str], idle: list[str], bound: int) -> Health:
+def _judge(*, present: Mapping[str, _Heard], silent: list[str], idle: list[str], bound: int) -> HealthView:
     if silent:
         return _unhealthy(
             HealthReason.NATS_UNAVAILABLE,
@@ -185,25 +185,25 @@ def _judge(*, present: Mapping[str, _Heard], silent: list[str], idle: list[str],
             "the rules were read.",
         )
     if not present:
-        return Health(
+        return HealthView(
             message="Its pods say nothing of how they fare. Those that are written with the SDK do; others need not.",
         )
     if bound == 0:
-        return Health(
+        return HealthView(
             healthy=True,
             reason=HealthReason.NO_RULES,
             message="It reaches the API and NATS, and no Rule is bound to it, so it reports nothing. A Rule names one of its "
             "trigger types, in a namespace that spec.rules.namespaces admits.",
         )
-    return Health(
+    return HealthView(
         healthy=True,
         reason=HealthReason.HEALTHY,
         message=f"It reaches the API and NATS. {_count(bound, 'Rule')} bound to it.",
     )
 
 
-def _unhealthy(reason: HealthReason, message: str) -> Health:
-    return Health(healthy=False, reason=reason, message=message)
+def _unhealthy(reason: HealthReason, message: str) -> HealthView:
+    return HealthView(healthy=False, reason=reason, message=message)
 
 
 def _pods(names: list[str]) -> str:

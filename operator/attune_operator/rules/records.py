@@ -7,16 +7,15 @@ they are sent as, and records are immutable, so that "did anything change" is a 
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from attune_contract.identity import SensorRef
+from attune_operator.resources.canonical import canonical_json
 
-_JSON: Final = msgspec.json.Encoder(order="sorted", enc_hook=lambda value: dict(value))
 
-
-class InvalidObject(ValueError):  # noqa: N818 - read as a sentence
+class InvalidObjectError(ValueError):
     """An object of Kubernetes that is not what its CustomResourceDefinition promises."""
 
 
@@ -101,11 +100,6 @@ class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(name for declared in self.triggers for name in (declared.name, *declared.aliases))
 
 
-def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys, so that equal values have equal bytes."""
-    return _JSON.encode(value)
-
-
 def is_deleting(body: Mapping[str, Any]) -> bool:
     """Whether the object only waits for its finalizers."""
     return bool(body.get("metadata", {}).get("deletionTimestamp"))
@@ -120,7 +114,7 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
     """Read a Rule.
 
     Raises:
-        InvalidObject: a field is missing or has another type.
+        InvalidObjectError: a field is missing or has another type.
     """
     try:
         metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
@@ -148,14 +142,14 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             version=str(metadata.get("resourceVersion") or ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidObject(f"not a Rule: {type(error).__name__}: {error}") from error
+        raise InvalidObjectError(f"not a Rule: {type(error).__name__}: {error}") from error
 
 
 def parse_sensor(body: Mapping[str, Any]) -> SensorRecord:
     """Read a Sensor.
 
     Raises:
-        InvalidObject: a field is missing or has another type.
+        InvalidObjectError: a field is missing or has another type.
     """
     try:
         metadata, spec = body["metadata"], body["spec"]
@@ -173,21 +167,21 @@ def parse_sensor(body: Mapping[str, Any]) -> SensorRecord:
             ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidObject(f"not a Sensor: {type(error).__name__}: {error}") from error
+        raise InvalidObjectError(f"not a Sensor: {type(error).__name__}: {error}") from error
 
 
 def parse_namespace(body: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """Read a namespace's name and labels.
 
     Raises:
-        InvalidObject: it has no name.
+        InvalidObjectError: it has no name.
     """
     try:
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
         return _text(metadata["name"]), {sys.intern(str(key)): sys.intern(str(labels[key])) for key in labels}
     except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidObject(f"not a Namespace: {type(error).__name__}: {error}") from error
+        raise InvalidObjectError(f"not a Namespace: {type(error).__name__}: {error}") from error
 
 
 def _declaration(declared: Mapping[str, Any]) -> TriggerDeclaration:

@@ -9,7 +9,7 @@ import msgspec
 Labels = Mapping[str, str]
 
 
-class InvalidSelector(ValueError):  # noqa: N818 - read as a sentence
+class InvalidSelectorError(ValueError):
     """A label selector that Kubernetes would refuse. The text says what is wrong."""
 
 
@@ -28,21 +28,21 @@ _Requirement = tuple[str, str, frozenset[str]]
 def _requirements(selector: bytes) -> tuple[_Requirement, ...]:
     parsed: Any = msgspec.json.decode(selector or b"{}")
     if not isinstance(parsed, dict):
-        raise InvalidSelector("the selector is not an object")
+        raise InvalidSelectorError("the selector is not an object")
     match_labels, expressions = parsed.get("matchLabels") or {}, parsed.get("matchExpressions") or []
     if not isinstance(match_labels, dict) or not isinstance(expressions, list):
-        raise InvalidSelector("matchLabels is not an object, or matchExpressions is not a list")
+        raise InvalidSelectorError("matchLabels is not an object, or matchExpressions is not a list")
     if unknown := sorted(set(parsed) - {"matchLabels", "matchExpressions"}):
-        raise InvalidSelector(f"{unknown[0]!r} is neither matchLabels nor matchExpressions")
+        raise InvalidSelectorError(f"{unknown[0]!r} is neither matchLabels nor matchExpressions")
     found: list[_Requirement] = [(str(key), "In", frozenset([str(value)])) for key, value in match_labels.items()]
     for expression in expressions:
         if not isinstance(expression, dict) or not isinstance(expression.get("key"), str):
-            raise InvalidSelector("an entry of matchExpressions has no key")
+            raise InvalidSelectorError("an entry of matchExpressions has no key")
         operator, values = expression.get("operator"), expression.get("values") or []
         if operator not in _OPERATORS:
-            raise InvalidSelector(f"the operator {operator!r} is not one of {', '.join(_OPERATORS)}")
+            raise InvalidSelectorError(f"the operator {operator!r} is not one of {', '.join(_OPERATORS)}")
         if not isinstance(values, list) or bool(values) != (operator in ("In", "NotIn")):
-            raise InvalidSelector(
+            raise InvalidSelectorError(
                 f"{operator} of {expression['key']!r} has {'no' if not values else 'needless'} values"
             )
         found.append((expression["key"], operator, frozenset(str(value) for value in values)))
@@ -53,7 +53,7 @@ def matches(selector: bytes, labels: Labels) -> bool:
     """Whether the labels fulfil the selector. An empty selector takes everything.
 
     Raises:
-        InvalidSelector: the selector is not one.
+        InvalidSelectorError: the selector is not one.
     """
     return all(_OPERATORS[operator](labels, key, values) for key, operator, values in _requirements(selector))
 
@@ -62,7 +62,7 @@ def describe(selector: bytes) -> str:
     """The selector as ``kubectl --selector`` would take it, for messages."""
     try:
         requirements = _requirements(selector)
-    except InvalidSelector as error:
+    except InvalidSelectorError as error:
         return f"an invalid selector ({error})"
     texts = []
     for key, operator, values in requirements:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import structlog
 
-from attune_operator.ports import ClusterError
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.backoff import Backoff
+from attune_operator.runtime.client import ClusterError
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from attune_contract.identity import SensorRef
 from attune_contract.names import ActiveReason
-from attune_operator.ports import ObjectEvent, ObjectReference, RuleCluster
 from attune_operator.rules.conditions import (
     Acceptance,
     Circumstances,
@@ -26,6 +25,8 @@ from attune_operator.rules.session import Session
 from attune_operator.rules.status_writer import DueQueue, StatusWrite, StatusWriter
 from attune_operator.rules.summaries import Summaries
 from attune_operator.rules.tally import Standing
+from attune_operator.runtime.cluster import RuleCluster
+from attune_operator.runtime.events import ObjectEvent, ObjectReference
 
 _WARNED_REASONS: Final = frozenset({ActiveReason.REJECTED, ActiveReason.FAILING})
 

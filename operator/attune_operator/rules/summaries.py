@@ -8,12 +8,12 @@ import structlog
 
 from attune_contract.identity import SensorRef
 from attune_contract.messages import SensorHealth
-from attune_operator.ports import Health, RuleSummary, SensorRuntime, SummaryListener
 from attune_operator.rules.health import HealthBook
 from attune_operator.rules.inventory import Inventory
 from attune_operator.rules.projector import Projector
 from attune_operator.rules.records import parse_time
 from attune_operator.rules.tally import Standing, Tally
+from attune_operator.runtime.views import HealthView, RuleSummary, SensorRuntime, SummaryListener
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Summaries:
         self._with_events: set[SensorRef] = set()
         self._events_told = -1e9
         self._book = HealthBook()
-        self._health: dict[SensorRef, Health] = {}
+        self._health: dict[SensorRef, HealthView] = {}
         self._health_looked = -1e9
 
     # -- pods

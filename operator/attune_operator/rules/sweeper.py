@@ -12,19 +12,20 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from attune_operator.ports import Body, ClusterError, RuleCluster
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.backoff import Backoff
 from attune_operator.rules.inventory import Inventory, Listing
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import (
-    InvalidObject,
+    InvalidObjectError,
     ObservedRule,
     is_deleting,
     parse_namespace,
     parse_rule,
     parse_sensor,
 )
+from attune_operator.runtime.client import Body, ClusterError
+from attune_operator.runtime.cluster import RuleCluster
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -125,7 +126,7 @@ def _read(kind: str, body: Body, parse: Callable[[Body], _Parsed], *, deleting: 
     """The object, unless it is being deleted (and that counts) or cannot be read, which is said."""
     try:
         return parse(body) if deleting or not is_deleting(body) else None
-    except InvalidObject as error:
+    except InvalidObjectError as error:
         log.warning("object_unreadable", kind=kind, error=str(error))
         return None
 

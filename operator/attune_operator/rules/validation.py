@@ -9,10 +9,9 @@ from jsonschema import ValidationError
 from attune_contract.identity import SensorRef
 from attune_contract.schemas.bounded import MAX_SCHEMA_BYTES, BoundedSchema, TooCostly, UnusableSchema, cut, describe
 from attune_contract.schemas.quick import Check, compile_plain
+from attune_operator.resources.limits import MAX_STATE_BYTES
 from attune_operator.rules.records import TriggerDeclaration
 
-#: Largest message on the rule stream, in bytes: the rule's state with its parameters.
-MAX_STATE_BYTES: Final = 512 * 1024
 _MAX_ERRORS: Final = 3
 _ROOT: Final = "parameters"
 #: Verdicts on parameters up to this size are remembered: thousands of Rules often have the same few.

@@ -14,11 +14,11 @@ import structlog
 
 from attune_contract.identity import SensorRef
 from attune_contract.names import ConditionType
-from attune_operator import metrics
-from attune_operator.cluster import KubeCluster
-from attune_operator.kinds import POD, SENSOR, Kind
-from attune_operator.ports import Body, ClusterError, WatchEventType
-from attune_operator.sensors.queue import WorkQueue, backoff
+from attune_operator.resources.kinds import POD, SENSOR, Kind
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Body, ClusterError, WatchEventType
+from attune_operator.runtime.cluster import KubeCluster
+from attune_operator.runtime.queue import WorkQueue, backoff
 from attune_operator.sensors.reconcile import Reconciler
 from attune_operator.sensors.store import CHILDREN, SELECTOR, Store, owner_of
 

@@ -7,12 +7,11 @@ import structlog
 
 from attune_contract import names
 from attune_contract.resources import Sensor
-from attune_operator import metrics
-from attune_operator.backend import Client
-from attune_operator.kinds import Kind, Object
-from attune_operator.ports import ClusterError
 from attune_operator.resources import difference
 from attune_operator.resources.common import APPLIED
+from attune_operator.resources.kinds import Kind, Object
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.sensors.store import Store, child_name
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -23,7 +22,7 @@ _CONFLICT: Final = 409
 _ATTEMPTS: Final = 5
 
 
-class NameTaken(Exception):  # noqa: N818 - read as a sentence
+class NameTakenError(Exception):
     """An object of the name that is needed belongs to somebody else."""
 
 
@@ -45,7 +44,7 @@ def claim(found: Object, sensor: Sensor) -> Literal["ours", "stale"]:
     """Whose an object of our name is: ``ours``, or ``stale``: left of a Sensor of this name that was deleted.
 
     Raises:
-        NameTaken: it is somebody else's.
+        NameTakenError: it is somebody else's.
     """
     owner = _owner(found)
     if owner is None:
@@ -57,7 +56,7 @@ def claim(found: Object, sensor: Sensor) -> Literal["ours", "stale"]:
     elif owner.get("kind") == "Sensor" and owner.get("name") == sensor.metadata.name:
         return "stale"
     kind, name = found.get("kind", "object"), found["metadata"]["name"]
-    raise NameTaken(
+    raise NameTakenError(
         f"A {kind} named {name} is there already and does not belong to this Sensor; delete or rename it, or rename the Sensor."
     )
 
@@ -86,7 +85,7 @@ class Objects:
         """Make the object what is wanted, and do nothing when it is. ``renewed``: its content is new on purpose.
 
         Raises:
-            NameTaken: there is one that belongs to somebody else.
+            NameTakenError: there is one that belongs to somebody else.
             ClusterError: Kubernetes could not be reached or refused.
         """
         found = await self.find(kind, sensor, name=wanted["metadata"]["name"])

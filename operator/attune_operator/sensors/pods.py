@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attune_operator.ports import Body
 from attune_operator.resources.deployment import CONTAINER
 from attune_operator.resources.stdio import COPIER
+from attune_operator.runtime.client import Body
 
 _MESSAGE: Final = 500
 #: Reasons of a waiting container that pass by themselves.

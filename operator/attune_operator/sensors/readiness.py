@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attune_contract.resources import Sensor
-from attune_operator.ports import Body, SensorRuntime
+from attune_operator.runtime.client import Body
+from attune_operator.runtime.views import SensorRuntime
 from attune_operator.sensors import pods as pods_
 
 

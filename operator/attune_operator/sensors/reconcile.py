@@ -17,11 +17,12 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState
 from attune_contract.names import ConditionType
 from attune_contract.resources import Sensor
-from attune_operator import metrics
-from attune_operator.backend import Client
 from attune_operator.credentials import policy
 from attune_operator.credentials.issuer import Assessment, Issued, Issuer
-from attune_operator.kinds import (
+from attune_operator.resources import small
+from attune_operator.resources.common import Environment
+from attune_operator.resources.deployment import deployment
+from attune_operator.resources.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
@@ -33,19 +34,12 @@ from attune_operator.kinds import (
     Kind,
     Object,
 )
-from attune_operator.ports import (
-    ClusterError,
-    EventSink,
-    ObjectEvent,
-    ObjectReference,
-    RuleSummary,
-    SensorRuntime,
-)
-from attune_operator.resources import small
-from attune_operator.resources.common import Environment
-from attune_operator.resources.deployment import deployment
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.events import EventSink, ObjectEvent, ObjectReference
+from attune_operator.runtime.views import RuleSummary, SensorRuntime
 from attune_operator.sensors import readiness, schemas, status
-from attune_operator.sensors.objects import NameTaken, Objects, Outcome
+from attune_operator.sensors.objects import NameTakenError, Objects, Outcome
 from attune_operator.sensors.readiness import Verdict
 from attune_operator.sensors.status import TokenInfo
 from attune_operator.sensors.store import Store
@@ -156,7 +150,7 @@ class Reconciler:
                 issued = await self._renew(look, assessed, accepted_from, exists=secret is not None)
             else:
                 await self._keep_secret(look, assessed, accepted_from)
-        except (ClusterError, NameTaken, ValueError) as error:
+        except (ClusterError, NameTakenError, ValueError) as error:
             return self._not_renewed(look, error), None
         token = issued.token if issued is not None else assessed.input.token
         if token is None:
@@ -229,7 +223,7 @@ class Reconciler:
             look.error = error
         else:
             look.again.append(_REFUSED_AGAIN)
-        reason = "NameTaken" if isinstance(error, NameTaken) else "RenewalFailed"
+        reason = "NameTaken" if isinstance(error, NameTakenError) else "RenewalFailed"
         old = (look.body.get("status") or {}).get("token") or {}
         kept = f" The token that is there is valid until {old['expiresAt']}." if old.get("expiresAt") else ""
         message = f"The credentials could not be looked after: {error}. It is tried again.{kept}"
@@ -276,7 +270,7 @@ class Reconciler:
             # What is not needed any more goes when no pod is told to mount it any more.
             for kind, name in ((kind, name) for kind, name, body in wanted if body is None):
                 self._record_change(look, kind, await self._objects.remove(kind, sensor, name=name))
-        except NameTaken as error:
+        except NameTakenError as error:
             return self._refused(look, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:
             look.error = error

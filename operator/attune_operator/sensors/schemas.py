@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from attune_contract.resources import Sensor
 from attune_contract.schemas.bounded import BoundedSchema, UnusableSchema
-from attune_operator.credentials.identities import MAX_PAYLOAD_SCHEMAS
-from attune_operator.rules.records import canonical_json
+from attune_operator.resources.canonical import canonical_json
+from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
 
 _METASCHEMAS: Final = "https://json-schema.org/"
 

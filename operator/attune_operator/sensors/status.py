@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from attune_contract.names import ConditionType
-from attune_operator.ports import Body, Health, RuleSummary
+from attune_operator.runtime.client import Body
+from attune_operator.runtime.views import HealthView, RuleSummary
 from attune_operator.sensors.readiness import Verdict
 
 
@@ -51,7 +52,7 @@ def rules_synced(summary: RuleSummary) -> Verdict:
 
 def healthy(summary: RuleSummary) -> Verdict:
     """The content of Healthy, where nothing was known before."""
-    health = summary.health or Health()
+    health = summary.health or HealthView()
     status: Literal["True", "False", "Unknown"] = (
         "Unknown" if health.healthy is None else "True" if health.healthy else "False"
     )

@@ -10,7 +10,7 @@ from typing import Final
 
 from attune_contract import names
 from attune_contract.identity import SensorRef
-from attune_operator.kinds import (
+from attune_operator.resources.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
@@ -22,7 +22,7 @@ from attune_operator.kinds import (
     Kind,
     Object,
 )
-from attune_operator.ports import Body, WatchEventType
+from attune_operator.runtime.client import Body, WatchEventType
 
 #: Kinds of which a Sensor has one object, named after it.
 CHILDREN: Final = (SERVICE_ACCOUNT, SECRET, CONFIG_MAP, NETWORK_POLICY, SERVICE, DEPLOYMENT)

@@ -4,7 +4,7 @@ import pytest
 from support.operator_hand import Hand
 
 from attune_operator import kube
-from attune_operator.ports import Body, ClusterError
+from attune_operator.runtime.client import Body, ClusterError
 
 pytest_plugins = ["support.operator_fixtures"]
 

@@ -14,7 +14,7 @@ from support.rule_side import Stream
 from attune_contract.messages import AckState
 from attune_operator import kube
 from attune_operator.app import Operator
-from attune_operator.ports import ClusterError
+from attune_operator.runtime.client import ClusterError
 
 pytest_plugins = ["support.operator_fixtures"]
 

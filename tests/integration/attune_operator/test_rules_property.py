@@ -40,7 +40,7 @@ from support.whole import Whole
 
 from attune_contract import subjects
 from attune_contract.messages import AckState
-from attune_operator.ports import WatchEventType
+from attune_operator.runtime.client import WatchEventType
 from attune_operator.streams.connection import NatsEndpoint, open_connection
 
 pytestmark = [

@@ -21,7 +21,7 @@ from support.whole import Whole, whole
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleEventType, RuleState, decode_rule, encode, rule_event_headers
-from attune_operator.ports import WatchEventType
+from attune_operator.runtime.client import WatchEventType
 from attune_operator.streams.connection import NatsConnection, NatsEndpoint, open_connection
 
 pytestmark = [

@@ -8,10 +8,11 @@ import pytest
 from support.nats_server import NatsServer
 from support.operator_hand import REPLICA_SET, Hand, eventually, running, settings_for
 
-from attune_operator import kube, metrics
+from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.kube import Kind, Object
-from attune_operator.ports import ClusterError
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import ClusterError
 from attune_operator.sensors.store import CHILDREN
 
 pytest_plugins = ["support.operator_fixtures"]

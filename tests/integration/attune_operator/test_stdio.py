@@ -8,7 +8,7 @@ from support.operator_hand import Hand, eventually
 from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.kube import Object
-from attune_operator.ports import ClusterError
+from attune_operator.runtime.client import ClusterError
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]

@@ -16,8 +16,8 @@ from attune_cluster.apiserver import ApiServer
 from attune_contract.events import EventReport
 from attune_kubernetes.handler import KubernetesHandler
 from attune_operator import kube
-from attune_operator.kinds import CONFIG_MAP, NAMESPACE, SECRET, Kind, Object
 from attune_operator.kube import KubeClient
+from attune_operator.resources.kinds import CONFIG_MAP, NAMESPACE, SECRET, Kind, Object
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import FakeApi, SensorHarness
 

@@ -7,7 +7,7 @@ import pytest
 
 from attune_contract.identity import SensorRef
 from attune_operator.credentials import nats_auth, nats_jwt
-from attune_operator.credentials.mint import Damaged
+from attune_operator.credentials.mint import DamagedError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 REF = SensorRef("attune-system", "core.timer")
@@ -61,7 +61,7 @@ def test_damaged_credentials_are_refused_and_not_shown() -> None:
         (good.replace(seed, other_seed), "does not belong"),
         (good.replace(seed, "SUNOTASEED"), "does not belong"),
     ):
-        with pytest.raises(Damaged, match=why) as refused:
+        with pytest.raises(DamagedError, match=why) as refused:
             nats_jwt.read_creds(text)
         assert seed not in str(refused.value)
         assert token not in str(refused.value)

@@ -191,7 +191,7 @@ def test_a_damaged_token_is_refused_and_not_shown(damage: object, why: str) -> N
     key = KEYS.signing_key
     assert key is not None
     text = damage(mint.mint(token().claims, key=key))  # type: ignore[operator]
-    with pytest.raises(mint.Damaged, match=why) as refused:
+    with pytest.raises(mint.DamagedError, match=why) as refused:
         mint.read(text, keys=KEYS, issuer="attune-operator")
     assert not text or text not in str(refused.value)
 
@@ -200,7 +200,7 @@ def test_a_token_of_another_issuer_or_an_unknown_key_is_damaged() -> None:
     key = KEYS.signing_key
     assert key is not None
     text = mint.mint(token().claims, key=key)
-    with pytest.raises(mint.Damaged, match="InvalidIssuerError"):
+    with pytest.raises(mint.DamagedError, match="InvalidIssuerError"):
         mint.read(text, keys=KEYS, issuer="somebody")
-    with pytest.raises(mint.Damaged, match="no longer published"):
+    with pytest.raises(mint.DamagedError, match="no longer published"):
         mint.read(text, keys=KeySet(), issuer="attune-operator")

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from attune_contract.identity import SensorRef
+from attune_operator.resources.canonical import canonical_json
 from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
-from attune_operator.rules.records import NamespacePolicy, SensorRecord, TriggerDeclaration, canonical_json
-from attune_operator.rules.selectors import InvalidSelector, describe, matches
+from attune_operator.rules.records import NamespacePolicy, SensorRecord, TriggerDeclaration
+from attune_operator.rules.selectors import InvalidSelectorError, describe, matches
 
 ALL = NamespacePolicy(source="All")
 SAME = NamespacePolicy(source="Same")
@@ -159,7 +160,7 @@ def test_selectors_match_as_in_kubernetes(spec: object, labels: dict[str, str], 
 )
 def test_a_selector_that_is_none_takes_nothing_and_says_so(spec: object) -> None:
     text = canonical_json(spec)
-    with pytest.raises(InvalidSelector):
+    with pytest.raises(InvalidSelectorError):
         matches(text, {"a": "1"})
     assert "invalid selector" in describe(text)
     result = bind(

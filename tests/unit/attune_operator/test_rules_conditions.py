@@ -8,7 +8,6 @@ import pytest
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
 from attune_contract.names import AcceptedReason
-from attune_operator.ports import SensorRuntime
 from attune_operator.rules.conditions import (
     Acceptance,
     Circumstances,
@@ -21,6 +20,7 @@ from attune_operator.rules.conditions import (
     status_patch,
 )
 from attune_operator.rules.records import ConditionRecord, StatusRecord, parse_rule
+from attune_operator.runtime.views import SensorRuntime
 
 REF = SensorRef("attune-system", "core.timer")
 ACCEPTED = Acceptance(reason=AcceptedReason.ACCEPTED, message="served", sensor=REF)

@@ -8,9 +8,9 @@ import pytest
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import InvalidMessage, SensorHealth, encode
-from attune_operator.ports import Health, SensorRuntime
 from attune_operator.rules.acks import parse_ack
 from attune_operator.rules.health import HealthBook, parse_health
+from attune_operator.runtime.views import HealthView, SensorRuntime
 
 TIMER = SensorRef("attune-system", "core.timer")
 POD = "sensor-core.timer-6b5f-x2x"
@@ -24,7 +24,7 @@ def word(
     )
 
 
-def judge(book: HealthBook, *, now: float = 0.0, ready: int = 1, pods: Any = (POD,), bound: int = 3) -> Health:
+def judge(book: HealthBook, *, now: float = 0.0, ready: int = 1, pods: Any = (POD,), bound: int = 3) -> HealthView:
     runtime = SensorRuntime(ready_replicas=ready, instances=None if pods is None else frozenset(pods))
     return book.judge(TIMER, runtime=runtime, bound=bound, now=now)
 

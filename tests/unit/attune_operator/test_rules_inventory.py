@@ -6,7 +6,7 @@ import pytest
 
 from attune_contract.identity import SensorRef
 from attune_operator.rules.inventory import Inventory, Listing
-from attune_operator.rules.records import InvalidObject, parse_namespace, parse_rule, parse_sensor
+from attune_operator.rules.records import InvalidObjectError, parse_namespace, parse_rule, parse_sensor
 
 
 def rule(
@@ -239,12 +239,12 @@ class TestEvents:
     ],
 )
 def test_an_object_of_the_wrong_shape_is_refused_and_not_half_read(body: Any) -> None:
-    with pytest.raises(InvalidObject):
+    with pytest.raises(InvalidObjectError):
         parse_rule(body)
-    with pytest.raises(InvalidObject):
+    with pytest.raises(InvalidObjectError):
         parse_sensor(body)
     if not body.get("metadata", {}).get("name"):
-        with pytest.raises(InvalidObject):
+        with pytest.raises(InvalidObjectError):
             parse_namespace(body)
 
 

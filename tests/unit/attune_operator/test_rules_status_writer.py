@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.until import until
 
-from attune_operator.ports import ClusterError
 from attune_operator.rules.dirty import DirtySet
 from attune_operator.rules.status_writer import DueQueue, StatusWrite, StatusWriter
+from attune_operator.runtime.client import ClusterError
 
 
 class Kubernetes:

@@ -11,8 +11,10 @@ from jsonschema import Draft202012Validator
 
 from attune_contract.identity import SensorRef
 from attune_contract.schemas.quick import compile_plain
-from attune_operator.rules.records import TriggerDeclaration, canonical_json
-from attune_operator.rules.validation import MAX_STATE_BYTES, check_parameters, too_large
+from attune_operator.resources.canonical import canonical_json
+from attune_operator.resources.limits import MAX_STATE_BYTES
+from attune_operator.rules.records import TriggerDeclaration
+from attune_operator.rules.validation import check_parameters, too_large
 
 TIMER = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from attune_operator import __main__ as program
 from attune_operator.credentials import issuer
-from attune_operator.events import EventRecorder, event_body
-from attune_operator.health import Health, Heartbeat
 from attune_operator.kube import DEPLOYMENT, NAMESPACE, SENSOR
-from attune_operator.ports import ObjectEvent, ObjectReference
+from attune_operator.runtime.events import EventRecorder, ObjectEvent, ObjectReference, event_body
+from attune_operator.runtime.probes import Heartbeat, Probes
 from attune_operator.settings import Settings
-from attune_operator.supervise import Supervisor, TaskDied
+from attune_operator.supervise import Supervisor, TaskDiedError
 
 P = "ATTUNE_OPERATOR_"
 
@@ -86,7 +85,7 @@ def test_paths(kind: Any, arguments: Any, path: str) -> None:
 def test_liveness_fails_when_the_loop_was_held_up_or_a_task_died() -> None:
     clock = [0.0]
     heartbeat = Heartbeat(monotonic=lambda: clock[0])
-    health = Health(heartbeat=heartbeat)
+    health = Probes(heartbeat=heartbeat)
     assert health.liveness()[0] == 200
     clock[0] = 16.0
     assert health.liveness() == (503, "the event loop was held up")
@@ -96,7 +95,7 @@ def test_liveness_fails_when_the_loop_was_held_up_or_a_task_died() -> None:
 
 
 def test_readiness_names_what_is_awaited() -> None:
-    health = Health(heartbeat=Heartbeat())
+    health = Probes(heartbeat=Heartbeat())
     health.awaits("signing keys")
     assert health.readiness() == (503, "waiting for signing keys")
     health.arrived("signing keys")
@@ -104,7 +103,7 @@ def test_readiness_names_what_is_awaited() -> None:
 
 
 async def test_a_task_that_ends_by_itself_is_not_missed() -> None:
-    health = Health(heartbeat=Heartbeat())
+    health = Probes(heartbeat=Heartbeat())
     supervisor = Supervisor(health=health)
 
     async def breaks() -> None:
@@ -112,14 +111,14 @@ async def test_a_task_that_ends_by_itself_is_not_missed() -> None:
 
     supervisor.start("the worker", breaks())
     died = await asyncio.wait_for(supervisor.failed(), 5)
-    assert isinstance(died, TaskDied)
+    assert isinstance(died, TaskDiedError)
     assert isinstance(died.__cause__, RuntimeError)
     assert health.liveness() == (503, "the worker has ended")
     await supervisor.stop()
 
 
 async def test_stopping_is_no_death() -> None:
-    health = Health(heartbeat=Heartbeat())
+    health = Probes(heartbeat=Heartbeat())
     supervisor = Supervisor(health=health)
     supervisor.start("the worker", asyncio.sleep(3600))
     await asyncio.sleep(0)

@@ -7,7 +7,7 @@ import pytest
 
 from attune_contract.identity import SensorRef
 from attune_operator.kube import DEPLOYMENT, POD, SENSOR
-from attune_operator.sensors.queue import WorkQueue, backoff
+from attune_operator.runtime.queue import WorkQueue, backoff
 from attune_operator.sensors.store import Store, owner_of
 
 

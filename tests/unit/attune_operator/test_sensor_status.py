@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attune_contract.resources import Sensor
-from attune_operator.ports import Health, RuleSummary
+from attune_operator.runtime.views import HealthView, RuleSummary
 from attune_operator.sensors import pods, readiness, schemas, status
 from attune_operator.sensors.readiness import Verdict
 from attune_operator.sensors.status import TokenInfo
@@ -211,13 +211,13 @@ def test_good_schemas_are_no_problem() -> None:
 
 
 def test_what_is_not_known_of_its_health_stays_as_it_was() -> None:
-    known = Health(healthy=False, reason="ApiUnavailable", message="pod: cannot reach the API")
+    known = HealthView(healthy=False, reason="ApiUnavailable", message="pod: cannot reach the API")
     first = compose(BODY, health=known)
     assert [c["reason"] for c in first["conditions"] if c["type"] == "Healthy"] == ["ApiUnavailable"]
     restarted = compose({**BODY, "status": first}, now=LATER)
     assert restarted["conditions"][-1] == first["conditions"][-1]
     better = compose(
-        {**BODY, "status": first}, now=LATER, health=Health(healthy=True, reason="Healthy", message="well")
+        {**BODY, "status": first}, now=LATER, health=HealthView(healthy=True, reason="Healthy", message="well")
     )
     assert (better["conditions"][-1]["status"], better["conditions"][-1]["lastTransitionTime"]) == (
         "True",

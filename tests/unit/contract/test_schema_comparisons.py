@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from attune_contract.identity import SensorRef
 from attune_contract.schemas.comparisons import KEYWORD, MAX_COMPARISONS, UNITS, parse_comparisons
 from attune_contract.schemas.quick import compile_plain
-from attune_operator.rules.records import TriggerDeclaration, canonical_json
+from attune_operator.resources.canonical import canonical_json
+from attune_operator.rules.records import TriggerDeclaration
 from attune_operator.rules.validation import check_parameters
 
 

@@ -8,7 +8,7 @@ from attune_local.admission import Checked, Problem, check_text
 from attune_local.manifests import Manifests
 from attune_local.notices import Notices
 from attune_local.objects import ObjectStore
-from attune_operator.kinds import RULE, SECRET, SENSOR, Object
+from attune_operator.resources.kinds import RULE, SECRET, SENSOR, Object
 
 RULE_TEXT = """apiVersion: attune.dev/v1alpha1
 kind: Rule

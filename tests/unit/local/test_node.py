@@ -13,7 +13,7 @@ from attune_local.node import rollout, volumes
 from attune_local.node.container import CannotRun
 from attune_local.node.images import entrypoint
 from attune_local.node.pod import backoff
-from attune_operator.kinds import CONFIG_MAP, SECRET, Kind, Object
+from attune_operator.resources.kinds import CONFIG_MAP, SECRET, Kind, Object
 
 POD: Object = {
     "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"app": "x"}},

@@ -7,9 +7,9 @@ import pytest
 
 from attune_contract import names
 from attune_local.objects import ObjectStore, fields
-from attune_operator.kinds import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, RULE, SECRET, SENSOR, Object
-from attune_operator.ports import ClusterError
 from attune_operator.resources import difference
+from attune_operator.resources.kinds import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, RULE, SECRET, SENSOR, Object
+from attune_operator.runtime.client import ClusterError
 
 OPERATOR = names.FIELD_MANAGER
 

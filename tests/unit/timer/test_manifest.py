@@ -15,7 +15,8 @@ from attune_contract.resources import Rule as RuleResource
 from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.bounded import BoundedSchema
 from attune_contract.schemas.quick import compile_plain
-from attune_operator.rules.records import TriggerDeclaration, canonical_json
+from attune_operator.resources.canonical import canonical_json
+from attune_operator.rules.records import TriggerDeclaration
 from attune_operator.rules.validation import check_parameters
 from attune_sensor import InvalidRule, Rule
 from attune_timer.handler import event_of

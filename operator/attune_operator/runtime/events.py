@@ -11,14 +11,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import structlog
 
-from attune_operator import metrics
-from attune_operator.backend import Client
-from attune_operator.kinds import EVENT, Object
-from attune_operator.ports import ClusterError, ObjectEvent
+from attune_contract import names
+from attune_operator.resources.kinds import EVENT, Object
+from attune_operator.runtime import metrics
+from attune_operator.runtime.client import Client, ClusterError
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -30,6 +30,39 @@ _AGGREGATE_FOR: Final = 600.0
 _BURST: Final = 25
 _REFILL: Final = 300.0
 _MESSAGE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectReference:
+    """The object that a Kubernetes Event is about."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    api_version: str = names.API_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectEvent:
+    """Something that happened to an object, for ``kubectl describe``.
+
+    ``reason`` is CamelCase (``TokenRenewed``). ``action`` is what was done or tried (``Renew``). ``message`` is a sentence
+    of at most 1 KiB without any secret.
+    """
+
+    regarding: ObjectReference
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    action: str = "Reconcile"
+
+
+class EventSink(Protocol):
+    """Accepts Kubernetes Events."""
+
+    def record(self, event: ObjectEvent) -> None:
+        """Accept an Event. Never blocks and never raises. Equal events are aggregated, and floods are cut."""
 
 
 @dataclass(slots=True)
@@ -86,7 +119,7 @@ def event_body(event: ObjectEvent, *, name: str, first: datetime, last: datetime
 
 
 class EventRecorder:
-    """An :class:`~attune_operator.ports.EventSink` that writes to Kubernetes."""
+    """An :class:`~attune_operator.runtime.events.EventSink` that writes to Kubernetes."""
 
     def __init__(
         self,

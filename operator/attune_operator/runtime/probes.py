@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from attune_operator import metrics
+from attune_operator.runtime import metrics
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Heartbeat:
             metrics.LOOP_LAG.set(max(0.0, self._monotonic() - self._last - _BEAT))
 
 
-class Health:
+class Probes:
     """What the probes answer. ``alive`` tells of the supervised tasks; ``ready`` names what is still awaited."""
 
     def __init__(self, *, heartbeat: Heartbeat) -> None:
@@ -90,10 +90,10 @@ async def _metrics(_: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-class HealthServer:
+class ProbeServer:
     """The two HTTP servers. ``liveness_port`` and ``metrics_port`` are the real ports once :meth:`start` returned."""
 
-    def __init__(self, *, health: Health, address: str, liveness_port: int, metrics_port: int) -> None:
+    def __init__(self, *, health: Probes, address: str, liveness_port: int, metrics_port: int) -> None:
         self._health = health
         self._address = address
         self.liveness_port = liveness_port

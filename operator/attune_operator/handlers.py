@@ -10,9 +10,9 @@ from typing import Any, cast
 import kopf
 
 from attune_contract import names
-from attune_operator.backend import Observers
-from attune_operator.kinds import WATCHED
-from attune_operator.ports import Body, WatchEventType
+from attune_operator.observers import Observers
+from attune_operator.resources.kinds import WATCHED
+from attune_operator.runtime.client import Body, WatchEventType
 
 
 def _seen(event: kopf.RawEvent) -> tuple[WatchEventType, Body]:

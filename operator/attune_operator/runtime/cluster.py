@@ -1,19 +1,48 @@
-"""Kubernetes as the Rule side sees it (:class:`~attune_operator.ports.RuleCluster`), and lists over the watched namespaces."""
+"""The watched namespaces of a cluster: lists, status patches and Events."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
-from attune_operator.backend import Client
-from attune_operator.events import EventRecorder
-from attune_operator.kinds import NAMESPACE, RULE, SENSOR, Kind, Object
-from attune_operator.ports import Body, ClusterError, Known, Listed, ObjectEvent, Read
+from attune_operator.resources.kinds import NAMESPACE, RULE, SENSOR, Kind, Object
+from attune_operator.runtime.client import Body, Client, ClusterError, Known, Listed, Read
+from attune_operator.runtime.events import EventRecorder, EventSink, ObjectEvent
 
 _log = structlog.stdlib.get_logger(__name__)
 
 _FORBIDDEN: Final = 403
+
+
+class RuleCluster(EventSink, Protocol):
+    """What the Rule side needs of Kubernetes.
+
+    A list is complete (all pages, all watched namespaces) or the call raises: an incomplete list must never be taken for
+    the current state.
+    """
+
+    async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
+        """List every Rule in the watched namespaces. ``read`` parses those that are not ``known``; None leaves one out.
+
+        There may be 100,000, and hardly one has changed since the last list. Reading only those keeps idle Rules cheap.
+        """
+        ...
+
+    async def list_sensors(self) -> list[dict[str, Any]]:
+        """List every Sensor in the watched namespaces."""
+        ...
+
+    async def list_namespaces(self) -> list[dict[str, Any]]:
+        """List every watched namespace. Selectors match their labels."""
+        ...
+
+    async def patch_rule_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
+        """Merge ``status`` into the Rule's status subresource. It is no error if the Rule is gone.
+
+        Raises:
+            ClusterError: Kubernetes refused or could not be reached; try again later.
+        """
 
 
 class KubeCluster:

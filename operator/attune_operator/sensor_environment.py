@@ -16,7 +16,7 @@ _INTERVAL: Final = 15.0
 _LARGEST: Final = 256 * 1024
 
 
-class Surroundings:
+class SensorEnvironment:
     """The :class:`~attune_operator.resources.common.Environment` of now; ``on_change`` is told when it is another one."""
 
     def __init__(self, settings: Settings, *, on_change: Callable[[], None]) -> None:
