@@ -54,12 +54,13 @@ demo: .venv/.local  ## attune up on the core timer, without a cluster: the event
 # --- Looking at the code ----------------------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: .venv/.synced  ## ruff, mypy, import-linter, and whether deploy/crds is what the models say
+lint: .venv/.synced  ## ruff, mypy, import-linter; checks deploy/crds against the models, and the pages of docs/
 	$(RUN)/ruff check $(SOURCES)
 	$(RUN)/ruff format --check $(SOURCES)
 	$(RUN)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/python -m attune_contract.crds --check deploy/crds deploy/helm/attune/files/crds
+	$(RUN)/python hack/docs/check_docs.py
 
 .PHONY: format
 format: .venv/.synced  ## Let ruff format and mend what it can
