@@ -30,13 +30,10 @@ BANNED: Final = {
 PENDING: Final = (
     "CHANGELOG.md",
     "docs/benchmarks.md",
-    "docs/events.md",
     "docs/glossary.md",
     "docs/kubernetes-sensor.md",
     "docs/runners.md",
-    "docs/sensor-protocol.md",
     "docs/sensor-tutorial.md",
-    "docs/soak.md",
     "docs/timers.md",
     "docs/webhook.md",
 )
