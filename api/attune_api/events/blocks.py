@@ -6,7 +6,7 @@ a reader of a time looks only into blocks that can have it (a zone map). That is
 written once per transaction, where an index on ``(filter, occurred_at)`` would be an entry per event and filter.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final, Literal
@@ -40,20 +40,15 @@ _UPSERTS: Final = {
 }
 
 
-def note_times(connection: Connection, *, rows: Iterable[Mapping[str, Any]], stored: Mapping[int, int]) -> None:
+def note_times(connection: Connection, *, rows: Iterable[tuple[int, datetime]]) -> None:
     """Keep the times of events that were just stored, in the same transaction.
 
     Args:
         connection: in the transaction that stored them.
-        rows: what was to be stored.
-        stored: the ``seq`` of those that were, by their ids as numbers.
+        rows: of each its ``seq``, and when it occurred.
     """
     times: dict[int, tuple[datetime, datetime]] = {}
-    for row in rows:
-        seq = stored.get(row["id"].int)
-        if seq is None:
-            continue
-        time = row["occurred_at"]
+    for seq, time in rows:
         first, last = times.get(seq // SIZE, (time, time))
         times[seq // SIZE] = (min(first, time), max(last, time))
     if times:

@@ -1,4 +1,7 @@
-"""Events in the database: stored once by their id, found by keyset pages.
+"""Events in the database: stored once by their rule and id, found by keyset pages.
+
+**An id belongs to its rule.** Sensors choose ids, and can compute those that another rule's events will have. So an id is
+compared with those of the same rule only: nothing that is stored for one rule keeps an event of another rule out.
 
 **The order of ``seq`` is the order of commits.** A follower (a page reader, the outbox) remembers one number and asks for
 what is above it, so a row must never become visible below a number that was visible before. On SQLite that is given:
@@ -115,16 +118,23 @@ READ: Final = {
     # asyncpg gives ids as such, times in UTC, and JSON as the text that SQLAlchemy asks it for.
     "postgresql": _reader(lambda key: key, rfc3339),
 }
-_BY_ID: Final = select(*as_stored(EVENTS.c)).where(EVENTS.c.id == bindparam("id", type_=EVENTS.c.id.type))
+#: Events of one id that are looked at, when the rule is not named. Honest sensors make one.
+MAX_SHARING_ID: Final = 20
+_BY_ID: Final = (
+    select(*as_stored(EVENTS.c)).where(EVENTS.c.id == bindparam("id", type_=EVENTS.c.id.type)).order_by(EVENTS.c.seq)
+)
+_BY_ID_AND_RULE: Final = _BY_ID.where(EVENTS.c.rule_uid == bindparam("rule_uid", type_=EVENTS.c.rule_uid.type))
 _NEWEST: Final = select(func.max(EVENTS.c.seq))
-_POSTGRESQL_INSERT: Final = postgresql_insert(EVENTS).on_conflict_do_nothing().returning(EVENTS.c.id, EVENTS.c.seq)
+#: What tells one event from another; see the table's unique index.
+_KEY: Final = (EVENTS.c.id, EVENTS.c.rule_uid)
+_POSTGRESQL_INSERT: Final = postgresql_insert(EVENTS).on_conflict_do_nothing().returning(*_KEY, EVENTS.c.seq)
 _STORED_COLUMNS: Final = tuple(column for column in EVENTS.columns if column.name != "seq")
 _SQLITE_HEAD, _SQLITE_ROW, _SQLITE_TAIL = (
     str(
         sqlite_insert(EVENTS)
         .values({column.name: bindparam(column.name) for column in _STORED_COLUMNS})
         .on_conflict_do_nothing()
-        .returning(EVENTS.c.id, EVENTS.c.seq)
+        .returning(*_KEY, EVENTS.c.seq)
         .compile(dialect=_SQLITE, column_keys=[column.name for column in _STORED_COLUMNS])
     )
     .replace("VALUES (", "VALUES \n(")
@@ -144,17 +154,15 @@ _SQLITE_VALUES: Final = tuple(
     for column in _STORED_COLUMNS
 )
 _LOCK: Final = text(f"SELECT pg_advisory_xact_lock({_SEQUENCE_LOCK})")
-_OTHERS: Final = (
-    "Another event with this id is stored for another sensor or rule; an id is made of the rule and the occurrence."
-)
+_OTHERS: Final = "Another sensor has stored an event of this rule with this id; an id names one occurrence of the rule."
 
 
 def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """Insert events whose ids are new. Of those with an id that is known, the first one stored stays as it is.
+    """Insert events whose ids are new to their rules. Of those with an id that is known, the first one stored stays as it is.
 
     Args:
         connection: in a transaction, which the caller commits.
-        rows: as :func:`attune_api.events.reports.as_row` makes them; two may have the same id.
+        rows: as :func:`attune_api.events.reports.as_row` makes them; two may have the same rule and id.
 
     Returns:
         What became of each, in their order.
@@ -164,34 +172,43 @@ def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -
     """
     if not rows:
         return []
-    # By the numbers that ids are: a UUID is hashed by a function in Python, which eight times a row was a tenth of the work.
-    unique: dict[int, Mapping[str, Any]] = {}
+    unique: dict[Key, Mapping[str, Any]] = {}
     for row in rows:
-        unique.setdefault(row["id"].int, row)
+        unique.setdefault(key_of(row), row)
     insert = _insert_postgresql if connection.dialect.name == "postgresql" else _insert_sqlite
     stored = insert(connection, list(unique.values()))
-    note_times(connection, rows=unique.values(), stored=stored)
+    note_times(connection, rows=((seq, unique[key]["occurred_at"]) for key, seq in stored.items()))
     if len(stored) == len(rows):
-        return [Outcome(status=Status.STORED, seq=stored[row["id"].int]) for row in rows]
-    known = _owners(connection, ids=[row["id"] for key, row in unique.items() if key not in stored])
+        return [Outcome(status=Status.STORED, seq=stored[key_of(row)]) for row in rows]
+    known = _owners(connection, keys=[key for key in unique if key not in stored])
     outcomes: list[Outcome] = []
     for row in rows:
-        key = row["id"].int
+        key = key_of(row)
         if key in known:
             outcomes.append(_again(row, owner=known[key]))
             continue
         outcomes.append(Outcome(status=Status.STORED, seq=stored[key]))
-        known[key] = _Owner(stored[key], row["sensor_ref"], row["rule_uid"])
+        known[key] = _Owner(stored[key], row["sensor_ref"])
     return outcomes
 
 
-def _insert_postgresql(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[int, int]:
+#: The id as a number, and the rule's uid. A UUID is hashed by a function in Python, which eight times a row was a tenth of
+#: the work of storing it.
+Key = tuple[int, str]
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """What tells an event from others."""
+    return row["id"].int, row["rule_uid"]
+
+
+def _insert_postgresql(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[Key, int]:
     """One statement for all, since each would be a round trip; ``seq`` of those that were new."""
     connection.execute(_LOCK)
-    return {row.id.int: row.seq for row in connection.execute(_POSTGRESQL_INSERT, rows)}
+    return {(row.id.int, row.rule_uid): row.seq for row in connection.execute(_POSTGRESQL_INSERT, rows)}
 
 
-def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[int, int]:
+def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[Key, int]:
     """A few statements of fixed sizes, which stay prepared; ``seq`` of those that were new.
 
     Straight at the driver: SQLAlchemy would write a new statement for each size of a group, and SQLite would parse it,
@@ -199,7 +216,7 @@ def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dic
     lock, and gets it back late while the event loop is busy. Text and values are SQLAlchemy's all the same.
     """
     cursor = connection.connection.cursor()
-    stored: dict[int, int] = {}
+    stored: dict[Key, int] = {}
     start = 0
     try:
         for size, statement in _SQLITE_INSERTS.items():
@@ -208,8 +225,8 @@ def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dic
                 for row in rows[start : start + size]:
                     values += [row[name] if process is None else process(row[name]) for name, process in _SQLITE_VALUES]
                 cursor.execute(statement, values)
-                for key, seq in cursor.fetchall():
-                    stored[int(key, 16)] = seq
+                for key, rule_uid, seq in cursor.fetchall():
+                    stored[int(key, 16), rule_uid] = seq
                 start += size
     except sqlite3.Error as error:
         raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
@@ -222,29 +239,41 @@ def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dic
 class _Owner:
     seq: int
     sensor_ref: str
-    rule_uid: str
 
 
 def _again(row: Mapping[str, Any], *, owner: _Owner) -> Outcome:
-    if (row["sensor_ref"], row["rule_uid"]) == (owner.sensor_ref, owner.rule_uid):
+    if row["sensor_ref"] == owner.sensor_ref:
         return Outcome(status=Status.DUPLICATE, seq=owner.seq)
     return Outcome(status=Status.REFUSED, reason=_OTHERS, conflict=True)
 
 
-def _owners(connection: Connection, *, ids: Sequence[uuid.UUID]) -> dict[int, _Owner]:
-    found: dict[int, _Owner] = {}
-    for start in range(0, len(ids), 500):
-        wanted = ids[start : start + 500]
-        statement = select(EVENTS.c.id, EVENTS.c.seq, EVENTS.c.sensor_ref, EVENTS.c.rule_uid)
-        for row in connection.execute(statement.where(EVENTS.c.id.in_(wanted))):
-            found[row.id.int] = _Owner(row.seq, row.sensor_ref, row.rule_uid)
+def _owners(connection: Connection, *, keys: Sequence[Key]) -> dict[Key, _Owner]:
+    found: dict[Key, _Owner] = {}
+    for start in range(0, len(keys), 500):
+        wanted = keys[start : start + 500]
+        # Two lists and not pairs, which SQLite would not look up in its index; what other rules share is left aside.
+        statement = select(*_KEY, EVENTS.c.seq, EVENTS.c.sensor_ref).where(
+            EVENTS.c.id.in_([uuid.UUID(int=number) for number, _ in wanted]),
+            EVENTS.c.rule_uid.in_(sorted({rule_uid for _, rule_uid in wanted})),
+        )
+        for row in connection.execute(statement):
+            found[row.id.int, row.rule_uid] = _Owner(row.seq, row.sensor_ref)
     return found
 
 
-def get_event(connection: Connection, *, event_id: uuid.UUID) -> StoredEvent | None:
-    """The event with this id, or None."""
-    row = connection.execute(_BY_ID, {"id": event_id}).one_or_none()
-    return None if row is None else READ[connection.dialect.name](row)
+def get_events(connection: Connection, *, event_id: uuid.UUID, rule_uid: str | None = None) -> list[StoredEvent]:
+    """The events with this id, oldest first: at most one of each rule, and at most :data:`MAX_SHARING_ID` + 1.
+
+    Args:
+        connection: to read with.
+        event_id: the id.
+        rule_uid: only that of this rule.
+    """
+    if rule_uid is None:
+        rows = connection.execute(_BY_ID.limit(MAX_SHARING_ID + 1), {"id": event_id})
+    else:
+        rows = connection.execute(_BY_ID_AND_RULE, {"id": event_id, "rule_uid": rule_uid})
+    return [READ[connection.dialect.name](row) for row in rows]
 
 
 def newest_seq(connection: Connection) -> int:

@@ -12,12 +12,14 @@ from attune_api.dependencies import CALLER_ONLY, CallerDep, ServicesDep
 from attune_api.events.counts import INTERVALS, MAX_INTERVALS, TooMany, count_events
 from attune_api.events.pages import Cursor, InvalidCursor
 from attune_api.events.query import Page, read_page
-from attune_api.events.store import get_event, rfc3339
+from attune_api.events.store import MAX_SHARING_ID, StoredEvent, get_events, rfc3339
+from attune_api.identity.callers import Caller
 from attune_api.identity.cluster import Right
 from attune_api.problems import Problem, documented
 from attune_api.routes.answers import json_answer
-from attune_api.routes.filters import FILTERED, EventQuery, require_list
+from attune_api.routes.filters import FILTERED, EventQuery, Text, require_list
 from attune_api.routes.schemas import CountsAnswer, EventAnswer, EventPage
+from attune_api.services import Services
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
 
@@ -140,14 +142,38 @@ _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
     operation_id="getEvent",
     summary="Get an event",
     response_class=Response,
-    responses={200: {"model": EventAnswer}, **documented(401, 404, 422, 503)},
+    responses={200: {"model": EventAnswer}, **documented(401, 404, 409, 422, 503)},
     openapi_extra=CALLER_ONLY,
 )
-async def get(event_id: uuid.UUID, services: ServicesDep, caller: CallerDep) -> Response:
-    """One event. One in a namespace whose rules the caller may not get is not found, as if it were not there."""
-    event = await services.database.read(lambda connection: get_event(connection, event_id=event_id))
-    if event is None or not await services.access.allows(
-        caller, Right(verb="get", resource="rules", namespace=event.rule_namespace, name=event.rule_name)
-    ):
-        raise Problem(404, f"There is no event {event_id} that you may read.", kind="event-not-found")
-    return json_answer({"data": event})
+async def get(
+    event_id: uuid.UUID,
+    services: ServicesDep,
+    caller: CallerDep,
+    rule_uid: Annotated[
+        Text | None, Query(description="The event of this rule. Needed when several rules have an event with this id.")
+    ] = None,
+) -> Response:
+    """One event. One in a namespace whose rules the caller may not get is not found, as if it were not there.
+
+    An id is unique within its rule. Where several rules that the caller may get have an event with this id, the answer is
+    409 `event-id-ambiguous`, and names them.
+    """
+    found = await services.database.read(
+        lambda connection: get_events(connection, event_id=event_id, rule_uid=rule_uid)
+    )
+    readable = [event for event in found[:MAX_SHARING_ID] if await _may_get(services, caller, event)]
+    if len(readable) == 1 and len(found) <= MAX_SHARING_ID:
+        return json_answer({"data": readable[0]})
+    if readable or len(found) > MAX_SHARING_ID:
+        raise Problem(
+            409,
+            f"Several rules have an event {event_id}; name the rule with the parameter rule_uid.",
+            kind="event-id-ambiguous",
+            members={"rule_uids": [event.rule_uid for event in readable]},
+        )
+    raise Problem(404, f"There is no event {event_id} that you may read.", kind="event-not-found")
+
+
+async def _may_get(services: Services, caller: Caller, event: StoredEvent) -> bool:
+    right = Right(verb="get", resource="rules", namespace=event.rule_namespace, name=event.rule_name)
+    return await services.access.allows(caller, right)

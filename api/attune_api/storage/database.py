@@ -1,4 +1,4 @@
-"""Connections: SQLite and PostgreSQL behind the same four methods.
+"""Connections: SQLite and PostgreSQL behind the same five methods.
 
 What works on rows is written once, as plain functions that are handed a SQLAlchemy ``Connection`` and stay out of the
 event loop: on PostgreSQL asyncpg runs them (SQLAlchemy's ``run_sync``), on SQLite a thread does. Not aiosqlite, which goes
@@ -28,7 +28,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from attune_api.storage.types import decode_json, encode_json
 
@@ -93,6 +93,14 @@ class Database(ABC):
         """
 
     @abstractmethod
+    async def migrate(self, work: Work[_T]) -> _T:
+        """As :meth:`write`, for as long as it takes: an index on millions of rows is made in minutes.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: see :func:`is_outage`.
+        """
+
+    @abstractmethod
     def sole_holder(self, key: int) -> AbstractAsyncContextManager[StillHeld]:
         """Hold the lock ``key`` against other replicas while the context lasts; waits for it.
 
@@ -110,12 +118,12 @@ def open_database(database_url: str) -> Database:
     return SqliteDatabase(url) if url.get_backend_name() == "sqlite" else PostgresDatabase(url)
 
 
-_COMMON: Final[dict[str, Any]] = {
+_COMMON_ENGINE: Final[dict[str, Any]] = {
     "json_serializer": encode_json,
     "json_deserializer": decode_json,
-    "pool_timeout": STATEMENT_TIMEOUT,
     "hide_parameters": True,  # payloads belong to users and are kept out of logs and error messages
 }
+_COMMON: Final[dict[str, Any]] = {**_COMMON_ENGINE, "pool_timeout": STATEMENT_TIMEOUT}
 
 
 class SqliteDatabase(Database):
@@ -133,13 +141,17 @@ class SqliteDatabase(Database):
 
     async def write(self, work: Work[_T]) -> _T:
         """See :meth:`Database.write`."""
+        async with asyncio.timeout(STATEMENT_TIMEOUT):
+            return await self.migrate(work)
+
+    async def migrate(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.migrate`."""
 
         def run() -> _T:
             with self._writer.begin() as connection:
                 return work(connection)
 
-        async with asyncio.timeout(STATEMENT_TIMEOUT):
-            return await asyncio.get_running_loop().run_in_executor(self._write_thread, run)
+        return await asyncio.get_running_loop().run_in_executor(self._write_thread, run)
 
     async def read(self, work: Work[_T]) -> _T:
         """See :meth:`Database.read`."""
@@ -186,7 +198,8 @@ class PostgresDatabase(Database):
     """A PostgreSQL server, by asyncpg. Two pools, so that slow readers leave the writer its connections."""
 
     def __init__(self, url: URL) -> None:
-        settings = {"application_name": "attune-api", "timezone": "UTC"}
+        self._url = url
+        self._settings = settings = {"application_name": "attune-api", "timezone": "UTC"}
         limit = f"{QUERY_TIMEOUT:.0f}s"
         connect: dict[str, Any] = {
             "timeout": _CONNECT_TIMEOUT,
@@ -209,6 +222,13 @@ class PostgresDatabase(Database):
     async def write(self, work: Work[_T]) -> _T:
         """See :meth:`Database.write`."""
         async with asyncio.timeout(STATEMENT_TIMEOUT), self._writer.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def migrate(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.migrate`. On a connection of its own, whose statements have no bound."""
+        connect = {"timeout": _CONNECT_TIMEOUT, "server_settings": self._settings}
+        engine = create_async_engine(self._url, poolclass=NullPool, **_COMMON_ENGINE, connect_args=connect)
+        async with engine.begin() as connection:
             return await connection.run_sync(work)
 
     async def read(self, work: Work[_T]) -> _T:

@@ -37,13 +37,13 @@ async def upgrade(database: Database, revision: str = "head") -> None:
         command.upgrade(alembic_config(connection), revision)
         return before, revision_of(connection)
 
-    before, after = await database.write(run)
+    before, after = await database.migrate(run)
     log.info("database_migrated", before=before, after=after)
 
 
 async def downgrade(database: Database, revision: str) -> None:
     """Take the tables back to ``revision`` (``base`` for none), in one transaction."""
-    await database.write(lambda connection: command.downgrade(alembic_config(connection), revision))
+    await database.migrate(lambda connection: command.downgrade(alembic_config(connection), revision))
 
 
 async def migrate(database_url: str) -> None:

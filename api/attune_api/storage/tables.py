@@ -30,11 +30,14 @@ class Event(Table, table=True):
 
     ``seq`` grows in the order of *commits*, on PostgreSQL too (see ``events.store``), so a follower that has read up to
     one number never has to look back. It is never given twice, even after the newest rows were deleted.
+
+    ``id`` is unique within a rule, not in the table: a sensor chooses the ids of its events, and must not be able to take
+    those of another sensor's rules. The index begins with the id, so that it also finds events by their id alone.
     """
 
     __tablename__ = "events"
     __table_args__ = (
-        Index(None, "id", unique=True),
+        Index(None, "id", "rule_uid", unique=True),
         Index(None, "rule_uid", "seq"),
         Index(None, "rule_namespace", "seq"),
         Index(None, "rule_namespace", "rule_name", "seq"),

@@ -1,8 +1,9 @@
 """The outbox: events that were accepted leave for JetStream, in order, at least once, with a stable id.
 
 The table ``outbox`` says how far it came. What is after that is published, in the order of ``seq``, each message with
-its event's id as ``Nats-Msg-Id``, by which JetStream drops what it got within its duplicate window. The position moves
-only after JetStream has acknowledged, so a crash in between publishes again rather than not at all.
+its event's rule and id as ``Nats-Msg-Id`` (:func:`message_id`), by which JetStream drops what it got within its duplicate
+window. The position moves only after JetStream has acknowledged, so a crash in between publishes again rather than not at
+all.
 
 Order holds even when a message in the middle fails: each one but the first names the one before it
 (``Nats-Expected-Last-Msg-Id``), so the server refuses whatever follows a gap.
@@ -63,6 +64,11 @@ class NotPublished(nats.errors.Error):  # type: ignore[misc]
     """JetStream did not acknowledge an event."""
 
 
+def message_id(event: StoredEvent) -> str:
+    """By what JetStream tells a repetition: the rule and the id, since the same id in another rule is another event."""
+    return f"{event.rule_uid}/{event.id}"
+
+
 def message(event: StoredEvent, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
     """The message of an event: subject, body and headers (CloudEvents 1.0, NATS binding, binary mode).
 
@@ -81,11 +87,11 @@ def message(event: StoredEvent, *, largest: int) -> tuple[str, bytes, dict[str, 
         "ce-time": event.occurred_at,
         "ce-subject": f"{event.rule_namespace}/{event.rule_name}",
         "content-type": "application/json",
-        "Nats-Msg-Id": str(event.id),
+        "Nats-Msg-Id": message_id(event),
     }
     body = msgspec.json.encode(event)
     if len(body) + _HEADROOM > largest:
-        headers["ce-dataref"] = f"/api/v1/events/{event.id}"
+        headers["ce-dataref"] = f"/api/v1/events/{event.id}?rule_uid={event.rule_uid}"
         body = msgspec.json.encode({k: v for k, v in msgspec.structs.asdict(event).items() if k != "payload"})
     return event_subject(event.rule_namespace, event.rule_uid), body, headers
 
@@ -181,7 +187,7 @@ class Outbox:
         for event in events:
             subject, body, headers = message(event, largest=client.max_payload)
             if acks:
-                headers["Nats-Expected-Last-Msg-Id"] = str(events[len(acks) - 1].id)
+                headers["Nats-Expected-Last-Msg-Id"] = message_id(events[len(acks) - 1])
             acks.append(await jetstream.publish_async(subject, body, stream=EVENTS_STREAM, headers=headers))
         await asyncio.wait(acks, timeout=_ACK_TIMEOUT)
         acknowledged = 0

@@ -203,12 +203,14 @@ def _line(cells: list[str]) -> str:
 def show_(
     session: Session,
     event: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
+    rule_uid: RuleUidOption = None,
     output: OutputOption = Format.YAML,
 ) -> None:
-    """Show one event."""
+    """Show one event. Name its rule with --rule-uid when several rules have an event with this id."""
     from urllib.parse import quote
 
-    found = session.api.request("GET", f"/api/v1/events/{quote(event, safe='')}")["data"]
+    query = {} if rule_uid is None else {"rule_uid": rule_uid}
+    found = session.api.request("GET", f"/api/v1/events/{quote(event, safe='')}", params=query)["data"]
     show(found, Format.YAML if output is Format.TABLE else output)
 
 

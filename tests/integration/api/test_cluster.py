@@ -8,8 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from support.api_process import ApiProcess, report
 
+from attune_api.settings import Settings
+from attune_api.storage.database import open_database
 from attune_cluster.apiserver import ApiServer
 
 pytest_plugins = ["support.api_fixtures"]
@@ -116,6 +119,27 @@ async def test_a_reader_of_one_namespace_reads_that_one(api: ApiProcess, cluster
         assert (await reader.get(f"/api/v1/events/{ids['team-a']}")).status_code == 200
         assert (await reader.get(f"/api/v1/events/{ids['team-b']}")).status_code == 404
         assert (await reader.get("/api/v1/identities")).status_code == 403
+
+
+async def test_an_id_that_another_namespace_s_rule_uses_too_is_the_one_that_a_reader_may_see(
+    api: ApiProcess, cluster: Kubernetes
+) -> None:
+    ids = await _post_one_in_each(api)
+    taken = report(7, rule_namespace="team-b", rule_uid="uid-taker", id=ids["team-a"])
+    async with api.client() as sensor:
+        assert (await sensor.post("/api/v1/events", json=taken)).status_code in (200, 201)
+    path = f"/api/v1/events/{ids['team-a']}"
+    async with api.client(cluster.token("team-a", "reader")) as reader:
+        assert (await reader.get(path)).json()["data"]["rule_uid"] == "uid-team-a"
+        assert (await reader.get(path, params={"rule_uid": "uid-taker"})).status_code == 404
+    async with api.client(cluster.token("team-a", "viewer")) as viewer:
+        ambiguous = await viewer.get(path)
+        assert ambiguous.status_code == 409
+        assert sorted(ambiguous.json()["rule_uids"]) == ["uid-taker", "uid-team-a"]
+        assert (await viewer.get(path, params={"rule_uid": "uid-taker"})).json()["data"]["payload"] == {"k": 7}
+    database = open_database(Settings(database_url=api.database_url).database_url)
+    await database.write(lambda connection: connection.execute(text("DELETE FROM events WHERE rule_uid = 'uid-taker'")))
+    await database.close()
 
 
 @pytest.mark.parametrize(

@@ -39,16 +39,6 @@ async def test_an_event_comes_out_as_it_went_in(api_on_each: ApiProcess) -> None
     assert event == {**body, "occurred_at": "2026-11-23T12:00:00.123456Z", "sensor_ref": "attune-system/core.timer"}
 
 
-async def test_an_id_that_belongs_to_another_rule_or_sensor_is_a_conflict(api_on_each: ApiProcess) -> None:
-    other_sensor = api_on_each.minter.token(login="sensor:default/other", sub="another")
-    async with api_on_each.client() as sensor, api_on_each.client(other_sensor) as other:
-        assert (await sensor.post("/api/v1/events", json=report(1))).status_code == 201
-        for client, body in ((other, report(1)), (sensor, report(1, rule_uid="r2", id=report(1)["id"]))):
-            answer = await client.post("/api/v1/events", json=body)
-            assert answer.status_code == 409
-            assert answer.json()["type"] == "urn:attune:problem:event-conflict"
-
-
 async def test_a_batch_answers_for_each_event_in_its_order(api_on_each: ApiProcess) -> None:
     events: list[Any] = [
         report(1),

@@ -22,7 +22,7 @@ from attune_api.events.filters import EventFilter
 from attune_api.events.query import read_page
 from attune_api.events.store import Status, store_events
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, open_database
+from attune_api.storage.database import Database, PostgresDatabase, open_database
 from attune_api.storage.migrate import alembic_config, downgrade, upgrade
 from attune_api.storage.revision import create_tables, current_revision, newest_revision
 from attune_api.storage.tables import METADATA
@@ -152,6 +152,46 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     assert await database.read(_tables) == set()
     await upgrade(database)
     assert await _store(database, 1) == [Status.STORED]
+
+
+async def test_ids_become_unique_per_rule_with_events_in_the_table(database: Database) -> None:
+    await upgrade(database, "0003")
+    await _insert(database, 1, 2)
+    other = {**_row(1), "rule_uid": "other"}
+    with pytest.raises(Exception, match=r"ix_events_id|UNIQUE constraint failed: events\.id"):
+        await database.write(lambda connection: connection.execute(METADATA.tables["events"].insert(), [other]))
+    await upgrade(database)
+    (outcome,) = await database.write(lambda connection: store_events(connection, rows=[other]))
+    assert outcome.status is Status.STORED
+    assert await _store(database, 1, 2) == [Status.DUPLICATE, Status.DUPLICATE]
+    # Down only while no id is shared, and then with nothing changed.
+    with pytest.raises(RuntimeError, match="1 event ids are used by more than one rule"):
+        await downgrade(database, "0003")
+    assert await current_revision(database) == newest_revision()
+    await database.write(
+        lambda connection: connection.execute(
+            text("DELETE FROM events WHERE seq NOT IN (SELECT min(seq) FROM events GROUP BY id)")
+        )
+    )
+    await downgrade(database, "0003")
+    with pytest.raises(Exception, match=r"ix_events_id|UNIQUE constraint failed: events\.id"):
+        await database.write(lambda connection: connection.execute(METADATA.tables["events"].insert(), [other]))
+    await upgrade(database)
+    assert await _store(database, 1, 2, 3) == [Status.DUPLICATE, Status.DUPLICATE, Status.STORED]
+
+
+async def test_a_migration_may_take_longer_than_a_statement(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index on millions of rows is made in minutes."""
+    monkeypatch.setattr("attune_api.storage.database.STATEMENT_TIMEOUT", 0.1)
+    slow = "SELECT pg_sleep(0.3)" if isinstance(database, PostgresDatabase) else _SLOW_ON_SQLITE
+    await database.migrate(lambda connection: connection.execute(text(slow)).scalar_one())
+
+
+_SLOW_ON_SQLITE = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT count(*) FROM n"
+)
 
 
 async def test_a_failed_upgrade_leaves_the_tables_as_they_were(database: Database) -> None:

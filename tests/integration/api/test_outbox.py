@@ -87,7 +87,7 @@ async def test_an_event_becomes_a_cloudevent(passing_on: ApiProcess, nats_server
         "ce-time": body["occurred_at"],
         "ce-subject": "default/echo-every-second",
         "content-type": "application/json",
-        "Nats-Msg-Id": body["id"],
+        "Nats-Msg-Id": f"{body['rule_uid']}/{body['id']}",
     }
     assert {name: message.headers[name] for name in expected} == expected
 
@@ -100,6 +100,17 @@ async def test_events_leave_in_the_order_in_which_they_were_stored(
     async with _listening(nats_server) as received:
         messages = await _take(received, 3000)
     assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(3000))
+
+
+async def test_an_id_that_two_rules_share_is_two_messages(passing_on: ApiProcess, nats_server: NatsServer) -> None:
+    """JetStream drops a repeated Nats-Msg-Id whatever the subject, so it must not be the id alone."""
+    mine, theirs = report(1), report(2, rule_uid="other-rule")
+    async with passing_on.client() as sensor:
+        for body in (mine, {**theirs, "id": mine["id"]}):
+            assert (await sensor.post("/api/v1/events", json=body)).status_code == 201
+    async with _listening(nats_server) as received:
+        messages = await _take(received, 2)
+    assert [msgspec.json.decode(message.data)["rule_uid"] for message in messages] == [mine["rule_uid"], "other-rule"]
 
 
 async def test_nats_away_holds_up_no_sensor_and_loses_nothing(passing_on: ApiProcess, nats_server: NatsServer) -> None:
@@ -169,7 +180,7 @@ async def test_one_that_is_too_large_for_the_server_goes_without_its_payload(
     async with _listening(nats_server) as received:
         first, second = await _take(received, 2)
     assert first.headers is not None
-    assert first.headers["ce-dataref"] == f"/api/v1/events/{large['id']}"
+    assert first.headers["ce-dataref"] == f"/api/v1/events/{large['id']}?rule_uid={large['rule_uid']}"
     assert "payload" not in msgspec.json.decode(first.data)
     assert msgspec.json.decode(second.data)["payload"] == {"k": 2}
 

@@ -124,7 +124,7 @@ def test_a_message_that_is_too_large_says_where_the_whole_is() -> None:
     assert "ce-dataref" not in headers
     _, body, headers = message(_stored(b'"' + b"y" * 2_000_000 + b'"'), largest=1_048_576)
     assert len(body) < 1000
-    assert headers["ce-dataref"] == f"/api/v1/events/{uuid.UUID(int=1)}"
+    assert headers["ce-dataref"] == f"/api/v1/events/{uuid.UUID(int=1)}?rule_uid=x"
 
 
 def test_results_of_a_batch_are_documented_with_every_status_there_is() -> None:
