@@ -8,7 +8,10 @@ ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 ENV UV_COMPILE_BYTECODE=1 \
+    UV_FROZEN=1 \
     UV_LINK_MODE=copy \
+    UV_NO_DEFAULT_GROUPS=1 \
+    UV_NO_INSTALL_WORKSPACE=1 \
     UV_PROJECT_ENVIRONMENT=/opt/attune \
     UV_PYTHON_DOWNLOADS=never
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
@@ -16,21 +19,28 @@ WORKDIR /src
 COPY pyproject.toml uv.lock ./
 
 FROM build AS operator-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra operator
+COPY operator/pyproject.toml operator/
+RUN /opt/uv/bin/uv sync --package attune-operator --extra kubernetes
 
 FROM build AS api-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra api
+COPY api/pyproject.toml api/
+RUN /opt/uv/bin/uv sync --package attune-api
 
 FROM build AS sensor-timer-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra timer
+COPY sensor_images/timer/pyproject.toml sensor_images/timer/
+RUN /opt/uv/bin/uv sync --package attune-timer
 
 FROM build AS sensor-webhook-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra webhook
+COPY sensor_images/webhook/pyproject.toml sensor_images/webhook/
+RUN /opt/uv/bin/uv sync --package attune-webhook
 
 FROM build AS sensor-kubernetes-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra kubernetes-sensor
+COPY sensor_images/kubernetes/pyproject.toml sensor_images/kubernetes/
+RUN /opt/uv/bin/uv sync --package attune-kubernetes
+
 FROM build AS sensor-stdio-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra stdio
+COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
+RUN /opt/uv/bin/uv sync --package attune-stdio
 
 FROM sensor-stdio-dependencies AS sensor-stdio-zipapp
 COPY contract/attune_contract /src/app/attune_contract
@@ -41,7 +51,7 @@ COPY sensor_images/stdio/attune_zipapp /src/app/attune_zipapp
 RUN PYTHONPATH=/src/app /opt/attune/bin/python -m attune_zipapp /src/attune-stdio.pyz
 
 FROM build AS nats-dependencies
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-project --extra nats
+RUN /opt/uv/bin/uv sync --only-group nats
 
 FROM ${PYTHON_IMAGE} AS runtime
 # USER: the number has no entry in /etc/passwd, and programs ask for a name.
@@ -92,6 +102,7 @@ COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
 ENTRYPOINT ["python", "-m", "attune_kubernetes"]
+
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM ${PYTHON_IMAGE} AS sensor-stdio
 ENV HOME=/tmp \

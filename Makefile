@@ -11,7 +11,6 @@ export UV_PROJECT_ENVIRONMENT := .venv
 
 UV := .uv/bin/uv
 RUN := .venv/bin
-SOURCES := contract kit operator local api sensor_images cli conformance hack tests
 # Anything that runs programs of the cluster: needs nothing installed but Python.
 CLUSTER_TOOL := PYTHONPATH=hack/cluster $(PYTHON) -m attune_cluster
 DEMO := PYTHONPATH=hack/cluster:hack/demo $(PYTHON) -m attune_demo $(DEMO_ARGS)
@@ -31,7 +30,9 @@ $(UV):
 	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { rm -rf .uv; exit 1; }
 
-.venv/.synced: $(UV) pyproject.toml uv.lock
+PROJECTS := $(wildcard pyproject.toml */pyproject.toml sensor_images/*/pyproject.toml) uv.lock
+
+.venv/.synced: $(UV) $(PROJECTS)
 	@echo "Installing what uv.lock names …"
 	@$(UV) sync --frozen --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
@@ -40,10 +41,10 @@ $(UV):
 sync: .venv/.synced  ## Install the development environment into .venv
 
 # What `attune up` needs and nothing else: on a new machine nobody waits for linters. What is there already stays.
-.venv/.local: $(UV) pyproject.toml uv.lock
-	@[ .venv/.synced -nt uv.lock ] && [ .venv/.synced -nt pyproject.toml ] || { \
+.venv/.local: $(UV) $(PROJECTS)
+	@[ -z "$$(find $(PROJECTS) -newer .venv/.synced 2>&1)" ] || { \
 	  echo "Installing what attune up needs …"; \
-	  $(UV) sync --frozen --quiet --inexact --compile-bytecode --no-default-groups --extra local \
+	  $(UV) sync --frozen --quiet --inexact --compile-bytecode --no-default-groups --package attune-cli --extra local \
 	    --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"; }
 	@touch $@
 
@@ -55,8 +56,8 @@ demo: .venv/.local  ## attune up on the core timer, without a cluster: the event
 
 .PHONY: lint
 lint: .venv/.synced  ## ruff, mypy, import-linter; checks deploy/crds against the models, and the pages of docs/
-	$(RUN)/ruff check $(SOURCES)
-	$(RUN)/ruff format --check $(SOURCES)
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/python -m attune_contract.crds --check deploy/crds deploy/helm/attune/files/crds
@@ -64,8 +65,8 @@ lint: .venv/.synced  ## ruff, mypy, import-linter; checks deploy/crds against th
 
 .PHONY: format
 format: .venv/.synced  ## Let ruff format and mend what it can
-	$(RUN)/ruff check --fix $(SOURCES)
-	$(RUN)/ruff format $(SOURCES)
+	$(RUN)/ruff check --fix
+	$(RUN)/ruff format
 
 .PHONY: crds
 crds: .venv/.synced  ## Write the CustomResourceDefinitions from contract/

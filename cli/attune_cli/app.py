@@ -18,7 +18,9 @@ COMMANDS = {
     "keys": Lazy("attune_cli.commands.keys", "Signing keys: replace them."),
     "lint": Lazy("attune_cli.commands.lint", "Check manifests offline, with file and line."),
     "new": Lazy("attune_cli.commands.new", "Begin something new: a sensor with its test, manifest and Dockerfile."),
-    "conformance": Lazy("attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol."),
+    "conformance": Lazy(
+        "attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol.", extra="conformance"
+    ),
     "version": Lazy("attune_cli.commands.version", "Print the version."),
 }
 

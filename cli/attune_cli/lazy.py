@@ -15,10 +15,14 @@ from attune_cli.errors import CliError, ExitCode
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A command that is not imported yet: its module has an ``app``, and ``help`` is its line in the list of commands."""
+    """A command that is not imported yet: its module has an ``app``, and ``help`` is its line in the list of commands.
+
+    ``extra`` is the extra of the distribution ``attune-cli`` that brings what the command needs, if it needs more than that.
+    """
 
     module: str
     help: str
+    extra: str | None = None
 
 
 def command_app(*, help: str | None = None) -> typer.Typer:  # noqa: A002 - typer's word
@@ -57,11 +61,22 @@ class LazyGroup(TyperGroup):
         return list(self.lazy)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the command; None when there is none of that name."""
+        """Import the command; None when there is none of that name.
+
+        Raises:
+            CliError: the command's extra is not installed.
+        """
         entry = self.lazy.get(cmd_name)
         if entry is None:
             return None
-        command = typer.main.get_command(importlib.import_module(entry.module).app)
+        try:
+            module = importlib.import_module(entry.module)
+        except ModuleNotFoundError as error:
+            if entry.extra is None:
+                raise
+            needs = f"attune {cmd_name} needs more than the command line ({error.name} is missing)"
+            raise CliError(f"{needs}: pip install 'attune-cli[{entry.extra}]'.", code=ExitCode.USAGE) from None
+        command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
 

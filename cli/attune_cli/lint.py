@@ -30,8 +30,7 @@ from attune_operator.public.checks import (
 
 _MOST: Final = 20
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-#: In a checkout the packs stand beside the program's folder, in an installation inside it.
-_PACKS: Final = (Path(__file__).with_name("packs"), Path(__file__).parents[2] / "packs")
+_PACKS: Final = Path(__file__).with_name("packs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +62,7 @@ class Report:
 
 def core_pack() -> list[Path]:
     """The folders of the installed packs."""
-    for packs in _PACKS:
-        if packs.is_dir():
-            return sorted(path for path in packs.iterdir() if path.is_dir())
-    return []
+    return sorted(path for path in _PACKS.iterdir() if path.is_dir())
 
 
 def read(paths: Iterable[Path], *, namespace: str) -> list[tuple[str, Result]]:

@@ -38,11 +38,9 @@ def lint(
     Each mistake is a line FILE:LINE: FIELD: what is wrong. Rules are checked against the Sensors in the same files and those of
     the core pack.
     """
-    try:
-        from attune_cli.lint import core_pack, read
-        from attune_cli.lint import lint as judge
-    except ImportError as error:
-        raise CliError(f"attune lint needs {error.name}: pip install 'attune[cli]'.", code=ExitCode.USAGE) from None
+    from attune_cli.lint import core_pack, read  # here, for `attune lint --help` to be quick
+    from attune_cli.lint import lint as judge
+
     for path in paths:
         _no_empty_folder(path)
     beside = [*(sensors or ()), *(core_pack() if core else ())]

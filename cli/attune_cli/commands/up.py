@@ -76,7 +76,7 @@ def up(
         from attune_local.up import Options, run
     except ImportError as error:
         raise CliError(
-            f"attune up needs more than the command line ({error.name} is missing): pip install 'attune[local]'."
+            f"attune up needs more than the command line ({error.name} is missing): pip install 'attune-cli[local]'."
         ) from None
     options = Options(
         paths=paths,
