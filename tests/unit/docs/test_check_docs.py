@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from check_docs import anchors, check, check_decisions, check_lines, check_links, check_paths, check_words
 
 PAGE = Path("page.md")
