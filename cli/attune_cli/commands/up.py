@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def up(
     Manifests are followed: an edit, a new or a removed file takes effect at once. Ctrl-C ends everything.
     """
     try:
+        import_module("attune_api")  # runs as a program of its own
         from attune_local.datadir import default_path
         from attune_local.errors import UpError
         from attune_local.up import Options, run
