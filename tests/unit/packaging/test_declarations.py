@@ -20,6 +20,7 @@ MEMBERS = sorted(
 )
 #: Declared for another reason than an import.
 NOT_IMPORTED = {
+    "attune-kit": "every part may use it",
     "asyncpg": "SQLAlchemy imports it by the database's URL",
     "attune-api": "attune up runs it as a program",
     "attune-stdio": "attune up runs it as a program",
