@@ -1,0 +1,97 @@
+"""nats-py's client, made safe to cancel and quick at headers.
+
+nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publish, request and subscription goes through, when
+its queue is full; ``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment
+goes on as if nothing had happened, and whatever waits for its end waits forever. :class:`NatsClient` raises the error after the
+call instead.
+"""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, Error
+
+from attune_kit.nats.headers import read_headers
+
+_CLOSE_TIMEOUT: Final = 2.0
+
+
+def heed_cancellation() -> None:
+    """Raise the cancellation of the current task if a library has swallowed it.
+
+    Raises:
+        asyncio.CancelledError: the task was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+class NatsClient(Client):  # type: ignore[misc]
+    """A client whose calls end when the task that makes them is cancelled."""
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        found = read_headers(raw)
+        return Client._parse_header_lines(raw) if found is None else found
+
+    async def publish(self, *args: Any, **kwargs: Any) -> None:
+        """As in ``Client``."""
+        await super().publish(*args, **kwargs)
+        heed_cancellation()
+
+    async def subscribe(self, *args: Any, **kwargs: Any) -> Subscription:
+        """As in ``Client``."""
+        subscription = await super().subscribe(*args, **kwargs)
+        heed_cancellation()
+        return subscription
+
+    async def request(self, *args: Any, **kwargs: Any) -> Msg:
+        """As in ``Client``."""
+        answer = await super().request(*args, **kwargs)
+        heed_cancellation()
+        return answer
+
+    async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - the signature of ``Client``
+        """As in ``Client``."""
+        await super().flush(timeout)
+        heed_cancellation()
+
+    async def publish_prepared(self, *, subject: str, reply: str, headers: bytes, body: bytes) -> None:
+        """Publish a message whose headers come from :func:`attune_kit.nats.headers.prepare_headers`.
+
+        ``subject`` and ``reply`` are not checked.
+
+        Raises:
+            ConnectionClosedError: the connection is closed.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        size = len(headers) + len(body)
+        line = f"HPUB {subject} {reply} {len(headers)} {size}\r\n".encode()
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(body)
+        await self._send_command(b"".join((line, headers, body, b"\r\n")))
+        if self._flush_queue.empty():
+            await self._flush_pending()
+        heed_cancellation()
+
+
+async def unsubscribe(subscription: Subscription | None) -> None:
+    """End a subscription. Without effect when the connection is gone, because the subscription went with it."""
+    if subscription is not None:
+        with contextlib.suppress(Error, OSError):
+            await subscription.unsubscribe()
+        heed_cancellation()
+
+
+async def close(client: Client) -> None:
+    """Close a client, whatever state it is in, within two seconds."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await client.close()
+    heed_cancellation()  # close() swallows it too
