@@ -1,7 +1,7 @@
 """How long to wait before the next attempt.
 
-Exponential backoff with "equal jitter": each wait is between half and all of a value that doubles, so that clients that failed
-together do not come back together (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+Exponential backoff with "equal jitter": each wait is between half and all of a value that doubles, so that clients that
+failed together do not come back together (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 """
 
 import random

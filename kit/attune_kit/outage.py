@@ -1,4 +1,4 @@
-"""Says once that something is away and once that it is back, instead of every second or never."""
+"""Logs once that a dependency is away and once that it is back."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Outage:
-    """The state of one dependency (the API, NATS, the rule stream), as it is told in the log.
+    """The state of one dependency (the API, NATS, the rule stream), as the log shows it.
 
     Args:
         log: a structlog logger.
@@ -30,19 +30,19 @@ class Outage:
         self._wall = wall
         self._began = ""
         self._since: float | None = None
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._latest = ""
 
     @property
     def problem(self) -> str | None:
-        """What is wrong now, and for how long it has been so; None while all is well."""
+        """What is wrong now, and for how long it has been wrong; None while all is well."""
         if self._since is None:
             return None
         return f"{self._latest} (for {self._clock() - self._since:.0f} s)"
 
     @property
     def fault(self) -> str | None:
-        """What is wrong now and since when, in words that stay the same while it does; None while all is well."""
+        """What is wrong now and since when, as a text that stays the same during the outage; None while all is well."""
         return None if self._since is None else f"{self._latest} (since {self._began})"
 
     @property
@@ -51,13 +51,13 @@ class Outage:
         return self._since is not None
 
     def failed(self, kind: str, message: str, **fields: Any) -> None:
-        """Note a failure. It is logged when it begins an outage, or is of a kind that this outage had not."""
+        """Note a failure. It is logged when it begins an outage, or is the first of its kind in this outage."""
         if self._since is None:
             self._since = self._clock()
             self._began = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._latest = message
-        if kind not in self._said:
-            self._said.add(kind)
+        if kind not in self._logged:
+            self._logged.add(kind)
             self._log.warning(f"{self._name}_unavailable", kind=kind, error=message, **fields)
 
     def recovered(self, **fields: Any) -> None:
@@ -66,4 +66,4 @@ class Outage:
             return
         self._log.info(f"{self._name}_recovered", after_seconds=round(self._clock() - self._since, 3), **fields)
         self._since = None
-        self._said.clear()
+        self._logged.clear()

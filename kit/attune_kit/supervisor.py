@@ -15,8 +15,8 @@ _PATIENCE: Final = 1.0
 async def end(*tasks: "asyncio.Task[Any]", patience: float = _PATIENCE) -> None:
     """Cancel ``tasks`` and wait for their end; what they raise is ignored.
 
-    A task that has not ended after ``patience`` seconds is cancelled again, because a library may have swallowed the first
-    cancellation (:mod:`attune_kit.nats.client`).
+    A task that has not ended after ``patience`` seconds is cancelled again, because a library may have swallowed the
+    first cancellation (:mod:`attune_kit.nats.client`).
     """
     pending = {task for task in tasks if not task.done()}
     while pending:
@@ -33,8 +33,8 @@ class TaskDiedError(RuntimeError):
 class Supervisor:
     """Runs tasks that are meant to run until :meth:`stop`.
 
-    Tasks deal with the faults they can foresee (a server that is away) by waiting and trying again. One that ends by itself has
-    a defect: that is logged, it is listed in :attr:`dead`, ``on_died`` is called and :meth:`failed` returns.
+    Tasks deal with the faults they can foresee (a server that is away) by waiting and trying again. One that ends by
+    itself has a defect: it is logged and listed in :attr:`dead`, ``on_died`` is called and :meth:`failed` returns.
 
     Args:
         on_died: called with the name of a task that ended by itself.

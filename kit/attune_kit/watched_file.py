@@ -18,8 +18,8 @@ class WatchedFileError(OSError):
 class WatchedFile(Generic[_T]):
     """A file that is read again when it has changed.
 
-    Each call compares the file's ``stat`` (device, inode, size and times), which takes microseconds. Nothing watches inodes:
-    kubelet renews a volume by replacing a symbolic link, which such watches miss.
+    Each call compares the file's ``stat`` (device, inode, size and times), which takes microseconds. Nothing watches
+    inodes: kubelet renews a volume by replacing a symbolic link, which such watches miss.
 
     Args:
         path: the file.

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from attune_contract.identity import SensorRef
+from attune_kit.nats.connection import NatsEndpoint
 from attune_operator.backend import Backend, Connect
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
@@ -28,7 +29,6 @@ from attune_operator.sensors.controller import SensorController
 from attune_operator.sensors.reconcile import Reconciler
 from attune_operator.sensors.store import Store
 from attune_operator.settings import Settings
-from attune_operator.streams.connection import NatsEndpoint
 from attune_operator.supervise import Supervisor, TaskDiedError
 
 _log = structlog.stdlib.get_logger(__name__)

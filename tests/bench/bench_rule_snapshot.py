@@ -54,7 +54,7 @@ async def publish(url: str, numbers: Any, *, change: int = 0) -> None:
     from attune_contract import subjects
     from attune_contract.identity import SensorRef
     from attune_contract.messages import RuleEventType, encode, rule_event_headers
-    from attune_operator.streams.connection import NatsEndpoint, open_connection
+    from attune_kit.nats.connection import NatsEndpoint, open_connection
     from attune_operator.streams.definitions import ensure_stream, rules_stream
     from attune_operator.streams.publisher import Publisher
 

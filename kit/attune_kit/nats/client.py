@@ -1,9 +1,9 @@
 """nats-py's client, made safe to cancel and quick at headers.
 
-nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publish, request and subscription goes through, when
-its queue is full; ``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment
-goes on as if nothing had happened, and whatever waits for its end waits forever. :class:`NatsClient` raises the error after the
-call instead.
+nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publish, request and subscription may wait in;
+``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment goes on as
+if nothing had happened, and whatever waits for its end waits forever. :class:`NatsClient` raises the error after the call
+instead.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, Error
 
 from attune_kit.nats.headers import read_headers
+from attune_kit.supervisor import end
 
 _CLOSE_TIMEOUT: Final = 2.0
 
@@ -90,8 +91,25 @@ async def unsubscribe(subscription: Subscription | None) -> None:
 
 
 async def close(client: Client) -> None:
-    """Close a client, whatever state it is in, within two seconds."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
-            await client.close()
-    heed_cancellation()  # close() swallows it too
+    """Close a client, whatever state it is in, within about three seconds.
+
+    ``Client.close`` flushes first, which takes forever when the server does not read, and swallows one cancellation.
+    What it has not sent by then is dropped with the socket.
+    """
+    closing = asyncio.ensure_future(client.close())
+    try:
+        await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)
+    finally:
+        if not closing.done():
+            await end(closing, patience=0.2)
+            _abort(client)
+        elif not closing.cancelled():
+            closing.exception()  # the connection is given up anyway
+    heed_cancellation()
+
+
+def _abort(client: Client) -> None:
+    """Close the socket without waiting for what it has not sent."""
+    writer = getattr(client._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()

@@ -1,9 +1,10 @@
 """A connection to NATS that lives once, from connect to close.
 
-nats-py can reconnect by itself. It then keeps subscriptions whose consumers may be gone, and closes for good when its user JWT has
-expired. Here a lost connection is over, and everything that was made on it ends with it: the caller opens another connection, which
-reads the credentials again, and takes new snapshots. So there is one way into a good state, the same after a start, a network
-fault, a killed server and an expired credential. :class:`attune_kit.nats.connector.NatsConnector` opens one after the other.
+nats-py can reconnect by itself. It then keeps subscriptions whose consumers may be gone, and closes for good when its
+user JWT has expired. Here a lost connection is over, and everything that was made on it ends with it: the caller opens
+another connection, which reads the credentials again, and takes new snapshots. So there is one way into a good state,
+the same after a start, a network fault, a killed server and an expired credential.
+:class:`attune_kit.nats.connector.NatsConnector` opens one after the other.
 """
 
 import asyncio
@@ -127,8 +128,8 @@ async def open_connection(
 
     Args:
         endpoint: where to connect.
-        credentials: the watched file of ``endpoint``, whose last valid content is used while the file cannot be read; unless given,
-            the file must be valid now.
+        credentials: the watched file of ``endpoint``, whose last valid content is used while the file cannot be read.
+            Unless given, the file must be valid now.
 
     Raises:
         NatsUnavailableError: no server answered, a server refused the client, or a file of ``endpoint`` is not valid.
@@ -155,7 +156,7 @@ async def open_connection(
                 name=endpoint.name,
                 inbox_prefix=endpoint.inbox_prefix,
                 allow_reconnect=False,
-                # Before the first connection nats-py tries its servers again and again all the same; once is enough here.
+                # Before the first connection nats-py tries its servers repeatedly all the same; once is enough here.
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0.05,
                 connect_timeout=endpoint.connect_timeout,

@@ -110,7 +110,7 @@ class NatsConnector:
             await asyncio.sleep(retries.next_delay())
 
     async def _until_over(self, connection: NatsConnection, version: int) -> bool:
-        """Wait until the connection is over or the credentials are no longer this version; returns whether it was the latter."""
+        """Wait until the connection is over or its credentials were renewed; returns whether it was the latter."""
         while True:
             await asyncio.wait({connection.ended}, timeout=_CHECK_INTERVAL)
             if connection.closed:
@@ -119,7 +119,7 @@ class NatsConnector:
                 return True
 
     def _version(self) -> int:
-        """How often the credentials changed. While the file cannot be read, the connection still works with the old ones."""
+        """How often the credentials changed. An unreadable file changes nothing: the connection works with the old ones."""
         if self._credentials is None:
             return 0
         with contextlib.suppress(WatchedFileError):
@@ -141,5 +141,3 @@ class NatsConnector:
         if self._connection is not None:
             self._connection = None
             self._on_state(False)
-
-

@@ -1,13 +1,14 @@
 """Reads the last message of each subject of a stream, then each new one.
 
-Each reader has a push consumer of its own under a fresh name, so that nothing of an earlier one is in its way. It counts what
-arrives: a gap in the consumer's sequence, a heartbeat that knows of more messages than arrived, or silence means that the reader
-does not have what the stream holds. Then it ends, and its owner takes a new snapshot.
+Each reader has a push consumer of its own under a fresh name, so that nothing of an earlier one is in its way. It
+counts what arrives: a gap in the consumer's sequence, a heartbeat that knows of more messages than arrived, or silence means
+that the reader does not have what the stream holds. Then it ends, and its owner takes a new snapshot.
 
-nats-py's ordered consumer is not used: when a stream was deleted and created again, it resumes at the old sequence and loses
-messages without an error (nats-py 2.16).
+nats-py's ordered consumer is not used: when a stream was deleted and created again, it resumes at the old sequence and
+loses messages without an error (nats-py 2.16).
 
-A reader needs few rights: to create a consumer whose filter stands in the request's subject, to answer flow control, and an inbox.
+A reader needs few rights: to create a consumer whose filter stands in the request's subject, to answer flow control,
+and an inbox.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ _log = structlog.stdlib.get_logger(__name__)
 _CONTROL_STATUS: Final = "100"
 #: Heartbeats that may be missing.
 _SILENT_HEARTBEATS: Final = 2.5
-#: Seconds without a message after which a snapshot that is not complete is given up: heartbeats show that the consumer lives, only
-#: messages show that the snapshot makes progress.
+#: Seconds without a message after which a snapshot that is not complete is given up: heartbeats show that the consumer
+#: lives, only messages show that the snapshot makes progress.
 _SNAPSHOT_STALL: Final = 30.0
 #: Seconds for which a server keeps a consumer that nobody listens to.
 _INACTIVE_THRESHOLD: Final = 30.0
@@ -67,7 +68,7 @@ class Delivery(NamedTuple):
 
     @classmethod
     def parse(cls, reply: str) -> "Delivery":
-        """Read ``$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>``.
+        """Read ``$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sequence>.<consumer's>.<ns>.<pending>``.
 
         Raises:
             ValueError: the subject has another shape.
@@ -96,7 +97,9 @@ MessageHandler = Callable[[StreamMessage], None]
 
 
 class LastPerSubjectReader:
-    """Delivers a stream's messages to ``on_message``: :meth:`start`, then :meth:`run` or :meth:`wait`, then :meth:`stop`.
+    """Delivers a stream's messages to ``on_message``.
+
+    Call :meth:`start`, then :meth:`run` or :meth:`wait`, then :meth:`stop`.
 
     Args:
         connection: where to read; the reader ends with it.
@@ -262,7 +265,9 @@ class LastPerSubjectReader:
             silent = self._last_sign + _SILENT_HEARTBEATS * self._heartbeat
             stalled = float("inf") if self._complete.done() else self._last_message + _SNAPSHOT_STALL
             if now >= silent:
-                self._fail(f"the consumer of {self._stream} has been silent for {now - self._last_sign:.1f} s", "silent")
+                self._fail(
+                    f"the consumer of {self._stream} has been silent for {now - self._last_sign:.1f} s", "silent"
+                )
             elif now >= stalled:
                 self._fail(f"the snapshot of {self._stream} has stalled for {_SNAPSHOT_STALL:.0f} s", "stalled")
             else:

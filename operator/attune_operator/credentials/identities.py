@@ -18,13 +18,13 @@ from nats.js import api
 from attune_contract import messages, subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState, InvalidMessage
+from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
+from attune_kit.nats.last_per_subject import ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.credentials.keys import RETAIN
 from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
 from attune_operator.runtime import metrics
 from attune_operator.runtime.queue import backoff
-from attune_operator.streams.connection import NatsConnection, NatsEndpoint, NatsUnavailable, describe, open_connection
-from attune_operator.streams.definitions import StreamUnusable, ensure_stream, last_words
-from attune_operator.streams.reader import ReaderLost, StreamMessage, read_snapshot
+from attune_operator.streams.definitions import StreamUnusableError, ensure_stream, last_words
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -133,7 +133,7 @@ class IdentityPublisher:
                 async with open_connection(self._endpoint) as connection:
                     await self._serve(connection)
                     failures = 0
-            except (NatsUnavailable, StreamUnusable, ReaderLost) as error:
+            except (NatsUnavailableError, StreamUnusableError, ReaderLostError) as error:
                 _log.warning("identities_not_published", error=str(error))
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 _log.warning("identities_not_published", error=describe(error))

@@ -19,6 +19,7 @@ import structlog
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleEventType, RuleState
 from attune_contract.subjects import split_binding
+from attune_kit.nats.connection import NatsEndpoint, NatsUnavailableError
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.acks import AckEntry, stale_acks
 from attune_operator.rules.backoff import Backoff
@@ -44,8 +45,7 @@ from attune_operator.rules.view import StreamView
 from attune_operator.runtime.client import Body, WatchEventType
 from attune_operator.runtime.cluster import RuleCluster
 from attune_operator.runtime.views import RuleSummary, SensorRuntime, SummaryListener
-from attune_operator.streams.connection import NatsEndpoint, NatsUnavailable
-from attune_operator.streams.publisher import ConnectionLost
+from attune_operator.streams.publisher import ConnectionLostError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -217,7 +217,7 @@ class RulesController:
                     if session.acks_found_empty:
                         group.create_task(self._end_of_grace(), name="acks-grace")
                     await asyncio.Event().wait()  # whatever fails ends it
-            except NatsUnavailable as error:
+            except NatsUnavailableError as error:
                 if str(error) != said:
                     said = str(error)
                     log.warning("rule_stream_unavailable", reason=said)
@@ -266,7 +266,7 @@ class RulesController:
         try:
             await self._reconcile(uid, urgent=urgent)
             self._retries.pop(uid, None)
-        except ConnectionLost:
+        except ConnectionLostError:
             pass  # the session ends, and with the next one everything is looked at
         except Exception:
             self._failed(uid)

@@ -29,10 +29,10 @@ from attune_contract.messages import (
     decode_rule,
     rule_event_headers,
 )
+from attune_kit.nats.connection import NatsConnection
+from attune_kit.nats.last_per_subject import StreamMessage, read_snapshot
 from attune_operator.rules import rule_metrics as metrics
-from attune_operator.streams.connection import NatsConnection
-from attune_operator.streams.publisher import ConnectionLost, Publisher, PublishError
-from attune_operator.streams.reader import StreamMessage, read_snapshot
+from attune_operator.streams.publisher import ConnectionLostError, Publisher, PublishError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -94,7 +94,7 @@ class HistoryLog:
         While things are not ``calm`` the rules themselves go first, as long as there is room for entries to wait.
 
         Raises:
-            ConnectionLost: it ended. What was not answered is written over the next one.
+            ConnectionLostError: it ended. What was not answered is written over the next one.
         """
         self._waiting.extendleft(reversed(self._sent.values()))
         self._sent.clear()
@@ -117,7 +117,7 @@ class HistoryLog:
             )
 
     def _answered(self, event_id: uuid.UUID, outcome: int | PublishError) -> None:
-        if isinstance(outcome, ConnectionLost):
+        if isinstance(outcome, ConnectionLostError):
             return  # it stays among those that were sent
         self._sent.pop(event_id, None)
         if isinstance(outcome, PublishError):
@@ -143,7 +143,7 @@ async def read_history(connection: NatsConnection, *, rule_uid: str, timeout: fl
     """The lifecycle events of a rule that are still kept, oldest first.
 
     Raises:
-        ReaderLost: they did not come whole, or not within ``timeout`` seconds.
+        ReaderLostError: they did not come whole, or not within ``timeout`` seconds.
         nats.errors.Error: the server refused or did not answer.
     """
     found: list[PastEvent] = []

@@ -12,11 +12,11 @@ from typing import Final
 import nats.js.errors
 
 from attune_contract import subjects
+from attune_kit.nats.connection import NatsConnection
+from attune_kit.nats.last_per_subject import StreamMessage, read_snapshot
 from attune_operator.rules.conditions import kubernetes_time
 from attune_operator.rules.records import parse_time
-from attune_operator.streams.connection import NatsConnection
 from attune_operator.streams.definitions import StreamIdentity, identity
-from attune_operator.streams.reader import StreamMessage, read_snapshot
 
 #: More new events than this are not read one by one.
 _MAX_NEW: Final = 2_000
@@ -55,7 +55,7 @@ class LastEventReader:
         """Read what is new since the last time.
 
         Raises:
-            ReaderLost: it did not come whole.
+            ReaderLostError: it did not come whole.
             nats.errors.Error: the server refused or did not answer.
         """
         try:

@@ -16,12 +16,18 @@ import structlog
 
 from attune_contract import subjects
 from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule, encode, rule_event_headers
+from attune_kit.nats.connection import NatsConnection
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.backoff import Backoff
 from attune_operator.rules.projection import Desired, Write, plan
 from attune_operator.rules.view import StreamEntry, StreamView, entry_of
-from attune_operator.streams.connection import NatsConnection
-from attune_operator.streams.publisher import ConnectionLost, Publisher, PublishError, StreamGone, WrongSequence
+from attune_operator.streams.publisher import (
+    ConnectionLostError,
+    Publisher,
+    PublishError,
+    StreamGoneError,
+    WrongSequenceError,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -91,14 +97,14 @@ class Projector:
         """Reload what others wrote, until the stream is lost.
 
         Raises:
-            ConnectionLost: the stream or the connection is gone.
+            ConnectionLostError: the stream or the connection is gone.
         """
         reloading = asyncio.create_task(self._reload_forever(), name="rule-stream-reload")
         try:
             ends: list[asyncio.Future[Any]] = [reloading, self._lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._lost.done():
-                raise ConnectionLost(self._lost.result())
+                raise ConnectionLostError(self._lost.result())
             await reloading
         finally:
             reloading.cancel()
@@ -115,7 +121,7 @@ class Projector:
         """Bring the stream to what a rule should have there; the answers come later.
 
         Raises:
-            ConnectionLost: the connection is gone.
+            ConnectionLostError: the connection is gone.
         """
         async with self._gate:
             if uid in self._busy:
@@ -142,7 +148,7 @@ class Projector:
             for position, write in enumerate(planned.writes):
                 try:
                     await self._send(uid, write)
-                except ConnectionLost:
+                except ConnectionLostError:
                     self._finished(uid, count=len(planned.writes) - position)
                     raise
 
@@ -192,14 +198,14 @@ class Projector:
                 if uid in self.failures:
                     self._recovered(uid)
                 self._finished(uid)
-            case WrongSequence():
+            case WrongSequenceError():
                 metrics.CONFLICTS.inc()
                 log.info("rule_message_conflict", subject=write.subject, expected=write.expected_sequence)
                 self._reloads.put_nowait((uid, write.subject))  # at most one for each message in flight
-            case StreamGone():
+            case StreamGoneError():
                 self._lose(f"The stream {subjects.RULES_STREAM} is gone.")
                 self._finished(uid)
-            case ConnectionLost():
+            case ConnectionLostError():
                 self._finished(uid)
             case _:
                 self._refused(uid, str(outcome))

@@ -17,6 +17,8 @@ import structlog
 
 from attune_contract import subjects
 from attune_contract.messages import InvalidMessage, SensorHealth, is_tombstone
+from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
+from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.rules import rule_metrics as metrics
 from attune_operator.rules.acks import AckBook, AckEntry, parse_ack
 from attune_operator.rules.health import parse_health
@@ -25,10 +27,9 @@ from attune_operator.rules.last_events import LastEvent, LastEventReader
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.projector import Projector, Published
 from attune_operator.rules.view import StreamView, entry_of
-from attune_operator.streams.connection import NatsConnection, NatsEndpoint, NatsUnavailable, describe, open_connection
 from attune_operator.streams.definitions import (
     StreamIdentity,
-    StreamUnusable,
+    StreamUnusableError,
     acks_stream,
     ensure_stream,
     history_stream,
@@ -36,7 +37,6 @@ from attune_operator.streams.definitions import (
     rules_stream,
 )
 from attune_operator.streams.publisher import Publisher, PublishError
-from attune_operator.streams.reader import ReaderLost, StreamMessage, StreamReader, read_snapshot
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class SessionRunner:
         """A session that is ready to write; leaving the block ends it.
 
         Raises:
-            NatsUnavailable: it could not begin, or it ended. The text says why.
+            NatsUnavailableError: it could not begin, or it ended. The text says why.
         """
         try:
             async with open_connection(self._endpoint) as connection, asyncio.TaskGroup() as group:
@@ -141,9 +141,9 @@ class SessionRunner:
                 if not isinstance(cause, _EXPECTED):
                     # Ours or nats-py's; a new session may be spared it, and the rest of the operator is in any case.
                     log.error("rule_stream_session_failed", exc_info=cause)
-            raise NatsUnavailable(_sentence(causes[0])) from failures
+            raise NatsUnavailableError(_sentence(causes[0])) from failures
         except _EXPECTED as error:
-            raise NatsUnavailable(_sentence(error)) from error
+            raise NatsUnavailableError(_sentence(error)) from error
 
     async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Session:
         options, jetstream = self._options, connection.jetstream
@@ -164,7 +164,7 @@ class SessionRunner:
         group.create_task(reader.run(), name="ack-reader")
         view = await self._load_view(connection)
         async with asyncio.timeout(options.snapshot_timeout):
-            await reader.caught_up.wait()
+            await reader.wait_caught_up()
 
         projector = Projector(
             connection=connection,
@@ -195,7 +195,7 @@ class SessionRunner:
 
     # -- acks
 
-    async def _read_acks(self, connection: NatsConnection, book: AckBook) -> StreamReader:
+    async def _read_acks(self, connection: NatsConnection, book: AckBook) -> LastPerSubjectReader:
         def receive(message: StreamMessage) -> None:
             try:
                 if (health := parse_health(subject=message.subject, body=message.data)) is not None:
@@ -211,10 +211,10 @@ class SessionRunner:
                 self._ignored_ack(message.subject, error)
                 return
             metrics.ACKS.labels(entry.state).inc()
-            if book.put(uid, entry, known_rules=self._callbacks.known_rules()) and reader.caught_up.is_set():
+            if book.put(uid, entry, known_rules=self._callbacks.known_rules()) and reader.caught_up:
                 self._callbacks.acked(uid, entry)
 
-        reader = StreamReader(
+        reader = LastPerSubjectReader(
             connection=connection,
             stream=subjects.ACKS_STREAM,
             subject=subjects.ALL_ACKS,
@@ -290,7 +290,7 @@ class SessionRunner:
             at_rest = projector.idle and not publisher.in_flight
             now = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
             if now.created != rules.created or now.last_sequence < sequence:
-                raise ReaderLost(f"the stream {subjects.RULES_STREAM} was made anew")
+                raise ReaderLostError(f"the stream {subjects.RULES_STREAM} was created again", reason="recreated")
             projector.view.forget_tombstones(
                 buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60, known=self._callbacks.known
             )
@@ -306,16 +306,16 @@ class SessionRunner:
         while True:
             try:
                 await reader.poll()
-            except (ReaderLost, nats.errors.Error, TimeoutError) as error:
+            except (ReaderLostError, nats.errors.Error, TimeoutError) as error:
                 # A column in a table is no reason to give the rule stream up.
                 log.warning("last_events_not_read", error=_sentence(error))
             await asyncio.sleep(self._options.last_event_interval * self._rng.uniform(0.8, 1.2))
 
 
 _EXPECTED: Final = (
-    NatsUnavailable,
-    StreamUnusable,
-    ReaderLost,
+    NatsUnavailableError,
+    StreamUnusableError,
+    ReaderLostError,
     PublishError,
     nats.errors.Error,
     OSError,
@@ -325,7 +325,7 @@ _EXPECTED: Final = (
 
 async def _ended(connection: NatsConnection) -> None:
     await connection.wait_closed()
-    raise NatsUnavailable(connection.reason)
+    raise NatsUnavailableError(connection.reason)
 
 
 async def _rules_with_history(jetstream: Any) -> set[str]:
@@ -341,9 +341,9 @@ def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, NatsUnavailable | StreamUnusable):
+    if isinstance(error, NatsUnavailableError | StreamUnusableError):
         return str(error)
-    if isinstance(error, ReaderLost | PublishError):
+    if isinstance(error, ReaderLostError | PublishError):
         text = str(error)
         return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
     return describe(error)

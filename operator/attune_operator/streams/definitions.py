@@ -22,7 +22,7 @@ MAX_RULE_MESSAGE: Final = 512 * 1024 + 8 * 1024
 MAX_ACK_MESSAGE: Final = 16 * 1024
 
 
-class StreamUnusable(Exception):  # noqa: N818 - read as a sentence
+class StreamUnusableError(Exception):
     """A stream is there and cannot be made what it must be. The text says what to do."""
 
 
@@ -144,7 +144,7 @@ async def ensure_stream(jetstream: Any, wanted: api.StreamConfig) -> StreamIdent
     """Make the stream, or put its settings right, and say which incarnation it is.
 
     Raises:
-        StreamUnusable: its settings cannot be what they must be.
+        StreamUnusableError: its settings cannot be what they must be.
         nats.errors.Error: the server did not answer or refused.
     """
     try:
@@ -155,7 +155,7 @@ async def ensure_stream(jetstream: Any, wanted: api.StreamConfig) -> StreamIdent
     difference = differing(wanted=wanted, present=info.config)
     if difference:
         if "storage" in difference or "retention" in difference:
-            raise StreamUnusable(
+            raise StreamUnusableError(
                 f"The stream {wanted.name} has {_listed(difference)}, which cannot be changed in place; delete the "
                 f"stream (`nats stream rm {wanted.name}`) and it is made anew from the Rules."
             )
@@ -165,12 +165,12 @@ async def ensure_stream(jetstream: Any, wanted: api.StreamConfig) -> StreamIdent
                 info.config.evolve(**{name: getattr(wanted, name) for name in difference})
             )
         except nats.js.errors.APIError as error:
-            raise StreamUnusable(
+            raise StreamUnusableError(
                 f"The stream {wanted.name} has {_listed(difference)}, and the NATS server refuses to change it: "
                 f"{error.description}."
             ) from error
         if remaining := differing(wanted=wanted, present=info.config):
-            raise StreamUnusable(
+            raise StreamUnusableError(
                 f"The NATS server does not take these settings of the stream {wanted.name}: {_listed(remaining)}. "
                 "nats-server 2.11 or newer is needed."
             )

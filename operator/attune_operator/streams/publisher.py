@@ -12,8 +12,8 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
-from attune_operator.streams.client import prepare_headers
-from attune_operator.streams.connection import NatsConnection
+from attune_kit.nats.connection import NatsConnection
+from attune_kit.nats.headers import prepare_headers
 
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST_SEQUENCE: Final = 10071
@@ -23,15 +23,15 @@ class PublishError(Exception):
     """A message was not stored, or it is not known whether it was."""
 
 
-class WrongSequence(PublishError):  # noqa: N818 - read as a sentence
+class WrongSequenceError(PublishError):
     """Somebody else wrote to the subject since we last saw it."""
 
 
-class StreamGone(PublishError):  # noqa: N818 - read as a sentence
+class StreamGoneError(PublishError):
     """No stream takes the subject."""
 
 
-class ConnectionLost(PublishError):  # noqa: N818 - read as a sentence
+class ConnectionLostError(PublishError):
     """The connection ended before the answer came: the message may be stored or not."""
 
 
@@ -87,25 +87,25 @@ class Publisher:
         """Watch the answers until the connection ends; then every message that waits for one is told so.
 
         Raises:
-            ConnectionLost: an answer is overdue.
+            ConnectionLostError: an answer is overdue.
         """
         loop = asyncio.get_running_loop()
         try:
-            while not self._connection.closed.is_set():
+            while not self._connection.closed:
                 try:
                     async with asyncio.timeout(self._timeout / 4):
                         await self._connection.wait_closed()
                 except TimeoutError:
                     oldest = next(iter(self._waiting.values()), None)
                     if oldest is not None and loop.time() - oldest[0] > self._timeout:
-                        raise ConnectionLost(f"NATS did not answer within {self._timeout:.0f} s") from None
+                        raise ConnectionLostError(f"NATS did not answer within {self._timeout:.0f} s") from None
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Tell every message in flight that its answer will not come."""
         for token in list(self._waiting):
-            self._finish(token, ConnectionLost(self._connection.reason))
+            self._finish(token, ConnectionLostError(self._connection.reason))
 
     async def publish(
         self,
@@ -126,7 +126,7 @@ class Publisher:
             completion: told the sequence of the stored message, or what went wrong.
 
         Raises:
-            ConnectionLost: it was not sent; ``completion`` is not called.
+            ConnectionLostError: it was not sent; ``completion`` is not called.
         """
         await self._slots.acquire()
         self._count += 1
@@ -136,14 +136,14 @@ class Publisher:
         if expected_sequence is not None:
             headers[EXPECTED_SEQUENCE] = str(expected_sequence)
         try:
-            if self._connection.closed.is_set():
+            if self._connection.closed:
                 raise nats.errors.ConnectionClosedError
             await self._connection.client.publish_prepared(
                 subject=subject, reply=f"{self._prefix}.{token}", headers=prepare_headers(headers), body=body
             )
         except (nats.errors.Error, OSError) as error:
             if self._forget(token) is not None:
-                raise ConnectionLost(str(error) or type(error).__name__) from error
+                raise ConnectionLostError(str(error) or type(error).__name__) from error
             # abandon() has told it already.
         except asyncio.CancelledError:
             self._forget(token)
@@ -174,7 +174,7 @@ class Publisher:
 
 def _outcome(message: Any) -> int | PublishError:
     if message.headers is not None and message.headers.get("Status") == "503":
-        return StreamGone(f"no stream takes {message.subject}")
+        return StreamGoneError(f"no stream takes {message.subject}")
     try:
         reply = _DECODER.decode(message.data)
     except msgspec.MsgspecError as error:
@@ -182,5 +182,5 @@ def _outcome(message: Any) -> int | PublishError:
     if reply.error is None:
         return reply.seq
     if reply.error.err_code == _WRONG_LAST_SEQUENCE:
-        return WrongSequence(reply.error.description)
+        return WrongSequenceError(reply.error.description)
     return PublishError(reply.error.description or f"error {reply.error.err_code}")

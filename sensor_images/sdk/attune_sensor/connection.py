@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.client import Server as NatsServerEntry
 
-from attune_contract.headers import read_headers
+from attune_kit.nats.headers import read_headers
 from attune_sensor.backoff import Backoff
 from attune_sensor.credentials import CredentialFile, NatsCredentials
 from attune_sensor.errors import CredentialsError

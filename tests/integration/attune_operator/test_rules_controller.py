@@ -13,9 +13,9 @@ from support.until import until
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
+from attune_kit.nats.connection import NatsEndpoint, open_connection
 from attune_operator.rules.history import read_history
 from attune_operator.runtime.views import SensorRuntime
-from attune_operator.streams.connection import NatsEndpoint, open_connection
 
 pytestmark = pytest.mark.nats
 

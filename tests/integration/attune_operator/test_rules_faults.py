@@ -15,8 +15,8 @@ from support.until import until
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleEventType, decode_rule, encode, rule_event_headers
+from attune_kit.nats.connection import NatsEndpoint, open_connection
 from attune_operator.rules.history import HistoryEntry, read_history
-from attune_operator.streams.connection import NatsEndpoint, open_connection
 from attune_operator.streams.definitions import ensure_stream, rules_stream
 
 pytestmark = pytest.mark.nats

@@ -40,8 +40,8 @@ from support.whole import Whole
 
 from attune_contract import subjects
 from attune_contract.messages import AckState
+from attune_kit.nats.connection import NatsEndpoint, open_connection
 from attune_operator.runtime.client import WatchEventType
-from attune_operator.streams.connection import NatsEndpoint, open_connection
 
 pytestmark = [
     pytest.mark.nats,

@@ -21,8 +21,8 @@ from support.whole import Whole, whole
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleEventType, RuleState, decode_rule, encode, rule_event_headers
+from attune_kit.nats.connection import NatsConnection, NatsEndpoint, open_connection
 from attune_operator.runtime.client import WatchEventType
-from attune_operator.streams.connection import NatsConnection, NatsEndpoint, open_connection
 
 pytestmark = [
     pytest.mark.nats,

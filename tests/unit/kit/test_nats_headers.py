@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from support.rule_stream import rule_state
 
-from attune_contract.headers import read_headers
 from attune_contract.messages import RuleEventType, rule_event_headers
+from attune_kit.nats.headers import read_headers
 
 NAMES = st.sampled_from(
     [b"ce-type", b"ce-id", b"Nats-TTL", b"content-type", b"x", b" ce-id", b"ce-id ", b"c e", b"\xff"]
