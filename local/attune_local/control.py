@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import json
 import re
+import secrets
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from attune_local.admission.checks import shown
+from attune_local.admission import metadata as metadata_rules
 from attune_local.admission.definition import definitions
+from attune_local.admission.documents import DocumentError, read
+from attune_local.admission.violation import Violation, sentence
 from attune_local.objects import fields
 from attune_local.objects.store import ObjectStore
 from attune_operator.public.backend import ClusterError
@@ -32,10 +35,12 @@ _PATH: Final = re.compile(
 )
 _REASONS: Final = {
     400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed", 409: "Conflict",
-    415: "UnsupportedMediaType", 422: "Invalid",
+    413: "RequestEntityTooLarge", 415: "UnsupportedMediaType", 422: "Invalid",
 }  # fmt: skip
 _BODY_LIMIT: Final = 4 * 1024 * 1024
 _LOG_TAIL: Final = 10_000
+#: Of ``generateName``: five characters are added, and 63 is what most names may have.
+_LONGEST_PREFIX: Final = 58
 
 
 def status(code: int, message: str) -> web.Response:
@@ -74,8 +79,7 @@ class Control:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
+        if not self._authorized(request):
             return status(401, "Unauthorized")
         try:
             return await self._route(request)
@@ -83,6 +87,17 @@ class Control:
             return status(error.status or 500, str(error))
         except ValueError as error:
             return status(400, str(error))
+        except web.HTTPException as error:
+            return status(error.status, error.reason)
+        except Exception as error:
+            _log.exception("request_failed", method=request.method, path=request.path)
+            return status(500, f"the request cannot be answered: {type(error).__name__}")
+
+    def _authorized(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # The header holds bytes, which need not be UTF-8.
+        presented = given.strip().encode(errors="surrogateescape")
+        return scheme.lower() == "bearer" and hmac.compare_digest(presented, self._token.encode())
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         match = _PATH.fullmatch(request.path)
@@ -90,11 +105,13 @@ class Control:
         if match is None or kind is None:
             return status(404, "the server could not find the requested resource")
         namespace, name, sub = match["namespace"], match["name"], match["sub"]
+        if (namespace is not None) != kind.namespaced and not (kind.namespaced and name is None):
+            return status(404, "the server could not find the requested resource")
         if name is None:
             if request.method == "GET":
                 return self._list(kind, namespace, request.query.get("labelSelector", ""))
-            if request.method == "POST":
-                body = self._admitted(kind, namespace, None, await self._body(request))
+            if request.method == "POST" and (namespace is not None) == kind.namespaced:
+                body = self._admitted(kind, namespace, None, await self._body(request), strict=_strict(request))
                 return web.json_response(self._store.create(kind, body, manager=_manager(request)), status=201)
         elif sub == "log" and kind == POD and request.method == "GET":
             return await self._log_of(self._store.need(POD, namespace, name), request.query.get("tailLines", ""))
@@ -125,53 +142,81 @@ class Control:
         patch = await self._body(request)
         manager = _manager(request)
         if request.content_type.startswith("application/apply-patch"):
-            body = self._admitted(kind, namespace, name, patch)
+            body = self._admitted(kind, namespace, name, patch, strict=_strict(request))
             return web.json_response(self._store.apply(kind, body, manager=manager))
         if request.content_type not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
             return status(415, "send application/merge-patch+json or application/apply-patch+yaml")
+        before = self._store.need(kind, namespace, name)
+        after = fields.merged(before, patch)
+        self._read(kind, namespace, name, after)
+        if (patch.get("metadata") or {}).get("resourceVersion") not in (None, before["metadata"]["resourceVersion"]):
+            message = f'{kind.plural} "{name}": the object has been modified; read it again and retry'
+            return status(409, message)
         if sub is None:
-            before = self._store.need(kind, namespace, name)
-            self._admitted(kind, namespace, name, fields.merged(before, patch))
-        after = self._store.merge(kind, namespace, name, patch, manager=manager, subresource=sub)
-        return web.json_response(after)
+            self._admitted(kind, namespace, name, after, strict=_strict(request))
+        return web.json_response(self._store.merge(kind, namespace, name, patch, manager=manager, subresource=sub))
 
     @staticmethod
     async def _body(request: web.Request) -> Object:
+        text = (await request.read()).decode()
         try:
-            body = json.loads(await request.text())
-        except ValueError:
             # Server-side apply is YAML by its name; what we are sent is JSON, as a rule.
-            import yaml
-
-            try:
-                body = yaml.safe_load(await request.text())
-            except yaml.YAMLError as error:
-                raise ValueError(f"the body is neither JSON nor YAML: {error}") from None
+            document = read(text)
+        except DocumentError as error:
+            raise ValueError(f"the body is neither JSON nor YAML: {error}") from None
+        body = document.value if document is not None else None
         if not isinstance(body, dict):
             raise ValueError("the body must be an object")
         return body
 
     @staticmethod
-    def _admitted(kind: Kind, namespace: str | None, name: str | None, body: Object) -> Object:
-        """What is stored.
+    def _read(kind: Kind, namespace: str | None, name: str | None, body: Object) -> Object:
+        """The object that is meant by the path and the body together.
 
         Raises:
-            ClusterError: our definitions do not allow it (422).
+            ValueError: they contradict each other, or the body is no object of this kind.
         """
-        metadata = {**(body.get("metadata") or {})}
-        if kind.namespaced:
-            metadata["namespace"] = namespace or metadata.get("namespace") or "default"
-        if name is not None:
-            metadata["name"] = name
-        if not isinstance(metadata.get("name"), str):
-            raise ClusterError("metadata.name: is required", status=422)
-        body = {**body, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
-        if kind.kind not in definitions():
-            return body
-        admitted, faults = definitions()[kind.kind].admit(body)
-        if faults:
-            said = "; ".join(f"{shown(fault.path)}: {fault.message}" for fault in faults)
-            raise ClusterError(f'{kind.kind}.{kind.group} "{metadata["name"]}" is invalid: {said}', status=422)
+        for key, wanted in (("apiVersion", kind.api_version), ("kind", kind.kind)):
+            if body.get(key, wanted) != wanted:
+                raise ValueError(
+                    f"{key}: {metadata_rules.shortened(body[key])} does not match the path, which is of {wanted}"
+                )
+        given = body.get("metadata")
+        if wrong := list(metadata_rules.wrong_types(given)):
+            raise ValueError(sentence(wrong))
+        metadata = {key: value for key, value in (given or {}).items() if value is not None}
+        for key, wanted_ in (("namespace", namespace), ("name", name)):
+            if wanted_ is not None:
+                if metadata.get(key) not in (None, "", wanted_):
+                    raise ValueError(
+                        f"metadata.{key}: {metadata[key]!r} does not match the path, which says {wanted_!r}"
+                    )
+                metadata[key] = wanted_
+        return {**body, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+
+    @classmethod
+    def _admitted(cls, kind: Kind, namespace: str | None, name: str | None, body: Object, *, strict: bool) -> Object:
+        """What is stored. ``strict``: unknown fields are an error (``fieldValidation=Strict``).
+
+        Raises:
+            ClusterError: an API server would not store it (422).
+            ValueError: an API server could not read it (400).
+        """
+        body = cls._read(kind, namespace, name, body)
+        metadata = body["metadata"]
+        unknown = list(metadata_rules.unknown_fields(metadata))
+        if strict and unknown:
+            raise ValueError(sentence(unknown))
+        for violation in unknown:
+            del metadata[violation.path[-1]]
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = metadata["generateName"][:_LONGEST_PREFIX] + secrets.token_hex(3)[:5]
+        violations = list(metadata_rules.violations(metadata, namespaced=kind.namespaced, label_name=kind == NAMESPACE))
+        admitted = body
+        if kind.kind in definitions() and not violations:
+            admitted, violations = definitions()[kind.kind].admit(body)
+        if violations:
+            raise _invalid(kind, str(metadata.get("name", "")), violations)
         return admitted
 
     async def _log_of(self, pod: Object, tail: str) -> web.Response:
@@ -186,6 +231,15 @@ def _tail(path: Path, count: int) -> str:
             return "".join(deque(file, maxlen=count))
     except FileNotFoundError:
         return ""
+
+
+def _invalid(kind: Kind, name: str, violations: list[Violation]) -> ClusterError:
+    full = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    return ClusterError(f"{full} {json.dumps(name)} is invalid: {sentence(violations)}", status=422)
+
+
+def _strict(request: web.Request) -> bool:
+    return request.query.get("fieldValidation") == "Strict"
 
 
 def _manager(request: web.Request) -> str:

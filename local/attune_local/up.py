@@ -29,6 +29,7 @@ from attune_local.node.pod import Surroundings
 from attune_local.objects.store import ObjectStore
 from attune_local.processes import Guard, end_leftovers
 from attune_local.services import Service, ServiceFiles, api_server, nats_server
+from attune_local.signals import StopSignals
 from attune_operator.public.objects import Object
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -41,7 +42,6 @@ NAMESPACE: Final = "attune-system"
 _SENSOR_GRACE: Final = 10.0
 _SERVICE_GRACE: Final = 10.0
 _OPERATOR_GRACE: Final = 10.0
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +176,9 @@ class _Up:
     # -- start, work, end
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._signalled, number)
+        StopSignals(self._stop_by).install()
         if self._options.exit_after is not None:
-            loop.call_later(self._options.exit_after, self._stop.set)
+            asyncio.get_running_loop().call_later(self._options.exit_after, self._stop.set)
         await self._guard.start()
         tasks = {
             asyncio.create_task(self._guard.run(), name="guard"),
@@ -246,10 +244,7 @@ class _Up:
         await asyncio.to_thread(write_endpoints, root, endpoints)
         self._display.started(Started(api_url=self.api_url, token_file=root / "admin.token", data_dir=root))
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._stop.is_set() and number is signal.SIGINT:
-            # Asked twice: out at once. The guard ends what is left.
-            os._exit(130)
+    def _stop_by(self, number: signal.Signals) -> None:
         _log.info("signal_received", signal=number.name)
         self._stop.set()
 

@@ -1,17 +1,16 @@
 """A manifest's documents, each judged by its kind."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
 from attune_contract import names
-from attune_local.admission.definition import Fault, definitions
-from attune_local.admission.documents import Document, FieldPath, Unreadable, read, split
+from attune_local.admission import metadata as metadata_rules
+from attune_local.admission.definition import definitions
+from attune_local.admission.documents import Document, DocumentError, read, split
+from attune_local.admission.violation import FieldPath, Violation, dotted
 
-_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DEFAULT_NAMESPACE: Final = "default"
 #: Kinds of Kubernetes' own that Sensors and Rules lean on: taken as they are.
 _PLAIN: Final = {("v1", "Namespace"), ("v1", "Secret"), ("v1", "ConfigMap")}
@@ -79,14 +78,6 @@ class Result:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def shown(path: FieldPath) -> str:
-    """A field's path as Kubernetes writes it: ``spec.triggerTypes[0].name``."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
 def check_text(text: str, *, source: str, namespace: str = _DEFAULT_NAMESPACE) -> Result:
     """Judge every document of a file. One that is wrong does not keep the others from being taken.
 
@@ -96,7 +87,9 @@ def check_text(text: str, *, source: str, namespace: str = _DEFAULT_NAMESPACE) -
         namespace: of objects that name none, as kubectl's ``--namespace``.
     """
     result = Result()
-    for offset, part in split(text):
+    for offset, part, problem in split(text):
+        if problem:
+            result.problems.append(Problem(source=source, line=offset + 1, field="", message=problem))
         found = _check_part(part, namespace)
         result.objects += [replace(checked, source=source, offset=offset) for checked in found.objects]
         result.problems += [replace(said, source=source, line=said.line + offset) for said in found.problems]
@@ -110,11 +103,14 @@ def _check_part(text: str, namespace: str) -> Result:
     """What one part of a file holds, wherever it stands: of a file that was edited, most parts are as they were."""
     result = Result()
     try:
-        for document in read(text):
-            for body, inside in _objects(document):
-                _check(body, document, inside, result=result, source="", namespace=namespace)
-    except Unreadable as error:
+        document = read(text)
+    except DocumentError as error:
         result.problems.append(Problem(source="", line=error.line, field="", message=str(error)))
+        return result
+    if document is None:
+        return result
+    for body, inside in _objects(document):
+        _check(body, document, inside, result=result, source="", namespace=namespace)
     return result
 
 
@@ -129,16 +125,17 @@ def _objects(document: Document) -> Iterator[tuple[Any, FieldPath]]:
 
 
 def _check(body: Any, document: Document, inside: FieldPath, *, result: Result, source: str, namespace: str) -> None:
-    def complain(fault: Fault) -> None:
-        line = document.line_of((*inside, *fault.path))
-        result.problems.append(Problem(source=source, line=line, field=shown(fault.path), message=fault.message))
+    def complain(violation: Violation) -> None:
+        line = document.line_of((*inside, *violation.path))
+        found = Problem(source=source, line=line, field=dotted(violation.path), message=violation.message)
+        result.problems.append(found)
 
     if not isinstance(body, dict):
-        complain(Fault((), "this is no Kubernetes object: it must have apiVersion, kind and metadata"))
+        complain(Violation((), "this is no Kubernetes object: it must have apiVersion, kind and metadata"))
         return
     version, kind = body.get("apiVersion"), body.get("kind")
     if not isinstance(version, str) or not isinstance(kind, str):
-        complain(Fault((), "this is no Kubernetes object: it must have apiVersion and kind"))
+        complain(Violation((), "this is no Kubernetes object: it must have apiVersion and kind"))
         return
     metadata = body.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -148,52 +145,31 @@ def _check(body: Any, document: Document, inside: FieldPath, *, result: Result, 
         return
     if ours and (version != names.API_VERSION or kind not in definitions()):
         known = " and ".join(sorted(definitions()))
-        complain(Fault(("kind",), f"there is no {kind} in {version}; {names.API_VERSION} has {known}"))
+        complain(Violation(("kind",), f"there is no {kind} in {version}; {names.API_VERSION} has {known}"))
         return
-    faults = list(_metadata_faults(metadata))
-    if faults:
-        for fault in faults:
-            complain(fault)
+    cluster_wide = kind == "Namespace"
+    violations = list(metadata_rules.violations(metadata, namespaced=not cluster_wide, label_name=cluster_wide))
+    if not isinstance(metadata, dict) or violations:
+        for violation in violations:
+            complain(violation)
         return
-    assert isinstance(metadata, dict)  # noqa: S101 - for the type checker: else there were faults
+    if not metadata.get("name"):
+        complain(
+            Violation(
+                ("metadata", "name"), "is required; generateName is for kubectl create, not for a file that is kept"
+            )
+        )
+        return
     filled = {**body, "metadata": {**metadata}}
-    if kind != "Namespace":
-        filled["metadata"].setdefault("namespace", namespace)
+    if not cluster_wide and not filled["metadata"].get("namespace"):
+        filled["metadata"]["namespace"] = namespace
     if ours:
         filled, found = definitions()[kind].admit(filled)
         if found:
-            for fault in found:
-                complain(fault)
+            for violation in found:
+                complain(violation)
             return
     result.objects.append(Checked(object=filled, source=source, document=document, inside=inside))
-
-
-def _metadata_faults(metadata: Any) -> Iterator[Fault]:
-    if not isinstance(metadata, dict):
-        yield Fault(("metadata",), "is required")
-        return
-    name, namespace = metadata.get("name"), metadata.get("namespace")
-    if not isinstance(name, str) or not name:
-        yield Fault(("metadata", "name"), "is required")
-    elif not _SUBDOMAIN.fullmatch(name) or len(name) > 253:
-        yield Fault(
-            ("metadata", "name"),
-            f"{name!r} is no name: small letters, digits, '-' and '.', beginning and ending with a letter or digit",
-        )
-    if namespace is not None and (not isinstance(namespace, str) or not _LABEL.fullmatch(namespace)):
-        yield Fault(
-            ("metadata", "namespace"), f"{namespace!r} is no namespace: small letters, digits and '-', at most 63"
-        )
-    for part in ("labels", "annotations"):
-        found = metadata.get(part)
-        if found is None:
-            continue
-        if not isinstance(found, dict):
-            yield Fault(("metadata", part), "must be an object")
-            continue
-        for key, value in found.items():
-            if not isinstance(value, str):
-                yield Fault(("metadata", part, key), f"must be a text; write it in quotes: {str(value).lower()!r}")
 
 
 def _repeated(result: Result) -> None:

@@ -6,14 +6,14 @@ the schema does not allow is said first, and CEL rules see only what is well-for
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Protocol, cast
 
 import jsonschema
 
 from attune_contract import crds
-from attune_local.admission.documents import FieldPath
+from attune_local.admission.metadata import shortened
+from attune_local.admission.violation import FieldPath, Violation
 
 _KEPT: Final = frozenset({"apiVersion", "kind", "metadata"})
 _WORDS: Final = {
@@ -24,14 +24,6 @@ _WORDS: Final = {
     "number": "a number",
     "boolean": "true or false",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a field."""
-
-    path: FieldPath
-    message: str
 
 
 class _Program(Protocol):
@@ -56,15 +48,15 @@ class Definition:
         self.schema = {**self.schema, "properties": properties}
         self._validator = jsonschema.Draft202012Validator(_closed(self.schema))
 
-    def admit(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    def admit(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[Violation]]:
         """The object with defaults filled in and without status, and what is wrong with it."""
         admitted = copy.deepcopy({key: value for key, value in body.items() if key != "status"})
         _fill(self.schema, admitted)
-        faults = [fault for error in self._validator.iter_errors(admitted) for fault in _said(error)]
-        faults.sort(key=lambda fault: [str(part) for part in fault.path])
-        if not faults:
-            faults = list(_repeated(self.schema, admitted, ())) + list(_broken_rules(self.schema, admitted, ()))
-        return admitted, faults
+        violations = [violation for error in self._validator.iter_errors(admitted) for violation in _said(error)]
+        violations.sort(key=lambda violation: [str(part) for part in violation.path])
+        if not violations:
+            violations = list(_repeated(self.schema, admitted, ())) + list(_broken_rules(self.schema, admitted, ()))
+        return admitted, violations
 
 
 @cache
@@ -116,47 +108,42 @@ def _fill(schema: Mapping[str, Any], value: Any) -> None:
             _fill(schema["items"], item)
 
 
-def _said(error: Any) -> Iterator[Fault]:
+def _said(error: Any) -> Iterator[Violation]:
     path: FieldPath = tuple(error.absolute_path)
     value, wanted = error.instance, error.validator_value
     match error.validator:
         case "required":
             missing = error.message.split("'")[1]
-            yield Fault((*path, missing), "is required")
+            yield Violation((*path, missing), "is required")
         case "additionalProperties":
             known = sorted(error.schema["properties"])
             for key in value:
                 if key not in error.schema["properties"]:
-                    yield Fault((*path, key), f"is no field here; there are {', '.join(known)}")
+                    yield Violation((*path, key), f"unknown field; expected one of: {', '.join(known)}")
         case "type":
             names = [_WORDS.get(name, name) for name in ([wanted] if isinstance(wanted, str) else wanted)]
-            yield Fault(path, f"must be {' or '.join(names)}, not {_short(value)}")
+            yield Violation(path, f"must be {' or '.join(names)}, not {shortened(value)}")
         case "enum":
-            yield Fault(path, f"must be one of {', '.join(map(str, wanted))}, not {_short(value)}")
+            yield Violation(path, f"must be one of {', '.join(map(str, wanted))}, not {shortened(value)}")
         case "pattern":
-            yield Fault(path, f"{_short(value)} does not match {wanted}")
+            yield Violation(path, f"{shortened(value)} does not match {wanted}")
         case "minimum" | "exclusiveMinimum":
-            yield Fault(path, f"must be {'more than' if 'exclusive' in error.validator else 'at least'} {wanted}")
+            yield Violation(path, f"must be {'more than' if 'exclusive' in error.validator else 'at least'} {wanted}")
         case "maximum" | "exclusiveMaximum":
-            yield Fault(path, f"must be {'less than' if 'exclusive' in error.validator else 'at most'} {wanted}")
+            yield Violation(path, f"must be {'less than' if 'exclusive' in error.validator else 'at most'} {wanted}")
         case "minItems":
-            yield Fault(path, f"must have at least {wanted} items")
+            yield Violation(path, f"must have at least {wanted} items")
         case "maxItems":
-            yield Fault(path, f"must have at most {wanted} items")
+            yield Violation(path, f"must have at most {wanted} items")
         case "minLength":
-            yield Fault(path, f"must have at least {wanted} characters")
+            yield Violation(path, f"must have at least {wanted} characters")
         case "maxLength":
-            yield Fault(path, f"must have at most {wanted} characters")
+            yield Violation(path, f"must have at most {wanted} characters")
         case _:
-            yield Fault(path, error.message[:300])
+            yield Violation(path, error.message[:300])
 
 
-def _short(value: Any) -> str:
-    text = "null" if value is None else repr(value) if not isinstance(value, bool) else str(value).lower()
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _repeated(schema: Mapping[str, Any], value: Any, path: FieldPath) -> Iterator[Fault]:
+def _repeated(schema: Mapping[str, Any], value: Any, path: FieldPath) -> Iterator[Violation]:
     """Items of lists that are maps (or sets) by another name."""
     if isinstance(value, dict):
         for key, field in schema.get("properties", {}).items():
@@ -169,23 +156,25 @@ def _repeated(schema: Mapping[str, Any], value: Any, path: FieldPath) -> Iterato
         for index, item in enumerate(value):
             identity = [item.get(key) for key in keys] if kind == "map" else item
             if kind in ("map", "set") and identity in seen:
-                yield Fault((*path, index), f"{_short(identity[0] if kind == 'map' else identity)} is there twice")
+                yield Violation(
+                    (*path, index), f"{shortened(identity[0] if kind == 'map' else identity)} is there twice"
+                )
             seen.append(identity)
             if "items" in schema:
                 yield from _repeated(schema["items"], item, (*path, index))
 
 
-def _broken_rules(schema: Mapping[str, Any], value: Any, path: FieldPath) -> Iterator[Fault]:
+def _broken_rules(schema: Mapping[str, Any], value: Any, path: FieldPath) -> Iterator[Violation]:
     for validation in schema.get("x-kubernetes-validations", ()):
         if "oldSelf" in validation["rule"]:
             continue  # about a change, and a file is none
         try:
             holds = _program(validation["rule"]).execute({"self": value})
         except (ValueError, TypeError, RuntimeError) as error:
-            yield Fault(path, f"cannot be judged by the rule {validation['rule']!r}: {error}")
+            yield Violation(path, f"cannot be judged by the rule {validation['rule']!r}: {error}")
             continue
         if holds is not True:
-            yield Fault(path, str(validation.get("message") or f"failed rule: {validation['rule']}"))
+            yield Violation(path, str(validation.get("message") or f"failed rule: {validation['rule']}"))
     if isinstance(value, dict):
         for key, field in schema.get("properties", {}).items():
             if key in value:

@@ -120,6 +120,13 @@ class Pod:
                 self._report_waiting("CreateContainerError", f"{error.strerror}: {error.filename}")
                 await self._wait(backoff(self._failures))
                 continue
+            except Exception as error:
+                # What a manifest says must not end more than the pod that it is about.
+                self._failures += 1
+                _log.exception("pod_not_prepared", pod=self._name, namespace=self._namespace)
+                self._report_waiting("CreateContainerError", f"The pod cannot be prepared: {error}")
+                await self._wait(backoff(self._failures))
+                continue
             await self._attend(process)
             if not self._going():
                 self._report_waiting("CrashLoopBackOff", "It ended and is started again.")
@@ -246,7 +253,7 @@ class Pod:
             return
         try:
             await asyncio.to_thread(volumes.prepare, pod, self._folder, self._find)
-        except (CannotRun, OSError) as error:
+        except Exception as error:
             # As kubelet: what is there stays.
             _log.warning("files_not_refreshed", pod=self._name, error=str(error))
 

@@ -190,7 +190,8 @@ class Issuer:
         """Make new credentials.
 
         Raises:
-            ValueError: there is no key to sign with.
+            ValueError: there is no key to sign with, or what is made could not be read again: written, it would be found
+                damaged and made again, without end.
         """
         data = assessed.input
         key = data.keys.signing_key
@@ -208,6 +209,10 @@ class Issuer:
             token_id=self._new_id(),
         )
         files = {environment.TOKEN_KEY: mint.mint(token, key=key)}
+        try:
+            mint.read(files[environment.TOKEN_KEY], keys=data.keys, issuer=self._issuer)
+        except DamagedError as error:
+            raise ValueError(f"no token can be made for it: {error}") from None
         if self._nats is not None:
             files[environment.NATS_CREDS_KEY] = self._nats.issue(
                 data.ref, uid=data.uid, issued_at=issued_at, expires_at=token.expires_at

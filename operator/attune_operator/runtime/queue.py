@@ -14,6 +14,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 _BACKOFF_BASE: Final = 0.25
 _BACKOFF_CAP: Final = 60.0
+#: A key may come so often at once, and then so often a second: work that brings about its own repetition stays cheap.
+_BURST: Final = 50.0
+_RATE: Final = 2.0
 
 
 def backoff(failures: int, *, random_: Callable[[], float] = random.random) -> float:
@@ -33,6 +36,7 @@ class WorkQueue(Generic[Key]):
         self._again: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
+        self._turns: dict[Key, tuple[float, float]] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -65,18 +69,37 @@ class WorkQueue(Generic[Key]):
         self.add(key)
 
     async def get(self) -> Key:
-        """Take the key that has waited longest; :meth:`done` or :meth:`failed` must follow."""
-        while not len(self):
-            self._filled.clear()
-            await self._filled.wait()
-        lane = self._urgent or self._waiting
-        key = next(iter(lane))
-        del lane[key]
+        """Take the key that has waited longest; :meth:`done` or :meth:`failed` must follow.
+
+        A key that has come too often waits (half a second, mostly). Other tasks run in between in any case.
+        """
+        await asyncio.sleep(0)
+        while True:
+            while not len(self):
+                self._filled.clear()
+                await self._filled.wait()
+            lane = self._urgent or self._waiting
+            key = next(iter(lane))
+            del lane[key]
+            if (wait := self._too_early(key)) <= 0:
+                break
+            self.add_after(key, wait)
         self._working.add(key)
         # What it was waiting for happens now.
         if (timer := self._timers.pop(key, None)) is not None:
             timer[1].cancel()
         return key
+
+    def _too_early(self, key: Key) -> float:
+        """Seconds until it is the key's turn (0: it is now, and counts as one)."""
+        now = asyncio.get_running_loop().time()
+        left, since = self._turns.get(key, (_BURST, now))
+        left = min(_BURST, left + (now - since) * _RATE)
+        if left >= 1:
+            self._turns[key] = (left - 1, now)
+            return 0.0
+        self._turns[key] = (left, now)
+        return (1 - left) / _RATE
 
     def done(self, key: Key, *, after: float | None = None) -> None:
         """The work went well. ``after``: seconds until it is to be looked at again anyhow."""
@@ -105,5 +128,6 @@ class WorkQueue(Generic[Key]):
     def forget(self, key: Key) -> None:
         """The key is no more: its timer and its failures go."""
         self._failures.pop(key, None)
+        self._turns.pop(key, None)
         if (timer := self._timers.pop(key, None)) is not None:
             timer[1].cancel()

@@ -19,7 +19,9 @@ from support.eventually import eventually
 from support.kubectl import condition
 
 from attune_contract.local import read_endpoints
+from attune_local.objects import ObjectStore
 from attune_local.ports import free_port
+from attune_operator.public.objects import SENSOR
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
 
@@ -153,7 +155,7 @@ def test_a_bad_manifest_is_one_sentence_with_file_and_line_and_disturbs_nothing(
     up, folder = shared, shared.folder
     wait_active(up)
     (folder / "bad.yaml").write_text(rule("bad").replace("type: core.intervaltimer", "tipe: core.intervaltimer"))
-    eventually(lambda: "bad.yaml:7: spec.trigger.tipe: is no field here" in up.said(), within=5)
+    eventually(lambda: "bad.yaml:7: spec.trigger.tipe: unknown field" in up.said(), within=5)
     (folder / "also.yaml").write_text(rule("also"))
     wait_active(up, "also", within=10)
     # A file that becomes bad keeps what came of it.
@@ -377,3 +379,26 @@ def test_who_has_no_token_gets_nothing(shared: AttuneUp) -> None:
     assert httpx.get(f"{endpoints.api.url}/api/v1/events", timeout=10).status_code == 401
     for path in (Path(endpoints.kubernetes.token_file), Path(endpoints.api.token_file), up.data_dir / "objects.db"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_an_object_that_no_cluster_takes_keeps_nothing_from_running_or_from_ending(folder: Path) -> None:
+    """Earlier builds stored such a Sensor, made tokens for it without a pause, and heard no Ctrl-C any more."""
+    data = folder / ".attune"
+    data.mkdir(mode=0o700)
+    store = ObjectStore(data / "objects.db")
+    sensor = {
+        "apiVersion": "attune.dev/v1alpha1",
+        "kind": "Sensor",
+        "metadata": {"name": "../x", "namespace": "default"},
+        "spec": {"runner": "Stdio", "command": ["cat"], "triggerTypes": [{"name": "acme.x"}]},
+    }
+    store.create(SENSOR, sensor, manager="test")
+    store.close()
+    with attune_up(folder) as up:
+        eventually(lambda: active(up)["status"] == "True", within=60, what="the rule is active")
+        time.sleep(2)
+        log = (data / "logs" / "attune-up.log").read_text()
+        assert log.count("token_issued") < 20
+        began = time.monotonic()
+        assert up.stop() == 0
+        assert time.monotonic() - began < 30

@@ -7,8 +7,10 @@ import pytest
 
 from attune_contract.claims import SensorClaims
 from attune_contract.identity import SensorRef
+from attune_contract.resources import Sensor
 from attune_operator.credentials import keys as signing
 from attune_operator.credentials import mint, policy
+from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import KeyPolicy, KeySet
 from attune_operator.credentials.mint import ReadToken
 from attune_operator.credentials.policy import Input, NatsUser
@@ -204,3 +206,19 @@ def test_a_token_of_another_issuer_or_an_unknown_key_is_damaged() -> None:
         mint.read(text, keys=KEYS, issuer="somebody")
     with pytest.raises(mint.DamagedError, match="no longer published"):
         mint.read(text, keys=KeySet(), issuer="attune-operator")
+
+
+def test_credentials_that_could_not_be_read_again_are_not_made() -> None:
+    # Written, they would be found damaged at the next look, and be made again, without end.
+    issuer = Issuer(issuer="attune-operator", shortest_ttl=timedelta(minutes=1), keys=lambda: KEYS)
+    body = {
+        "apiVersion": "attune.dev/v1alpha1",
+        "kind": "Sensor",
+        "metadata": {"name": "core.timer", "namespace": "ns", "uid": "uid-1"},
+        "spec": {"image": "x", "triggerTypes": [{"name": "a.b"}]},
+    }
+    assert issuer.issue(issuer.assess(Sensor.from_object(body), None)).token.claims.subject == "uid-1"
+    body["metadata"] = {"name": "../x", "namespace": "ns", "uid": "uid-1"}
+    assessed = issuer.assess(Sensor.from_object(body), None)
+    with pytest.raises(ValueError, match="no token can be made"):
+        issuer.issue(assessed)

@@ -70,6 +70,28 @@ async def test_a_look_takes_the_place_of_the_one_that_was_to_come() -> None:
         assert await queue.get() == "b"
 
 
+async def test_a_key_whose_work_brings_it_back_does_not_keep_the_others_from_running() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    turns: list[str] = []
+
+    async def work() -> None:
+        while True:
+            key = await queue.get()
+            turns.append(key)
+            if key == "loops":
+                queue.add(key)  # what it wrote is seen as a change
+            queue.done(key)
+
+    queue.add("loops")
+    worker = asyncio.create_task(work())
+    await asyncio.sleep(0.3)
+    queue.add("other")
+    await asyncio.sleep(0.3)
+    worker.cancel()
+    assert "other" in turns, "other keys, and other tasks, have their turn"
+    assert turns.count("loops") <= 60, "it comes at once for a while, and then twice a second"
+
+
 async def test_after_a_failure_a_key_waits_longer_each_time_and_success_forgets_that() -> None:
     queue: WorkQueue[str] = WorkQueue(random_=lambda: 1.0)
     delays = []

@@ -93,8 +93,8 @@ def test_rules_are_checked_against_sensors_of_other_files(tmp_path: Path) -> Non
         ),
         (rule("Nonsense"), "r.yaml:6: spec.trigger.type: 'Nonsense' does not match"),
         (rule("core.timer", "5"), "r.yaml:7: spec.trigger.parameters: must be an object"),
-        (rule("core.timer") + "  enabeld: true\n", "r.yaml:8: spec.enabeld: is no field here"),
-        ("kind: [", "r.yaml:2: : this is no YAML"),
+        (rule("core.timer") + "  enabeld: true\n", "r.yaml:8: spec.enabeld: unknown field"),
+        ("kind: [", "r.yaml:2: : this is not YAML"),
         (
             rule("acme.file"),
             "r.yaml:3: metadata.namespace: No Sensor of acme.file takes Rules from the namespace default",

@@ -83,7 +83,7 @@ async def test_the_same_mistake_is_said_once(followed: Followed) -> None:
     (followed.folder / "b.yaml").write_text(text("other"))
     await followed.look()
     assert [str(problem).partition(" ")[2] for problem in followed.said] == [
-        "spec.wrong: is no field here; there are enabled, trigger"
+        "spec.wrong: unknown field; expected one of: enabled, trigger"
     ]
 
 
