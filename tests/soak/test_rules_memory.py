@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import eventually
 from support.operator_process import operator_process
 from support.process_figures import cpu_seconds, resident_mib
 from support.rule_load import RuleLoad
@@ -49,7 +49,7 @@ async def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         async def served() -> bool:
             return await client.serves(kube.RULE) and await client.serves(kube.SENSOR)
 
-        await eventually(served, within=30)
+        await until(served, within=30)
         yield client
         await client.close()
 
@@ -64,13 +64,13 @@ async def test_memory_does_not_grow_while_rules_change(
     settings = {"NATS_URL": nats_server.url, "NAMESPACE": "default"}
     async with operator_process(Path(os.environ["KUBECONFIG"]), tmp_path, **settings) as operator:
         pid = operator.process.pid
-        await eventually(load.settled, within=600, every=2)
+        await until(load.settled, within=600, every=2)
 
         async def pods() -> bool:
             await load.run_pods()
             return True
 
-        await eventually(pods, within=120, every=1)
+        await until(pods, within=120, every=1)
         # The tombstone of a Rule that moved is known for an hour, as long as it stays on the stream: that book is full now.
         await load.move_all(within=600)
         samples: list[tuple[float, float]] = []
@@ -86,7 +86,7 @@ async def test_memory_does_not_grow_while_rules_change(
         sampling = asyncio.create_task(sample())
         await load.change_for(MINUTES * 60, rate=RATE)
         sampling.cancel()
-        rules = await eventually(load.settled, within=600, every=2)
+        rules = await until(load.settled, within=600, every=2)
         await asyncio.sleep(10)
         spent, since = cpu_seconds(pid), loop.time()
         await asyncio.sleep(IDLE)

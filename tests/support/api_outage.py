@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from support.api_process import ADMIN_TOKEN, ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, rule_state
 from support.sensor_process import SensorProcess
@@ -50,13 +50,6 @@ def k_at(moment: int) -> int:
     return (moment - anchor) * RATE // 1_000_000
 
 
-async def eventually(condition: Callable[[], Any], *, within: float, every: float = 0.1) -> None:
-    """Return when the (async) condition holds."""
-    async with asyncio.timeout(within):
-        while not await condition():  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(every)
-
-
 async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Outcome:
     """Run the sensor with the API away for so many seconds, and killed in the middle of them."""
     stream = RuleStream(nats.url)
@@ -84,14 +77,14 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
             async def steady() -> bool:
                 return int((await newest())["seq"]) >= 3 * RULES
 
-            await eventually(steady, within=30)
+            await until(steady, within=30)
             await asyncio.to_thread(api.kill)
             away = time.monotonic()
 
             async def half_over() -> bool:
                 return time.monotonic() - away > seconds / 2 and timer.spooled() > 0
 
-            await eventually(half_over, within=seconds / 2 + 20)
+            await until(half_over, within=seconds / 2 + 20)
             outcome.killed_at = time.time_ns() // 1000
             await timer.kill()
             await timer.start()
@@ -99,7 +92,7 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
             async def over() -> bool:
                 return time.monotonic() - away > seconds and bool(timer.logged("api_unavailable"))
 
-            await eventually(over, within=seconds / 2 + 30)
+            await until(over, within=seconds / 2 + 30)
             began = datetime.fromisoformat(timer.logged("sensor_starting")[-1]["timestamp"])
             outcome.served_at = int(began.timestamp() * 1e6)
             await asyncio.to_thread(api.start)
@@ -108,7 +101,7 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
             async def caught_up() -> bool:
                 return datetime.fromisoformat((await newest())["occurred_at"]) > back and timer.spooled() == 0
 
-            await eventually(caught_up, within=60 + seconds / 5)
+            await until(caught_up, within=60 + seconds / 5)
             assert await timer.stop() == 0
             await read(reader, outcome)
     finally:

@@ -1,16 +1,37 @@
-"""Waiting for a condition, never for a length of time."""
+"""Waiting for a condition, never for a length of time: ``eventually`` blocks, ``until`` lets the event loop run."""
 
+import asyncio
+import inspect
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], *, within: float, every: float = 0.1, what: str = "") -> T:
+class _Wait:
+    """How long the looks at one condition may go on, and what to say when it is not met."""
+
+    def __init__(self, probe: Callable[[], Any], within: float, what: str) -> None:
+        self._what = what or getattr(probe, "__qualname__", repr(probe))
+        self._within = within
+        self._ends = time.monotonic() + within
+
+    def saw(self, seen: Any, error: Exception | None) -> None:
+        """Note a look that did not find the condition met.
+
+        Raises:
+            AssertionError: it was the last; the text holds what was seen.
+        """
+        if time.monotonic() >= self._ends:
+            raise AssertionError(f"not within {self._within} s: {self._what}; seen last: {seen!r}") from error
+
+
+def eventually(probe: Callable[[], T | None], *, within: float, every: float = 0.1, what: str = "") -> T:
     """Call ``probe`` until it returns something true and raises nothing; return that.
 
     Args:
+        probe: what is waited for. An exception means "not yet".
         within: seconds after which to give up.
         every: seconds between two calls.
         what: what is being waited for, for the failure's text.
@@ -18,18 +39,37 @@ def eventually(probe: Callable[[], T], *, within: float, every: float = 0.1, wha
     Raises:
         AssertionError: it did not come in time; the text holds what was seen last.
     """
-    deadline = time.monotonic() + within
+    wait = _Wait(probe, within, what)
     while True:
-        error: Exception | None = None
-        seen: T | None = None
+        seen, error = None, None
         try:
             seen = probe()
-        except (AssertionError, LookupError, OSError, RuntimeError) as raised:
+        except Exception as raised:
             error = raised
         if error is None and seen:
             return seen
-        if time.monotonic() >= deadline:
-            raise AssertionError(
-                f"not within {within} s: {what or getattr(probe, '__name__', probe)}; seen last: {seen!r}"
-            ) from error
+        wait.saw(seen, error)
         time.sleep(every)
+
+
+@overload
+async def until(
+    probe: Callable[[], Awaitable[T | None]], *, within: float = 10.0, every: float = 0.02, what: str = ""
+) -> T: ...
+@overload
+async def until(probe: Callable[[], T | None], *, within: float = 10.0, every: float = 0.02, what: str = "") -> T: ...
+async def until(probe: Callable[[], Any], *, within: float = 10.0, every: float = 0.02, what: str = "") -> Any:
+    """As ``eventually``, in the event loop. ``probe`` may be a coroutine function; one that is not must not block."""
+    wait = _Wait(probe, within, what)
+    while True:
+        seen, error = None, None
+        try:
+            seen = probe()
+            if inspect.isawaitable(seen):
+                seen = await seen
+        except Exception as raised:
+            error = raised
+        if error is None and seen:
+            return seen
+        wait.saw(seen, error)
+        await asyncio.sleep(every)

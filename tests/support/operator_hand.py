@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from support.nats_server import NatsServer
@@ -12,7 +12,6 @@ from attune_contract.identity import SensorRef
 from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.kube import Kind, KubeClient, Object
-from attune_operator.runtime.client import ClusterError
 from attune_operator.sensors.store import child_name
 from attune_operator.settings import Settings
 
@@ -113,26 +112,6 @@ class Hand:
             await self.client.merge(
                 kube.POD, self.namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
             )
-
-
-async def eventually(
-    probe: Callable[[], Awaitable[Any]], *, within: float = 10.0, every: float = 0.05, what: str = ""
-) -> Any:
-    """Call ``probe`` until it returns something true and raises nothing; return that."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    while True:
-        seen: Any = None
-        error: Exception | None = None
-        try:
-            seen = await probe()
-        except (AssertionError, LookupError, ClusterError) as raised:
-            error = raised
-        if error is None and seen:
-            return seen
-        if loop.time() > deadline:
-            raise AssertionError(f"not within {within} s: {what or probe}; seen last: {seen!r}") from error
-        await asyncio.sleep(every)
 
 
 @contextlib.asynccontextmanager

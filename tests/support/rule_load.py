@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import nats
 from nats.js.api import StreamConfig
-from support.operator_hand import eventually
+from support.eventually import until
 
 from attune_contract import subjects
 from attune_contract.messages import Ack, AckState, decode_rule, encode, is_tombstone
@@ -105,7 +105,7 @@ class RuleLoad:
             async def moved(*, back: bool = offers) -> bool:
                 return all((rule["status"].get("sensor") in older) is back for rule in await self.rules())
 
-            await eventually(moved, within=within, every=2)
+            await until(moved, within=within, every=2)
 
     # -- users
 

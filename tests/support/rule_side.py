@@ -11,8 +11,8 @@ from typing import Any
 import nats
 import nats.errors
 import nats.js.errors
+from support.eventually import until
 from support.rule_cluster import MemoryCluster, Object
-from support.until import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef

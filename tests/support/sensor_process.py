@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 from support.api_process import ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, rule_state
-from support.until import until
 
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster
 from support.rule_side import RuleSideUnderTest, rule_side
 from support.scripted_api import ScriptedApi
 from support.timer_process import timer_environment, timer_process
-from support.until import until
 
 from attune_contract.identity import SensorRef
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
+from support.eventually import until
 from support.rule_cluster import MemoryCluster, Object
 from support.rule_side import RuleSideUnderTest, Stream
-from support.until import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
@@ -300,7 +300,7 @@ class Whole:
         """Wait until all sides say the same: Kubernetes' Rules and statuses, the stream, and every sensor; and nothing that a
         sensor did on the way there was wrong.
         """
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(AssertionError):
             await until(lambda: not self.differences(), within=within)
         self._same()
         wanted = {

@@ -16,8 +16,8 @@ import pytest
 from nats.js.api import StreamConfig
 from nats.js.client import JetStreamContext
 from support.api_process import SENSOR, TYPE, ApiProcess, Minter, report, write_jwks
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.until import until_answered
 
 from attune_api.identity.revocation import load_states
 from attune_api.settings import Settings
@@ -128,7 +128,7 @@ async def _kept(database_url: str) -> None:
         return any(state.deleted for state in (await database.read(load_states)).values())
 
     try:
-        await until_answered(is_kept)
+        await until(is_kept, within=30)
     finally:
         await database.close()
 

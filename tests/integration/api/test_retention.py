@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, text
 from support.api_process import ApiProcess, report
-from support.until import until_answered
+from support.eventually import until
 
 from attune_api.events.blocks import BLOCKS, SIZE
 from attune_api.events.filters import EventFilter
@@ -127,7 +127,7 @@ async def test_the_running_api_does_it(tmp_path: Path) -> None:
             async def deleted() -> bool:
                 return len((await reader.get("/api/v1/events?limit=1000")).json()["data"]) <= 10
 
-            await until_answered(deleted)
+            await until(deleted, within=30)
             assert 'attune_api_retention_deleted_total{reason="count"} 990.0' in (await reader.get("/metrics")).text
 
 
@@ -161,7 +161,7 @@ async def test_a_backup_of_the_running_api_is_whole_and_can_be_restored(tmp_path
             async def begun() -> bool:
                 return len((await reader.get("/api/v1/events")).json()["data"]) >= 20
 
-            await until_answered(begun)
+            await until(begun, within=30)
         done = await asyncio.to_thread(_run, api.database_url, str(tmp_path / "copy.db"))
         assert done.returncode == 0, done.stdout
         piped = await asyncio.to_thread(_run, api.database_url, "-")

@@ -16,8 +16,8 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 from support.api_process import SENSOR, TYPE, ApiProcess, report
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import eventually
 from support.rule_stream import RuleStream, rule_state
 
 from attune_contract import subjects
@@ -167,7 +167,7 @@ async def test_an_event_that_comes_before_nats_has_answered_waits_for_it(
             async def came() -> bool:
                 return bool(api.events_logged("verification_keys_loaded"))  # for the first token
 
-            await eventually(came, within=30)
+            await until(came, within=30)
             os.kill(nats_server.pid, signal.SIGCONT)
             assert await first == [("stored", None)]
     finally:

@@ -10,8 +10,8 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 from support.api_process import ADMIN_TOKEN, ApiProcess, report
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.until import until_answered
 
 from attune_contract import subjects
 from attune_operator.streams.definitions import acks_stream, history_stream, rules_stream
@@ -42,7 +42,7 @@ async def test_no_5xx_and_no_undocumented_answer(tmp_path: Path, nats_server: Na
                     stored = await sensor.post("/api/v1/events/batch", json={"events": events})
             assert stored.status_code == 200
             for path in ("rules", "sensors"):
-                await until_answered(lambda path=path: _answers(reader, path))  # type: ignore[misc]
+                await until(lambda path=path: _answers(reader, path), within=30)  # type: ignore[misc]
             tokens = f"""
 [auth.openapi.sensorToken]
 bearer = "{api.minter.token()}"

@@ -11,8 +11,9 @@ import jwt
 import nats
 import pytest
 from nats.aio.client import Client, RawCredentials
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, eventually, running, secret_text, settings_for
+from support.operator_hand import Hand, running, secret_text, settings_for
 
 from attune_contract import claims, messages, subjects
 from attune_contract.claims import SensorClaims
@@ -68,7 +69,7 @@ async def another_than(hand: Hand, old: Token, *, within: float = 10) -> Token:
         new = await token(hand)
         return new if new.text != old.text else None
 
-    renewed: Token = await eventually(look, within=within, what="another token")
+    renewed: Token = await until(look, within=within, what="another token")
     return renewed
 
 
@@ -77,7 +78,7 @@ async def first_token(hand: Hand) -> Token:
         assert (await hand.condition("CredentialsValid"))["status"] == "True"
         return await token(hand)
 
-    found: Token = await eventually(look, what="the first token")
+    found: Token = await until(look, what="the first token")
     return found
 
 
@@ -127,7 +128,7 @@ async def test_the_token_says_who_and_what_for_how_long(hand: Hand, operator: Op
 async def test_it_is_renewed_at_two_thirds_of_its_life_and_the_pods_are_told(hand: Hand, operator: Operator) -> None:
     await hand.apply_sensor(token={"ttl": "9s"})
     first = await first_token(hand)
-    await eventually(hand.pods)
+    await until(hand.pods)
     second = await another_than(hand, first, within=9)
     age = (second.claims.issued_at - first.claims.issued_at).total_seconds()
     assert 5 <= age <= 8
@@ -138,7 +139,7 @@ async def test_it_is_renewed_at_two_thirds_of_its_life_and_the_pods_are_told(han
             "attune.dev/credentials-renewed-at" in pod["metadata"].get("annotations", {}) for pod in await hand.pods()
         )
 
-    await eventually(touched)
+    await until(touched)
 
 
 async def test_a_renewal_is_had_for_the_asking(hand: Hand, operator: Operator, accepted: Accepted) -> None:
@@ -158,7 +159,7 @@ async def test_an_annotation_that_is_no_time_is_answered(hand: Hand, operator: O
         condition = await hand.condition("CredentialsValid")
         return condition["status"] == "True" and "attune.dev/rotate-at is not a time" in condition["message"]
 
-    await eventually(answered)
+    await until(answered)
     assert (await token(hand)).text == first.text
 
 
@@ -171,7 +172,7 @@ async def test_revoked_tokens_are_refused_at_once(hand: Hand, operator: Operator
     async def refused() -> bool:
         return not await accepted.accepts(first)
 
-    await eventually(refused, within=2)
+    await until(refused, within=2)
     second = await another_than(hand, first)
     assert await accepted.accepts(second)
 
@@ -187,7 +188,7 @@ async def test_a_revocation_that_lies_ahead_does_not_lock_the_sensor_out(
     async def answered() -> bool:
         return "not a time" in (await hand.condition("CredentialsValid"))["message"]
 
-    await eventually(answered)
+    await until(answered)
     assert await accepted.accepts(first)
 
 
@@ -200,7 +201,7 @@ async def test_narrowed_it_loses_the_old_token_at_once(hand: Hand, operator: Ope
         state = await accepted.of(first.claims.sensor)
         return state.trigger_types == ("core.intervaltimer",) and not await accepted.accepts(first)
 
-    await eventually(refused, within=2)
+    await until(refused, within=2)
     second = await another_than(hand, first)
     assert second.claims.trigger_types == ("core.intervaltimer",)
     assert await accepted.accepts(second)
@@ -240,7 +241,7 @@ async def test_a_deleted_sensors_token_is_refused_at_once(hand: Hand, operator: 
     async def refused() -> bool:
         return (await accepted.of(first.claims.sensor)).deleted
 
-    await eventually(refused, within=2)
+    await until(refused, within=2)
 
 
 async def test_so_is_one_that_was_deleted_while_nobody_looked(
@@ -255,7 +256,7 @@ async def test_so_is_one_that_was_deleted_while_nobody_looked(
         async def refused() -> bool:
             return (await accepted.of(first.claims.sensor)).deleted
 
-        await eventually(refused)
+        await until(refused)
 
 
 async def test_and_the_one_that_came_before_another_of_its_name(
@@ -271,7 +272,7 @@ async def test_and_the_one_that_came_before_another_of_its_name(
     async def changed_over() -> bool:
         return await accepted.accepts(second) and not await accepted.accepts(first)
 
-    await eventually(changed_over)
+    await until(changed_over)
 
 
 async def test_a_wiped_stream_is_filled_again(hand: Hand, operator: Operator, nats_server: NatsServer) -> None:
@@ -291,7 +292,7 @@ async def test_a_wiped_stream_is_filled_again(hand: Hand, operator: Operator, na
             await client.close()
         return state.not_before is not None
 
-    await eventually(filled, within=20, every=0.3)
+    await until(filled, within=20, every=0.3)
 
 
 async def test_without_nats_tokens_are_renewed_all_the_same(
@@ -321,7 +322,7 @@ async def test_restart_rolls_the_pods_with_each_renewal(hand: Hand, operator: Op
     async def rolled() -> bool:
         return bool((await hand.get(kube.DEPLOYMENT))["spec"]["template"] != template)
 
-    await eventually(rolled)
+    await until(rolled)
 
 
 # -- signing keys ------------------------------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ async def test_a_new_signing_key_is_published_before_it_signs(hand: Hand, nats_s
         async def two() -> bool:
             return len(await published(hand)) == 2
 
-        await eventually(two)
+        await until(two)
         assert (await token(hand)).text == first.text, "nothing is signed with a key that nobody has seen"
         second = await another_than(hand, first)
         assert second.kid != first.kid
@@ -373,7 +374,7 @@ async def test_a_lost_key_list_is_published_again(hand: Hand, operator: Operator
     async def back() -> Any:
         return await verified(hand, first.text)
 
-    await eventually(back, within=5)
+    await until(back, within=5)
 
 
 # -- NATS users --------------------------------------------------------------------------------------------------------
@@ -393,7 +394,7 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(ha
             async def synced() -> bool:
                 return (await hand.condition("RulesSynced")).get("status") == "True"
 
-            await eventually(synced, within=20)
+            await until(synced, within=20)
             creds = secret_text(await hand.get(kube.SECRET), "nats.creds")
             user = nats_jwt.read_creds(creds)
             assert user.expires_at == first.claims.expires_at
@@ -426,6 +427,6 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(ha
                 again = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
                 return again == config and await hand.find(kube.SECRET, API_SECRET) is not None
 
-            await eventually(back)
+            await until(back)
         finally:
             server.stop()

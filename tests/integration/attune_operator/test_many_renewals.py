@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, eventually, running, secret_text, settings_for
+from support.operator_hand import Hand, running, secret_text, settings_for
 
 from attune_contract import claims
 from attune_contract.resources import Sensor
@@ -66,4 +67,4 @@ async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Han
             assert min(ends) > datetime.now(UTC).timestamp(), "one expired"
             return min(ends) > max(old)
 
-        await eventually(all_renewed, within=left.total_seconds(), every=0.5)
+        await until(all_renewed, within=left.total_seconds(), every=0.5)

@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster
 from support.rule_side import Stream, rule_side
-from support.until import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef

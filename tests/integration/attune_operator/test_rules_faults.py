@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster
 from support.rule_side import RuleSideUnderTest, Stream, rule_side
-from support.until import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef

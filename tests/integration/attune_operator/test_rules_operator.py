@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, eventually
+from support.operator_hand import Hand
 from support.rule_side import Stream
 
 from attune_contract.messages import AckState
@@ -66,7 +67,7 @@ class Rules:
             seen = await self.condition(name, kind)
             return seen if (seen.get("status"), seen.get("reason")) == (status, reason) else None
 
-        said: dict[str, Any] = await eventually(probe, within=20, what=f"{name}: {kind} {status} {reason}")
+        said: dict[str, Any] = await until(probe, within=20, what=f"{name}: {kind} {status} {reason}")
         return said
 
 
@@ -88,9 +89,9 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
     await rules.says("echo", "Active", "False", "AwaitingSensor")
     await stream.shows(_told, {uid: (1, True, {"interval": 1, "unit": "seconds"})})
 
-    await eventually(rules.hand.pods, within=20)
+    await until(rules.hand.pods, within=20)
     await rules.hand.run_pods()
-    await eventually(lambda: _waits_for_word(rules), within=20)
+    await until(lambda: _waits_for_word(rules), within=20)
     await stream.ack(ref, uid, 1)
     await rules.says("echo", "Active", "True", "Active")
 
@@ -107,7 +108,7 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
         sensor = await rules.hand.get(kube.SENSOR, "core.timer")
         return bool(sensor["status"].get("rules") == {"bound": 1, "active": 0, "rejected": 1})
 
-    await eventually(counted)
+    await until(counted)
     await rules.hand.delete(kube.RULE, "echo")
     await stream.shows(_told, {})
 
@@ -138,7 +139,7 @@ async def test_what_is_wrong_with_a_rule_shows_in_kubectl(operator: Operator, ru
         reasons = {event["reason"] for name in ("negative", "unknown") for event in await rules.hand.events(name)}
         return reasons == {"InvalidParameters", "UnknownTriggerType"}
 
-    await eventually(events)
+    await until(events)
 
 
 async def test_a_malformed_rule_is_refused_at_admission(operator: Operator, rules: Rules) -> None:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster, Object
 from support.rule_side import RuleSideUnderTest, Stream, rule_side
-from support.until import until
 from support.whole import Whole, whole
 
 from attune_contract import subjects

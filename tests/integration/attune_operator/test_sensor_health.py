@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from support.api_outage import TimerProcess
 from support.api_process import ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, eventually
+from support.operator_hand import Hand
 from support.tcp_relay import TcpRelay
 
 from attune_operator import kube
@@ -38,7 +39,7 @@ class Scene:
             return found if (found.get("status"), found.get("reason")) == (status, reason) else None
 
         try:
-            found = await eventually(is_so, within=SOON)
+            found = await until(is_so, within=SOON)
         except AssertionError:
             raise AssertionError(
                 f"not {status} {reason}, but {await self.hand.condition('Healthy')}\n{self.timer.log.read_text()}"
@@ -71,7 +72,7 @@ async def scene(
     operator: Operator, hand: Hand, api: ApiProcess, nats_server: NatsServer, relay: TcpRelay, tmp_path: Path
 ) -> AsyncIterator[Scene]:
     await hand.apply_sensor()
-    pods = await eventually(hand.pods, within=SOON)
+    pods = await until(hand.pods, within=SOON)
     await hand.run_pods()
     timer = TimerProcess(
         tmp_path,
@@ -106,9 +107,7 @@ async def test_a_sensor_that_cannot_reach_the_api_says_so_even_when_it_has_nothi
     assert "cannot reach" in said
     assert api.url in said
     assert "(since 20" in said
-    events = await eventually(
-        lambda: warnings(scene.hand, "ApiUnavailable"), within=SOON, what="an Event that tells of it"
-    )
+    events = await until(lambda: warnings(scene.hand, "ApiUnavailable"), within=SOON, what="an Event that tells of it")
     assert len(events) == 1
     api.start()
     await scene.healthy("True", "Healthy")
@@ -120,7 +119,7 @@ async def test_a_sensor_that_cannot_reach_nats_is_missed(scene: Scene, relay: Tc
     await scene.healthy("True", "Healthy")
     await relay.cut()
     assert "over NATS: it cannot reach the server" in await scene.healthy("False", "NatsUnavailable")
-    await eventually(lambda: said_once(scene.timer, "nats_unavailable"), within=SOON)
+    await until(lambda: said_once(scene.timer, "nats_unavailable"), within=SOON)
     await relay.mend()
     await scene.healthy("True", "Healthy")
     # A lost connection and refused attempts are different errors, each said once.

@@ -5,8 +5,9 @@ import base64
 from typing import Any
 
 import pytest
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import REPLICA_SET, Hand, eventually, running, settings_for
+from support.operator_hand import REPLICA_SET, Hand, running, settings_for
 
 from attune_operator import kube
 from attune_operator.app import Operator
@@ -32,7 +33,7 @@ async def all_there(hand: Hand, *, config: bool = False) -> dict[str, Object]:
         found = {kind.kind: await hand.find(kind) for kind in CHILDREN if config or kind is not kube.CONFIG_MAP}
         return None if None in found.values() else found  # type: ignore[return-value]
 
-    there: dict[str, Object] = await eventually(look, what="all objects of the Sensor")
+    there: dict[str, Object] = await until(look, what="all objects of the Sensor")
     return there
 
 
@@ -43,7 +44,7 @@ async def ready(hand: Hand, name: str = "core.timer") -> Object:
         condition = await hand.condition("Ready", name)
         return condition if condition.get("status") == "True" else None
 
-    found: Object = await eventually(look, what=f"{name} is ready", within=20)
+    found: Object = await until(look, what=f"{name} is ready", within=20)
     return found
 
 
@@ -64,21 +65,21 @@ async def test_a_sensor_gets_what_it_needs_and_owns_it(hand: Hand, operator: Ope
 
 async def test_its_pods_pass_the_restricted_pod_security_level(hand: Hand, operator: Operator) -> None:
     await hand.apply_sensor(config={"a": 1})
-    [pod] = await eventually(hand.pods, what="a pod that the restricted level admits")
+    [pod] = await until(hand.pods, what="a pod that the restricted level admits")
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert all(volume.get("projected") is None for volume in pod["spec"]["volumes"])
 
 
 async def test_it_is_ready_within_a_second_of_its_pod(hand: Hand, operator: Operator) -> None:
     await hand.apply_sensor()
-    await eventually(hand.pods)
+    await until(hand.pods)
     assert (await hand.condition("Ready"))["reason"] == "Progressing"
     await hand.run_pods()
 
     async def is_ready() -> bool:
         return (await hand.condition("Ready")).get("status") == "True"
 
-    await eventually(is_ready, within=3)
+    await until(is_ready, within=3)
     status = (await hand.get(kube.SENSOR, "core.timer"))["status"]
     assert status["observedGeneration"] == 1
     assert {c["type"]: c["reason"] for c in status["conditions"]}["CredentialsValid"] == "Valid"
@@ -97,7 +98,7 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
             synced, healthy = [await hand.condition(name) for name in ("RulesSynced", "Healthy")]
             return synced.get("status") == "True" and healthy.get("message", "").startswith("Its pods say nothing")
 
-        await eventually(settled, within=60)
+        await until(settled, within=60)
 
         async def objects() -> list[Object]:
             found = [await hand.get(kind) for kind in CHILDREN] + [await hand.get(kube.SENSOR, "core.timer")]
@@ -112,7 +113,7 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
             await asyncio.sleep(1)
             return versions(await objects()) == seen
 
-        await eventually(at_rest, within=60)
+        await until(at_rest, within=60)
         before = await objects()
         writes = _writes()
         sweeps = metrics.LAST_SWEEP._value.get()
@@ -121,7 +122,7 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
             async def swept(since: float = sweeps) -> bool:
                 return bool(metrics.LAST_SWEEP._value.get() > since)
 
-            await eventually(swept)
+            await until(swept)
             sweeps = metrics.LAST_SWEEP._value.get()
         assert versions(await objects()) == versions(before)
         assert _writes() == writes
@@ -147,7 +148,7 @@ async def test_what_is_deleted_comes_back(hand: Hand, operator: Operator, kind: 
         found = await hand.find(kind)
         return found is not None and found["metadata"]["uid"] != uid
 
-    await eventually(back, within=5)
+    await until(back, within=5)
 
 
 EDITS: dict[str, tuple[Kind, Object]] = {
@@ -196,12 +197,12 @@ async def test_what_is_edited_by_hand_is_put_back(hand: Hand, operator: Operator
         assert _content(await hand.get(kind)) == _content(before)
         return True
 
-    await eventually(as_before, within=5)
+    await until(as_before, within=5)
 
     async def said() -> bool:
         return any(event["reason"] == "Repaired" for event in await hand.events())
 
-    await eventually(said)
+    await until(said)
 
 
 async def test_a_rollout_restart_is_let_be(hand: Hand, operator: Operator) -> None:
@@ -214,7 +215,7 @@ async def test_a_rollout_restart_is_let_be(hand: Hand, operator: Operator) -> No
     async def repaired() -> bool:
         return (await hand.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
 
-    await eventually(repaired)  # and so the Deployment was looked at as well
+    await until(repaired)  # and so the Deployment was looked at as well
     annotations = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]["metadata"]["annotations"]
     assert annotations.items() >= at.items()
 
@@ -227,7 +228,7 @@ async def test_a_token_that_was_damaged_by_hand_is_replaced(hand: Hand, operator
     async def good() -> bool:
         return base64.b64decode((await hand.get(kube.SECRET))["data"]["token"]).count(b".") == 2
 
-    await eventually(good, within=5)
+    await until(good, within=5)
     assert (await hand.condition("CredentialsValid"))["status"] == "True"
 
 
@@ -239,7 +240,7 @@ async def test_a_secret_that_was_made_immutable_is_made_anew(hand: Hand, operato
     async def mutable() -> bool:
         return not (await hand.get(kube.SECRET)).get("immutable")
 
-    await eventually(mutable, within=5)
+    await until(mutable, within=5)
 
 
 async def test_paused_it_has_no_pods_and_says_so(hand: Hand, operator: Operator) -> None:
@@ -250,7 +251,7 @@ async def test_paused_it_has_no_pods_and_says_so(hand: Hand, operator: Operator)
     async def paused() -> bool:
         return (await hand.condition("Ready")).get("reason") == "Paused"
 
-    await eventually(paused)
+    await until(paused)
     assert (await hand.get(kube.DEPLOYMENT))["spec"]["replicas"] == 0
     assert (await hand.condition("CredentialsValid"))["status"] == "True"
     await hand.apply_sensor(paused=False)
@@ -266,21 +267,21 @@ async def test_a_changed_config_rolls_the_pods_and_a_removed_one_goes(hand: Hand
     async def rolled() -> bool:
         return bool((await hand.get(kube.DEPLOYMENT))["metadata"]["generation"] > generation)
 
-    await eventually(rolled)
+    await until(rolled)
     assert '"a": 2' in (await hand.get(kube.CONFIG_MAP))["data"]["config.json"]
     await hand.apply_sensor()
 
     async def gone() -> bool:
         return await hand.find(kube.CONFIG_MAP) is None
 
-    await eventually(gone)
+    await until(gone)
     mounts = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert "config" not in {mount["name"] for mount in mounts}
 
 
 async def test_what_keeps_it_from_being_ready_is_in_its_condition(hand: Hand, operator: Operator) -> None:
     await hand.apply_sensor()
-    await eventually(hand.pods)
+    await until(hand.pods)
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}
     await hand.run_pods(ready=False, state=waiting, started=False)
 
@@ -288,7 +289,7 @@ async def test_what_keeps_it_from_being_ready_is_in_its_condition(hand: Hand, op
         condition = await hand.condition("Ready")
         return condition["reason"] == "ImagePullBackOff" and "no such host" in condition["message"]
 
-    await eventually(image)
+    await until(image)
     ended = {"terminated": {"exitCode": 3, "reason": "Error", "message": "cannot open the queue"}}
     crashing = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
     await hand.run_pods(ready=False, state=crashing, lastState=ended, restartCount=2, started=False)
@@ -297,7 +298,7 @@ async def test_what_keeps_it_from_being_ready_is_in_its_condition(hand: Hand, op
         condition = await hand.condition("Ready")
         return condition["reason"] == "CrashLoopBackOff" and "cannot open the queue" in condition["message"]
 
-    await eventually(crash)
+    await until(crash)
 
 
 async def test_a_schema_that_is_none_is_refused_and_nothing_else_is_disturbed(hand: Hand, operator: Operator) -> None:
@@ -310,7 +311,7 @@ async def test_a_schema_that_is_none_is_refused_and_nothing_else_is_disturbed(ha
         where = "spec.triggerTypes[0].parametersSchema"
         return condition["reason"] == "InvalidParametersSchema" and where in condition["message"]
 
-    await eventually(refused)
+    await until(refused)
     assert await hand.find(kube.DEPLOYMENT, "sensor-broken") is None
     await ready(hand)
 
@@ -328,7 +329,7 @@ async def test_what_belongs_to_somebody_else_is_not_taken(hand: Hand, operator: 
         condition = await hand.condition("CredentialsValid")
         return condition["reason"] == "NameTaken" and "does not belong to this Sensor" in condition["message"]
 
-    await eventually(refused)
+    await until(refused)
     assert set((await hand.get(kube.SECRET))["data"]) == {"password"}
 
 
@@ -339,7 +340,7 @@ async def test_what_kubernetes_refuses_is_said(hand: Hand, operator: Operator) -
         condition = await hand.condition("Ready")
         return condition["reason"] == "ApplyFailed" and "tolerations" in condition["message"]
 
-    await eventually(refused)
+    await until(refused)
     assert (await hand.condition("CredentialsValid"))["status"] == "True"
     await hand.apply_sensor()
     await ready(hand)
@@ -358,7 +359,7 @@ async def test_one_that_is_made_again_gets_everything_anew(hand: Hand, operator:
             assert [owner["uid"] for owner in body["metadata"]["ownerReferences"]] == [second["metadata"]["uid"]]
         return True
 
-    await eventually(anew)
+    await until(anew)
 
 
 async def test_deleted_it_takes_everything_with_it_and_hangs_nowhere(hand: Hand, nats_server: NatsServer) -> None:
@@ -377,7 +378,7 @@ async def test_deleted_it_takes_everything_with_it_and_hangs_nowhere(hand: Hand,
         return left == [None] * len(CHILDREN)
 
     # The garbage collector learns of new kinds of owners every half minute.
-    await eventually(all_gone, within=60)
+    await until(all_gone, within=60)
 
 
 async def test_while_nobody_looked_is_caught_up_with(hand: Hand, nats_server: NatsServer) -> None:
@@ -392,7 +393,7 @@ async def test_while_nobody_looked_is_caught_up_with(hand: Hand, nats_server: Na
             objects = await all_there(hand)
             return bool(objects["Deployment"]["spec"]["replicas"] == 3)
 
-        await eventually(caught_up, within=5)
+        await until(caught_up, within=5)
 
 
 async def test_events_say_what_happened(hand: Hand, operator: Operator) -> None:
@@ -403,7 +404,7 @@ async def test_events_say_what_happened(hand: Hand, operator: Operator) -> None:
         reasons = {event["reason"] for event in await hand.events()}
         return reasons >= {"Created", "TokenIssued", "Available"}
 
-    await eventually(told)
+    await until(told)
     messages = {event["message"] for event in await hand.events()}
     assert "Created ServiceAccount, NetworkPolicy, Service, Deployment sensor-core.timer." in messages
 

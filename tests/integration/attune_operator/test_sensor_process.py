@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, eventually
+from support.operator_hand import Hand
 from support.operator_process import operator_process
 from support.rights import documented
 
@@ -90,13 +91,13 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             async def config() -> Any:
                 return await hand.get(kube.SECRET, CONFIG_SECRET)
 
-            server.extra_config = decoded(await eventually(config, within=30), "auth.conf")
+            server.extra_config = decoded(await until(config, within=30), "auth.conf")
             server.start()
 
             async def is_ready() -> bool:
                 return (await operator.page(operator.liveness, "/readyz"))[0] == 200
 
-            await eventually(is_ready, within=30)
+            await until(is_ready, within=30)
             assert (await operator.page(operator.liveness, "/healthz")) == (200, "ok\n")
             await hand.apply_sensor(config={"a": 1})
 
@@ -105,7 +106,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
                     await hand.run_pods()
                 return (await hand.condition("Ready")).get("status") == "True"
 
-            await eventually(runs, within=20)
+            await until(runs, within=20)
             await collect()
             # What needs each of the rights: repair of additions, of labels, of immutable Secrets, removal, renewal, rotation.
             patch = {"spec": {"template": {"spec": {"containers": [{"name": "sensor", "env": [{"name": "X"}]}]}}}}
@@ -124,7 +125,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
                 assert await hand.find(kube.CONFIG_MAP) is None
                 return (await hand.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
 
-            await eventually(repaired)
+            await until(repaired)
             await hand.edit(kube.SECRET, {"immutable": True})
             now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "now"}}}
             kid = (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"]
@@ -133,7 +134,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             async def other_key() -> bool:
                 return (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"] != kid  # type: ignore[no-any-return]
 
-            await eventually(other_key)
+            await until(other_key)
             await collect()
             await hand.edit(kube.SECRET, {"data": {"token": "Z2FyYmFnZQ==", "nats.creds": "Z2FyYmFnZQ=="}})
             asked = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -146,7 +147,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
                     for p in await hand.pods()
                 )
 
-            await eventually(touched)
+            await until(touched)
             await collect()
             _, exposition = await operator.page(operator.metrics, "/metrics")
             expiry = f'attune_token_expiry_timestamp_seconds{{namespace="{hand.namespace}",sensor="core.timer"}}'
@@ -181,7 +182,7 @@ async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_fac
                 async def waits() -> bool:
                     return "install the CustomResourceDefinitions" in operator.log.read_text()
 
-                await eventually(waits, within=30, what="the operator says that it waits for its definitions")
+                await until(waits, within=30, what="the operator says that it waits for its definitions")
                 for crd in crds:
                     definition = yaml.safe_load(crd.read_text())
                     api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
@@ -189,13 +190,13 @@ async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_fac
                 async def is_ready() -> bool:
                     return (await operator.page(operator.liveness, "/readyz"))[0] == 200
 
-                await eventually(is_ready, within=30)
+                await until(is_ready, within=30)
                 server.kill("kube-apiserver")
 
                 async def noticed() -> bool:
                     return "sweep_failed" in operator.log.read_text()
 
-                await eventually(noticed, within=20)
+                await until(noticed, within=20)
                 assert (await operator.page(operator.liveness, "/healthz"))[0] == 200
                 server.stop()
                 server.start()
@@ -208,7 +209,7 @@ async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_fac
                     found = await asyncio.to_thread(api.request, "GET", f"{path}/s")
                     return bool(found.get("status"))
 
-                await eventually(looked_after, within=40, every=0.2)
+                await until(looked_after, within=40, every=0.2)
                 assert operator.process.returncode is None
                 assert await operator.end() == 0
             finally:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from support.operator_hand import Hand, eventually
+from support.eventually import until
+from support.operator_hand import Hand
 
 from attune_operator import kube
 from attune_operator.app import Operator
@@ -65,11 +66,11 @@ async def test_scripts_come_change_are_repaired_and_go(hand: Hand, operator: Ope
         return {} if found is None else dict(found["spec"]["template"])
 
     sensor = await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT})
-    made = await eventually(scripts, what="the scripts")
+    made = await until(scripts, what="the scripts")
     assert made["data"] == {"tick": SCRIPT}
     assert made["metadata"]["ownerReferences"][0]["uid"] == sensor["metadata"]["uid"]
     # The restricted level admits its pods.
-    await eventually(lambda: hand.pods("ticks"), what="a pod")
+    await until(lambda: hand.pods("ticks"), what="a pod")
     first = await template()
 
     await hand.client.merge(kube.CONFIG_MAP, hand.namespace, "sensor-ticks-scripts", {"data": {"tick": "evil"}})
@@ -78,19 +79,19 @@ async def test_scripts_come_change_are_repaired_and_go(hand: Hand, operator: Ope
         found = await scripts()
         return found is not None and found["data"] == {"tick": SCRIPT}
 
-    await eventually(repaired, what="the script put back")
+    await until(repaired, what="the script put back")
 
     await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT + "#\n"})
 
     async def rolled() -> bool:
         return bool((await template())["metadata"]["annotations"] != first["metadata"]["annotations"])
 
-    await eventually(rolled, what="the pods rolled")
+    await until(rolled, what="the pods rolled")
 
     await apply(hand, runner="Stdio", command=["sh", "-c", "true"], image="busybox:1")
 
     async def gone() -> bool:
         return await scripts() is None
 
-    await eventually(gone, what="the scripts taken away")
+    await until(gone, what="the scripts taken away")
     assert [found["name"] for found in (await template())["spec"]["initContainers"]] == ["stdio"]

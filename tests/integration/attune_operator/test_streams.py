@@ -8,8 +8,8 @@ from typing import Any
 import nats.js.errors
 import pytest
 from nats.js import api
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.until import until
 
 from attune_contract import subjects
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, open_connection

@@ -11,8 +11,8 @@ from typing import Any
 import nats.errors
 import pytest
 from nats.js import api
+from support.eventually import until
 from support.nats_server import NatsServer
-from support.until import until
 
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, open_connection

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, changed, rule_state
-from support.until import until
 
 from attune_contract import subjects
 from attune_contract.messages import AckState

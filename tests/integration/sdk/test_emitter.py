@@ -13,9 +13,9 @@ import msgspec
 import pytest
 import structlog
 from aiohttp import web
+from support.eventually import until
 from support.rule_stream import rule_state
 from support.scripted_api import ScriptedApi, hang, reset, status
-from support.until import until
 
 from attune_sensor import EventReport, Fate, WhenFull, event_id
 from attune_sensor.api_client import EventsApi

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from support.eventually import until
 from support.nats_accounts import NatsAccounts
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, rule_state
-from support.until import until
 
 from attune_contract.messages import AckState
 from attune_sensor.acks import AckPublisher

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, changed, rule_state
-from support.until import until
 
 from attune_contract import subjects
 from attune_contract.messages import RuleState

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from support.eventually import until
 from support.stdio_programs import events_of, harness
-from support.until import until
 
 from attune_contract.resources import Rule, Sensor
 from attune_contract.schemas.bounded import BoundedSchema

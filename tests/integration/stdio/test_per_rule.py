@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from support.eventually import until
 from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python, shell
-from support.until import until
 
 from attune_sensor import AckState, event_id, scheduled
 from attune_sensor.testing import FakeApi, SensorHarness

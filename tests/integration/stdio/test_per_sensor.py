@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from support.eventually import until
 from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python
-from support.until import until
 
 from attune_sensor import AckState, SensorContext, event_id
 from attune_sensor.testing import SensorHarness

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.eventually import until
 from support.nats_accounts import NatsAccounts
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, changed, rule_state
 from support.scripted_api import ScriptedApi
 from support.stdio_programs import alive, python, shell
-from support.until import until
 
 from attune_contract.events import event_id
 from attune_contract.messages import AckState

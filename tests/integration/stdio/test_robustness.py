@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from support.eventually import until
 from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python
-from support.until import until
 
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import SensorHarness

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import structlog
+from support.eventually import until
 from support.rule_stream import rule_state
-from support.until import until
 
 from attune_sensor import Rule
 from attune_timer import instants

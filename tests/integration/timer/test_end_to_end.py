@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 from nats.aio.client import Client
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, changed, rule_state
 from support.scripted_api import ScriptedApi
-from support.until import until
 
 from attune_contract.messages import AckState
 from attune_sensor import SensorRuntime, SensorSettings

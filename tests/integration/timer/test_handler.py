@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import msgspec
-from support.until import until
+from support.eventually import until
 
 from attune_sensor import AckState, LastEvent, SensorContext
 from attune_sensor.testing import FakeApi, FakeClock, SensorHarness

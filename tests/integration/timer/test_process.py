@@ -13,11 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, rule_state
 from support.scripted_api import ScriptedApi
 from support.timer_process import timer_environment, timer_process
-from support.until import until
 
 pytestmark = pytest.mark.nats
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from support.api_outage import TimerProcess
 from support.api_process import ADMIN_TOKEN, ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, rule_state
-from support.until import until
 
 pytestmark = pytest.mark.nats
 pytest_plugins = ["support.api_fixtures"]

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from multidict import CIMultiDictProxy
-from support.until import until
+from support.eventually import until
 
 from attune_contract.events import event_id
 from attune_sensor import AckState, Rule, SensorContext, SettingsError

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, StatementError
-from support.until import until
+from support.eventually import until
 
 from attune_api import backoff
 from attune_api.app import create_app

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support.until import until
+from support.eventually import until
 
 from attune_operator.rules.dirty import DirtySet
 from attune_operator.rules.status_writer import DueQueue, StatusWrite, StatusWriter

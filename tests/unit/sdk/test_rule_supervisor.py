@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import structlog
+from support.eventually import until
 from support.rule_stream import changed, rule_state
-from support.until import until
 
 from attune_contract.messages import AckState, RuleState
 from attune_sensor import InvalidRule, Rule
@@ -107,7 +107,7 @@ class Bench:
 
         try:
             await until(found, within=10)
-        except TimeoutError:
+        except AssertionError:
             raise AssertionError(f"said {self.acks.said[state.uid]}") from None
         return self.acks.said[state.uid][-1][2]
 
