@@ -9,7 +9,7 @@ from typing import Any, Final
 from attune_cli.errors import UnreachableError
 from attune_cli.sse import messages
 from attune_cli.targets.api import Api
-from attune_cli.targets.quick_httpx import httpx
+from attune_cli.targets.httpx_client import httpx
 
 #: Seconds without even a heartbeat (one comes every 15) until a connection counts as dead.
 _PATIENCE: Final = 45.0
@@ -21,7 +21,7 @@ def follow(
     *,
     query: Mapping[str, Any],
     after: int,
-    tell: Callable[[str], None],
+    on_notice: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Iterator[dict[str, Any]]:
@@ -31,7 +31,7 @@ def follow(
         connect: gives the API; a new connection to it each time (its pod may have been replaced).
         query: filters, as the API takes them.
         after: where to begin.
-        tell: hears when the stream broke off, and when it goes on.
+        on_notice: hears when the stream broke off, and when it goes on.
         sleep: waits so many seconds.
         chance: a random number from 0 to 1, so that many followers do not come back at once.
 
@@ -49,7 +49,7 @@ def follow(
                 patience=_PATIENCE,
             ) as answer:
                 if failures:
-                    tell("The stream goes on.")
+                    on_notice("The stream goes on.")
                 heard, failures = True, 0
                 for message in messages(answer.iter_bytes()):
                     place = message.id or place
@@ -68,6 +68,6 @@ def follow(
                 ) from None
             problem = str(error) or type(error).__name__
         if not failures:
-            tell(f"The stream broke off ({problem.rstrip('.')}); trying again. No event is lost.")
+            on_notice(f"The stream broke off ({problem.rstrip('.')}); trying again. No event is lost.")
         failures += 1
         sleep(min(_LONGEST_PAUSE, retry * 1.6 ** min(failures, 20)) * (0.5 + chance() / 2))

@@ -5,13 +5,14 @@ def list_(session: Session, output: OutputOption = Format.TABLE) -> None:
     session.kube.list(...)
 """
 
+import dataclasses
 import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
@@ -19,10 +20,29 @@ from attune_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from attune_cli.targets.api import Api
-    from attune_cli.targets.choose import Target, Wish
+    from attune_cli.targets.choose import Target, TargetOptions
     from attune_cli.targets.kube import Kube
 
 P = ParamSpec("P")
+
+
+class OptionGroup:
+    """Options that several commands share: a dataclass with one field an option, annotated as a command's parameter would be.
+
+    A function under :func:`asking` takes all of them by one parameter of that type.
+    """
+
+    @classmethod
+    def parameters(cls) -> list[inspect.Parameter]:
+        """The options, as keyword parameters."""
+        hints = get_type_hints(cls, include_extras=True)
+        return [
+            inspect.Parameter(
+                option.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[option.name], default=option.default
+            )
+            for option in dataclasses.fields(cls)  # type: ignore[arg-type]
+        ]
+
 
 NamespaceOption = Annotated[
     str | None,
@@ -84,8 +104,8 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
 class Session:
     """One run of a command: the system that it asks, found when it is first needed."""
 
-    def __init__(self, wish: "Wish") -> None:
-        self.wish = wish
+    def __init__(self, options: "TargetOptions") -> None:
+        self.options = options
         self._target: Target | None = None
 
     @property
@@ -98,7 +118,7 @@ class Session:
         if self._target is None:
             from attune_cli.targets.choose import choose, process_is_alive
 
-            self._target = choose(self.wish, folder=Path.cwd(), environment=os.environ, alive=process_is_alive)
+            self._target = choose(self.options, folder=Path.cwd(), environment=os.environ, alive=process_is_alive)
         return self._target
 
     @property
@@ -114,7 +134,7 @@ class Session:
     @property
     def home(self) -> str | None:
         """Where Sensors are looked for when no namespace is named, under ``attune up``: where the packs' own are."""
-        return self.wish.system_namespace if self.target.kind == "local" else None
+        return self.options.system_namespace if self.target.kind == "local" else None
 
     def reach_api(self) -> "Api":
         """The API over a new connection."""
@@ -160,29 +180,37 @@ class Session:
 
 
 def asking(app: typer.Typer, name: str | None = None) -> Callable[[Callable[Concatenate[Session, P], None]], Any]:
-    """Make a command of a function whose first parameter is the session; the flags that choose the system are added to it."""
+    """Make a command of a function whose first parameter is the session.
+
+    The flags that choose the system are added. A parameter of an :class:`OptionGroup` becomes that group's options.
+    """
 
     def decorate(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        _, *own = signature.parameters.values()
+        groups = {parameter.name: parameter.annotation for parameter in own if _is_group(parameter.annotation)}
+
         @functools.wraps(function)
         def command(**given: Any) -> None:
-            from attune_cli.targets.choose import Wish
+            from attune_cli.targets.choose import TargetOptions
 
             flags = {flag: given.pop(flag) for flag in _FLAGS}
-            session = Session(Wish(**flags, as_plugin=Path(sys.argv[0]).stem == "kubectl-attune"))
+            for parameter, group in groups.items():
+                given[parameter] = group(**{option.name: given.pop(option.name) for option in group.parameters()})
+            session = Session(TargetOptions(**flags, as_plugin=Path(sys.argv[0]).stem == "kubectl-attune"))
             try:
                 function(session, **given)  # type: ignore[call-arg]
             finally:
                 session.close()
 
-        signature = inspect.signature(function)
-        _, *own = signature.parameters.values()
         keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            *(parameter.replace(kind=keyword) for parameter in own),
-            *(
-                inspect.Parameter(flag, keyword, annotation=annotation, default=default)
-                for flag, (annotation, default) in _FLAGS.items()
-            ),
+        parameters: list[inspect.Parameter] = []
+        for parameter in own:
+            group = groups.get(parameter.name)
+            parameters += group.parameters() if group is not None else [parameter.replace(kind=keyword)]
+        parameters += [
+            inspect.Parameter(flag, keyword, annotation=annotation, default=default)
+            for flag, (annotation, default) in _FLAGS.items()
         ]
         command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
@@ -190,3 +218,7 @@ def asking(app: typer.Typer, name: str | None = None) -> Callable[[Callable[Conc
         return command
 
     return decorate
+
+
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, OptionGroup)

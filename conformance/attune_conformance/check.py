@@ -1,13 +1,11 @@
-"""What a check is, and how it says what it found."""
+"""What a check is, and how it is defined."""
 
-import importlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from attune_conformance.world import World
+from attune_conformance.testbed import Testbed
 
 
 class Level(StrEnum):
@@ -17,15 +15,7 @@ class Level(StrEnum):
     SHOULD = "SHOULD"
 
 
-class Failed(Exception):  # noqa: N818 - what happened to the check
-    """The sensor does not keep to the protocol. The text says what was seen and what should have been."""
-
-
-class NotApplicable(Exception):  # noqa: N818 - what happened to the check
-    """The check says nothing about this sensor. The text says why."""
-
-
-Examine = Callable[["World"], Awaitable[None]]
+Examine = Callable[[Testbed], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +26,7 @@ class Check:
         name: its name, for the command line.
         level: how binding it is.
         title: what a sensor that passes it does.
-        examine: looks, and raises :class:`Failed` or :class:`NotApplicable`.
+        examine: looks, and raises :class:`CheckFailedError` or :class:`NotApplicableError`.
         nats: whether the NATS server runs before the sensor does.
     """
 
@@ -47,8 +37,7 @@ class Check:
     nats: bool = True
 
 
-#: Modules of checks in the order of the protocol's text; importing one registers its checks.
-_MODULES: Final = ("rules", "stream", "credentials", "events", "delivery", "process")
+#: Checks by name, in the order in which they were defined.
 _CHECKS: Final[dict[str, Check]] = {}
 
 
@@ -64,8 +53,6 @@ def check(name: str, title: str, *, level: Level = Level.MUST, nats: bool = True
     return register
 
 
-def all_checks() -> dict[str, Check]:
-    """Every check, by its name, in the order of the protocol's text."""
-    for module in _MODULES:
-        importlib.import_module(f"attune_conformance.checks.{module}")
+def registered() -> dict[str, Check]:
+    """The checks whose modules have been imported; :func:`attune_conformance.checks.all_checks` imports all of them."""
     return dict(_CHECKS)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from attune_conformance import report
-from attune_conformance.check import Check, all_checks
+from attune_conformance.check import Check
+from attune_conformance.checks import all_checks
 from attune_conformance.nats_server import ServerNotFoundError, program
 from attune_conformance.profile import Profile, ProfileError, parse_object, read_manifest
 from attune_conformance.runner import run_checks

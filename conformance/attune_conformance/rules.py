@@ -74,21 +74,21 @@ class RuleWriter:
     async def make_streams(self) -> None:
         """Make the rule and the ack stream as the operator does."""
         for stream in (rules_stream(replicas=1), acks_stream(replicas=1)):
-            await self._again(partial(self._jetstream.add_stream, stream))
+            await self._retried(partial(self._jetstream.add_stream, stream))
 
     async def delete_rules(self) -> None:
         """Delete the rule stream with all that is in it."""
-        await self._again(lambda: self._jetstream.delete_stream(subjects.RULES_STREAM))
+        await self._retried(lambda: self._jetstream.delete_stream(subjects.RULES_STREAM))
 
-    async def forget_acks(self) -> None:
+    async def purge_acks(self) -> None:
         """Empty the ack stream."""
-        await self._again(lambda: self._jetstream.purge_stream(subjects.ACKS_STREAM))
+        await self._retried(lambda: self._jetstream.purge_stream(subjects.ACKS_STREAM))
 
     async def delete_consumers(self) -> int:
         """Delete the sensor's consumers behind its back; returns how many there were."""
-        found = await self._again(lambda: self._jetstream.consumers_info(subjects.RULES_STREAM))
+        found = await self._retried(lambda: self._jetstream.consumers_info(subjects.RULES_STREAM))
         for consumer in found:
-            await self._again(partial(self._jetstream.delete_consumer, subjects.RULES_STREAM, consumer.name))
+            await self._retried(partial(self._jetstream.delete_consumer, subjects.RULES_STREAM, consumer.name))
         return len(found)
 
     async def put(self, state: RuleState, event: RuleEventType = RuleEventType.UPDATED) -> None:
@@ -96,7 +96,7 @@ class RuleWriter:
         headers = rule_event_headers(event, state, time=datetime.now(UTC), event_id=uuid.uuid4())
         await self._publish(state.uid, encode(state), headers)
 
-    async def bury(self, state: RuleState) -> None:
+    async def delete(self, state: RuleState) -> None:
         """Publish a rule's tombstone."""
         await self.put(state, RuleEventType.DELETED)
 
@@ -106,13 +106,13 @@ class RuleWriter:
 
     async def _publish(self, uid: str, body: bytes, headers: dict[str, str] | None) -> None:
         subject = subjects.rule_subject(self._sensor, uid)
-        await self._again(lambda: self._jetstream.publish(subject, body, headers=headers))
+        await self._retried(lambda: self._jetstream.publish(subject, body, headers=headers))
 
     async def ack(self, uid: str) -> Ack | None:
         """The latest ack of a rule; None while there is none that can be read."""
         subject = subjects.ack_subject(self._sensor, uid)
         try:
-            message = await self._again(lambda: self._jetstream.get_last_msg(subjects.ACKS_STREAM, subject))
+            message = await self._retried(lambda: self._jetstream.get_last_msg(subjects.ACKS_STREAM, subject))
         except nats.js.errors.NotFoundError:
             return None
         try:
@@ -125,7 +125,7 @@ class RuleWriter:
             return None
         return ack
 
-    async def _again(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def _retried(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a call while the server comes back."""
         async with asyncio.timeout(_AGAIN):
             while True:

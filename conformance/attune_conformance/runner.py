@@ -1,4 +1,4 @@
-"""Runs checks, several at a time, each in a world of its own."""
+"""Runs checks, several at a time, each on a testbed of its own."""
 
 import asyncio
 import shutil
@@ -9,9 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from attune_conformance.check import Check, Failed, Level, NotApplicable
+from attune_conformance.check import Check, Level
+from attune_conformance.errors import CheckFailedError, NotApplicableError
 from attune_conformance.profile import Profile
-from attune_conformance.world import world
+from attune_conformance.testbed import prepared_testbed
 
 #: No check takes longer than this, whatever the sensor does (seconds).
 _LONGEST: Final = 300.0
@@ -81,13 +82,13 @@ async def _run(check: Check, *, profile: Profile, folder: Path) -> Result:
     began = time.monotonic()
     outcome, message = Outcome.PASSED, ""
     try:
-        async with asyncio.timeout(_LONGEST), world(profile, folder, nats=check.nats) as made:
+        async with asyncio.timeout(_LONGEST), prepared_testbed(profile, folder, nats=check.nats) as made:
             await check.examine(made)
             if made.api.violations:
-                raise Failed(f"By the way: {next(iter(made.api.violations))}.")
-    except Failed as failure:
+                raise CheckFailedError(f"By the way: {next(iter(made.api.violations))}.")
+    except CheckFailedError as failure:
         outcome, message = Outcome.FAILED, str(failure)
-    except NotApplicable as reason:
+    except NotApplicableError as reason:
         outcome, message = Outcome.NOT_APPLICABLE, str(reason)
     except Exception as error:
         outcome, message = Outcome.BROKEN, f"The check could not be carried out: {type(error).__name__}: {error}"

@@ -65,7 +65,7 @@ class Manifests:
         self._store = store
         self._on_problem = on_problem
         self._files: dict[Path, _File] | None = None
-        self._told: set[Problem] = set()
+        self._on_change: set[Problem] = set()
         self.scan = Scan()
 
     def find(self, kind: str, namespace: str, name: str) -> Checked | None:
@@ -141,14 +141,14 @@ class Manifests:
         """Bring the store to what was read."""
         self.scan = scan
         for problem in scan.problems:
-            if problem not in self._told:
+            if problem not in self._on_change:
                 self._on_problem(problem)
-        self._told = set(scan.problems)
+        self._on_change = set(scan.problems)
         wanted: list[tuple[Kind, Object]] = []
         for name, kind in _KINDS.items():
             for checked in (found for found in scan.objects.values() if found.key[0] == name):
                 body = _stored(checked)
-                if not self._store.has_said(kind, body, manager=MANAGER):
+                if not self._store.is_applied(kind, body, manager=MANAGER):
                     wanted.append((kind, body))
         if wanted:
             self._store.apply_all(wanted, manager=MANAGER)

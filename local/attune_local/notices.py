@@ -9,7 +9,7 @@ from attune_operator.public.objects import RULE, SENSOR, Kind, Object
 
 #: Reasons of a Sensor's Ready that pass by themselves, or are meant.
 _QUIET: Final = frozenset({"Available", "Progressing", "NotReady", "Paused"})
-_RULE_TROUBLE: Final = frozenset({"Rejected", "Failing"})
+_RULE_PROBLEMS: Final = frozenset({"Rejected", "Failing"})
 #: Where in the manifest the cause of a reason is likely to be.
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "ImagePullBackOff": ("spec", "image"),
@@ -31,7 +31,7 @@ def _condition(body: Object, kind: str) -> dict[str, Any]:
     return {}
 
 
-def trouble(kind: Kind, body: Object) -> tuple[str, str] | None:
+def problem_of(kind: Kind, body: Object) -> tuple[str, str] | None:
     """Reason and sentence of what somebody has to look after; None when there is nothing, or nothing is known yet."""
     if kind == SENSOR:
         ready = _condition(body, "Ready")
@@ -41,7 +41,7 @@ def trouble(kind: Kind, body: Object) -> tuple[str, str] | None:
     accepted, active = _condition(body, "Accepted"), _condition(body, "Active")
     if accepted.get("status") == "False":
         return accepted["reason"], accepted["message"]
-    if active.get("status") == "False" and active.get("reason") in _RULE_TROUBLE:
+    if active.get("status") == "False" and active.get("reason") in _RULE_PROBLEMS:
         return active["reason"], active["message"]
     return None
 
@@ -52,29 +52,29 @@ class Notices:
     def __init__(self, *, find: Callable[[str, str, str], Checked | None], say: Callable[[str], None]) -> None:
         self._find = find
         self._say = say
-        self._said: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
-    def seen(self, kind: Kind, event: WatchEventType, body: Object) -> None:
+    def on_change(self, kind: Kind, event: WatchEventType, body: Object) -> None:
         """An object has changed."""
         if kind not in (SENSOR, RULE):
             return
         metadata = body["metadata"]
         uid = metadata["uid"]
         if event == "DELETED":
-            self._said.pop(uid, None)
+            self._reported.pop(uid, None)
             return
-        found = trouble(kind, body)
+        found = problem_of(kind, body)
         if found is None:
             ready = kind == SENSOR and _condition(body, "Ready").get("status") == "True"
             active = kind == RULE and _condition(body, "Active").get("status") == "True"
-            if (ready or active) and self._said.pop(uid, None) is not None:
+            if (ready or active) and self._reported.pop(uid, None) is not None:
                 word = "ready" if ready else "active"
                 self._say(f"{kind.kind} {metadata['namespace']}/{metadata['name']} is {word} now.")
             return
         reason, message = found
-        if self._said.get(uid) == reason:
-            return  # the same trouble, though its words (a pod's name, say) may have changed
-        self._said[uid] = reason
+        if self._reported.get(uid) == reason:
+            return  # the same problem_of, though its words (a pod's name, say) may have changed
+        self._reported[uid] = reason
         written = self._find(kind.kind, metadata["namespace"], metadata["name"])
         where = f"{written.source}:{written.line_of(_FIELDS.get(reason, ()))}: " if written is not None else ""
         self._say(f"{where}{kind.kind} {metadata['namespace']}/{metadata['name']}: {message}")

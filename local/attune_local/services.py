@@ -52,11 +52,11 @@ class ServiceFiles:
         """Write what there is, and each change."""
         for kind, name, _ in _FILES:
             if (body := store.get(kind, self._namespace, name)) is not None:
-                self.seen(kind, None, body)
-        store.subscribe(self.seen)
+                self.write(kind, None, body)
+        store.subscribe(self.write)
 
-    def seen(self, kind: Kind, event: WatchEventType, body: Object) -> None:
-        """An object was seen. What is deleted stays in the files until the operator has made it anew."""
+    def write(self, kind: Kind, event: WatchEventType, body: Object) -> None:
+        """Write an object's files. A deleted object keeps its files until the operator has created it again."""
         metadata = body["metadata"]
         if event == "DELETED" or metadata.get("namespace") != self._namespace:
             return

@@ -16,7 +16,7 @@ from attune_local.admission import Problem
 from attune_local.control import Control
 from attune_local.display import Display
 from attune_local.errors import UpError
-from attune_local.follow import Follower
+from attune_local.event_follower import EventFollower
 from attune_local.manifests import Manifests
 from attune_local.notices import Notices
 from attune_local.objects import LocalBackend, ObjectStore
@@ -51,7 +51,7 @@ class System:
         api_token: str,
         control_token: str,
         log_file: Callable[[Object], Path],
-        memory: Path,
+        position: Path,
         namespace: str,
     ) -> None:
         self._store = store
@@ -74,7 +74,7 @@ class System:
             rules=_RULES,
         )
         self._control = Control(store, token=control_token, log_file=log_file)
-        self._follower = Follower(url=api_url, token=api_token, memory=memory, on_events=display.events)
+        self._follower = EventFollower(url=api_url, token=api_token, position=position, on_events=display.events)
         self._notices = Notices(find=self.manifests.find, say=display.notice)
         self._following: asyncio.Task[None] | None = None
         self._operating: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class System:
         Raises:
             UpError: a path does not exist (any more).
         """
-        self._store.subscribe(self._notices.seen)
+        self._store.subscribe(self._notices.on_change)
         try:
             await self.manifests.load()
         except FileNotFoundError as error:
@@ -131,7 +131,7 @@ class System:
 
     async def last_events(self) -> None:
         """Show what came in before the API goes."""
-        await self._follower.last_look()
+        await self._follower.read_rest()
 
     async def stop(self, *, timeout: float) -> None:  # noqa: ASYNC109 - it bounds the wait, not the caller
         """End the operator in order, and then the rest."""

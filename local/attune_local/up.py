@@ -25,7 +25,7 @@ from attune_local.datadir import DataDir
 from attune_local.display import Display, JsonLines, PlainLines, Started
 from attune_local.errors import UpError
 from attune_local.node import Node
-from attune_local.node.pod import Surroundings
+from attune_local.node.pod import PodContext
 from attune_local.objects.store import ObjectStore
 from attune_local.processes import Guard, end_leftovers
 from attune_local.services import Service, ServiceFiles, api_server, nats_server
@@ -106,7 +106,7 @@ class _Up:
         self._stop = asyncio.Event()
         self._system: Any = None
         self._node = Node(
-            Surroundings(
+            PodContext(
                 store=self._store,
                 guard=self._guard,
                 pods=data.folder("pods"),
@@ -223,7 +223,7 @@ class _Up:
             api_token=self._tokens["admin.token"],
             control_token=self._tokens["kubernetes.token"],
             log_file=self._log_file,
-            memory=self._data.path / "shown",
+            position=self._data.path / "shown",
             namespace=NAMESPACE,
         )
         await self._system.load()

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -14,7 +15,7 @@ import typer
 from attune_cli.errors import ExitCode, UsageError
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, as_yaml, print_table, printable, say, show
-from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
+from attune_cli.session import AllNamespacesOption, NamespaceOption, OptionGroup, Session, asking
 from attune_cli.times import moment, rfc3339
 
 app = command_app(help="Events: what sensors reported.")
@@ -24,72 +25,72 @@ COLUMNS: Final = ("seq", "occurred", "type", "rule", "payload")
 _WIDTHS: Final = (8, 27, 24, 36, 0)
 _PAGE: Final = 1000
 
-RuleOption = Annotated[str | None, typer.Option("--rule", help="Only those of this Rule: NAME or NAMESPACE/NAME.")]
 RuleUidOption = Annotated[
-    str | None, typer.Option("--rule-uid", help="Only those of the Rule with this uid (of several of the same name).")
+    str | None, typer.Option("--rule-uid", help="Only events of the Rule with this uid (of several of the same name).")
 ]
-TypeOption = Annotated[str | None, typer.Option("--type", help="Only those of this trigger type.")]
-SensorOption = Annotated[str | None, typer.Option("--sensor", help="Only those of this Sensor, NAMESPACE/NAME.")]
 SinceOption = Annotated[
     str | None, typer.Option("--since", help="Occurred then or later: 2026-11-24T06:00:00Z, or how long ago: 15m, 7d.")
 ]
-UntilOption = Annotated[str | None, typer.Option("--until", help="Occurred earlier than that.")]
-PayloadOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--payload", metavar="PATH=VALUE", help="A field of the payload has this value: user.name=ann. Repeatable."
-    ),
-]
 
 
-def _query(
-    session: Session,
-    *,
-    namespace: str | None,
-    everywhere: bool,
-    rule: str | None,
-    rule_uid: str | None,
-    trigger_type: str | None,
-    sensor: str | None,
-    since: str | None,
-    until: str | None,
-    payload: Iterable[str],
-) -> dict[str, str]:
-    """What the API is asked for."""
-    now = datetime.now(UTC)
-    query: dict[str, str | None] = {
-        "rule_namespace": session.scope(namespace, everywhere=everywhere),
-        "rule_uid": rule_uid,
-        "trigger_type": trigger_type,
-        "sensor": sensor,
-        "occurred_after": rfc3339(moment(since, now)) if since else None,
-        "occurred_before": rfc3339(moment(until, now)) if until else None,
-    }
-    if rule is not None:
-        _, slash, name = rule.rpartition("/")
-        if slash:
-            query["rule_namespace"], name = session.place(rule, namespace)
-        query["rule_name"] = name
-    for wanted in payload:
-        path, equals, value = wanted.partition("=")
-        if not equals or not path:
-            raise UsageError(f"{wanted!r} is no filter: write --payload PATH=VALUE, like user.name=ann.")
-        query[f"payload.{path}"] = value
-    return {name: value for name, value in query.items() if value is not None}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter(OptionGroup):
+    """Which events a command is about."""
+
+    namespace: NamespaceOption = None
+    everywhere: AllNamespacesOption = False
+    rule: Annotated[str | None, typer.Option("--rule", help="Only events of this Rule: NAME or NAMESPACE/NAME.")] = None
+    rule_uid: RuleUidOption = None
+    trigger_type: Annotated[str | None, typer.Option("--type", help="Only events of this trigger type.")] = None
+    sensor: Annotated[str | None, typer.Option("--sensor", help="Only events of this Sensor, NAMESPACE/NAME.")] = None
+    since: SinceOption = None
+    until: Annotated[str | None, typer.Option("--until", help="Occurred before that time.")] = None
+    payload: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--payload", metavar="PATH=VALUE", help="A field of the payload has this value: user.name=ann. Repeatable."
+        ),
+    ] = None
+
+    def query(self, session: Session) -> dict[str, str]:
+        """The query for the API.
+
+        Raises:
+            UsageError: an option cannot be understood.
+        """
+        now = datetime.now(UTC)
+        query: dict[str, str | None] = {
+            "rule_namespace": session.scope(self.namespace, everywhere=self.everywhere),
+            "rule_uid": self.rule_uid,
+            "trigger_type": self.trigger_type,
+            "sensor": self.sensor,
+            "occurred_after": rfc3339(moment(self.since, now)) if self.since else None,
+            "occurred_before": rfc3339(moment(self.until, now)) if self.until else None,
+        }
+        if self.rule is not None:
+            _, slash, name = self.rule.rpartition("/")
+            if slash:
+                query["rule_namespace"], name = session.place(self.rule, self.namespace)
+            query["rule_name"] = name
+        for wanted in self.payload or ():
+            path, equals, value = wanted.partition("=")
+            if not equals or not path:
+                raise UsageError(f"{wanted!r} is not a filter; write --payload PATH=VALUE, like user.name=ann.")
+            query[f"payload.{path}"] = value
+        return {name: value for name, value in query.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountFilter(EventFilter):
+    """Which events are counted: those of the last day, unless the options say otherwise."""
+
+    since: SinceOption = "24h"
 
 
 @asking(app, "list")
 def list_(
     session: Session,
-    namespace: NamespaceOption = None,
-    everywhere: AllNamespacesOption = False,
-    rule: RuleOption = None,
-    rule_uid: RuleUidOption = None,
-    trigger_type: TypeOption = None,
-    sensor: SensorOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    payload: PayloadOption = None,
+    wanted: EventFilter,
     limit: Annotated[int, typer.Option("--limit", min=0, help="The newest so many; 0 for all.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
     count: Annotated[
@@ -100,20 +101,9 @@ def list_(
     """List events, the newest last. With `--output json` each is one line."""
     if count is not None and not follow:
         raise UsageError("--count goes with --follow; --limit says how many are listed.")
-    if follow and until is not None:
+    if follow and wanted.until is not None:
         raise UsageError("--follow has no end in time; leave --until out.")
-    query = _query(
-        session,
-        namespace=namespace,
-        everywhere=everywhere,
-        rule=rule,
-        rule_uid=rule_uid,
-        trigger_type=trigger_type,
-        sensor=sensor,
-        since=since,
-        until=until,
-        payload=payload or (),
-    )
+    query = wanted.query(session)
     if follow:
         found = _followed(session, query, limit=limit)
         with _interrupted_for_certain():
@@ -166,7 +156,7 @@ def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iter
     for event in reversed(list(islice(_pages(session, query, order="desc"), limit))):
         head = max(head, event["seq"])
         yield event
-    yield from follow(session.reach_api, query=query, after=head, tell=say)
+    yield from follow(session.reach_api, query=query, after=head, on_notice=say)
 
 
 def _print_each(events: Iterable[Mapping[str, Any]], output: Format) -> None:
@@ -217,31 +207,12 @@ def show_(
 @asking(app, "count")
 def count_(
     session: Session,
-    namespace: NamespaceOption = None,
-    everywhere: AllNamespacesOption = False,
-    rule: RuleOption = None,
-    rule_uid: RuleUidOption = None,
-    trigger_type: TypeOption = None,
-    sensor: SensorOption = None,
-    since: SinceOption = "24h",
-    until: UntilOption = None,
-    payload: PayloadOption = None,
+    wanted: CountFilter,
     interval: Annotated[str, typer.Option(help="1m, 5m, 15m, 1h, 6h or 1d.")] = "1h",
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Count events per rule and interval."""
-    query = _query(
-        session,
-        namespace=namespace,
-        everywhere=everywhere,
-        rule=rule,
-        rule_uid=rule_uid,
-        trigger_type=trigger_type,
-        sensor=sensor,
-        since=since,
-        until=until,
-        payload=payload or (),
-    )
+    query = wanted.query(session)
     answer = session.api.request("GET", "/api/v1/events/counts", params={**query, "interval": interval})
     rows = [
         [f"{rule['rule_namespace']}/{rule['rule_name']}", str(rule["total"]), entry["at"], str(entry["count"])]

@@ -22,7 +22,7 @@ def rotate(session: Session, output: OutputOption = Format.TABLE) -> None:
     The next key is published before it signs, and the old one stays published until its last token has ended.
     """
     now = rfc3339(datetime.now(UTC).replace(microsecond=0))
-    namespace = session.wish.system_namespace
+    namespace = session.options.system_namespace
     session.kube.patch_core("secrets", namespace, SIGNING_KEYS, {"metadata": {"annotations": {ROTATE_KEYS: now}}})
     show(
         {"secret": f"{namespace}/{SIGNING_KEYS}", "requested_at": now},

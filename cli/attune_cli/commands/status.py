@@ -67,7 +67,7 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
         yield Check(
             name="Cluster", state="ok", message=f"Kubernetes {version.get('gitVersion', 'of some version')} answers"
         )
-        home = session.wish.system_namespace
+        home = session.options.system_namespace
         yield from _guarded(
             "Pods",
             lambda: checks.pods(

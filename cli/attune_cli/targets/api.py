@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from attune_cli.targets.http import TIMEOUT, Bearer, BearerAuth, failure, said, unreachable
-from attune_cli.targets.quick_httpx import httpx
+from attune_cli.targets.httpx_client import httpx
 
 
-def nobody() -> ssl.SSLContext:
+def no_certificates() -> ssl.SSLContext:
     """Trust in no certificate at all, for where there is no TLS: reading the machine's authorities takes a while."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -38,7 +38,9 @@ class Api:
             base_url=url,
             auth=BearerAuth(bearer),
             transport=transport,
-            verify=ssl.create_default_context() if url.startswith("https:") and transport is None else nobody(),
+            verify=ssl.create_default_context()
+            if url.startswith("https:") and transport is None
+            else no_certificates(),
             timeout=TIMEOUT,
         )
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from attune_cli.errors import NotFoundError, RefusedError, UnreachableError, UsageError
 from attune_cli.targets import kubeconfig
-from attune_cli.targets.api import Api, nobody
+from attune_cli.targets.api import Api, no_certificates
 from attune_cli.targets.kube import Kube
 from attune_contract.local import DATA_DIR_NAME, Endpoint, Endpoints, read_endpoints
 
@@ -23,7 +23,7 @@ _SLACK: Final = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class TargetOptions:
     """What the flags say."""
 
     kubeconfig: Path | None = None
@@ -79,11 +79,13 @@ class Target:
         self.kube.close()
 
 
-def choose(wish: Wish, *, folder: Path, environment: Mapping[str, str], alive: Callable[[int], bool]) -> Target:
+def choose(
+    options: TargetOptions, *, folder: Path, environment: Mapping[str, str], alive: Callable[[int], bool]
+) -> Target:
     """Choose the system.
 
     Args:
-        wish: what the flags say.
+        options: what the flags say.
         folder: where to look for an ``attune up`` from, upwards.
         environment: the process's.
         alive: whether there is a process of that id.
@@ -92,29 +94,29 @@ def choose(wish: Wish, *, folder: Path, environment: Mapping[str, str], alive: C
         UsageError: the flags contradict each other, or name what is not there.
         UnreachableError: there is nothing to ask.
     """
-    flags = wish.kubeconfig is not None or wish.context is not None
-    if wish.data_dir is not None:
+    flags = options.kubeconfig is not None or options.context is not None
+    if options.data_dir is not None:
         if flags:
             raise UsageError(
                 "Give --data-dir for an `attune up`, or --kubeconfig and --context for a cluster, not both."
             )
-        return _local(wish, wish.data_dir, why="by --data-dir", alive=alive)
+        return _local(options, options.data_dir, why="by --data-dir", alive=alive)
     stopped: Path | None = None
-    if not flags and not wish.as_plugin:
+    if not flags and not options.as_plugin:
         found = find_data_dir(folder)
         if found is not None:
             if _running(found, alive) is not None:
-                return _local(wish, found, why=f"it runs here (data in {found})", alive=alive)
+                return _local(options, found, why=f"it runs here (data in {found})", alive=alive)
             stopped = found
-    paths = kubeconfig.files(wish.kubeconfig, environment)
+    paths = kubeconfig.files(options.kubeconfig, environment)
     if paths:
-        access = kubeconfig.load(paths, context=wish.context)
+        access = kubeconfig.load(paths, context=options.context)
     elif (access_in := kubeconfig.in_cluster(environment)) is not None:
         access = access_in
     else:
         raise UnreachableError(_nothing(stopped))
-    why = "by the flags" if flags else "no `attune up` runs here" if not wish.as_plugin else "as a plugin of kubectl"
-    return _cluster(wish, access, why=f"{why}; {access.origin}")
+    why = "by the flags" if flags else "no `attune up` runs here" if not options.as_plugin else "as a plugin of kubectl"
+    return _cluster(options, access, why=f"{why}; {access.origin}")
 
 
 def _nothing(stopped: Path | None) -> str:
@@ -159,7 +161,7 @@ def process_is_alive(pid: int) -> bool:
     return True
 
 
-def _local(wish: Wish, data_dir: Path, *, why: str, alive: Callable[[int], bool]) -> Target:
+def _local(options: TargetOptions, data_dir: Path, *, why: str, alive: Callable[[int], bool]) -> Target:
     endpoints = _running(data_dir, alive)
     if endpoints is None:
         raise UnreachableError(
@@ -167,13 +169,13 @@ def _local(wish: Wish, data_dir: Path, *, why: str, alive: Callable[[int], bool]
         )
     access = kubeconfig.Access(
         server=endpoints.kubernetes.url.rstrip("/"),
-        verify=nobody(),  # it is on loopback, without TLS
+        verify=no_certificates(),  # it is on loopback, without TLS
         bearer=_token_file(endpoints.kubernetes),
         origin=str(data_dir),
     )
 
     def api() -> Api:
-        return _given_api(wish) or Api(
+        return _given_api(options) or Api(
             endpoints.api.url, bearer=_token_file(endpoints.api), signed_in=f"the token file of {data_dir}"
         )
 
@@ -204,34 +206,36 @@ def _reader(path: Path) -> Callable[[], str]:
 # -- a cluster
 
 
-def _cluster(wish: Wish, access: kubeconfig.Access, *, why: str) -> Target:
+def _cluster(options: TargetOptions, access: kubeconfig.Access, *, why: str) -> Target:
     kube = Kube(access)
 
     def api() -> Api:
-        return _given_api(wish) or _forwarded(wish, kube)
+        return _given_api(options) or _forwarded(options, kube)
 
     return Target(kind="cluster", name=access.server, why=why, namespace=access.namespace, kube=kube, _make_api=api)
 
 
-def _given_api(wish: Wish) -> Api | None:
-    if wish.api_url is None:
+def _given_api(options: TargetOptions) -> Api | None:
+    if options.api_url is None:
         return None
-    if wish.api_token_file is None:
+    if options.api_token_file is None:
         raise UsageError("--api-url needs --api-token-file: a file with the token to show there.")
-    return Api(wish.api_url, bearer=_reader(wish.api_token_file), signed_in=f"the token in {wish.api_token_file}")
+    return Api(
+        options.api_url, bearer=_reader(options.api_token_file), signed_in=f"the token in {options.api_token_file}"
+    )
 
 
-def _forwarded(wish: Wish, kube: Kube) -> Api:
+def _forwarded(options: TargetOptions, kube: Kube) -> Api:
     """The API of a cluster, through its pod's port."""
     from attune_cli.targets.portforward import PodPort, PodTransport
 
-    namespace = wish.system_namespace
+    namespace = options.system_namespace
     pod, port, secure = api_pod(kube.core("pods", namespace, labelSelector=_API_SELECTOR).get("items", ()), namespace)
     # Who the pod is the cluster vouches for: the connection goes through its API server and the node's kubelet. So the
     # certificate, whose authority only the cluster may know, need not be checked once more.
     verify = ssl.create_default_context()
     verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
-    bearer, signed_in = _caller(wish, kube)
+    bearer, signed_in = _caller(options, kube)
     return Api(
         f"{'https' if secure else 'http'}://{pod}.{namespace}",
         bearer=bearer,
@@ -264,17 +268,17 @@ def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
     )
 
 
-def _caller(wish: Wish, kube: Kube) -> tuple[Callable[[], str | None], str]:
+def _caller(options: TargetOptions, kube: Kube) -> tuple[Callable[[], str | None], str]:
     """The token to show to the API: the user's own, or a short-lived one of a ServiceAccount."""
-    if wish.api_token_file is not None:
-        return _reader(wish.api_token_file), f"the token in {wish.api_token_file}"
-    own = wish.service_account is None and "Impersonate-User" not in kube.access.headers
+    if options.api_token_file is not None:
+        return _reader(options.api_token_file), f"the token in {options.api_token_file}"
+    own = options.service_account is None and "Impersonate-User" not in kube.access.headers
     if own and kube.access.bearer() is not None:
         return kube.access.bearer, kube.access.origin
-    named = wish.service_account or READER
+    named = options.service_account or READER
     namespace, _, name = named.rpartition("/")
-    account = ServiceAccountToken(kube, namespace or wish.system_namespace, name, clock=lambda: datetime.now(UTC))
-    if wish.service_account is None:
+    account = ServiceAccountToken(kube, namespace or options.system_namespace, name, clock=lambda: datetime.now(UTC))
+    if options.service_account is None:
         account.hint = (
             f"{kube.access.origin} signs in with a certificate, which the API does not take, so a token of the "
             f"ServiceAccount {account.ref} was asked for. Name another with --service-account NAMESPACE/NAME, or a file "

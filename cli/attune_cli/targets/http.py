@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 from attune_cli.errors import CliError, NotFoundError, RefusedError, RejectedError, UnreachableError
-from attune_cli.targets.quick_httpx import httpx
+from attune_cli.targets.httpx_client import httpx
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 Bearer = Callable[[], str | None]

@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from attune_cli.targets.httpx_client import httpx
 from attune_cli.targets.kubeconfig import Access
-from attune_cli.targets.quick_httpx import httpx
 
 _PROTOCOL: Final = Subprotocol("v4.channel.k8s.io")
 _DATA, _ERROR = b"\x00", b"\x01"

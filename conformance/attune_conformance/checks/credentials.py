@@ -4,8 +4,9 @@ import math
 from datetime import timedelta
 from typing import Final
 
-from attune_conformance.check import Failed, check
-from attune_conformance.world import World
+from attune_conformance.check import check
+from attune_conformance.errors import CheckFailedError
+from attune_conformance.testbed import Testbed
 
 #: Requests a second beyond which a sensor that is refused hammers the API.
 _MOST_REQUESTS: Final = 20.0
@@ -14,83 +15,85 @@ _REFUSED: Final = 4.0
 
 
 @check("token-renewed", "takes a renewed token from its file without a restart and without losing an event")
-async def token_renewed(world: World) -> None:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    await world.renew(keep_old=False)
-    renewed = world.token
-    await world.fires(rule, more=2, when="after its token was renewed and the old one refused")
-    if world.api.requests[-1].token != renewed:
-        raise Failed("The sensor goes on with its old token although the file holds another.")
-    await world.all_delivered(of="with the old token")
+async def token_renewed(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    await testbed.renew(keep_old=False)
+    renewed = testbed.token
+    await testbed.fires(rule, more=2, when="after its token was renewed and the old one refused")
+    if testbed.api.requests[-1].token != renewed:
+        raise CheckFailedError("The sensor goes on with its old token although the file holds another.")
+    await testbed.all_delivered(of="with the old token")
 
 
 @check("unauthorised", "keeps its events while its token is refused, without hammering, and delivers them afterwards")
-async def unauthorised(world: World) -> None:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    world.api.valid_tokens = set()
-    began = len(world.api.requests)
-    await world.until(lambda: world.api.unauthorised > 0, "Nothing was sent while the token was refused")
-    await world.passes(_REFUSED)
-    rate = (len(world.api.requests) - began) / _REFUSED
+async def unauthorised(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    testbed.api.valid_tokens = set()
+    began = len(testbed.api.requests)
+    await testbed.until(lambda: testbed.api.unauthorised > 0, "Nothing was sent while the token was refused")
+    await testbed.passes(_REFUSED)
+    rate = (len(testbed.api.requests) - began) / _REFUSED
     if rate > _MOST_REQUESTS:
-        raise Failed(f"While its token was refused the sensor sent {rate:.0f} requests a second; it should back off.")
-    world.api.valid_tokens = {world.token}
-    await world.all_delivered(of="while the token was refused")
-    await world.fires(rule, when="after its token was accepted again")
+        raise CheckFailedError(
+            f"While its token was refused the sensor sent {rate:.0f} requests a second; it should back off."
+        )
+    testbed.api.valid_tokens = {testbed.token}
+    await testbed.all_delivered(of="while the token was refused")
+    await testbed.fires(rule, when="after its token was accepted again")
 
 
-def _short(world: World) -> timedelta:
+def _short(testbed: Testbed) -> timedelta:
     """A life that is over soon, and yet long enough for the sensor to start in it."""
-    return timedelta(seconds=math.ceil(world.profile.slack))
+    return timedelta(seconds=math.ceil(testbed.profile.slack))
 
 
 @check("nats-creds-renewed", "goes on hearing of rules when its NATS credentials were renewed before they expired")
-async def nats_creds_renewed(world: World) -> None:
-    lifetime = _short(world)
-    await world.renew(lifetime=lifetime)
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    await world.renew()
+async def nats_creds_renewed(testbed: Testbed) -> None:
+    lifetime = _short(testbed)
+    await testbed.renew(lifetime=lifetime)
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    await testbed.renew()
     # The server ends connections whose user has expired.
-    await world.passes(lifetime.total_seconds() + 2)
-    later = await world.put(world.new_rule())
-    await world.runs(
-        later, within=world.profile.recovery, when="which was created after the first NATS credentials had expired"
+    await testbed.passes(lifetime.total_seconds() + 2)
+    later = await testbed.put(testbed.new_rule())
+    await testbed.runs(
+        later, within=testbed.profile.recovery, when="which was created after the first NATS credentials had expired"
     )
 
 
 @check("nats-creds-expired", "comes back when its NATS credentials expired first and were renewed later")
-async def nats_creds_expired(world: World) -> None:
-    lifetime = _short(world)
-    await world.renew(lifetime=lifetime)
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    await world.passes(lifetime.total_seconds() + 2)
-    await world.renew()
-    later = await world.put(world.new_rule())
-    await world.runs(
+async def nats_creds_expired(testbed: Testbed) -> None:
+    lifetime = _short(testbed)
+    await testbed.renew(lifetime=lifetime)
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    await testbed.passes(lifetime.total_seconds() + 2)
+    await testbed.renew()
+    later = await testbed.put(testbed.new_rule())
+    await testbed.runs(
         later,
-        within=world.profile.recovery,
+        within=testbed.profile.recovery,
         when="which was created after NATS credentials had expired and were renewed",
     )
 
 
 @check("no-secrets-told", "prints neither its token nor its NATS seed")
-async def no_secrets_told(world: World) -> None:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    world.api.valid_tokens = set()
-    await world.until(lambda: world.api.unauthorised > 0, "Nothing was sent while the token was refused")
-    await world.renew()
-    await world.fires(rule)
-    await world.nats.kill()
-    await world.passes(1.0)
-    if logs := world.told_secrets():
-        raise Failed(f"The token or the NATS seed stands in the sensor's output ({', '.join(logs)}).")
+async def no_secrets_told(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    testbed.api.valid_tokens = set()
+    await testbed.until(lambda: testbed.api.unauthorised > 0, "Nothing was sent while the token was refused")
+    await testbed.renew()
+    await testbed.fires(rule)
+    await testbed.nats.kill()
+    await testbed.passes(1.0)
+    if logs := testbed.leaked_secrets():
+        raise CheckFailedError(f"The token or the NATS seed stands in the sensor's output ({', '.join(logs)}).")

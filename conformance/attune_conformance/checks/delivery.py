@@ -6,48 +6,51 @@ from typing import Final
 from aiohttp import web
 
 from attune_conformance.api import Request, always
-from attune_conformance.check import Failed, Level, check
-from attune_conformance.world import World
+from attune_conformance.check import Level, check
+from attune_conformance.errors import CheckFailedError
+from attune_conformance.testbed import Testbed
 from attune_contract.messages import RuleState
 
 _MOST_REQUESTS: Final = 20.0
 _AWAY: Final = 4.0
 
 
-async def _running(world: World) -> RuleState:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
+async def _running(testbed: Testbed) -> RuleState:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
     return rule
 
 
-def _gap(world: World, rule: RuleState) -> None:
+def _gap(testbed: Testbed, rule: RuleState) -> None:
     """See that the stored events of a rule come in the order in which they occurred."""
-    times = [event.report.occurred_at for event in world.api.of(rule.uid)]
+    times = [event.report.occurred_at for event in testbed.api.of(rule.uid)]
     if times != sorted(times):
-        raise Failed("Events of one rule did not arrive in the order in which they occurred.")
+        raise CheckFailedError("Events of one rule did not arrive in the order in which they occurred.")
 
 
 @check("api-5xx", "keeps its events through 5xx answers, backs off, and delivers them in order afterwards")
-async def api_5xx(world: World) -> None:
-    rule = await _running(world)
-    world.api.script = always(503)
-    began = len(world.api.requests)
-    await world.passes(_AWAY)
-    rate = (len(world.api.requests) - began) / _AWAY
-    if len(world.api.requests) == began:
-        raise Failed("The sensor sent nothing while the API answered 503, although its rule is active.")
+async def api_5xx(testbed: Testbed) -> None:
+    rule = await _running(testbed)
+    testbed.api.script = always(503)
+    began = len(testbed.api.requests)
+    await testbed.passes(_AWAY)
+    rate = (len(testbed.api.requests) - began) / _AWAY
+    if len(testbed.api.requests) == began:
+        raise CheckFailedError("The sensor sent nothing while the API answered 503, although its rule is active.")
     if rate > _MOST_REQUESTS:
-        raise Failed(f"While the API answered 503 the sensor sent {rate:.0f} requests a second; it should back off.")
-    world.api.script = None
-    await world.all_delivered(of="while the API answered 503")
-    await world.fires(rule, when="after the API answered 503 for a while", within=world.profile.recovery)
-    _gap(world, rule)
+        raise CheckFailedError(
+            f"While the API answered 503 the sensor sent {rate:.0f} requests a second; it should back off."
+        )
+    testbed.api.script = None
+    await testbed.all_delivered(of="while the API answered 503")
+    await testbed.fires(rule, when="after the API answered 503 for a while", within=testbed.profile.recovery)
+    _gap(testbed, rule)
 
 
 @check("api-429", "waits as long as Retry-After says, and delivers afterwards")
-async def api_429(world: World) -> None:
-    rule = await _running(world)
+async def api_429(testbed: Testbed) -> None:
+    rule = await _running(testbed)
     refused_at: list[float] = []
 
     async def once(request: Request) -> web.StreamResponse | None:
@@ -56,58 +59,60 @@ async def api_429(world: World) -> None:
         refused_at.append(request.at)
         return await always(429, headers={"Retry-After": "3"})(request)
 
-    world.api.script = once
-    await world.until(lambda: bool(refused_at), "Nothing was sent")
-    await world.until(lambda: world.api.requests[-1].at > refused_at[0], "Nothing was sent after a 429")
-    waited = next(request.at for request in world.api.requests if request.at > refused_at[0]) - refused_at[0]
+    testbed.api.script = once
+    await testbed.until(lambda: bool(refused_at), "Nothing was sent")
+    await testbed.until(lambda: testbed.api.requests[-1].at > refused_at[0], "Nothing was sent after a 429")
+    waited = next(request.at for request in testbed.api.requests if request.at > refused_at[0]) - refused_at[0]
     if waited < 2.9:
-        raise Failed(f"The API answered 429 with Retry-After: 3, and the sensor came back after {waited:.1f} s.")
-    await world.all_delivered(of="with a request that was answered with 429")
-    await world.fires(rule)
+        raise CheckFailedError(
+            f"The API answered 429 with Retry-After: 3, and the sensor came back after {waited:.1f} s."
+        )
+    await testbed.all_delivered(of="with a request that was answered with 429")
+    await testbed.fires(rule)
 
 
 @check("api-away", "keeps its events while nobody listens at the API's address, and delivers them in order afterwards")
-async def api_away(world: World) -> None:
-    rule = await _running(world)
-    last = world.api.of(rule.uid)[-1].report.occurred_at
-    await world.api.stop()
-    await world.passes(_AWAY)
-    await world.api.start()
-    await world.fires(rule, more=2, within=world.profile.recovery, when="after the API was back")
-    times = [event.report.occurred_at for event in world.api.of(rule.uid) if event.report.occurred_at > last]
+async def api_away(testbed: Testbed) -> None:
+    rule = await _running(testbed)
+    last = testbed.api.of(rule.uid)[-1].report.occurred_at
+    await testbed.api.stop()
+    await testbed.passes(_AWAY)
+    await testbed.api.start()
+    await testbed.fires(rule, more=2, within=testbed.profile.recovery, when="after the API was back")
+    times = [event.report.occurred_at for event in testbed.api.of(rule.uid) if event.report.occurred_at > last]
     gap = (times[0] - last).total_seconds()
-    if gap > world.profile.every * 2 + 1:
-        raise Failed(f"Nothing that occurred while the API was away was delivered: a gap of {gap:.1f} s.")
-    _gap(world, rule)
+    if gap > testbed.profile.every * 2 + 1:
+        raise CheckFailedError(f"Nothing that occurred while the API was away was delivered: a gap of {gap:.1f} s.")
+    _gap(testbed, rule)
 
 
 @check("answer-lost", "sends events again when the answer was lost, with the same ids")
-async def answer_lost(world: World) -> None:
-    rule = await _running(world)
+async def answer_lost(testbed: Testbed) -> None:
+    rule = await _running(testbed)
     lost: set[object] = set()
 
     async def store_and_cut(request: Request) -> web.StreamResponse | None:
         if lost or not request.events:
             return None
-        world.api.store(request.events)
+        testbed.api.store(request.events)
         lost.update(event.id for event in request.events)
         if request.http.transport is not None:
             request.http.transport.abort()
         return web.Response()
 
-    world.api.script = store_and_cut
-    await world.until(lambda: bool(lost), "Nothing was sent")
-    await world.until(
-        lambda: all(count >= 2 for event, count in world.api.arrivals.items() if event in lost),
+    testbed.api.script = store_and_cut
+    await testbed.until(lambda: bool(lost), "Nothing was sent")
+    await testbed.until(
+        lambda: all(count >= 2 for event, count in testbed.api.arrivals.items() if event in lost),
         "Events whose answer was lost were not sent again under the same ids",
-        within=world.profile.recovery,
+        within=testbed.profile.recovery,
     )
-    await world.fires(rule)
+    await testbed.fires(rule)
 
 
 @check("answer-never", "gives up on a request that is never answered, and sends it again")
-async def answer_never(world: World) -> None:
-    rule = await _running(world)
+async def answer_never(testbed: Testbed) -> None:
+    rule = await _running(testbed)
     hung: set[object] = set()
     never = asyncio.Event()
 
@@ -118,56 +123,56 @@ async def answer_never(world: World) -> None:
         await never.wait()
         return None
 
-    world.api.script = hang
-    await world.until(lambda: bool(hung), "Nothing was sent")
-    await world.until(
-        lambda: hung <= {event.report.id for event in world.api.stored},
+    testbed.api.script = hang
+    await testbed.until(lambda: bool(hung), "Nothing was sent")
+    await testbed.until(
+        lambda: hung <= {event.report.id for event in testbed.api.stored},
         "A request that was never answered was not given up and sent again",
-        within=world.profile.recovery + 10,
+        within=testbed.profile.recovery + 10,
     )
     never.set()
-    await world.fires(rule)
+    await testbed.fires(rule)
 
 
 @check("event-refused", "does not send a refused event again and again, and goes on with the others")
-async def event_refused(world: World) -> None:
-    bad = await world.put(world.new_rule())
-    good = await world.put(world.new_rule())
-    world.api.refuse = lambda event: "as the check wants it" if event.rule_uid == bad.uid else None
-    await world.start()
-    await world.fires(good, more=2, when="while events of another rule were refused")
-    await world.until(lambda: len(world.api.refused) >= 1, "No event of the second rule arrived")
-    await world.passes(3.0)
-    await world.fires(good, more=3, when="after events of another rule were refused")
-    event, times = world.api.refused.most_common(1)[0]
+async def event_refused(testbed: Testbed) -> None:
+    bad = await testbed.put(testbed.new_rule())
+    good = await testbed.put(testbed.new_rule())
+    testbed.api.refuse = lambda event: "as the check wants it" if event.rule_uid == bad.uid else None
+    await testbed.start()
+    await testbed.fires(good, more=2, when="while events of another rule were refused")
+    await testbed.until(lambda: len(testbed.api.refused) >= 1, "No event of the second rule arrived")
+    await testbed.passes(3.0)
+    await testbed.fires(good, more=3, when="after events of another rule were refused")
+    event, times = testbed.api.refused.most_common(1)[0]
     # A connection that was cut while the answer was on its way may make it two.
     if times > 2:
-        raise Failed(f"The refused event {event} was sent {times} times; sending it unchanged cannot help.")
+        raise CheckFailedError(f"The refused event {event} was sent {times} times; sending it unchanged cannot help.")
 
 
 @check("request-refused", "does not get stuck on a request that is refused as a whole")
-async def request_refused(world: World) -> None:
-    poison = await world.put(world.new_rule())
-    good = await world.put(world.new_rule())
+async def request_refused(testbed: Testbed) -> None:
+    poison = await testbed.put(testbed.new_rule())
+    good = await testbed.put(testbed.new_rule())
 
     async def refuse(request: Request) -> web.StreamResponse | None:
         if any(event.rule_uid == poison.uid for event in request.events):
             return await always(422)(request)
         return None
 
-    world.api.script = refuse
-    await world.start()
-    await world.fires(good, more=3, when="while requests with events of another rule are refused with 422")
+    testbed.api.script = refuse
+    await testbed.start()
+    await testbed.fires(good, more=3, when="while requests with events of another rule are refused with 422")
 
 
 @check("kept-on-disk", "delivers after a crash what it could not deliver before", level=Level.SHOULD)
-async def kept_on_disk(world: World) -> None:
+async def kept_on_disk(testbed: Testbed) -> None:
     """A sensor that keeps nothing on its disk loses what waits when it is killed while the API is away."""
-    rule = await _running(world)
-    world.api.script = always(503)
-    await world.passes(_AWAY)
-    await world.sensor.kill()
-    world.api.script = None
-    await world.start()
-    await world.all_delivered(of="before the sensor was killed")
-    await world.fires(rule)
+    rule = await _running(testbed)
+    testbed.api.script = always(503)
+    await testbed.passes(_AWAY)
+    await testbed.sensor.kill()
+    testbed.api.script = None
+    await testbed.start()
+    await testbed.all_delivered(of="before the sensor was killed")
+    await testbed.fires(rule)

@@ -3,70 +3,73 @@
 import time
 
 from attune_conformance.api import always
-from attune_conformance.check import Failed, Level, check
-from attune_conformance.world import World
+from attune_conformance.check import Level, check
+from attune_conformance.errors import CheckFailedError
+from attune_conformance.testbed import Testbed
 
 
 @check("health", "serves /live and /ready, and is ready once it has read its rules")
-async def health(world: World) -> None:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.answers("/live", 200, why="the process is alive")
-    await world.answers("/ready", 200, why="it has read its rules and has valid credentials")
-    await world.fires(rule)
+async def health(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.answers("/live", 200, why="the process is alive")
+    await testbed.answers("/ready", 200, why="it has read its rules and has valid credentials")
+    await testbed.fires(rule)
 
 
 @check("metrics", "serves Prometheus metrics at /metrics", level=Level.SHOULD)
-async def metrics(world: World) -> None:
-    await world.start()
-    body = await world.answers("/metrics", 200, why="its operator wants to see it")
+async def metrics(testbed: Testbed) -> None:
+    await testbed.start()
+    body = await testbed.answers("/metrics", 200, why="its operator wants to see it")
     if not any(line and not line.startswith("#") for line in body.splitlines()):
-        raise Failed("/metrics shows no metric.")
+        raise CheckFailedError("/metrics shows no metric.")
 
 
 @check("sigterm-flush", "delivers what it holds on SIGTERM, and ends with status 0 within its grace period")
-async def sigterm_flush(world: World) -> None:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    world.api.script = always(503)
-    await world.passes(1.0 + 2 * world.profile.every)
-    waiting = set(world.api.arrivals) - {event.report.id for event in world.api.stored}
+async def sigterm_flush(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    testbed.api.script = always(503)
+    await testbed.passes(1.0 + 2 * testbed.profile.every)
+    waiting = set(testbed.api.arrivals) - {event.report.id for event in testbed.api.stored}
     if not waiting:
-        raise Failed("Nothing was sent while the API answered 503, although the rule is active.")
-    world.api.script = None
+        raise CheckFailedError("Nothing was sent while the API answered 503, although the rule is active.")
+    testbed.api.script = None
     began = time.monotonic()
-    world.sensor.terminate()
-    status = await world.sensor.wait(within=world.profile.grace + 5)
+    testbed.sensor.terminate()
+    status = await testbed.sensor.wait(within=testbed.profile.grace + 5)
     if status is None:
-        raise Failed(f"The sensor still ran {time.monotonic() - began:.0f} s after SIGTERM.")
+        raise CheckFailedError(f"The sensor still ran {time.monotonic() - began:.0f} s after SIGTERM.")
     if status != 0:
-        raise Failed(
-            f"The sensor ended with status {status} after SIGTERM. Its last words: {world.sensor.last_words()}"
+        raise CheckFailedError(
+            f"The sensor ended with status {status} after SIGTERM. Its last words: {testbed.sensor.last_words()}"
         )
-    lost = waiting - {event.report.id for event in world.api.stored}
+    lost = waiting - {event.report.id for event in testbed.api.stored}
     if lost:
-        raise Failed(f"{len(lost)} of {len(waiting)} events that waited at SIGTERM were not delivered.")
+        raise CheckFailedError(f"{len(lost)} of {len(waiting)} events that waited at SIGTERM were not delivered.")
 
 
 @check("sigterm-api-away", "ends within its grace period even if nothing can be delivered")
-async def sigterm_api_away(world: World) -> None:
-    rule = await world.put(world.new_rule())
-    await world.start()
-    await world.runs(rule)
-    await world.api.stop()
-    await world.passes(1.0 + world.profile.every)
-    world.sensor.terminate()
-    if await world.sensor.wait(within=world.profile.grace + 5) is None:
-        raise Failed(f"The sensor still ran {world.profile.grace + 5:g} s after SIGTERM; kubelet would kill it.")
+async def sigterm_api_away(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    await testbed.start()
+    await testbed.runs(rule)
+    await testbed.api.stop()
+    await testbed.passes(1.0 + testbed.profile.every)
+    testbed.sensor.terminate()
+    if await testbed.sensor.wait(within=testbed.profile.grace + 5) is None:
+        raise CheckFailedError(
+            f"The sensor still ran {testbed.profile.grace + 5:g} s after SIGTERM; kubelet would kill it."
+        )
 
 
 @check("sigterm-idle", "ends on SIGTERM within seconds when it holds nothing")
-async def sigterm_idle(world: World) -> None:
-    await world.start()
-    await world.answers("/live", 200, why="the process is alive")
-    world.sensor.terminate()
-    status = await world.sensor.wait(within=world.profile.grace + 5)
+async def sigterm_idle(testbed: Testbed) -> None:
+    await testbed.start()
+    await testbed.answers("/live", 200, why="the process is alive")
+    testbed.sensor.terminate()
+    status = await testbed.sensor.wait(within=testbed.profile.grace + 5)
     if status != 0:
         seen = "still ran" if status is None else f"ended with status {status}"
-        raise Failed(f"The sensor {seen} after SIGTERM.")
+        raise CheckFailedError(f"The sensor {seen} after SIGTERM.")

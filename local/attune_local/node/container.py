@@ -31,7 +31,7 @@ _SUPERVISOR_MODULE: Final = "attune_stdio"
 _OURS: Final = "ATTUNE_"
 
 
-class CannotRun(Exception):  # noqa: N818 - read as a sentence
+class ContainerError(Exception):
     """The container cannot be started as it is. ``reason`` as kubelet would put it into a waiting state."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -70,7 +70,7 @@ def variables(container: Mapping[str, Any], pod: Object, find: Find, mounted: Ma
     """The variables that the container asks for.
 
     Raises:
-        CannotRun: one comes from where there is nothing.
+        ContainerError: one comes from where there is nothing.
     """
     result: dict[str, str] = {}
     for source in container.get("envFrom") or ():
@@ -101,7 +101,7 @@ def _whole_source(source: Mapping[str, Any], find: Find) -> dict[str, str]:
         if body is None:
             if reference.get("optional"):
                 return {}
-            raise CannotRun("CreateContainerConfigError", f"envFrom: there is no {kind.kind} {reference['name']}.")
+            raise ContainerError("CreateContainerConfigError", f"envFrom: there is no {kind.kind} {reference['name']}.")
         prefix = source.get("prefix") or ""
         return {f"{prefix}{key}": value for key, value in _data(kind, body).items()}
     return {}
@@ -116,7 +116,7 @@ def _value_from(name: str, source: Mapping[str, Any], pod: Object, find: Find) -
         if value is None and not reference.get("optional"):
             what = f"{kind.kind} {reference['name']}"
             missing = f"there is no {what}" if body is None else f"the {what} has no key {reference['key']}"
-            raise CannotRun(
+            raise ContainerError(
                 "CreateContainerConfigError", f"The variable {name}: {missing}; give attune up a manifest with it."
             )
         return value
@@ -124,7 +124,7 @@ def _value_from(name: str, source: Mapping[str, Any], pod: Object, find: Find) -
         return _field(name, str(reference["fieldPath"]), pod)
     if "resourceFieldRef" in source:
         return str(os.cpu_count() or 1) if "cpu" in str(source["resourceFieldRef"].get("resource")) else "0"
-    raise CannotRun("CreateContainerConfigError", f"The variable {name}: valueFrom is none that attune up knows.")
+    raise ContainerError("CreateContainerConfigError", f"The variable {name}: valueFrom is none that attune up knows.")
 
 
 def _field(name: str, path: str, pod: Object) -> str:
@@ -142,14 +142,14 @@ def _field(name: str, path: str, pod: Object) -> str:
         return str(known[path])
     if match := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
         return str((metadata.get(match[1]) or {}).get(match[2], ""))
-    raise CannotRun("CreateContainerConfigError", f"The variable {name}: there is no field {path}.")
+    raise ContainerError("CreateContainerConfigError", f"The variable {name}: there is no field {path}.")
 
 
 def command(container: Mapping[str, Any], environment_: Mapping[str, str], mounted: Mapping[str, Path]) -> list[str]:
     """The command line.
 
     Raises:
-        CannotRun: the image is none of ours and no command is given.
+        ContainerError: the image is none of ours and no command is given.
     """
     image = str(container["image"])
     given = container.get("command")
@@ -160,7 +160,7 @@ def command(container: Mapping[str, Any], environment_: Mapping[str, str], mount
         words = [*ours, *(container.get("args") or ())]
     else:
         # What kubelet says when there is no image; here there is no way to get one.
-        raise CannotRun(
+        raise ContainerError(
             "ErrImagePull",
             "attune up runs programs of this machine, not images; say in spec.command what is to be run "
             "(from the manifest's folder), or use one of Attune's own images",

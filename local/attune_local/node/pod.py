@@ -19,7 +19,7 @@ import structlog
 from attune_contract import environment, names
 from attune_local.node import container as containers
 from attune_local.node import probes, volumes
-from attune_local.node.container import CannotRun
+from attune_local.node.container import ContainerError
 from attune_local.objects.store import ObjectStore, timestamp
 from attune_local.ports import free_port, port_like
 from attune_local.processes import Guard, Process, Program
@@ -40,7 +40,7 @@ _RECHECK: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class PodContext:
     """What pods are run in.
 
     Attributes:
@@ -71,18 +71,18 @@ def backoff(failures: int, *, random_: Callable[[], float] = random.random) -> f
 class Pod:
     """Runs the pod named so until it is deleted, or :meth:`stop`."""
 
-    def __init__(self, namespace: str, name: str, *, surroundings: Surroundings) -> None:
+    def __init__(self, namespace: str, name: str, *, context: PodContext) -> None:
         self._namespace = namespace
         self._name = name
-        self._surroundings = surroundings
+        self._context = context
         self._changed = asyncio.Event()
         self._stopping: float | None = None
         self._restarts = 0
         self._failures = 0
         self._last: Object = {}
-        self._told_ports: dict[str, int] = {}
+        self._reported_ports: dict[str, int] = {}
         self._ready_since: tuple[bool, str] = (False, "")
-        self._folder = surroundings.pods / f"{namespace}.{name}"
+        self._folder = context.pods / f"{namespace}.{name}"
 
     def changed(self) -> None:
         """The pod, or something that it mounts, is another than it was."""
@@ -95,14 +95,14 @@ class Pod:
 
     @property
     def _object(self) -> Object | None:
-        return self._surroundings.store.get(POD, self._namespace, self._name)
+        return self._context.store.get(POD, self._namespace, self._name)
 
     def _going(self) -> bool:
         found = self._object
         return self._stopping is not None or found is None or "deletionTimestamp" in found["metadata"]
 
     def _find(self, kind: Kind, name: str) -> Object | None:
-        return self._surroundings.store.get(kind, self._namespace, name)
+        return self._context.store.get(kind, self._namespace, name)
 
     async def run(self) -> None:
         """Work until the pod is deleted, or until :meth:`stop`."""
@@ -111,7 +111,7 @@ class Pod:
             self._changed.clear()
             try:
                 process = await self._start()
-            except CannotRun as error:
+            except ContainerError as error:
                 self._report_waiting(error.reason, str(error))
                 await self._wait(_RECHECK)
                 continue
@@ -133,7 +133,7 @@ class Pod:
                 await self._wait(backoff(self._failures))
         found = self._object
         if self._stopping is None and found is not None:
-            self._surroundings.store.remove(POD, found)
+            self._context.store.remove(POD, found)
             await asyncio.to_thread(volumes.remove, self._folder)
 
     def _counted_before(self) -> int:
@@ -152,12 +152,12 @@ class Pod:
         """Start the process.
 
         Raises:
-            CannotRun: something that it needs is not there.
+            ContainerError: something that it needs is not there.
             OSError: its program cannot be started.
         """
         pod = self._object
         if pod is None:
-            raise CannotRun("ContainerCreating", "The pod is gone.")
+            raise ContainerError("ContainerCreating", "The pod is gone.")
         container = self._container(pod)
         await asyncio.to_thread(volumes.prepare, pod, self._folder, self._find)
         folders = volumes.folders(pod, self._folder)
@@ -166,7 +166,7 @@ class Pod:
         asked = containers.variables(container, pod, self._find, mounted)
         self._port = free_port()
         ports = {name: port_like(number) for name, number in containers.listening_ports(container).items()}
-        directory = self._surroundings.working_directory(pod)
+        directory = self._context.working_directory(pod)
         tmp = self._folder / "tmp"
         tmp.mkdir(mode=0o700, exist_ok=True)
         process = Process(
@@ -177,28 +177,28 @@ class Pod:
                     asked, port=self._port, ports=ports, tmp=tmp, inherited=os.environ
                 ),
                 directory=directory,
-                log=self._surroundings.log_file(pod),
+                log=self._context.log_file(pod),
             ),
-            guard=self._surroundings.guard,
-            on_line=lambda line: self._surroundings.on_line(pod, line),
+            guard=self._context.guard,
+            on_line=lambda line: self._context.on_line(pod, line),
         )
         await process.start()
-        self._tell_ports(pod, ports)
+        self._report_ports(pod, ports)
         return process
 
-    def _tell_ports(self, pod: Object, ports: dict[str, int]) -> None:
-        if ports and ports != self._told_ports:
-            self._told_ports = ports
+    def _report_ports(self, pod: Object, ports: dict[str, int]) -> None:
+        if ports and ports != self._reported_ports:
+            self._reported_ports = ports
             sensor = (pod["metadata"].get("labels") or {}).get(names.SENSOR_LABEL, self._name)
             where = ", ".join(f"{name} at 127.0.0.1:{number}" for name, number in ports.items())
-            self._surroundings.notice(f"Sensor {self._namespace}/{sensor} listens: {where}.")
+            self._context.notice(f"Sensor {self._namespace}/{sensor} listens: {where}.")
 
     def _container(self, pod: Object) -> dict[str, Any]:
         spec = pod["spec"]
         # What puts the supervisor of `runner: Stdio` into other people's images is not needed: it is installed here.
         before = [found for found in spec.get("initContainers") or () if found["name"] != STDIO_COPIER]
         if len(spec["containers"]) != 1 or before:
-            raise CannotRun("CreateContainerError", "attune up runs pods of one container only.")
+            raise ContainerError("CreateContainerError", "attune up runs pods of one container only.")
         container: dict[str, Any] = spec["containers"][0]
         return container
 
@@ -339,7 +339,7 @@ class Pod:
                 }
             ],
         }
-        self._surroundings.store.set_status(POD, self._namespace, self._name, status)
+        self._context.store.set_status(POD, self._namespace, self._name, status)
 
 
 def _patience(probe: Object | None) -> float:

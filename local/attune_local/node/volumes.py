@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attune_local.node.container import CannotRun
+from attune_local.node.container import ContainerError
 from attune_operator.public.objects import CONFIG_MAP, SECRET, Kind, Object
 
 Find = Callable[[Kind, str], Object | None]
@@ -49,7 +49,7 @@ def prepare(pod: Object, root: Path, find: Find) -> None:
     """Make the pod's volumes, or bring them up to date.
 
     Raises:
-        CannotRun: a Secret or ConfigMap is missing, or a volume is of a kind that there is not here.
+        ContainerError: a Secret or ConfigMap is missing, or a volume is of a kind that there is not here.
         OSError: a file cannot be written.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def prepare(pod: Object, root: Path, find: Find) -> None:
             _fill(folder, CONFIG_MAP, source, source["name"], find)
         elif "emptyDir" not in volume:
             what = ", ".join(sorted(set(volume) - {"name"}))
-            raise CannotRun(
+            raise ContainerError(
                 "CreateContainerError", f"The volume {volume['name']} ({what}) is of a kind that attune up has not."
             )
 
@@ -72,7 +72,7 @@ def _fill(folder: Path, kind: Kind, source: Mapping[str, Any], name: str, find: 
     if body is None:
         if source.get("optional"):
             return
-        raise CannotRun("ContainerCreating", f"There is no {kind.kind} {name} yet.")
+        raise ContainerError("ContainerCreating", f"There is no {kind.kind} {name} yet.")
     files = contents(kind, body)
     executable = bool(int(source.get("defaultMode") or 0) & 0o111)
     if items := source.get("items"):
@@ -81,7 +81,7 @@ def _fill(folder: Path, kind: Kind, source: Mapping[str, Any], name: str, find: 
     for key, content in files.items():
         path = folder / key
         if folder not in path.parents or ".." in path.parts:
-            raise CannotRun("CreateContainerError", f"{kind.kind} {name}: {key!r} is no name of a file.")
+            raise ContainerError("CreateContainerError", f"{kind.kind} {name}: {key!r} is no name of a file.")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, content, executable=executable)
         wanted.add(path)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 
 from attune_local.node import rollout
-from attune_local.node.pod import Pod, Surroundings
+from attune_local.node.pod import Pod, PodContext
 from attune_operator.public.backend import WatchEventType
 from attune_operator.public.objects import CONFIG_MAP, DEPLOYMENT, POD, SECRET, Kind, Object
 
@@ -42,11 +42,9 @@ def new_pod(deployment: Object, *, suffix: str) -> Object:
 class Node:
     """Runs the pods of all Deployments. ``new_suffix`` ends the names of pods."""
 
-    def __init__(
-        self, surroundings: Surroundings, *, new_suffix: Callable[[], str] = lambda: secrets.token_hex(3)
-    ) -> None:
-        self._surroundings = surroundings
-        self._store = surroundings.store
+    def __init__(self, context: PodContext, *, new_suffix: Callable[[], str] = lambda: secrets.token_hex(3)) -> None:
+        self._context = context
+        self._store = context.store
         self._new_suffix = new_suffix
         self._pods: dict[_Key, tuple[Pod, asyncio.Task[None]]] = {}
         self._dirty = asyncio.Event()
@@ -55,13 +53,13 @@ class Node:
     async def run(self) -> None:
         """Work until cancelled; :meth:`stop` then ends the processes."""
         self._forget_last_run()
-        unsubscribe = self._store.subscribe(self._told)
+        unsubscribe = self._store.subscribe(self._on_change)
         self._dirty.set()
         try:
             while True:
                 await self._dirty.wait()
                 self._dirty.clear()
-                self._look()
+                self._reconcile()
         finally:
             unsubscribe()
 
@@ -75,7 +73,7 @@ class Node:
             status: dict[str, Any] = {**(pod.get("status") or {}), "phase": "Pending", "conditions": []}
             self._store.set_status(POD, metadata["namespace"], metadata["name"], status)
 
-    def _told(self, kind: Kind, _: WatchEventType, body: Object) -> None:
+    def _on_change(self, kind: Kind, _: WatchEventType, body: Object) -> None:
         metadata = body["metadata"]
         if kind == DEPLOYMENT:
             self._dirty.set()
@@ -89,7 +87,7 @@ class Node:
                 if namespace == metadata["namespace"]:
                     pod.changed()
 
-    def _look(self) -> None:
+    def _reconcile(self) -> None:
         """Bring everything a step nearer to what is wanted. What a step changes makes for another look."""
         by_owner: dict[str, list[Object]] = {}
         for pod in self._store.list_objects(POD):
@@ -112,7 +110,7 @@ class Node:
                 self._run(key)
 
     def _run(self, key: _Key) -> None:
-        pod = Pod(*key, surroundings=self._surroundings)
+        pod = Pod(*key, context=self._context)
         task = asyncio.create_task(pod.run(), name=f"pod {key[0]}/{key[1]}")
         self._pods[key] = (pod, task)
         task.add_done_callback(lambda ended: self._ended(key, ended))

@@ -77,17 +77,17 @@ class StoreWatching:
 
     async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
         """Tell what there is, and then each change."""
-        unsubscribe = self._store.subscribe(self._told)
+        unsubscribe = self._store.subscribe(self._on_change)
         try:
             for kind in (NAMESPACE, SENSOR, RULE, *WATCHED):
                 for body in self._store.list_objects(kind):
-                    self._told(kind, None, body)
+                    self._on_change(kind, None, body)
             on_started()
             await self._stop.wait()
         finally:
             unsubscribe()
 
-    def _told(self, kind: Kind, event: WatchEventType, body: Object) -> None:
+    def _on_change(self, kind: Kind, event: WatchEventType, body: Object) -> None:
         if kind == SENSOR:
             self._observers.observe_sensor(event, body)
         elif kind == RULE:

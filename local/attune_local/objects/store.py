@@ -1,4 +1,4 @@
-"""All objects of one ``attune up``: kept, versioned, told of.
+"""All objects of one ``attune up``: kept, versioned, changes of.
 
 As an API server: every change has a new ``resourceVersion``; ``generation`` rises with what a user says and not with the status;
 a deleted object takes along what it owned. Pods alone go in two steps, since a process has to end first. Everything is
@@ -77,7 +77,7 @@ class ObjectStore:
             self._file.close()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Have every change told from now on; returns what ends it."""
+        """Have every change changes from now on; returns what ends it."""
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
@@ -107,7 +107,7 @@ class ObjectStore:
             if (namespace is None or within == namespace) and (not labels or fields.labels_match(body, labels))
         ]
 
-    def has_said(self, kind: Kind, body: Object, *, manager: str) -> bool:
+    def is_applied(self, kind: Kind, body: Object, *, manager: str) -> bool:
         """Whether this is what the manager applied last, to an object that is still there."""
         metadata = body["metadata"]
         key = (kind, metadata.get("namespace", ""), metadata["name"])
@@ -132,17 +132,17 @@ class ObjectStore:
 
     def apply_all(self, bodies: Iterable[tuple[Kind, Object]], *, manager: str) -> list[Object]:
         """Apply many objects in one commit."""
-        results, rows, told = [], [], []
+        results, rows, changes = [], [], []
         for kind, body in bodies:
             before = self.get(kind, body["metadata"].get("namespace"), body["metadata"]["name"])
             after = self._applied_to(kind, before, body, manager)
             results.append(after)
             if after is not before:
                 rows.append(self._row(kind, after))
-                told.append((kind, "ADDED" if before is None else "MODIFIED", after))
+                changes.append((kind, "ADDED" if before is None else "MODIFIED", after))
         self._keep(rows)
-        for kind, event, after in told:
-            self._tell(kind, event, after)  # type: ignore[arg-type]
+        for kind, event, after in changes:
+            self._notify(kind, event, after)  # type: ignore[arg-type]
         return results
 
     def _applied_to(self, kind: Kind, before: Object | None, body: Object, manager: str) -> Object:
@@ -232,7 +232,7 @@ class ObjectStore:
         if self._file is not None and kind != EVENT:
             self._file.remove(kind, namespace, name)
         last = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(next(self._versions))}}
-        self._tell(kind, "DELETED", last)
+        self._notify(kind, "DELETED", last)
         uid = metadata["uid"]
         for other in list(self._objects):
             for found in list(self._objects[other].values()):
@@ -248,7 +248,7 @@ class ObjectStore:
         metadata = made["metadata"]
         self._applied[(kind, metadata.get("namespace", ""), metadata["name"])] = applied
         self._keep([self._row(kind, made)])
-        self._tell(kind, "ADDED", made)
+        self._notify(kind, "ADDED", made)
         if kind == EVENT:
             self._trim_events()
         return made
@@ -328,7 +328,7 @@ class ObjectStore:
     def _write(self, kind: Kind, before: Object, after: Object) -> Object:
         if after is not before:
             self._keep([self._row(kind, after)])
-            self._tell(kind, "MODIFIED", after)
+            self._notify(kind, "MODIFIED", after)
         return after
 
     def _row(self, kind: Kind, body: Object) -> Row:
@@ -339,7 +339,7 @@ class ObjectStore:
         if self._file is not None and (kept := [row for row in rows if row.kind != EVENT]):
             self._file.put(kept)
 
-    def _tell(self, kind: Kind, event: WatchEventType, body: Object) -> None:
+    def _notify(self, kind: Kind, event: WatchEventType, body: Object) -> None:
         for subscriber in list(self._subscribers):
             subscriber(kind, event, body)
 

@@ -18,7 +18,7 @@ from attune_cluster.apiserver import ApiServer
 from attune_cluster.golang import toolchain
 from attune_cluster.settings import Settings
 from attune_conformance import report
-from attune_conformance.check import all_checks
+from attune_conformance.checks import all_checks
 from attune_conformance.command import conformance
 from attune_conformance.profile import Profile
 from attune_conformance.runner import Outcome, Result, run_checks

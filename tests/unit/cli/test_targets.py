@@ -22,7 +22,7 @@ from attune_cli.errors import RefusedError, UnreachableError, UsageError
 from attune_cli.session import Session
 from attune_cli.targets import kubeconfig
 from attune_cli.targets.api import Api
-from attune_cli.targets.choose import Target, Wish, api_pod, choose, find_data_dir
+from attune_cli.targets.choose import Target, TargetOptions, api_pod, choose, find_data_dir
 from attune_cli.targets.portforward import PodPort, PodTransport
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
 
@@ -51,8 +51,8 @@ def running(folder: Path, pid: int = 1) -> Path:
     return data
 
 
-def chosen(wish: Wish, folder: Path, *, alive: bool = True, **environment: str) -> Target:
-    target = choose(wish, folder=folder, environment={"HOME": "/nonexistent", **environment}, alive=lambda _: alive)
+def chosen(options: TargetOptions, folder: Path, *, alive: bool = True, **environment: str) -> Target:
+    target = choose(options, folder=folder, environment={"HOME": "/nonexistent", **environment}, alive=lambda _: alive)
     target.close()
     return target
 
@@ -63,7 +63,7 @@ def test_what_runs_here_goes_before_the_kubeconfig(tmp_path: Path) -> None:
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     assert find_data_dir(below) == data
-    target = chosen(Wish(), below, KUBECONFIG=str(config))
+    target = chosen(TargetOptions(), below, KUBECONFIG=str(config))
     assert (target.kind, target.namespace) == ("local", None)
     assert str(data) in target.why
 
@@ -71,30 +71,30 @@ def test_what_runs_here_goes_before_the_kubeconfig(tmp_path: Path) -> None:
 def test_what_was_left_by_one_that_ended_does_not(tmp_path: Path) -> None:
     running(tmp_path)
     config = kubeconfig_file(tmp_path / "config")
-    target = chosen(Wish(), tmp_path, alive=False, KUBECONFIG=str(config))
+    target = chosen(TargetOptions(), tmp_path, alive=False, KUBECONFIG=str(config))
     assert (target.kind, target.name, target.namespace) == ("cluster", "https://127.0.0.1:1", "team-a")
     with pytest.raises(UnreachableError, match="does not run, and there is no kubeconfig"):
-        chosen(Wish(), tmp_path, alive=False)
+        chosen(TargetOptions(), tmp_path, alive=False)
 
 
 def test_flags_go_before_everything(tmp_path: Path) -> None:
     data = running(tmp_path)
     config = kubeconfig_file(tmp_path / "config")
-    assert chosen(Wish(kubeconfig=config), tmp_path).kind == "cluster"
-    assert chosen(Wish(data_dir=data), Path("/"), KUBECONFIG=str(config)).kind == "local"
+    assert chosen(TargetOptions(kubeconfig=config), tmp_path).kind == "cluster"
+    assert chosen(TargetOptions(data_dir=data), Path("/"), KUBECONFIG=str(config)).kind == "local"
     with pytest.raises(UsageError, match="not both"):
-        chosen(Wish(data_dir=data, kubeconfig=config), tmp_path)
+        chosen(TargetOptions(data_dir=data, kubeconfig=config), tmp_path)
 
 
 def test_as_a_plugin_of_kubectl_it_asks_kubectls_cluster(tmp_path: Path) -> None:
     running(tmp_path)
     config = kubeconfig_file(tmp_path / "config")
-    assert chosen(Wish(as_plugin=True), tmp_path, KUBECONFIG=str(config)).kind == "cluster"
+    assert chosen(TargetOptions(as_plugin=True), tmp_path, KUBECONFIG=str(config)).kind == "cluster"
 
 
 def test_nothing_to_ask_says_what_can_be_done(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match=r"attune up DIR.*--kubeconfig"):
-        chosen(Wish(), tmp_path)
+        chosen(TargetOptions(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_nothing_to_ask_says_what_can_be_done(tmp_path: Path) -> None:
 def test_names_have_their_namespace_before_them_or_in_the_flag(
     tmp_path: Path, reference: str, namespace: str | None, place: tuple[str, str]
 ) -> None:
-    session = Session(Wish(data_dir=running(tmp_path, os.getpid())))
+    session = Session(TargetOptions(data_dir=running(tmp_path, os.getpid())))
     assert session.place(reference, namespace) == place
     session.close()
 

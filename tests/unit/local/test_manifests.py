@@ -131,7 +131,7 @@ def test_troubles_are_said_once_with_file_and_line() -> None:
     def seen(status: str, reason: str, message: str) -> None:
         condition = {"type": "Ready", "status": status, "reason": reason, "message": message, "observedGeneration": 1}
         metadata = {"name": "s", "namespace": "default", "uid": "u", "generation": 1}
-        notices.seen(SENSOR, "MODIFIED", {"metadata": metadata, "status": {"conditions": [condition]}})
+        notices.on_change(SENSOR, "MODIFIED", {"metadata": metadata, "status": {"conditions": [condition]}})
 
     seen("False", "Progressing", "0 of 1")
     seen("False", "ImagePullBackOff", "It cannot be pulled for pod a.")

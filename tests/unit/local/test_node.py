@@ -10,7 +10,7 @@ import pytest
 from attune_contract import environment
 from attune_local.node import container as containers
 from attune_local.node import rollout, volumes
-from attune_local.node.container import CannotRun
+from attune_local.node.container import ContainerError
 from attune_local.node.images import entrypoint
 from attune_local.node.pod import backoff
 from attune_operator.resources.kinds import CONFIG_MAP, SECRET, Kind, Object
@@ -47,7 +47,7 @@ def test_images_of_ours_are_programs_of_this_installation(image: str) -> None:
 @pytest.mark.parametrize("image", ["my/own:1", "other/sensor-timer:1", "attune/sensor-timers:1"])
 def test_other_images_need_a_command(image: str) -> None:
     assert entrypoint(image) is None
-    with pytest.raises(CannotRun, match=r"spec\.command"):
+    with pytest.raises(ContainerError, match=r"spec\.command"):
         containers.command({"image": image}, {}, {})
     words = containers.command(
         {"image": image, "command": ["./run", "$(WHO)"], "args": ["$$(WHO)", "$(NO)"]}, {"WHO": "me"}, {}
@@ -100,7 +100,7 @@ def test_the_environment_is_the_containers_with_paths_of_this_machine(tmp_path: 
 
 def test_a_source_that_is_missing_is_named() -> None:
     container = {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "x"}}}]}
-    with pytest.raises(CannotRun, match="The variable KEY: there is no Secret absent"):
+    with pytest.raises(ContainerError, match="The variable KEY: there is no Secret absent"):
         containers.variables(container, POD, find, {})
 
 
@@ -137,7 +137,7 @@ def test_volumes_that_cannot_be_made_are_named(tmp_path: Path, volume: Object, w
     def found(kind: Kind, name: str) -> Object | None:
         return {"data": {"../x": "y"}} if name == "evil" else find(kind, name)
 
-    with pytest.raises(CannotRun, match=words):
+    with pytest.raises(ContainerError, match=words):
         volumes.prepare({"spec": {"volumes": [volume]}}, tmp_path / "pod", found)
 
 

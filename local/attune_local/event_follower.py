@@ -21,26 +21,26 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 Event = dict[str, Any]
 
 
-class Follower:
+class EventFollower:
     """Hands stored events to ``on_events``, a page at a time.
 
     Args:
         url: the API.
         token: a token that may read.
-        memory: file that says how far an earlier run came; what was stored after that is not passed over.
+        position: file that says how far an earlier run came; what was stored after that is not passed over.
         on_events: awaited before more is asked for, so a slow reader slows nothing but itself.
     """
 
     def __init__(
-        self, *, url: str, token: str, memory: Path, on_events: Callable[[list[Event]], Awaitable[None]]
+        self, *, url: str, token: str, position: Path, on_events: Callable[[list[Event]], Awaitable[None]]
     ) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
-        self._memory = memory
+        self._position = position
         self._on_events = on_events
         self._after = 0
         with contextlib.suppress(OSError, ValueError):
-            self._after = int(memory.read_text())
+            self._after = int(position.read_text())
 
     async def run(self) -> None:
         """Follow until cancelled. While the API is away, it waits."""
@@ -48,7 +48,7 @@ class Follower:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers) as session:
             while True:
                 try:
-                    found = await self.look(session)
+                    found = await self.read_page(session)
                     said = False
                 except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                     if not said:
@@ -58,14 +58,14 @@ class Follower:
                 if found < _PAGE:
                     await asyncio.sleep(_POLL)
 
-    async def last_look(self) -> None:
+    async def read_rest(self) -> None:
         """What came in meanwhile, before the API goes."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, ValueError):
             async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers) as session:
-                while await self.look(session) == _PAGE:
+                while await self.read_page(session) == _PAGE:
                     pass
 
-    async def look(self, session: aiohttp.ClientSession) -> int:
+    async def read_page(self, session: aiohttp.ClientSession) -> int:
         """Ask once; returns how many events came.
 
         Raises:
@@ -79,5 +79,5 @@ class Follower:
         if events:
             await self._on_events(events)
             self._after = events[-1]["seq"]
-            write_private(self._memory, str(self._after).encode())
+            write_private(self._position, str(self._after).encode())
         return len(events)

@@ -1,6 +1,6 @@
 """httpx, without the command line of its own that it imports where click and rich are installed: a third of a second for nothing.
 
-Import it from here, and not before: ``from attune_cli.targets.quick_httpx import httpx``.
+Import it from here, and not before: ``from attune_cli.targets.httpx_client import httpx``.
 """
 
 import sys

@@ -17,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attune_conformance.api import ScriptedApi, StoredEvent
-from attune_conformance.check import Failed
+from attune_conformance.errors import CheckFailedError
 from attune_conformance.nats_server import NatsServer
 from attune_conformance.process import SensorProcess
 from attune_conformance.profile import Profile
@@ -30,7 +30,7 @@ _LOOK: Final = 0.02
 _DAY: Final = timedelta(days=1)
 
 
-class World:
+class Testbed:
     """What a check is given.
 
     Attributes:
@@ -229,11 +229,11 @@ class World:
         await self.rules.put(rule)
         return rule
 
-    async def bury(self, rule: RuleState) -> None:
+    async def delete(self, rule: RuleState) -> None:
         """Publish a rule's tombstone."""
         self._known.pop(rule.uid, None)
         self._note_rules()
-        await self.rules.bury(rule)
+        await self.rules.delete(rule)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -241,15 +241,17 @@ class World:
         """Wait until ``condition`` holds.
 
         Raises:
-            Failed: it did not come to hold, with the sentence ``otherwise``; or the sensor ended.
+            CheckFailedError: it did not come to hold, with the sentence ``otherwise``; or the sensor ended.
         """
         limit = self.profile.patience if within is None else within
         deadline = time.monotonic() + limit
         while not condition():
             if (status := self.sensor.ended) is not None:
-                raise Failed(f"The sensor ended with status {status}. Its last words: {self.sensor.last_words()}")
+                raise CheckFailedError(
+                    f"The sensor ended with status {status}. Its last words: {self.sensor.last_words()}"
+                )
             if time.monotonic() >= deadline:
-                raise Failed(f"{otherwise} (waited {limit:g} s)")
+                raise CheckFailedError(f"{otherwise} (waited {limit:g} s)")
             await asyncio.sleep(_LOOK)
 
     async def passes(self, seconds: float) -> None:
@@ -279,7 +281,7 @@ class World:
         """Make sure that a rule no longer fires: nothing of it arrives for a while that occurred after this call began.
 
         Raises:
-            Failed: it does.
+            CheckFailedError: it does.
         """
         since = datetime.now(UTC)
 
@@ -289,7 +291,7 @@ class World:
         deadline = time.monotonic() + self.profile.silence
         while time.monotonic() < deadline:
             if found := late():
-                raise Failed(
+                raise CheckFailedError(
                     f"The rule fired (occurred at {found[0].report.occurred_at.isoformat()}) although {because}."
                 )
             await asyncio.sleep(_LOOK)
@@ -298,7 +300,7 @@ class World:
         """Wait until this generation of the rule was acked with one of these states.
 
         Raises:
-            Failed: it was not.
+            CheckFailedError: it was not.
         """
         limit = self.profile.patience if within is None else within
         deadline = time.monotonic() + limit
@@ -308,11 +310,13 @@ class World:
             if seen is not None and seen.generation == rule.generation and seen.state in states:
                 return seen
             if (status := self.sensor.ended) is not None:
-                raise Failed(f"The sensor ended with status {status}. Its last words: {self.sensor.last_words()}")
+                raise CheckFailedError(
+                    f"The sensor ended with status {status}. Its last words: {self.sensor.last_words()}"
+                )
             if time.monotonic() >= deadline:
                 wanted = " or ".join(states)
                 found = "none" if seen is None else f"{seen.state} of generation {seen.generation}"
-                raise Failed(
+                raise CheckFailedError(
                     f"The rule's generation {rule.generation} was not acked as {wanted}; the last ack was {found} "
                     f"(waited {limit:g} s)"
                 )
@@ -339,7 +343,7 @@ class World:
         """Wait until the sensor's own HTTP server answers with this status; returns the body.
 
         Raises:
-            Failed: it does not; ``why`` says what is expected of it.
+            CheckFailedError: it does not; ``why`` says what is expected of it.
         """
         limit = self.profile.patience if within is None else within
         deadline = time.monotonic() + limit
@@ -348,13 +352,15 @@ class World:
             if found == status:
                 return body
             if (ended := self.sensor.ended) is not None:
-                raise Failed(f"The sensor ended with status {ended}. Its last words: {self.sensor.last_words()}")
+                raise CheckFailedError(
+                    f"The sensor ended with status {ended}. Its last words: {self.sensor.last_words()}"
+                )
             if time.monotonic() >= deadline:
                 seen = f"status {found}" if found else "no answer"
-                raise Failed(f"{path} gave {seen} instead of {status}: {why} (waited {limit:g} s)")
+                raise CheckFailedError(f"{path} gave {seen} instead of {status}: {why} (waited {limit:g} s)")
             await asyncio.sleep(_LOOK * 5)
 
-    def told_secrets(self) -> list[str]:
+    def leaked_secrets(self) -> list[str]:
         """Logs in which a secret stands."""
         found = []
         for process in self._processes:
@@ -365,9 +371,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(profile: Profile, folder: Path, *, nats: bool = True) -> AsyncIterator[World]:
-    """A world that is cleared away afterwards, whatever happened in it."""
-    made = World(profile=profile, folder=folder)
+async def prepared_testbed(profile: Profile, folder: Path, *, nats: bool = True) -> AsyncIterator[Testbed]:
+    """A testbed that is removed afterwards, whatever happened on it."""
+    made = Testbed(profile=profile, folder=folder)
     try:
         await made.prepare(nats=nats)
         yield made
