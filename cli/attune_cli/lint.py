@@ -5,14 +5,15 @@ Files are judged by the same code as in the cluster: the resource definitions' s
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from attune_cli.errors import UsageError
+from attune_contract.calendar import cron
 from attune_contract.resources import Sensor
 from attune_contract.schemas.bounded import BoundedSchema, TooCostly, UnusableSchema, describe
 from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
@@ -35,15 +36,18 @@ _PACKS: Final = Path(__file__).with_name("packs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A mistake and where it is. ``field`` is like ``spec.trigger.type``; empty when it is about the whole object."""
+    """A mistake and where it is. ``field`` is like ``spec.trigger.type``; empty when it is about the whole object. What is
+    allowed but hardly meant is only a ``warning``.
+    """
 
     file: str
     line: int
     field: str
     message: str
+    severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}: "
+        where = f"{self.file}:{self.line}: {'warning: ' if self.severity == 'warning' else ''}"
         return where + (f"{self.field}: {self.message}" if self.field else self.message)
 
     def plain(self) -> dict[str, Any]:
@@ -208,3 +212,17 @@ def _parameters(checked: Checked, declaration: TriggerDeclaration, parameters: A
         return
     for wrong in errors:
         yield _at(checked, (*place, *wrong.absolute_path), describe(wrong, root="parameters").partition(": ")[2])
+    if not errors:
+        yield from _cron_warnings(checked, place, declaration, parameters)
+
+
+def _cron_warnings(
+    checked: Checked, place: tuple[str, ...], declaration: TriggerDeclaration, parameters: Any
+) -> Iterator[Finding]:
+    schema = msgspec.json.decode(declaration.schema)
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    for name, declared in (properties or {}).items():
+        value = parameters.get(name) if isinstance(parameters, dict) else None
+        if isinstance(value, str) and isinstance(declared, dict) and declared.get("format") == "cron":
+            for text in cron.warnings(value):
+                yield replace(_at(checked, (*place, name), text), severity="warning")

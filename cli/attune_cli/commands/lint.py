@@ -35,7 +35,7 @@ def lint(
 ) -> None:
     """Check manifests offline: schemas, CEL rules, trigger types and parameters. Exit status 1 when something is wrong.
 
-    Each mistake is a line FILE:LINE: FIELD: what is wrong. Rules are checked against the Sensors in the same files and those of
+    Each mistake is a line FILE:LINE: FIELD: what is wrong. Warnings are marked as such and leave the exit status 0. Rules are checked against the Sensors in the same files and those of
     the core pack.
     """
     from attune_cli.lint import core_pack, read  # here, for `attune lint --help` to be quick
@@ -49,7 +49,7 @@ def lint(
     if output is Format.TABLE:
         for finding in report.findings:
             typer.echo(printable(str(finding)))
-        many = len(report.findings)
+        many = sum(finding.severity == "error" for finding in report.findings)
         say(
             f"{report.objects} objects in {report.files} files: "
             f"{'no mistake' if not many else 'one mistake' if many == 1 else f'{many} mistakes'}."
@@ -61,7 +61,7 @@ def lint(
             "findings": [finding.plain() for finding in report.findings],
         }
         show(data, output)
-    if report.findings:
+    if any(finding.severity == "error" for finding in report.findings):
         raise typer.Exit(ExitCode.PROBLEM)
 
 

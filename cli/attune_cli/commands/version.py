@@ -11,6 +11,14 @@ app = command_app()
 
 @app.command()
 def version(output: OutputOption = Format.TABLE) -> None:
-    """Print the version."""
-    found = {"attune": installed(), "python": platform.python_version()}
-    show(found, output, title=f"attune {found['attune']} (Python {found['python']})")
+    """Print the version, and that of the time zones (tzdata)."""
+    found = {"attune": installed(), "python": platform.python_version(), "tzdata": _tzdata()}
+    show(found, output, title=f"attune {found['attune']} (Python {found['python']}, tzdata {found['tzdata']})")
+
+
+def _tzdata() -> str:
+    try:
+        from attune_contract.calendar.zones import version as zones
+    except ImportError:  # the command line without its extra
+        return "none"
+    return zones()

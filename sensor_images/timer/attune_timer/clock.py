@@ -75,11 +75,12 @@ class ClockThread:
         self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
         self._thread.start()
 
-    def add(self, timer: Timer, *, since: int | None = None, last: int | None = None) -> None:
-        """Watch a timer; see :meth:`attune_timer.timer_heap.TimerHeap.add`. What is due already is fired at once."""
+    def add(self, timer: Timer, *, since: int | None = None, first: Occurrence | None = None) -> None:
+        """Watch a timer; see :meth:`attune_timer.timer_heap.TimerHeap.add_from`. What is due already is fired at once."""
+        since = self._wall() if since is None else since
         with self._condition:
             earliest = self._heap.due_at()
-            self._heap.add(timer, now=self._wall(), since=since, last=last)
+            self._heap.add_from(timer, first, now=self._wall(), since=since)
             if earliest is None or self._heap.behind or timer.due < earliest:
                 self._condition.notify()
 

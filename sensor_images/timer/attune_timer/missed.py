@@ -1,5 +1,6 @@
-"""What is fired of the occurrences that fell due while nobody fired them: a sensor that was down, a machine that was suspended,
-a clock that was set forward. Pure functions; the clock is passed in (docs/timers.md, "Missed occurrences").
+"""Which occurrences are fired late, after the sensor was down, the machine was suspended, or the clock was set forward.
+
+Pure functions; the clock is passed in (docs/timers.md, "Missed occurrences").
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ LARGEST_MOST: Final = 10_000
 class Missed(StrEnum):
     """What becomes of missed occurrences."""
 
-    SKIP = "skip"  #: none is fired, but for the latest one while it is only late
+    SKIP = "skip"  #: those that are only late are fired, older ones are not
     ONCE = "once"  #: the latest one is fired
     ALL = "all"  #: each is fired, oldest first, at most a given number of the latest
 
@@ -30,7 +31,7 @@ class MissedPolicy:
     def first(
         self, schedule: Schedule, *, after: int, until: int, now: int, grace: int, jitter: int = 0
     ) -> Occurrence | None:
-        """The first occurrence to fire of those later than ``after`` and not later than ``until``; from it on, the schedule is
+        """The first occurrence to fire that is later than ``after`` and not later than ``until``; from it on, the schedule is
         followed. None when none of them is to be fired.
 
         Args:
@@ -50,3 +51,21 @@ class MissedPolicy:
                 return schedule.latest(after=after, until=until)
             case Missed.ALL:
                 return schedule.first_of_latest(self.most, after=after, until=until)
+
+    def first_at_start(
+        self, schedule: Schedule, *, after: int, since: int, grace: int, jitter: int = 0
+    ) -> Occurrence | None:
+        """As :meth:`first`, for a sensor that has just come back. With ``skip`` all occurrences that are only late are fired, not
+        the latest alone, so that a sensor that was away for a moment loses none.
+
+        Args:
+            schedule: the schedule.
+            after: the last occurrence that was fired, or when the rule came into force, whichever is later.
+            since: when the sensor began to serve the rule.
+            grace: how late an occurrence may be and not count as missed.
+            jitter: the longest delay of an occurrence behind its schedule.
+        """
+        if self.missed is not Missed.SKIP:
+            return self.first(schedule, after=after, until=since, now=since, grace=grace, jitter=jitter)
+        found = schedule.next(max(after, since - grace - jitter))
+        return found if found is not None and found.at <= since else None

@@ -1,12 +1,17 @@
-"""From a rule's parameters to its timer; what is wrong with them is said in a sentence for the rule's author."""
+"""From a rule's parameters to its timer. An error is a sentence for the rule's author."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+
+from attune_contract.calendar import cron, zones
+from attune_contract.calendar.cron import CronError, DayMatch
 from attune_sensor import InvalidRule, Rule
-from attune_timer import cron, instants
+from attune_timer import instants
 from attune_timer.cron import CronSchedule
+from attune_timer.exclusions import NOTHING, ExclusionError, Exclusions, exclusions_of
 from attune_timer.missed import DEFAULT_MOST, LARGEST_MOST, Missed, MissedPolicy
 from attune_timer.schedule import IntervalSchedule, OnceSchedule, Schedule
 from attune_timer.timer_heap import Timer
@@ -30,12 +35,14 @@ MIN_INTERVAL: Final = 100_000
 #: Ten years.
 MAX_INTERVAL: Final = 3653 * UNITS["days"]
 MAX_JITTER: Final = UNITS["days"]
+#: The longest ``data`` (bytes of JSON): it is in every event.
+MAX_DATA: Final = 16 * 1024
 
-_COMMON: Final = frozenset({"jitter", "missed", "maxMissed"})
+_COMMON: Final = frozenset({"jitter", "missed", "maxMissed", "data"})
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     INTERVAL_TIMER: _COMMON | {"interval", "unit", "anchor", "start", "end"},
-    CRON_TIMER: _COMMON | {"cron", "timezone", "start", "end"},
-    DATETIME_TIMER: frozenset({"at", "jitter", "missed"}),
+    CRON_TIMER: _COMMON | {"cron", "timezone", "dayMatch", "exclude", "start", "end"},
+    DATETIME_TIMER: frozenset({"at", "jitter", "missed", "data"}),
 }
 
 
@@ -50,7 +57,13 @@ def timer_of(rule: Rule) -> Timer:
     if isinstance(schedule, IntervalSchedule) and jitter > schedule.interval:
         raise InvalidRule("parameters.jitter is longer than the interval, so events would overtake each other")
     default = Missed.ONCE if rule.trigger_type == DATETIME_TIMER else Missed.SKIP
-    return Timer(rule=rule, schedule=schedule, missed=_missed(rule.parameters, default=default), jitter=jitter)
+    return Timer(
+        rule=rule,
+        schedule=schedule,
+        missed=_missed(rule.parameters, default=default),
+        jitter=jitter,
+        data=_data(rule.parameters),
+    )
 
 
 def schedule_of(rule: Rule) -> Schedule:
@@ -65,10 +78,10 @@ def schedule_of(rule: Rule) -> Schedule:
         raise InvalidRule(f"this sensor does not provide the trigger type {rule.trigger_type}")
     unknown = sorted(set(parameters) - known)
     if unknown:
-        raise InvalidRule(f"parameters.{unknown[0]} is not known; {rule.trigger_type} has {', '.join(sorted(known))}")
+        raise InvalidRule(f"unknown parameter {unknown[0]}; expected one of: {', '.join(sorted(known))}")
     match rule.trigger_type:
         case "core.crontimer":
-            return _cron_schedule(parameters)
+            return _cron_schedule(parameters, created_at=instants.from_datetime(rule.created_at))
         case "core.datetimetimer":
             return _once_schedule(parameters)
         case _:
@@ -89,27 +102,47 @@ def _interval_schedule(parameters: Mapping[str, Any], *, created_at: int) -> Int
     )
 
 
-def _cron_schedule(parameters: Mapping[str, Any]) -> CronSchedule:
+def _cron_schedule(parameters: Mapping[str, Any], *, created_at: int) -> CronSchedule | IntervalSchedule:
     expression, name = parameters.get("cron"), parameters.get("timezone", "UTC")
     if not isinstance(expression, str):
-        raise InvalidRule(f"parameters.cron is {expression!r}; write a cron expression, like 30 6 * * MON-FRI")
+        raise InvalidRule(f"parameters.cron is {expression!r}; expected a cron expression, like 30 6 * * MON-FRI")
     if not isinstance(name, str):
-        raise InvalidRule(f"parameters.timezone is {name!r}; write an IANA name, like Europe/Berlin")
+        raise InvalidRule(f"parameters.timezone is {name!r}; expected an IANA name, like Europe/Berlin")
+    match = parameters.get("dayMatch", DayMatch.CRON)
+    if match not in list(DayMatch):
+        raise InvalidRule(f"parameters.dayMatch is {match!r}; expected one of: {', '.join(DayMatch)}")
     start, end = _bounds(parameters)
+    exclusions = _exclusions(parameters)
     try:
-        fields = cron.parse(expression)
-    except ValueError as error:
-        raise InvalidRule(f"parameters.cron: {error}") from None
-    try:
-        return CronSchedule(fields=fields, zone=cron.zone(name), start=start, end=end)
-    except ValueError as error:
+        zone = zones.zone(name)
+    except zones.UnknownZoneError as error:
         raise InvalidRule(f"parameters.timezone: {error}") from None
+    try:
+        interval = cron.parse_every(expression)
+        if interval is not None:
+            if exclusions:
+                raise CronError(f"{cron.EVERY} does not go with exclude, which needs local times")
+            return IntervalSchedule(anchor=created_at, interval=interval, first_k=1, start=start, end=end)
+        parsed = cron.parse(expression, day_match=DayMatch(match))
+    except CronError as error:
+        raise InvalidRule(f"parameters.cron: {expression[:200]!r} is not a cron expression: {error}") from None
+    return CronSchedule(cron=parsed, zone=zone, start=start, end=end, exclusions=exclusions)
+
+
+def _exclusions(parameters: Mapping[str, Any]) -> Exclusions:
+    entries = parameters.get("exclude")
+    if entries is None:
+        return NOTHING
+    try:
+        return exclusions_of(entries)
+    except ExclusionError as error:
+        raise InvalidRule(f"parameters.exclude{error}") from None
 
 
 def _once_schedule(parameters: Mapping[str, Any]) -> OnceSchedule:
     at = _instant(parameters, "at")
     if at is None:
-        raise InvalidRule("parameters.at is missing; write a time like 2026-11-23T12:00:00Z")
+        raise InvalidRule("parameters.at is missing; expected a time like 2026-11-23T12:00:00Z")
     return OnceSchedule(at=at)
 
 
@@ -123,17 +156,28 @@ def _bounds(parameters: Mapping[str, Any]) -> tuple[int | None, int | None]:
 def _missed(parameters: Mapping[str, Any], *, default: Missed) -> MissedPolicy:
     choice, most = parameters.get("missed", default), parameters.get("maxMissed", DEFAULT_MOST)
     if choice not in list(Missed):
-        raise InvalidRule(f"parameters.missed is {choice!r}; write one of {', '.join(Missed)}")
+        raise InvalidRule(f"parameters.missed is {choice!r}; expected one of: {', '.join(Missed)}")
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= LARGEST_MOST:
-        raise InvalidRule(f"parameters.maxMissed is {most!r}; write a number from 1 to {LARGEST_MOST}")
+        raise InvalidRule(f"parameters.maxMissed is {most!r}; expected a number from 1 to {LARGEST_MOST}")
     return MissedPolicy(missed=Missed(choice), most=most)
+
+
+def _data(parameters: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    value = parameters.get("data")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidRule(f"parameters.data is {value!r}; expected an object")
+    if (size := len(msgspec.json.encode(value))) > MAX_DATA:
+        raise InvalidRule(f"parameters.data has {size} bytes as JSON; at most {MAX_DATA} are allowed")
+    return value
 
 
 def _jitter(parameters: Mapping[str, Any]) -> int:
     value = parameters.get("jitter", 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_JITTER // 1_000_000:
         raise InvalidRule(
-            f"parameters.jitter is {value!r}; write a number of seconds, at most {MAX_JITTER // 1_000_000}"
+            f"parameters.jitter is {value!r}; expected a number of seconds, at most {MAX_JITTER // 1_000_000}"
         )
     return int(Decimal(str(value)) * 1_000_000)
 
@@ -141,10 +185,10 @@ def _jitter(parameters: Mapping[str, Any]) -> int:
 def _interval(parameters: Mapping[str, Any]) -> int:
     value = parameters.get("interval")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRule(f"parameters.interval is {value!r}; write a positive number, like 5")
+        raise InvalidRule(f"parameters.interval is {value!r}; expected a positive number, like 5")
     unit = parameters.get("unit", "seconds")
     if not isinstance(unit, str) or unit not in UNITS:
-        raise InvalidRule(f"parameters.unit is {unit!r}; write one of {', '.join(UNITS)}")
+        raise InvalidRule(f"parameters.unit is {unit!r}; expected one of: {', '.join(UNITS)}")
     # Through its decimal form: 0.1 means a tenth, not the nearest binary fraction. A float too large is infinite.
     exact = Decimal(str(value)) * UNITS[unit]
     if not exact.is_finite() or exact > MAX_INTERVAL:
@@ -159,7 +203,7 @@ def _instant(parameters: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidRule(f"parameters.{name} is {value!r}; write a time like 2026-11-23T12:00:00Z")
+        raise InvalidRule(f"parameters.{name} is {value!r}; expected a time like 2026-11-23T12:00:00Z")
     try:
         return instants.parse(value)
     except ValueError as error:

@@ -2,7 +2,8 @@
 
 import heapq
 from collections import deque
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attune_sensor import Rule
 from attune_timer.jitter import delay
@@ -11,6 +12,8 @@ from attune_timer.schedule import Occurrence, Schedule
 
 #: How late (microseconds) an occurrence may still be fired. What is older was missed.
 GRACE: Final = 30_000_000
+#: The same when the sensor comes back: it may have been away for the grace, and needs time to start and to read its rules.
+GRACE_AT_START: Final = GRACE + 15_000_000
 #: A wall clock that goes back by less than this (microseconds) was adjusted, not set.
 _ADJUSTMENT: Final = 500_000
 _MIN_GARBAGE: Final = 1024
@@ -25,12 +28,22 @@ class Timer:
         schedule: when it fires.
         missed: what is fired of what was missed.
         jitter: the longest delay behind the schedule, in microseconds; at most what lies between two occurrences.
+        data: what the rule's author wants in each event.
     """
 
-    __slots__ = ("active", "due", "jitter", "missed", "next", "rule", "schedule")
+    __slots__ = ("active", "data", "due", "jitter", "missed", "next", "rule", "schedule")
 
-    def __init__(self, *, rule: Rule, schedule: Schedule, missed: MissedPolicy = _SKIP, jitter: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        rule: Rule,
+        schedule: Schedule,
+        missed: MissedPolicy = _SKIP,
+        jitter: int = 0,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
         self.rule = rule
+        self.data = data
         self.schedule = schedule
         self.missed = missed
         self.jitter = jitter
@@ -45,9 +58,11 @@ class Timer:
         """Have this occurrence fire next."""
         self.next = occurrence
         if occurrence is not None:
-            self.due = occurrence.at
-            if self.jitter:
-                self.due += delay(key=self.rule.uid, at=occurrence.at, most=self.jitter)
+            self.due = self.delayed(occurrence)
+
+    def delayed(self, occurrence: Occurrence) -> int:
+        """When an occurrence is to fire: its scheduled instant and the jitter."""
+        return occurrence.at + (delay(key=self.rule.uid, at=occurrence.at, most=self.jitter) if self.jitter else 0)
 
 
 class TimerHeap:
@@ -81,11 +96,13 @@ class TimerHeap:
             since: when the sensor began to serve the rule, if that was before now. What fell due in between was not missed.
             last: the last occurrence of which an event is stored.
         """
+        since = now if since is None else since
+        self.add_from(timer, first_missed(timer, since=since, last=last), now=now, since=since)
+
+    def add_from(self, timer: Timer, first: Occurrence | None, *, now: int, since: int) -> None:
+        """Begin to watch a timer, from the occurrence on that :func:`first_missed` found."""
         timer.active = True
         self._active.add(timer)
-        since = now if since is None else since
-        after = timer.rule.since_us if last is None else max(timer.rule.since_us, last)
-        first = self._first_missed(timer, after=after, until=since, now=now)
         self._place(timer, first or timer.schedule.next(since), now=now)
 
     def remove(self, timer: Timer) -> None:
@@ -126,8 +143,16 @@ class TimerHeap:
                 continue
             if at < now - self._grace:
                 heapq.heappop(heap)
-                first = self._first_missed(timer, after=occurrence.at - 1, until=now, now=now)
-                self._place(timer, first or timer.schedule.next(now), now=now)
+                missed = timer.missed.first(
+                    timer.schedule, after=occurrence.at - 1, until=now, now=now, grace=self._grace, jitter=timer.jitter
+                )
+                if (
+                    missed is not None
+                    and timer.missed.missed is Missed.SKIP
+                    and timer.delayed(missed) < now - self._grace
+                ):
+                    missed = None  # only with jitter: its delayed time is long over
+                self._place(timer, missed or timer.schedule.next(now), now=now)
                 continue
             due.append((timer, occurrence))
             timer.plan(timer.schedule.next(occurrence.at))
@@ -154,22 +179,12 @@ class TimerHeap:
             self._push(timer)
         return due
 
-    def _first_missed(self, timer: Timer, *, after: int, until: int, now: int) -> Occurrence | None:
-        return timer.missed.first(
-            timer.schedule, after=after, until=until, now=now, grace=self._grace, jitter=timer.jitter
-        )
-
     def _place(self, timer: Timer, occurrence: Occurrence | None, *, now: int) -> None:
         timer.plan(occurrence)
-        if occurrence is not None and timer.due < now - self._grace:
-            if timer.missed.missed is Missed.SKIP:
-                timer.plan(
-                    timer.schedule.next(max(now, occurrence.at))
-                )  # only with jitter: its delayed time is long over
-            else:
-                self._behind.append(timer)
-                return
-        self._push(timer)
+        if timer.next is not None and timer.due < now - self._grace:
+            self._behind.append(timer)
+        else:
+            self._push(timer)
 
     def _push(self, timer: Timer) -> None:
         if timer.next is not None:
@@ -187,3 +202,18 @@ class TimerHeap:
             if delayed is None or timer.due <= now:
                 timer.plan(timer.schedule.next(now))
             self._push(timer)
+
+
+def first_missed(timer: Timer, *, since: int, last: int | None) -> Occurrence | None:
+    """The first occurrence to fire of those that a starting sensor has missed; None when there is none. It may take 0.1 seconds
+    of processor time where a rule wants thousands of them.
+
+    Args:
+        timer: the timer.
+        since: when the sensor began to serve the rule.
+        last: the last occurrence of which an event is stored.
+    """
+    after = timer.rule.since_us if last is None else max(timer.rule.since_us, last)
+    return timer.missed.first_at_start(
+        timer.schedule, after=after, since=since, grace=GRACE_AT_START, jitter=timer.jitter
+    )

@@ -114,6 +114,13 @@ def test_each_kind_of_mistake_is_found(tmp_path: Path, text: str, finding: str) 
     assert any(finding in line for line in found(write(tmp_path, r=text, sensor=SENSOR))), found(tmp_path)
 
 
+def test_what_is_hardly_meant_is_a_warning_and_no_mistake(tmp_path: Path) -> None:
+    write(tmp_path, rules=rule("core.crontimer", '{cron: "*/70 * * * *"}'))
+    done = attune("lint", tmp_path)
+    assert "rules.yaml:7: warning: spec.trigger.parameters.cron: the step /70 is not smaller than the minute" in done.stdout
+    assert done.stderr.endswith("no mistake.\n")
+
+
 def test_types_of_sensors_that_are_elsewhere_can_be_let_pass(tmp_path: Path) -> None:
     folder = write(tmp_path, r=rule("other.thing"))
     assert len(found(folder)) == 1

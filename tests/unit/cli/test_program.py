@@ -16,6 +16,7 @@ from attune_cli import output as out
 from attune_cli.__main__ import program_name
 from attune_cli.errors import CliError, ExitCode, NotFoundError
 from attune_cli.lazy import Lazy, command_app
+from attune_contract.calendar import zones
 
 RUN = CliRunner()
 
@@ -66,6 +67,7 @@ def test_version_is_printed_in_each_format() -> None:
     assert RUN.invoke(root.app, ["version"]).stdout.startswith("attune 0.")
     assert RUN.invoke(root.app, ["--version"]).stdout == f"attune {root.version()}\n"
     assert json.loads(RUN.invoke(root.app, ["version", "-o", "json"]).stdout)["attune"] == root.version()
+    assert json.loads(RUN.invoke(root.app, ["version", "-o", "json"]).stdout)["tzdata"] == zones.version()
     assert yaml.safe_load(RUN.invoke(root.app, ["version", "--output", "yaml"]).stdout)["attune"] == root.version()
 
 

@@ -1,23 +1,23 @@
 """Cron schedules in time zones. The tables are those of docs/timers.md: each row is a test."""
 
-import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attune_contract.calendar.cron import NICKNAMES, parse
+from attune_contract.calendar.zones import zone
 from attune_timer import instants
-from attune_timer.cron import NICKNAMES, CronSchedule, parse, zone
+from attune_timer.cron import CronSchedule
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "timers.md"
 SECOND = 1_000_000
 
 
 def schedule(expression: str, name: str = "UTC", **bounds: int) -> CronSchedule:
-    return CronSchedule(fields=parse(expression), zone=zone(name), **bounds)
+    return CronSchedule(cron=parse(expression), zone=zone(name), **bounds)
 
 
 def instant(text: str) -> int:
@@ -48,12 +48,12 @@ def test_the_document_has_the_tables() -> None:
 @pytest.mark.parametrize("row", rows("Daylight saving"), ids=lambda row: f"{row[0]} {row[1]} {row[2]}")
 def test_daylight_saving(row: list[str]) -> None:
     name, expression, day, _change, local, in_utc = row
-    begin = instants.from_datetime(datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(name)))
-    end = instants.from_datetime((datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=ZoneInfo(name)))
+    begin = instants.from_datetime(datetime.fromisoformat(day).replace(tzinfo=zone(name)))
+    end = instants.from_datetime((datetime.fromisoformat(day) + timedelta(days=1)).replace(tzinfo=zone(name)))
     found = fired(schedule(expression, name), begin - 1, end - 1)
     moments = [instants.to_datetime(at) for at in found]
     assert [moment.strftime("%H:%M") for moment in moments] == in_utc.split()
-    assert [moment.astimezone(ZoneInfo(name)).strftime("%H:%M") for moment in moments] == local.split()
+    assert [moment.astimezone(zone(name)).strftime("%H:%M") for moment in moments] == local.split()
 
 
 @pytest.mark.parametrize("row", rows("Calendar"), ids=lambda row: f"{row[0]} after {row[1]}")
@@ -103,8 +103,8 @@ def test_latest_is_the_reverse_of_next(expression: str, name: str, begin: int) -
 @pytest.mark.parametrize("expression", ["*/15 * * * *", "*/20 2 * * *", "0 * * * *", "*/7 1,2 * * *"])
 def test_schedules_with_a_star_fire_whenever_the_local_clock_matches(expression: str, name: str) -> None:
     """Held against a clock that is looked at each minute, around every change of the year."""
-    plan, here = schedule(expression, name), ZoneInfo(name)
-    minutes, hours = plan.fields.split()[:2]
+    plan, here = schedule(expression, name), zone(name)
+    minutes, hours = plan.cron.text.split()[:2]
     wanted_minutes = set(range(0, 60, int(minutes[2:]))) if minutes.startswith("*/") else {int(minutes)}
     wanted_hours = set(range(24)) if hours == "*" else {int(hour) for hour in hours.split(",")}
     for day in ("2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25", "2026-11-01", "2026-02-15"):
@@ -128,7 +128,7 @@ def test_schedules_with_a_star_fire_whenever_the_local_clock_matches(expression:
 @pytest.mark.parametrize("name", ZONES)
 def test_daily_schedule_fires_on_each_day_of_the_year_once(name: str) -> None:
     for expression in ("30 2 * * *", "15 30 2 * * *", "15 0 * * *", "45 1 * * *"):
-        plan, here = schedule(expression, name), ZoneInfo(name)
+        plan, here = schedule(expression, name), zone(name)
         begin = datetime(2026, 1, 1, tzinfo=here)
         found = fired(plan, instants.from_datetime(begin) - 1, instants.from_datetime(begin.replace(year=2027)) - 1)
         assert [instants.to_datetime(at).astimezone(here).timetuple().tm_yday for at in found] == list(range(1, 366))
@@ -166,33 +166,10 @@ def test_nicknames(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "complaint"),
-    [
-        ("61 * * * *", "the minute is wrong; it takes 0-59"),
-        ("* 24 * * *", "the hour is wrong; it takes 0-23"),
-        ("* * 0 * *", "the day-of-month is wrong"),
-        ("* * * 13 *", "the month is wrong"),
-        ("* * * * FUN", "the day-of-week is wrong"),
-        ("60 * * * * *", "the second is wrong"),
-        ("* * * *", "it has 4 fields"),
-        ("", "it has 0 fields"),
-        ("@reboot", "is not one of @yearly"),
-        ("0 0 30 2 *", "the day-of-month is wrong"),
-        ("*/0 * * * *", "the minute is wrong"),
-        ("1," * 200 + "1 * * * *", "at most 200 characters"),
-        ("0 0 ٣ * *", "the day-of-month is wrong"),
-    ],
-)
-def test_what_is_wrong_with_an_expression_is_said(expression: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(complaint)):
-        parse(expression)
-
-
-@pytest.mark.parametrize(
     "name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "Europe", "europe\0", "X" * 5000]
 )
 def test_unknown_zone_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is not a time zone; write an IANA name like Europe/Berlin"):
+    with pytest.raises(ValueError, match=r"unknown time zone .*; expected an IANA name like Europe/Berlin"):
         zone(name)
 
 
@@ -200,7 +177,7 @@ def test_unknown_zone_is_refused(name: str) -> None:
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
-        fields = parse(text)
+        cron = parse(text)
     except ValueError:
         return
-    assert CronSchedule(fields=fields, zone=ZoneInfo("Europe/Berlin")).next(YEAR) is not None
+    assert CronSchedule(cron=cron, zone=zone("Europe/Berlin")).next(YEAR) is not None

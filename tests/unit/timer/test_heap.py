@@ -9,7 +9,7 @@ from support.rule_stream import rule_state
 
 from attune_sensor import Rule
 from attune_timer.schedule import IntervalSchedule, Occurrence
-from attune_timer.timer_heap import GRACE, Timer, TimerHeap
+from attune_timer.timer_heap import GRACE_AT_START, Timer, TimerHeap
 
 SECOND = 1_000_000
 NOON = 1_000_000 * SECOND
@@ -134,11 +134,21 @@ def test_what_was_due_before_the_rule_was_in_force_is_not_fired() -> None:
 
 def test_what_is_older_than_the_grace_is_not_fired() -> None:
     heap = TimerHeap()
-    missed = timer(3600 * SECOND, since=0, anchor=NOON - GRACE)
-    late = timer(3600 * SECOND, since=0, anchor=NOON - GRACE + 1)
+    missed = timer(3600 * SECOND, since=0, anchor=NOON - GRACE_AT_START)
+    late = timer(3600 * SECOND, since=0, anchor=NOON - GRACE_AT_START + 1)
     heap.add(missed, now=NOON)
     heap.add(late, now=NOON)
-    assert [owner for owner, _ in heap.pop_due(now=NOON, limit=10)] == [late]
+    assert heap.pop_due(now=NOON, limit=10) == []
+    assert [owner for owner, _ in heap.pop_behind(now=NOON, limit=10)] == [late]
+
+
+def test_a_sensor_that_was_away_for_a_moment_fires_all_that_it_missed() -> None:
+    heap = TimerHeap()
+    heap.add(timer(since=0), now=NOON, last=NOON - 40 * SECOND)
+    fired: list[int] = []
+    while due := heap.pop_due(now=NOON, limit=100) or heap.pop_behind(now=NOON, limit=7):
+        fired += [occurrence.at for _, occurrence in due]
+    assert fired == [NOON - 40 * SECOND + number * SECOND for number in range(1, 41)]
 
 
 def test_schedule_that_ends_leaves_the_heap() -> None:

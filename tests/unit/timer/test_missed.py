@@ -1,16 +1,17 @@
 """What is fired of what was missed; the clock is a number (docs/timers.md, "Missed occurrences" and "The wall clock is set")."""
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rule_stream import rule_state
 
+from attune_contract.calendar.cron import parse
+from attune_contract.calendar.zones import zone
 from attune_sensor import Rule
 from attune_timer import instants
-from attune_timer.cron import CronSchedule, parse
+from attune_timer.cron import CronSchedule
 from attune_timer.jitter import delay
 from attune_timer.missed import LARGEST_MOST, Missed, MissedPolicy
 from attune_timer.schedule import IntervalSchedule, OnceSchedule, Schedule
@@ -49,8 +50,8 @@ def minutes(fired: list[int]) -> list[float]:
 def restarted(missed: Missed, *, last: int | None, most: int = LARGEST_MOST, down: int = HOUR) -> list[float]:
     """Fires each minute; the sensor comes up after it was down."""
     heap = TimerHeap()
-    heap.add(timer(every(MINUTE), missed, most=most), now=NOON + down + 40 * SECOND, last=last)
-    return minutes(fire(heap, NOON + down + 40 * SECOND))
+    heap.add(timer(every(MINUTE), missed, most=most), now=NOON + down + 50 * SECOND, last=last)
+    return minutes(fire(heap, NOON + down + 50 * SECOND))
 
 
 def test_skip_fires_nothing_old() -> None:
@@ -99,7 +100,7 @@ def test_missed_occurrences_do_not_hold_up_what_is_due_now() -> None:
     heap = TimerHeap()
     now = NOON + HOUR
     heap.add(timer(every(SECOND)), now=now, last=NOON)
-    prompt = Timer(rule=Rule(state=rule_state(2), since_us=NOON), schedule=every(SECOND))
+    prompt = Timer(rule=Rule(state=rule_state(2), since_us=now), schedule=every(SECOND))
     heap.add(prompt, now=now)
     fired = heap.pop_due(now=now + SECOND, limit=10)
     assert {owner for owner, _ in fired} == {prompt}
@@ -181,7 +182,7 @@ def test_suspended_machine(missed: Missed) -> None:
 
 intervals = st.integers(100_000, 30 * MINUTE).map(every)
 crons = st.builds(
-    lambda text, name: CronSchedule(fields=parse(text), zone=ZoneInfo(name)),
+    lambda text, name: CronSchedule(cron=parse(text), zone=zone(name)),
     st.sampled_from(["*/5 * * * *", "30 2 * * *", "0 * * * *", "15 1-4 * * *", "@daily", "0 0 29 3 *"]),
     st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
 )

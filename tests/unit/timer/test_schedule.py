@@ -132,7 +132,7 @@ def test_interval_in_each_unit_is_exact(parameters: dict[str, Any], microseconds
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({}, "parameters.interval is None; write a positive number"),
+        ({}, "parameters.interval is None; expected a positive number"),
         ({"interval": 0}, "shorter than 0.1 seconds"),
         ({"interval": -1}, "shorter than 0.1 seconds"),
         ({"interval": 0.05}, "shorter than 0.1 seconds"),
@@ -142,10 +142,10 @@ def test_interval_in_each_unit_is_exact(parameters: dict[str, Any], microseconds
         ({"interval": float("inf")}, "longer than ten years"),
         ({"interval": float("nan")}, "longer than ten years"),
         ({"interval": 10**400}, "longer than ten years"),
-        ({"interval": 1, "unit": "fortnights"}, "write one of milliseconds, seconds"),
+        ({"interval": 1, "unit": "fortnights"}, "expected one of: milliseconds, seconds"),
         ({"interval": 1, "unit": None}, "parameters.unit is None"),
         ({"interval": 1, "unit": []}, "parameters.unit is"),
-        ({"interval": 1, "every": 2}, "parameters.every is not known"),
+        ({"interval": 1, "every": 2}, "unknown parameter every; expected one of: anchor, data"),
         ({"interval": 1, "anchor": "2026-01-01 00:00:00Z"}, "parameters.anchor: .* not a time with a zone"),
         ({"interval": 1, "anchor": "2026-01-01T00:00:00"}, "not a time with a zone"),
         ({"interval": 1, "anchor": "2026-02-30T00:00:00Z"}, "parameters.anchor: .* is not a time: day"),
