@@ -35,8 +35,8 @@ def lint(
 ) -> None:
     """Check manifests offline: schemas, CEL rules, trigger types and parameters. Exit status 1 when something is wrong.
 
-    Each mistake is a line FILE:LINE: FIELD: what is wrong. Warnings are marked as such and leave the exit status 0. Rules are checked against the Sensors in the same files and those of
-    the core pack.
+    Each mistake is a line FILE:LINE: FIELD: what is wrong. Warnings are marked as such, and leave the exit status 0. Rules are
+    checked against the Sensors in the same files and those of the core pack.
     """
     from attune_cli.lint import core_pack, read  # here, for `attune lint --help` to be quick
     from attune_cli.lint import lint as judge

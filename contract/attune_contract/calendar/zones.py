@@ -9,6 +9,7 @@ to an unpacked ``tzdata`` wheel, or to the wheel file itself. It is read before 
 """
 
 import functools
+import importlib
 import os
 import re
 import zipfile
@@ -19,10 +20,9 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-import tzdata
-
 #: Where newer zones are, folders or wheels, separated as in ``PATH``. Python's own variable for the same purpose.
 PATHS: Final = "PYTHONTZPATH"
+_PACKAGE: Final = "tzdata"
 _NAME: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 #: What the package lists, and what is no place: the IANA database has it for machines that were never set up.
 _NO_PLACE: Final = frozenset({"Factory"})
@@ -41,9 +41,9 @@ class Zones:
     """
 
     def __init__(self, *paths: Path) -> None:
-        self._package = resources.files(tzdata) / "zoneinfo"
+        self._package = resources.files(_PACKAGE) / "zoneinfo"
         self._mounted = [root for path in paths if (root := _root(path)) is not None]
-        listed = (resources.files(tzdata) / "zones").read_text(encoding="utf-8").split()
+        listed = (resources.files(_PACKAGE) / "zones").read_text(encoding="utf-8").split()
         self.names: frozenset[str] = frozenset(listed) - _NO_PLACE
         for root in self._mounted:
             self.names |= _names(root)
@@ -52,7 +52,7 @@ class Zones:
     @property
     def version(self) -> str:
         """The IANA version, like ``2026f``. With mounted zones it is theirs; ``unknown`` where they do not say."""
-        return _version(self._mounted[0]) if self._mounted else tzdata.IANA_VERSION
+        return _version(self._mounted[0]) if self._mounted else _shipped_version()
 
     @property
     def folder(self) -> str | None:
@@ -107,6 +107,11 @@ def zone(name: str) -> ZoneInfo:
 def version() -> str:
     """The IANA version of the zones in use, like ``2026f``."""
     return shipped().version
+
+
+def _shipped_version() -> str:
+    found: str = importlib.import_module(_PACKAGE).IANA_VERSION
+    return found
 
 
 def _root(path: Path) -> Traversable | None:

@@ -156,7 +156,7 @@ async def test_catch_up_that_died_shows_in_health() -> None:
     async with SensorHarness(make, trigger_types=[CRON]) as harness:
         rule = harness.apply(CRON, {"cron": "@hourly", "missed": "all"}, since=MORNING - timedelta(hours=3))
         await harness.wait_for(rule, AckState.ACTIVE)
-        await until(lambda: "as the test wants" in (handlers[0]._catch_up_problem() or ""))
+        await until(lambda: "as the test wants" in (handlers[0]._missed.problem() or ""))
 
 
 # -- the wall clock is set while the sensor runs: the table of docs/timers.md

@@ -121,8 +121,8 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
             while await count("attune_sensor_queued_events") < 50:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        await api.start()
         before = len(api.events)
+        await api.start()
         async with asyncio.timeout(40):
             while await count("attune_sensor_spool_events") > 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

@@ -117,7 +117,10 @@ def test_each_kind_of_mistake_is_found(tmp_path: Path, text: str, finding: str) 
 def test_what_is_hardly_meant_is_a_warning_and_no_mistake(tmp_path: Path) -> None:
     write(tmp_path, rules=rule("core.crontimer", '{cron: "*/70 * * * *"}'))
     done = attune("lint", tmp_path)
-    assert "rules.yaml:7: warning: spec.trigger.parameters.cron: the step /70 is not smaller than the minute" in done.stdout
+    assert (
+        "rules.yaml:7: warning: spec.trigger.parameters.cron: the step /70 is not smaller than the minute"
+        in done.stdout
+    )
     assert done.stderr.endswith("no mistake.\n")
 
 

@@ -14,7 +14,8 @@ BEGIN = datetime(2026, 12, 31, 23, 59, 59)  # noqa: DTZ001 - a calendar without 
 
 
 def first(expression: str, number: int, *, match: DayMatch = DayMatch.CRON) -> list[datetime]:
-    cron, at, found = parse(expression, day_match=match), BEGIN, []
+    cron, at = parse(expression, day_match=match), BEGIN
+    found: list[datetime] = []
     while len(found) < number and (following := cron.after(at)) is not None:
         at = following
         found.append(at)

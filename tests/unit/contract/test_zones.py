@@ -1,5 +1,6 @@
 """Time zones are those that come with the product, whatever the machine has (docs/timers.md, "Time zones")."""
 
+import importlib
 import io
 import itertools
 import os
@@ -13,7 +14,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-import tzdata
 
 from attune_contract.calendar.zones import UnknownZoneError, Zones, paths_of, shipped, version, zone
 
@@ -64,7 +64,7 @@ def test_every_listed_zone_can_be_read() -> None:
 
 
 def test_the_version_is_the_packages() -> None:
-    assert version() == tzdata.IANA_VERSION
+    assert version() == importlib.import_module("tzdata").IANA_VERSION
     assert version() >= "2026f"
     assert shipped().folder is not None
 
@@ -73,7 +73,7 @@ def test_the_machines_zones_are_not_looked_at(tmp_path: Path) -> None:
     """With wrong zones where Python looks first, ours are still right."""
     wrong = tmp_path / "America" / "Vancouver"
     wrong.parent.mkdir()
-    shutil.copy(str(resources.files(tzdata) / "zoneinfo" / "Asia" / "Tokyo"), wrong)
+    shutil.copy(str(resources.files("tzdata") / "zoneinfo" / "Asia" / "Tokyo"), wrong)
     zoneinfo.reset_tzpath([str(tmp_path)])
     zoneinfo.ZoneInfo.clear_cache()
     try:
@@ -87,7 +87,7 @@ def test_the_machines_zones_are_not_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "wheel"])
 def test_newer_zones_can_be_mounted(kind: str, tmp_path: Path) -> None:
-    source = resources.files(tzdata) / "zoneinfo"
+    source = resources.files("tzdata") / "zoneinfo"
     tokyo = (source / "Asia" / "Tokyo").read_bytes()
     files = {"Europe/Atlantis": tokyo, "Europe/Berlin": tokyo, "posix/Europe/Berlin": tokyo, "localtime": tokyo,
              "tzdata.zi": b"# version 2031a\n# more", "zone.tab": b"no zone"}  # fmt: skip
@@ -118,7 +118,7 @@ def test_a_path_that_is_not_there_is_as_none(tmp_path: Path) -> None:
 
 def test_a_program_uses_what_its_environment_names(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("2031b\n")
-    (tmp_path / "UTC").write_bytes((resources.files(tzdata) / "zoneinfo" / "UTC").read_bytes())
+    (tmp_path / "UTC").write_bytes((resources.files("tzdata") / "zoneinfo" / "UTC").read_bytes())
     code = "from attune_contract.calendar import zones; print(zones.version())"
     environment = {**os.environ, "PYTHONTZPATH": str(tmp_path)}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -147,7 +147,7 @@ def test_changes_of_a_zone_are_as_far_apart_as_the_timer_thinks() -> None:
     begin = datetime(1970, 1, 1, tzinfo=UTC).timestamp()
     closest = {}
     for name in shipped().names:
-        file = (resources.files(tzdata) / "zoneinfo").joinpath(*name.split("/"))
+        file = (resources.files("tzdata") / "zoneinfo").joinpath(*name.split("/"))
         found = [at for at in _transitions(file.read_bytes()) if at >= begin]
         closest[name] = min((b - a for a, b in itertools.pairwise(found)), default=10**9)
     name = min(closest, key=lambda each: closest[each])

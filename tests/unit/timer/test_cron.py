@@ -16,8 +16,8 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "timers.md"
 SECOND = 1_000_000
 
 
-def schedule(expression: str, name: str = "UTC", **bounds: int) -> CronSchedule:
-    return CronSchedule(cron=parse(expression), zone=zone(name), **bounds)
+def schedule(expression: str, name: str = "UTC", *, start: int | None = None, end: int | None = None) -> CronSchedule:
+    return CronSchedule(cron=parse(expression), zone=zone(name), start=start, end=end)
 
 
 def instant(text: str) -> int:

@@ -22,7 +22,8 @@ def schedule(cron: str, *, timezone: str = "UTC", **parameters: Any) -> Schedule
 
 
 def fired(plan: Schedule, begin: str, number: int) -> list[str]:
-    at, found = instants.parse(begin) - 1, []
+    at = instants.parse(begin) - 1
+    found: list[str] = []
     while len(found) < number and (following := plan.next(at)) is not None:
         at = following.at
         found.append(instants.text(at)[:16])
