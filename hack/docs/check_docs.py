@@ -31,7 +31,6 @@ PENDING: Final = (
     "docs/glossary.md",
     "docs/kubernetes-sensor.md",
     "docs/runners.md",
-    "docs/timers.md",
     "docs/webhook.md",
 )
 

@@ -123,10 +123,10 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
         resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         before = len(api.events)
         await api.start()
+        await api.wait_for(lambda: len(api.events) > before + 100, within=40)
         async with asyncio.timeout(40):
             while await count("attune_sensor_spool_events") > 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-        assert len(api.events) > before + 100
         sensor.send_signal(signal.SIGTERM)
         log = await output(sensor)
     said = [line for line in log if line["event"] == "spool_unavailable"]
