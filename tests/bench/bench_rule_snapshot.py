@@ -149,25 +149,24 @@ async def sensor(url: str) -> tuple[float, float]:
 
     from attune_contract import subjects
     from attune_contract.identity import SensorRef
+    from attune_kit.nats.connection import NatsEndpoint
+    from attune_kit.nats.connector import NatsConnector
+    from attune_kit.supervisor import end
     from attune_sensor.acks import AckPublisher
-    from attune_sensor.connection import NatsConnection
     from attune_sensor.metrics import Metrics
     from attune_sensor.rule_reader import RuleReader
     from attune_sensor.rule_supervisor import RuleSupervisor
     from attune_sensor.rule_table import RuleTable
-    from attune_sensor.tasks import end
 
     metrics, log, table, taken = Metrics(), structlog.get_logger(), RuleTable(), asyncio.Event()
     ref = SensorRef.parse(REF)
-    connection = NatsConnection(
-        url=url, name=REF, inbox_prefix=ref.inbox_prefix, credentials=None, metrics=metrics, log=log
-    )
-    acks = AckPublisher(connection=connection, prefix="attune.acks", instance="bench", metrics=metrics, log=log)
+    connector = NatsConnector(NatsEndpoint(url=url, name=REF, inbox_prefix=ref.inbox_prefix))
+    acks = AckPublisher(connector=connector, prefix="attune.acks", instance="bench", metrics=metrics, log=log)
     supervisor = RuleSupervisor(
         handler=Starts(), acks=acks, trigger_types=["core.intervaltimer"], metrics=metrics, log=log
     )
     reader = RuleReader(
-        connection=connection,
+        connector=connector,
         filter_subject=subjects.rules_filter(ref),
         table=table,
         on_changes=supervisor.apply,
@@ -175,8 +174,8 @@ async def sensor(url: str) -> tuple[float, float]:
         metrics=metrics,
         log=log,
     )
-    connecting = asyncio.create_task(connection.run())
-    await connection.wait_connected()
+    connecting = asyncio.create_task(connector.run())
+    await connector.wait_connected()
     began, spent = time.perf_counter(), time.process_time()
     reading = asyncio.create_task(reader.run())
     async with asyncio.timeout(120):

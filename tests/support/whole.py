@@ -16,15 +16,16 @@ from support.rule_side import RuleSideUnderTest, Stream
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
+from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.nats.connector import NatsConnector
+from attune_kit.supervisor import end
 from attune_operator.runtime.client import WatchEventType
 from attune_sensor.acks import AckPublisher
-from attune_sensor.connection import NatsConnection
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_supervisor import RuleSupervisor
 from attune_sensor.rule_table import RuleChange, RuleTable
 from attune_sensor.rules import Rule
-from attune_sensor.tasks import end
 
 #: uid → generation, enabled.
 Rules = dict[str, tuple[int, bool]]
@@ -191,11 +192,9 @@ class SensorUnderTest:
 
     def _build(self, ref: SensorRef, url: str, resync_seconds: float) -> list[Any]:
         metrics, log = Metrics(), structlog.get_logger()
-        connection = NatsConnection(
-            url=url, name=str(ref), inbox_prefix=ref.inbox_prefix, credentials=None, metrics=metrics, log=log
-        )
+        connector = NatsConnector(NatsEndpoint(url=url, name=str(ref), inbox_prefix=ref.inbox_prefix))
         acks = AckPublisher(
-            connection=connection, prefix=subjects.acks_prefix(ref), instance="pod-1", metrics=metrics, log=log
+            connector=connector, prefix=subjects.acks_prefix(ref), instance="pod-1", metrics=metrics, log=log
         )
         supervisor = RuleSupervisor(
             handler=self.witness, acks=acks, trigger_types=[*_ANY_TYPE], metrics=metrics, log=log
@@ -206,7 +205,7 @@ class SensorUnderTest:
             supervisor.apply(changes)
 
         reader = RuleReader(
-            connection=connection,
+            connector=connector,
             filter_subject=subjects.rules_filter(ref),
             table=self.table,
             on_changes=changed,
@@ -218,7 +217,7 @@ class SensorUnderTest:
             absence_seconds=2.0,
         )
         self._acks = acks
-        return [connection, reader, acks, supervisor]
+        return [connector, reader, acks, supervisor]
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(part.run()) for part in self._parts]

@@ -15,13 +15,14 @@ import msgspec
 from aiohttp import web
 
 from attune_contract.messages import AckState, InvalidMessage, RuleState, decode_rule
+from attune_kit.nats.last_per_subject import LastPerSubjectReader, StreamUnavailableError
+from attune_kit.outage import Outage
+from attune_kit.watched_file import WatchedFile
 from attune_sensor import api_client, rule_reader, rule_table, runtime
 from attune_sensor.acks import AckPublisher
 from attune_sensor.api_client import Accepted, EventResult, EventsApi, Outcome, RequestRefused, Unavailable
-from attune_sensor.connection import NatsConnection
-from attune_sensor.credentials import CredentialFile
 from attune_sensor.http_server import HealthServer
-from attune_sensor.rule_reader import RuleReader, StreamUnavailable
+from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_table import RuleTable
 from attune_sensor.rules import Rule
 from attune_timer.handler import TimerHandler
@@ -154,13 +155,14 @@ def makes_a_name_for_itself() -> None:
 
 @wrong("nats-lost")
 def ends_with_its_connection() -> None:
-    original = NatsConnection._failed
+    original = Outage.failed
 
-    def failed(self: NatsConnection, error: Exception) -> None:
-        original(self, error)
-        give_up()
+    def failed(self: Outage, kind: str, message: str, **fields: Any) -> None:
+        original(self, kind, message, **fields)
+        if self._name == "nats":
+            give_up()
 
-    replace(NatsConnection, "_failed", failed)
+    replace(Outage, "failed", failed)
 
 
 WRONGS["nats-away-at-start"] = ends_with_its_connection
@@ -168,15 +170,15 @@ WRONGS["nats-away-at-start"] = ends_with_its_connection
 
 @wrong("stream-missing-at-start")
 def ends_without_a_stream() -> None:
-    original = rule_reader._Session.open
+    original = LastPerSubjectReader.start
 
     async def open_or_end(self: Any) -> None:
         try:
             await original(self)
-        except StreamUnavailable:
+        except StreamUnavailableError:
             give_up()
 
-    replace(rule_reader._Session, "open", open_or_end)
+    replace(LastPerSubjectReader, "start", open_or_end)
 
 
 @wrong("stream-made-again", "consumer-lost")
@@ -190,8 +192,8 @@ def trusts_its_consumer_for_ever() -> None:
         original(self, **{**arguments, "heartbeat_seconds": 3600.0, "resync_seconds": 3600.0})
 
     replace(RuleReader, "__init__", initialise)
-    replace(rule_reader._Session, "_on_status", ignore)
-    replace(rule_reader._Session, "end", nothing)
+    replace(LastPerSubjectReader, "_control", ignore)
+    replace(LastPerSubjectReader, "_fail", nothing)
 
 
 @wrong("deleted-while-away")
@@ -222,12 +224,12 @@ def reads_the_first_thousand() -> None:
 
 @wrong("token-renewed", "nats-creds-renewed", "nats-creds-expired")
 def reads_its_credentials_once() -> None:
-    original = CredentialFile.read
+    original = WatchedFile.read
 
     def read(self: Any, *, fresh: bool = False) -> Any:
         return self._value if self._value is not None else original(self, fresh=fresh)
 
-    replace(CredentialFile, "read", read)
+    replace(WatchedFile, "read", read)
 
 
 @wrong("unauthorised")

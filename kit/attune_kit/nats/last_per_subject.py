@@ -33,8 +33,6 @@ _SILENT_HEARTBEATS: Final = 2.5
 #: Seconds without a message after which a snapshot that is not complete is given up: heartbeats show that the consumer
 #: lives, only messages show that the snapshot makes progress.
 _SNAPSHOT_STALL: Final = 30.0
-#: Seconds for which a server keeps a consumer that nobody listens to.
-_INACTIVE_THRESHOLD: Final = 30.0
 #: Bytes that may wait for a handler; flow control keeps far below.
 _PENDING_BYTES: Final = 1024**3
 
@@ -110,7 +108,7 @@ class LastPerSubjectReader:
         start_sequence: deliver everything from here on instead of the last message of each subject.
         headers_only: leave the bodies out.
         heartbeat: seconds between the server's signs of life while there is nothing to deliver.
-        deletes_consumer: delete the consumer at the end. Without the right to do so, the server does it after a while.
+        deletes_consumer: delete the consumer at the end. Without the right to do so, the server does it after 5 s.
 
     Attributes:
         snapshot_size: how many messages the snapshot has, as the server counted them at the start.
@@ -206,7 +204,6 @@ class LastPerSubjectReader:
             "max_deliver": 1,
             "flow_control": True,
             "idle_heartbeat": int(self._heartbeat * 1e9),
-            "inactive_threshold": int(_INACTIVE_THRESHOLD * 1e9),
             "num_replicas": 1,
             "mem_storage": True,
             **begin,

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from attune_kit.backoff import Backoff
 from attune_kubernetes.changes import Change, found_late
 from attune_kubernetes.client import OPENED, KubernetesApi, KubernetesError, Resource
 from attune_kubernetes.objects import Object, ObjectSnapshot, snapshot_of
 from attune_kubernetes.parameters import ChangeKind
-from attune_sensor.backoff import Backoff
 
 _RETRY: Final = Backoff(initial=0.25, maximum=30.0)
 #: Rules of one sensor start together; the first list waits so long (seconds) for those that ask for the same.

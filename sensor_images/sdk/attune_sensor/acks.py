@@ -1,7 +1,6 @@
 """Tells the operator what became of each rule (design, "The rule stream", "Acks")."""
 
 import asyncio
-import contextlib
 import itertools
 import random
 from collections.abc import Callable
@@ -12,10 +11,11 @@ import msgspec
 import nats.errors
 
 from attune_contract.messages import Ack, AckState, encode
-from attune_sensor.backoff import Backoff
-from attune_sensor.connection import NatsConnection
+from attune_kit.backoff import Backoff
+from attune_kit.nats.client import unsubscribe
+from attune_kit.nats.connector import NatsConnector
+from attune_kit.outage import Outage
 from attune_sensor.metrics import Metrics
-from attune_sensor.outage import Outage
 from attune_sensor.rules import Rule
 
 _RETRY: Final = Backoff(initial=0.2, maximum=10.0)
@@ -36,7 +36,7 @@ class AckPublisher:
     Only the latest ack of a rule matters, so what waits is bounded by the number of rules.
 
     Args:
-        connection: the connection to NATS.
+        connector: the connection to NATS.
         prefix: what the subjects begin with (``ATTUNE_ACKS_SUBJECT``).
         instance: this process (the pod's name).
         metrics: where confirmed acks are counted.
@@ -48,7 +48,7 @@ class AckPublisher:
     def __init__(
         self,
         *,
-        connection: NatsConnection,
+        connector: NatsConnector,
         prefix: str,
         instance: str,
         metrics: Metrics,
@@ -56,7 +56,7 @@ class AckPublisher:
         now: Callable[[], datetime] = _now,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._connection = connection
+        self._connector = connector
         self._prefix = prefix
         self._instance = instance
         self._metrics = metrics
@@ -66,7 +66,7 @@ class AckPublisher:
         self._latest: dict[str, Ack] = {}
         self._waiting: dict[str, None] = {}  # a set that keeps its order
         self._wake = asyncio.Event()
-        connection.on_connected(self.repeat)
+        connector.on_connected(self.repeat)
 
     def say(self, rule: Rule, state: AckState, message: str = "") -> None:
         """Ack this generation of the rule. It is published soon, and again after each reconnect and resync."""
@@ -103,7 +103,7 @@ class AckPublisher:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                client = await self._connection.wait_connected()
+                client = (await self._connector.wait_connected()).client
                 batch = [self._latest[uid] for uid in itertools.islice(self._waiting, _BATCH)]
                 try:
                     await self._publish(client, batch)
@@ -153,9 +153,7 @@ class AckPublisher:
         finally:
             if not confirmed.cancel() and not confirmed.cancelled():
                 confirmed.exception()  # so that one that came after another error counts as seen
-            # When the connection is gone, so is the subscription.
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
+            await unsubscribe(subscription)
 
 
 def _problem(message: Any) -> str | None:

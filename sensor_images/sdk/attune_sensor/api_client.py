@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from attune_contract.events import MAX_BATCH_EVENTS, MAX_BODY_BYTES
-from attune_sensor.credentials import CredentialFile, Token
+from attune_sensor.credentials import Token, TokenFile
 from attune_sensor.errors import CredentialsError
 from attune_sensor.last_events import LastEvent, decode
 from attune_sensor.metrics import Metrics
@@ -168,7 +168,7 @@ class EventsApi:
         self,
         *,
         url: str,
-        token: CredentialFile[Token],
+        token: TokenFile,
         user_agent: str,
         metrics: Metrics,
         ca_file: Path | None = None,

@@ -16,22 +16,22 @@ from typing import Any, Final
 import msgspec
 
 from attune_contract.events import EventReport
+from attune_kit.backoff import Backoff
+from attune_kit.outage import Outage
+from attune_kit.supervisor import end
 from attune_sensor.api_client import (
     MAX_EVENTS,
     MAX_EVENTS_BYTES,
     Unavailable,
 )
-from attune_sensor.backoff import Backoff
 from attune_sensor.confirmations import Awaited, Confirmation, Fate, settle, unsettled
 from attune_sensor.delivery import Delivery, Poster
 from attune_sensor.errors import Stopping
 from attune_sensor.event_queue import EventQueue
 from attune_sensor.metrics import Metrics
-from attune_sensor.outage import Outage
 from attune_sensor.settings import WhenFull
 from attune_sensor.spool import Spool
 from attune_sensor.spool_thread import SpoolThread
-from attune_sensor.tasks import end
 
 _RETRY: Final = Backoff(initial=0.25, maximum=15.0)
 _MEMORY_BYTES: Final = 32 * 1024 * 1024

@@ -1,5 +1,7 @@
 """Errors of the SDK. Each text is a sentence that says what is wrong, where, and what to do."""
 
+from attune_kit.watched_file import WatchedFileError
+
 
 class SensorError(Exception):
     """Base of the SDK's errors."""
@@ -9,11 +11,8 @@ class SettingsError(SensorError):
     """The environment lacks a variable, or one has a value that cannot be used."""
 
 
-class CredentialsError(SensorError, OSError):
-    """A credentials file is missing, empty or not what it should be.
-
-    It is an ``OSError``, so that nats-py, which reads credentials while it reconnects, goes on trying.
-    """
+class CredentialsError(SensorError, WatchedFileError):
+    """The token file is missing, empty or holds something else."""
 
 
 class InvalidRule(SensorError):  # noqa: N818 - read as a sentence: "raise InvalidRule"

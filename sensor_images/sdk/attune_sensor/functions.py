@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from attune_contract.messages import AckState
-from attune_sensor.backoff import Backoff
+from attune_kit.backoff import Backoff
 from attune_sensor.context import SensorContext
 from attune_sensor.errors import InvalidRule
 from attune_sensor.last_events import LastEvent

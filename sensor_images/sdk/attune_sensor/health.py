@@ -11,8 +11,8 @@ import nats.errors
 
 from attune_contract.messages import SensorHealth, encode
 from attune_contract.subjects import health_subject
+from attune_kit.nats.connector import NatsConnector
 from attune_sensor.api_client import Unavailable
-from attune_sensor.connection import NatsConnection
 from attune_sensor.emitter import Emitter
 
 _LOOK: Final = 0.5
@@ -34,7 +34,7 @@ class HealthReporter:
     While there is no connection nothing is said, which is what the operator then notices.
 
     Args:
-        connection: the connection to NATS.
+        connector: the connection to NATS.
         acks_prefix: what the sensor's subjects begin with (``ATTUNE_ACKS_SUBJECT``).
         instance: this process (the pod's name).
         rules: how many rules are known now.
@@ -47,7 +47,7 @@ class HealthReporter:
     def __init__(
         self,
         *,
-        connection: NatsConnection,
+        connector: NatsConnector,
         acks_prefix: str,
         instance: str,
         rules: Callable[[], int],
@@ -56,7 +56,7 @@ class HealthReporter:
         now: Callable[[], datetime] = _now,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._connection = connection
+        self._connector = connector
         self._subject = health_subject(acks_prefix, instance)
         self._instance = instance
         self._rules = rules
@@ -65,7 +65,7 @@ class HealthReporter:
         self._now = now
         self._chance = chance
         self._due = 0.0
-        connection.on_connected(self._again)
+        connector.on_connected(self._again)
 
     def _again(self) -> None:
         self._due = 0.0
@@ -75,7 +75,7 @@ class HealthReporter:
         said: SensorHealth | None = None
         said_at = 0.0
         while True:
-            client = await self._connection.wait_connected()
+            client = (await self._connector.wait_connected()).client
             health = self._health()
             now = time.monotonic()
             if now >= self._due or (said is not None and _news(said, health, now - said_at)):

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from attune_sensor.backoff import Backoff
-from attune_sensor.outage import Outage
+from attune_kit.backoff import Backoff
+from attune_kit.outage import Outage
 
 _RETRY: Final = Backoff(initial=0.25, maximum=5.0)
 #: Rules in one request: their uids are in its address, and proxies allow about 8 KB there.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from attune_contract.messages import AckState
-from attune_sensor.backoff import Backoff
+from attune_kit.backoff import Backoff
 from attune_sensor.errors import InvalidRule
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_table import RuleChange

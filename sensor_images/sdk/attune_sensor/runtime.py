@@ -11,12 +11,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from attune_sensor import logs
+from attune_kit.logs import configure_logs
+from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.nats.connector import NatsConnector
+from attune_kit.supervisor import end
 from attune_sensor.acks import AckPublisher
 from attune_sensor.api_client import EventsApi
-from attune_sensor.connection import NatsConnection
 from attune_sensor.context import SensorContext
-from attune_sensor.credentials import CredentialFile, parse_nats_credentials, parse_token
+from attune_sensor.credentials import TokenFile
 from attune_sensor.delivery import Poster
 from attune_sensor.emitter import Emitter
 from attune_sensor.errors import CredentialsError, SensorError, SettingsError
@@ -30,8 +32,9 @@ from attune_sensor.rule_table import RuleChange, RuleTable
 from attune_sensor.rules import RuleHandler
 from attune_sensor.settings import SensorSettings, WhenFull
 from attune_sensor.spool import Spool
-from attune_sensor.tasks import end
 
+#: Seconds between pings of the NATS connection; one whose other end has vanished is given up after three.
+_PING_INTERVAL: Final = 10.0
 #: How long (seconds) a start may take before it counts as a problem that the rules were not read.
 _START: Final = 20.0
 
@@ -58,12 +61,7 @@ class SensorRuntime:
         self.metrics = Metrics()
         self._now = now
         self._log = structlog.get_logger("attune_sensor").bind(sensor=str(settings.sensor), instance=settings.instance)
-        self._token = CredentialFile(path=settings.token_file, parse=parse_token)
-        nats_credentials = (
-            CredentialFile(path=settings.nats_creds_file, parse=parse_nats_credentials)
-            if settings.nats_creds_file is not None
-            else None
-        )
+        self._token = TokenFile(settings.token_file)
         self._api = EventsApi(
             url=settings.api_url,
             token=self._token,
@@ -93,17 +91,21 @@ class SensorRuntime:
             last_events=LastEvents(api=self._api, log=self._log),
         )
         self.rules = RuleTable()
-        self._connection = NatsConnection(
-            url=settings.nats_url,
-            name=f"sensor {settings.sensor} {settings.instance}",
-            inbox_prefix=settings.nats_inbox_prefix,
-            credentials=nats_credentials,
-            ca_file=settings.ca_file,
-            metrics=self.metrics,
+        self._connector = NatsConnector(
+            NatsEndpoint(
+                url=settings.nats_url,
+                name=f"sensor {settings.sensor} {settings.instance}",
+                creds_file=settings.nats_creds_file,
+                ca_file=settings.ca_file,
+                system_ca=True,
+                inbox_prefix=settings.nats_inbox_prefix,
+                ping_interval=_PING_INTERVAL,
+            ),
+            on_state=self.metrics.nats_connected.set,
             log=self._log,
         )
         self.acks = AckPublisher(
-            connection=self._connection,
+            connector=self._connector,
             prefix=settings.acks_subject,
             instance=settings.instance,
             metrics=self.metrics,
@@ -119,7 +121,7 @@ class SensorRuntime:
         self._snapshot = asyncio.Event()
         self.context.attach(self.supervisor, rules_read=self._snapshot.is_set)
         self._reader = RuleReader(
-            connection=self._connection,
+            connector=self._connector,
             filter_subject=settings.rules_subject,
             table=self.rules,
             on_changes=self._rules_changed,
@@ -129,7 +131,7 @@ class SensorRuntime:
             resync_seconds=settings.resync_seconds,
         )
         self._health = HealthReporter(
-            connection=self._connection,
+            connector=self._connector,
             acks_prefix=settings.acks_subject,
             instance=settings.instance,
             rules=lambda: len(self.rules),
@@ -152,7 +154,7 @@ class SensorRuntime:
             # A sensor that cannot reach the API or NATS goes on with what it knows, so it stays ready; but it says so.
             notes={
                 "api": lambda: self.emitter.problem,
-                "nats": lambda: self._connection.problem,
+                "nats": lambda: self._connector.problem,
                 "rules": self._idle_note,
             },
             metrics=self.metrics,
@@ -198,7 +200,7 @@ class SensorRuntime:
     async def _run_parts(self, delivery: "asyncio.Task[None]") -> None:
         """Run everything but the delivery of events, which outlives it, until told to stop or until a part dies."""
         parts = [
-            asyncio.create_task(self._connection.run(), name="nats"),
+            asyncio.create_task(self._connector.run(), name="nats"),
             asyncio.create_task(self._reader.run(), name="rule reader"),
             asyncio.create_task(self.acks.run(), name="acks"),
             asyncio.create_task(self.supervisor.run(), name="rule supervisor"),
@@ -281,7 +283,7 @@ class SensorRuntime:
     def _rules_problem(self) -> str | None:
         if self._snapshot.is_set():
             return None
-        return "the rules were not read yet" if self._connection.connected else "not connected to NATS yet"
+        return "the rules were not read yet" if self._connector.connected else "not connected to NATS yet"
 
     def _idle_note(self) -> str | None:
         return "no rule is bound to this sensor" if self._snapshot.is_set() and len(self.rules) == 0 else None
@@ -314,11 +316,11 @@ def run_sensor(handler: Callable[[SensorContext], RuleHandler], *, when_full: Wh
     Returns:
         The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not as it should be.
     """
-    logs.configure(level="INFO")
+    configure_logs(level="INFO")
     log = structlog.get_logger("attune_sensor")
     try:
         settings = SensorSettings.from_environment(os.environ, when_full=when_full)
-        logs.configure(level=settings.log_level)
+        configure_logs(level=settings.log_level)
         return asyncio.run(_run(settings, handler))
     except SettingsError as error:
         log.error("sensor_misconfigured", error=str(error))

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from attune_kit.outage import Outage
 from attune_sensor.metrics import Metrics
-from attune_sensor.outage import Outage
 from attune_sensor.spool import Position, Spool
 
 _T = TypeVar("_T")

@@ -23,8 +23,9 @@ import structlog
 from attune_contract.events import EventReport
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
+from attune_kit.backoff import Backoff
+from attune_kit.supervisor import end
 from attune_sensor.api_client import Accepted, EventResult, Outcome, Unavailable
-from attune_sensor.backoff import Backoff
 from attune_sensor.clock import Clock, SystemClock
 from attune_sensor.context import SensorContext
 from attune_sensor.emitter import Emitter
@@ -34,7 +35,6 @@ from attune_sensor.rule_supervisor import RuleSupervisor
 from attune_sensor.rule_table import RuleTable
 from attune_sensor.rules import Rule, RuleHandler
 from attune_sensor.settings import SensorSettings
-from attune_sensor.tasks import end
 
 _DECODER = msgspec.json.Decoder(EventReport)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

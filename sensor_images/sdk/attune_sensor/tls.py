@@ -1,22 +1,19 @@
-"""Whom to trust in TLS."""
+"""TLS contexts for the SDK's HTTP clients."""
 
 import ssl
 from pathlib import Path
 
+from attune_kit import tls
 from attune_sensor.errors import SettingsError
 
 
 def client_context(ca_file: Path | None) -> ssl.SSLContext | None:
-    """A context that trusts the system's certificates and those in ``ca_file`` (PEM); None, for the library's own, without.
+    """A context that trusts the system's certificates and those in a file (PEM); None without a file.
 
     Raises:
         SettingsError: the file cannot be read or holds no certificate.
     """
-    if ca_file is None:
-        return None
-    context = ssl.create_default_context()
     try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"cannot read certificates from {ca_file} (ATTUNE_CA_FILE): {error}") from error
-    return context
+        return tls.client_context(ca_file, system=True)
+    except tls.TlsError as error:
+        raise SettingsError(f"{error} (ATTUNE_CA_FILE)") from error

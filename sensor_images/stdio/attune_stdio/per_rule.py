@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
+from attune_kit.supervisor import end
 from attune_sensor import AckState, Rule, SensorContext, event_of
-from attune_sensor.tasks import end
 from attune_stdio import variables
 from attune_stdio.messages import AckLine, EventLine, LineError
 from attune_stdio.metrics import StdioMetrics

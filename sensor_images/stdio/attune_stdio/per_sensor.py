@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from attune_kit.supervisor import end
 from attune_sensor import AckState, Rule, SensorContext
-from attune_sensor.tasks import end
 from attune_stdio import variables
 from attune_stdio.messages import AckLine, EventLine, LineError, lifecycle_line
 from attune_stdio.metrics import StdioMetrics

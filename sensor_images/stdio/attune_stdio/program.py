@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from attune_sensor.tasks import end
+from attune_kit.supervisor import end
 from attune_stdio.lines import Line, LineSplitter
 from attune_stdio.messages import MAX_LINE, AckLine, EventLine, LineError, parse
 from attune_stdio.metrics import StdioMetrics

@@ -12,9 +12,10 @@ from support.rule_stream import RuleStream, changed, rule_state
 
 from attune_contract import subjects
 from attune_contract.messages import AckState
+from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.nats.connector import NatsConnector
 from attune_sensor import Rule
 from attune_sensor.acks import AckPublisher
-from attune_sensor.connection import NatsConnection
 from attune_sensor.metrics import Metrics
 
 pytestmark = pytest.mark.nats
@@ -30,22 +31,15 @@ async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
 
 @pytest.fixture
 async def acks(nats_server: NatsServer) -> AsyncIterator[AckPublisher]:
-    connection = NatsConnection(
-        url=nats_server.url,
-        name="test",
-        inbox_prefix="_INBOX_test",
-        credentials=None,
-        metrics=Metrics(),
-        log=structlog.get_logger(),
-    )
+    connector = NatsConnector(NatsEndpoint(url=nats_server.url, inbox_prefix="_INBOX_test"))
     publisher = AckPublisher(
-        connection=connection,
+        connector=connector,
         prefix="attune.acks.attune-system.core_timer",
         instance="pod-1",
         metrics=Metrics(),
         log=structlog.get_logger(),
     )
-    tasks = [asyncio.create_task(connection.run()), asyncio.create_task(publisher.run())]
+    tasks = [asyncio.create_task(connector.run()), asyncio.create_task(publisher.run())]
     yield publisher
     for task in reversed(tasks):
         task.cancel()
@@ -98,7 +92,7 @@ async def test_everything_is_said_again_after_a_reconnect(
     await until(lambda: acks.waiting == 0)
     acks.forget(rule(0).uid)
     nats_server.kill()
-    await until(lambda: not acks._connection.connected)
+    await until(lambda: not acks._connector.connected)
     acks.say(rule(1), AckState.STOPPED)
     nats_server.wipe()
     nats_server.start()

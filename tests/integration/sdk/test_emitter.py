@@ -17,10 +17,10 @@ from support.eventually import until
 from support.rule_stream import rule_state
 from support.scripted_api import ScriptedApi, hang, reset, status
 
+from attune_kit.backoff import Backoff
 from attune_sensor import EventReport, Fate, WhenFull, event_id
 from attune_sensor.api_client import EventsApi
-from attune_sensor.backoff import Backoff
-from attune_sensor.credentials import CredentialFile, parse_token
+from attune_sensor.credentials import TokenFile
 from attune_sensor.emitter import Emitter
 from attune_sensor.metrics import Metrics
 from attune_sensor.spool import Spool
@@ -63,7 +63,7 @@ class Bench:
         self.metrics = Metrics()
         api = EventsApi(
             url=self.url,
-            token=CredentialFile(path=self.token, parse=parse_token),
+            token=TokenFile(self.token),
             user_agent="test",
             metrics=self.metrics,
         )

@@ -14,9 +14,9 @@ from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, rule_state
 
 from attune_contract.messages import AckState
+from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.nats.connector import NatsConnector
 from attune_sensor.acks import AckPublisher
-from attune_sensor.connection import NatsConnection
-from attune_sensor.credentials import CredentialFile, parse_nats_credentials
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_table import RuleTable
@@ -38,19 +38,15 @@ SUBSCRIBE = [f"{INBOX}.>"]
 class Sensor:
     """The parts of a sensor that talk to NATS."""
 
-    def __init__(self, url: str, creds: Path) -> None:
+    def __init__(self, url: str, creds: Path, *, request_timeout: float = 5.0) -> None:
         self.metrics = Metrics()
         log = structlog.get_logger()
-        self.connection = NatsConnection(
-            url=url,
-            name="test",
-            inbox_prefix=INBOX,
-            credentials=CredentialFile(path=creds, parse=parse_nats_credentials),
-            metrics=self.metrics,
-            log=log,
+        self.connector = NatsConnector(
+            NatsEndpoint(url=url, inbox_prefix=INBOX, creds_file=creds, request_timeout=request_timeout),
+            on_state=self.metrics.nats_connected.set,
         )
         self.acks = AckPublisher(
-            connection=self.connection,
+            connector=self.connector,
             prefix="attune.acks.attune-system.core_timer",
             instance="pod-1",
             metrics=self.metrics,
@@ -59,7 +55,7 @@ class Sensor:
         self.table = RuleTable()
         self.snapshots = 0
         self.reader = RuleReader(
-            connection=self.connection,
+            connector=self.connector,
             filter_subject=FILTER,
             table=self.table,
             on_changes=lambda _changes: None,
@@ -74,7 +70,7 @@ class Sensor:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Sensor"]:
-        tasks = [asyncio.create_task(part.run()) for part in (self.connection, self.reader, self.acks)]
+        tasks = [asyncio.create_task(part.run()) for part in (self.connector, self.reader, self.acks)]
         try:
             yield self
         finally:
@@ -149,7 +145,7 @@ async def test_expired_credentials_are_survived(
     await stream.put(rule_state(1))
     async with Sensor(server.url, creds).running() as sensor:
         await until(lambda: sensor.snapshots == 1)
-        await until(lambda: not sensor.connection.connected)
+        await until(lambda: not sensor.connector.connected)
         assert len(sensor.table) == 1, "known rules stay"
         creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE, ttl=3600))
         await stream.put(rule_state(2))
@@ -163,7 +159,7 @@ async def test_missing_or_half_written_credentials_are_waited_for(
     if content is not None:
         creds.write_text(content)
     async with Sensor(server.url, creds).running() as sensor:
-        await until(lambda: sensor.connection._outage.ongoing)
+        await until(lambda: sensor.connector._outage.ongoing)
         creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE))
         await until(lambda: sensor.snapshots == 1)
 
@@ -175,15 +171,14 @@ async def test_file_that_is_damaged_while_connected_is_survived(
     async with Sensor(server.url, creds).running() as sensor:
         await until(lambda: sensor.snapshots == 1)
         creds.write_text("damaged")
-        await sensor.connection.reconnect()
+        sensor.connector.reconnect("the test says so")
         await until(lambda: sensor.snapshots == 2)
 
 
 async def test_filter_that_is_not_allowed_is_said(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path, monkeypatch: pytest.MonkeyPatch
+    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path
 ) -> None:
-    monkeypatch.setattr("attune_sensor.rule_reader._REQUEST_TIMEOUT", 0.3)
     creds.write_text(accounts.creds(publish=[p.replace("core_timer", "other") for p in PUBLISH], subscribe=SUBSCRIBE))
-    async with Sensor(server.url, creds).running() as sensor:
+    async with Sensor(server.url, creds, request_timeout=0.3).running() as sensor:
         await until(lambda: sensor.reader._outage.ongoing)
         assert sensor.snapshots == 0

@@ -14,7 +14,8 @@ from support.rule_stream import RuleStream, changed, rule_state
 
 from attune_contract import subjects
 from attune_contract.messages import RuleState
-from attune_sensor.connection import NatsConnection
+from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.nats.connector import NatsConnector
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_reader import RuleReader
 from attune_sensor.rule_table import RuleChange, RuleTable
@@ -28,7 +29,7 @@ SENSOR_FILTER = "attune.rules.attune-system.core_timer.>"
 class Reading:
     """A reader at work, and what it told."""
 
-    connection: NatsConnection
+    connector: NatsConnector
     metrics: Metrics
     table: RuleTable = dataclasses.field(default_factory=RuleTable)
     changes: list[RuleChange] = dataclasses.field(default_factory=list)
@@ -52,16 +53,14 @@ async def reading(
 ) -> AsyncIterator[Reading]:
     metrics = Metrics()
     log = structlog.get_logger()
-    connection = NatsConnection(
-        url=url, name="test", inbox_prefix="_INBOX_test", credentials=None, metrics=metrics, log=log
-    )
-    it = Reading(connection, metrics)
+    connector = NatsConnector(NatsEndpoint(url=url, inbox_prefix="_INBOX_test"), on_state=metrics.nats_connected.set)
+    it = Reading(connector, metrics)
 
     def count() -> None:
         it.snapshots += 1
 
     reader = RuleReader(
-        connection=connection,
+        connector=connector,
         filter_subject=SENSOR_FILTER,
         table=it.table,
         on_changes=it.changes.extend,
@@ -72,7 +71,7 @@ async def reading(
         heartbeat_seconds=heartbeat_seconds,
         absence_seconds=absence_seconds,
     )
-    tasks = [asyncio.create_task(connection.run()), asyncio.create_task(reader.run())]
+    tasks = [asyncio.create_task(connector.run()), asyncio.create_task(reader.run())]
     try:
         yield it
     finally:
@@ -175,7 +174,7 @@ async def test_stream_that_is_not_there_yet_is_waited_for(nats_server: NatsServe
     async with reading(nats_server.url) as it:
         writer = RuleStream(nats_server.url)
         await writer.connect()
-        await until(lambda: it.connection.connected)
+        await until(lambda: it.connector.connected)
         await writer.create()
         await writer.put(rule_state(1))
         await until(lambda: len(it.table) == 1)
@@ -204,7 +203,7 @@ async def test_killed_server_loses_no_change(nats_server: NatsServer, stream: Ru
     async with reading(nats_server.url) as it:
         await until(lambda: it.snapshots == 1)
         nats_server.kill()
-        await until(lambda: not it.connection.connected)
+        await until(lambda: not it.connector.connected)
         assert it.states() == by_uid(first), "known rules stay while NATS is away"
         nats_server.start()
         await stream.put(second)
@@ -220,7 +219,7 @@ async def test_changes_made_while_the_connection_was_cut_arrive(nats_server: Nat
         newer = changed(second)
         await stream.bury(first)
         await stream.put(newer)
-        await it.connection.reconnect()
+        it.connector.reconnect("the test says so")
         await until(lambda: it.snapshots == 2)
         assert it.states() == by_uid(newer)
 
@@ -234,7 +233,7 @@ async def test_wiped_storage_keeps_rules_until_there_is_a_new_truth(
         await until(lambda: it.snapshots == 1)
         nats_server.wipe()
         nats_server.start()
-        await until(lambda: it.connection.connected)
+        await until(lambda: it.connector.connected)
         assert it.states() == by_uid(first, second)
         await stream.create()
         await until(lambda: it.snapshots == 2)
@@ -271,7 +270,7 @@ async def test_stream_deleted_and_made_again_is_read_again(
         after = [changed(state) for state in (states[:3] if fewer else [*states, rule_state(99)])]
         await stream.put_many(after)
         await until(lambda: it.states() == by_uid(*after))
-        assert it.reasons() - {"period"} <= {"heartbeats missed", "Consumer Deleted", "gap"}
+        assert it.reasons() - {"period"} <= {"silent", "ended", "gap"}
 
 
 async def test_deleted_consumer_is_made_anew(nats_server: NatsServer, stream: RuleStream) -> None:
@@ -343,8 +342,8 @@ async def test_wrong_password_is_said_and_retried(tmp_path: Path) -> None:
     server.start()
     try:
         async with reading(server.url.replace("nats://", "nats://a:wrong@")) as it:
-            await until(lambda: it.connection._outage.ongoing)
+            await until(lambda: it.connector._outage.ongoing)
             await until(lambda: server.log.read_text().count("authentication error") >= 2)
-            assert not it.connection.connected
+            assert not it.connector.connected
     finally:
         server.stop()

@@ -285,7 +285,7 @@ async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
         return await flush(self, *args, **kwargs)
 
     monkeypatch.setattr(Client, "_flush_pending", slow_flush)
-    runtime._reader._reconnected()  # it makes a new consumer, and so it flushes
+    runtime._connector.reconnect("the test says so")  # the reader makes a new consumer, and so it flushes
     async with asyncio.timeout(10):
         await flushing.wait()
     runtime.stop()

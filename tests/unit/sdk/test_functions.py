@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 import attune_sensor
+from attune_kit.backoff import Backoff
 from attune_sensor import AckState, InvalidRule, Sensor, Trigger
-from attune_sensor.backoff import Backoff
 from attune_sensor.functions import FunctionHandler, read_parameters
 from attune_sensor.testing import FakeClock, SensorHarness
 

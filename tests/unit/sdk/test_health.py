@@ -7,10 +7,10 @@ from typing import Any
 
 from attune_contract.identity import SensorRef
 from attune_contract.messages import SensorHealth
+from attune_kit.outage import Outage
 from attune_sensor import Sensor, SensorRuntime, SensorSettings
 from attune_sensor.api_client import Unavailable
 from attune_sensor.health import ApiProbe, _news
-from attune_sensor.outage import Outage
 
 
 def settings(tmp_path: Path) -> SensorSettings:

@@ -12,8 +12,8 @@ from support.eventually import until
 from support.rule_stream import changed, rule_state
 
 from attune_contract.messages import AckState, RuleState
+from attune_kit.backoff import Backoff
 from attune_sensor import InvalidRule, Rule
-from attune_sensor.backoff import Backoff
 from attune_sensor.metrics import Metrics
 from attune_sensor.rule_supervisor import RuleSupervisor
 from attune_sensor.rule_table import RuleTable

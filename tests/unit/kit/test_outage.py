@@ -1,26 +1,10 @@
-"""How long to wait, and what is said about it."""
+"""An outage is logged once, and so is its end."""
 
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from attune_sensor.backoff import Backoff
-from attune_sensor.outage import Outage
-
-BACKOFF = Backoff(initial=0.25, maximum=15.0)
-
-
-@given(attempt=st.integers(1, 10_000), chance=st.floats(0, 1, exclude_max=True))
-def test_wait_is_bounded_and_never_nothing(attempt: int, chance: float) -> None:
-    assert 0.125 <= BACKOFF.delay(attempt=attempt, chance=chance) < 15.0 + 1e-9
-
-
-def test_wait_doubles_up_to_the_maximum() -> None:
-    full = [BACKOFF.delay(attempt=attempt, chance=1.0) for attempt in range(1, 9)]
-    assert full == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
-    assert BACKOFF.delay(attempt=3, chance=0.0) == 0.5
+from attune_kit.outage import Outage
 
 
 class Log:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from attune_sensor.tasks import end
+from attune_kit.supervisor import end
 
 
 async def swallows(times: int) -> None:
