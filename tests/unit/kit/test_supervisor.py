@@ -2,7 +2,7 @@
 
 import asyncio
 
-from support.until import until
+from support.eventually import until
 
 from attune_kit.supervisor import Supervisor, TaskDiedError
 
