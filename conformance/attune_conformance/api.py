@@ -47,10 +47,44 @@ _BATCH: Final = msgspec.json.Decoder(_Batch)
 _EVENT: Final = msgspec.json.Decoder(EventReport)
 
 
-class ScriptedApi:
+class LoopbackServer:
+    """An HTTP server on a free port of loopback, which keeps its port over a stop."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def routes(self) -> list[web.RouteDef]:
+        """What it answers."""
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        """Listen; after :meth:`stop`, on the same port again."""
+        # The server's own limit is above the protocol's, so that a body that is too large is seen and reported.
+        app = web.Application(client_max_size=8 * MAX_BODY_BYTES)
+        app.router.add_routes(self.routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening and cut all connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+
+class ScriptedApi(LoopbackServer):
     """Stores each event once by its id, and remembers what arrived and what was wrong with it."""
 
     def __init__(self, *, trigger_types: tuple[str, ...]) -> None:
+        super().__init__()
         self._trigger_types = trigger_types
         self.valid_tokens: set[str] = set()
         self.script: Answer | None = None
@@ -67,31 +101,14 @@ class ScriptedApi:
         self.violations: dict[str, None] = {}
         """What broke the protocol, each once."""
         self._ids: set[uuid.UUID] = set()
-        self._runner: web.AppRunner | None = None
-        self._port = 0
 
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self._port}"
-
-    async def start(self) -> None:
-        """Listen; after :meth:`stop`, on the same port again."""
-        # The server's own limit is above the protocol's, so that a body that is too large is seen and said.
-        app = web.Application(client_max_size=8 * MAX_BODY_BYTES)
-        app.router.add_post("/api/v1/events", self._one)
-        app.router.add_post("/api/v1/events/batch", self._several)
-        app.router.add_get("/api/v1/sensor/last-events", self._last_events)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
-        self._port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Stop listening and cut all connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+    def routes(self) -> list[web.RouteDef]:
+        """The part of the API that sensors call."""
+        return [
+            web.post("/api/v1/events", self._one),
+            web.post("/api/v1/events/batch", self._several),
+            web.get("/api/v1/sensor/last-events", self._last_events),
+        ]
 
     def violation(self, text: str) -> None:
         """Write down what broke the protocol."""

@@ -1,9 +1,11 @@
-"""A real NATS server that trusts the users of one account, as the operator configures it in the cluster."""
+"""A real NATS server with JetStream on loopback, which can be killed, and lose its storage."""
 
-import asyncio
 import secrets
 import shutil
+import socket
+import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from attune_operator.public.nats import (
 )
 
 _START: Final = 20.0
+_STOP: Final = 20.0
 _EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
 
 
@@ -42,55 +45,97 @@ def program() -> Path:
 
 
 class NatsServer:
-    """One server on loopback. Port, keys and storage stay the same when it is killed and started again."""
+    """One server process. Port and storage stay the same when it is stopped or killed and started again.
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.url = f"nats://127.0.0.1:{(port := free_port())}"
-        self._port = port
-        self._log = folder / "nats-server.log"
-        self._config = folder / "nats-server.conf"
-        self._keys = make_keys(now=datetime.now(UTC), new_seed=lambda: secrets.token_bytes(32))
-        self._process: asyncio.subprocess.Process | None = None
-        self._config.write_text(
-            f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder / "jetstream"}" }}\n{server_config(self._keys)}'
-        )
+    Calls block for some milliseconds; an event loop calls them by ``asyncio.to_thread``.
 
-    async def start(self) -> None:
+    Args:
+        directory: for its files; created if need be.
+        extra_config: more lines of its configuration. They may be changed before a start.
+        port: its port; any free one unless given.
+    """
+
+    def __init__(self, directory: Path, *, extra_config: str = "", port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.store = directory / "jetstream"
+        self.log = directory / "nats-server.log"
+        self.extra_config = extra_config
+        self._config = directory / "nats-server.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process, also after it has ended."""
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process.pid
+
+    def start(self) -> None:
         """Start it; returns when it takes connections.
 
         Raises:
-            RuntimeError: it ended, or took none in time.
+            RuntimeError: it ended.
+            TimeoutError: it took no connection within 20 s.
         """
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                program(), "-c", self._config, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+        self._config.parent.mkdir(parents=True, exist_ok=True)
+        self._config.write_text(
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.store}" }}\n{self.extra_config}\n'
+        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the program is ours
+                [program(), "-c", self._config], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        try:
-            async with asyncio.timeout(_START):
-                while not await self._answers():
-                    if self._process.returncode is not None:
-                        raise RuntimeError(f"nats-server ended with {self._process.returncode}; see {self._log}")
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise RuntimeError(f"nats-server took no connection within {_START:g} s; see {self._log}") from None
+        deadline = time.monotonic() + _START
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"nats-server ended with {self._process.returncode}:\n{self.log.read_text()}")
+            if self._answers():
+                return
+            time.sleep(0.02)
+        raise TimeoutError(f"nats-server took no connection within {_START:g} s:\n{self.log.read_text()}")
 
-    async def _answers(self) -> bool:
+    def _answers(self) -> bool:
         try:
-            async with asyncio.timeout(1):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-                try:
-                    return await reader.readexactly(4) == b"INFO"
-                finally:
-                    writer.close()
-        except (OSError, asyncio.IncompleteReadError, TimeoutError):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.settimeout(1)
+                return connection.recv(4) == b"INFO"
+        except OSError:
             return False
 
-    async def kill(self) -> None:
-        """End it at once, as a power cut would. Without effect when it does not run."""
-        if self._process is not None and self._process.returncode is None:
+    def stop(self) -> None:
+        """Let it end by itself (SIGTERM). Without effect when it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(_STOP)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would (SIGKILL). Without effect when it does not run."""
+        if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            await self._process.wait()
+            self._process.wait(_STOP)
+
+    def restart(self) -> None:
+        """Stop and start it; the streams stay."""
+        self.stop()
+        self.start()
+
+    def wipe(self) -> None:
+        """Stop it and delete its storage. It stays down."""
+        self.stop()
+        shutil.rmtree(self.store, ignore_errors=True)
+
+
+class TrustingNatsServer(NatsServer):
+    """A server that trusts the users of one account, as the operator configures it in a cluster."""
+
+    def __init__(self, directory: Path) -> None:
+        self._keys = make_keys(now=datetime.now(UTC), new_seed=lambda: secrets.token_bytes(32))
+        super().__init__(directory, extra_config=server_config(self._keys))
 
     def _creds(self, *, name: str, permissions: Permissions, lifetime: timedelta | None) -> str:
         now = datetime.now(UTC)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attune_conformance.api import ScriptedApi, StoredEvent
 from attune_conformance.errors import CheckFailedError
-from attune_conformance.nats_server import NatsServer
+from attune_conformance.nats_server import TrustingNatsServer
 from attune_conformance.process import SensorProcess
 from attune_conformance.profile import Profile
 from attune_conformance.rules import RuleWriter
@@ -45,7 +45,8 @@ class Testbed:
         self.profile = profile
         self.folder = folder
         self.api = ScriptedApi(trigger_types=(profile.trigger_type,))
-        self.nats = NatsServer(folder / "nats")
+        self.nats = TrustingNatsServer(folder / "nats")
+        folder.mkdir(parents=True)
         self._operator_creds = folder / "operator.creds"
         self._operator_creds.write_text(self.nats.operator_creds())
         self.rules = RuleWriter(url=self.nats.url, creds=self._operator_creds, sensor=profile.sensor)
@@ -72,7 +73,7 @@ class Testbed:
 
     async def start_nats(self) -> None:
         """Start NATS with empty streams."""
-        await self.nats.start()
+        await asyncio.to_thread(self.nats.start)
         await self.rules.connect()
         await self.rules.make_streams()
 
@@ -81,7 +82,7 @@ class Testbed:
         for process in self._processes:
             await process.kill()
         await self.rules.close()
-        await self.nats.kill()
+        await asyncio.to_thread(self.nats.kill)
         await self.api.stop()
 
     async def renew(self, *, lifetime: timedelta = _DAY, keep_old: bool = True) -> None:

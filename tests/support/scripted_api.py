@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from attune_conformance.api import LoopbackServer
+
 Answer = Callable[[web.Request, list[dict[str, Any]]], Awaitable[web.StreamResponse]]
 
 
@@ -21,10 +23,11 @@ class Request:
     ids: list[str]
 
 
-class ScriptedApi:
+class ScriptedApi(LoopbackServer):
     """Stores events once by id, unless the next entry of ``script`` says otherwise."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Request] = []
         self.events: list[dict[str, Any]] = []  # stored, in order
         self.script: deque[Answer] = deque()
@@ -32,26 +35,9 @@ class ScriptedApi:
         self.refuse: Callable[[dict[str, Any]], str | None] = lambda _event: None
         self._stored: set[str] = set()
         self._arrived = asyncio.Event()
-        self._runner: web.AppRunner | None = None
-        self.port = 0
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Listen; after :meth:`stop`, on the same port again."""
-        app = web.Application(client_max_size=8 * 1024 * 1024)
-        app.router.add_post("/api/v1/events/batch", self._batch)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/api/v1/events/batch", self._batch)]
 
     async def wait_for(self, condition: Callable[[], bool], *, within: float = 10.0) -> None:
         """Wait until ``condition`` holds; it is looked at after each request."""

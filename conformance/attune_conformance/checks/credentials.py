@@ -1,5 +1,6 @@
 """What a sensor does with its credentials (protocol, "Credentials")."""
 
+import asyncio
 import math
 from datetime import timedelta
 from typing import Final
@@ -93,7 +94,7 @@ async def no_secrets_told(testbed: Testbed) -> None:
     await testbed.until(lambda: testbed.api.unauthorised > 0, "Nothing was sent while the token was refused")
     await testbed.renew()
     await testbed.fires(rule)
-    await testbed.nats.kill()
+    await asyncio.to_thread(testbed.nats.kill)
     await testbed.passes(1.0)
     if logs := testbed.leaked_secrets():
         raise CheckFailedError(f"The token or the NATS seed stands in the sensor's output ({', '.join(logs)}).")

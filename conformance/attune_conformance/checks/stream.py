@@ -1,5 +1,7 @@
 """What a sensor does when NATS or the stream fails it (protocol, "Reading the rule stream")."""
 
+import asyncio
+
 from attune_conformance.check import check
 from attune_conformance.errors import CheckFailedError
 from attune_conformance.rules import changed
@@ -14,9 +16,9 @@ async def nats_lost(testbed: Testbed) -> None:
     await testbed.start()
     await testbed.runs(rule)
     await testbed.runs(gone)
-    await testbed.nats.kill()
+    await asyncio.to_thread(testbed.nats.kill)
     await testbed.fires(rule, more=2, when="while NATS was away")
-    await testbed.nats.start()
+    await asyncio.to_thread(testbed.nats.start)
     await testbed.delete(gone)
     later = await testbed.put(testbed.new_rule())
     await testbed.runs(later, within=testbed.profile.recovery, when="which was created after NATS came back")
@@ -96,8 +98,8 @@ async def acks_again(testbed: Testbed) -> None:
     await testbed.start()
     await testbed.acked(rule, AckState.ACTIVE)
     await testbed.rules.purge_acks()
-    await testbed.nats.kill()
-    await testbed.nats.start()
+    await asyncio.to_thread(testbed.nats.kill)
+    await asyncio.to_thread(testbed.nats.start)
     await testbed.acked(rule, AckState.ACTIVE, within=testbed.profile.recovery)
 
 
