@@ -5,6 +5,7 @@ def list_(session: Session, output: OutputOption = Format.TABLE) -> None:
     session.kube.list(...)
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_ty
 
 import typer
 
-from attune_cli.errors import UsageError
+from attune_cli.errors import CliError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from attune_cli.targets.api import Api
@@ -172,6 +173,26 @@ class Session:
         if namespace is not None and namespace != inside:
             raise UsageError(f"{reference!r} and --namespace {namespace} name two namespaces.")
         return inside, name
+
+    def read(self, plural: str, reference: str, namespace: str | None, *, home: str | None = None) -> dict[str, Any]:
+        """One Sensor or Rule, named as in :meth:`place`.
+
+        Raises:
+            NotFoundError: there is none. The text names those of that name in other namespaces.
+        """
+        place = self.place(reference, namespace, home=home)
+        try:
+            return self.kube.get(plural, *place)
+        except NotFoundError as error:
+            others: tuple[str, ...] = ()
+            if namespace is None and "/" not in reference:
+                with contextlib.suppress(CliError):  # that one may not list is no news here
+                    others = self.kube.namespaces_of(plural, reference)
+            if not others:
+                raise
+            raise NotFoundError(
+                f"{error} Did you mean {' or '.join(f'{other}/{reference}' for other in others)}?"
+            ) from None
 
     def close(self) -> None:
         """Close the connections."""

@@ -69,7 +69,7 @@ def show_(
     session: Session, rule: RuleArgument, namespace: NamespaceOption = None, output: OutputOption = Format.TABLE
 ) -> None:
     """Show one Rule: its parameters, who serves it, and its conditions with their reasons."""
-    body = session.kube.get(RULES, *session.place(rule, namespace))
+    body = session.read(RULES, rule, namespace)
     text = "\n".join(printable(line) for line in rule_page(body, datetime.now(UTC)).splitlines())
     show(bare(body), output, title=text)
 

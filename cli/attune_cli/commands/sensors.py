@@ -42,6 +42,6 @@ def show_(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show one Sensor: its conditions with their reasons, its token, its trigger types and what they take."""
-    body = session.kube.get(SENSORS, *session.place(name, namespace, home=session.home))
+    body = session.read(SENSORS, name, namespace, home=session.home)
     text = "\n".join(printable(line) for line in sensor_page(body, datetime.now(UTC)).splitlines())
     show(bare(body), output, title=text)

@@ -97,6 +97,12 @@ class Kube:
         found: Object = self.request("GET", _path(plural, namespace, name), what=_called(plural, namespace, name))
         return found
 
+    def namespaces_of(self, plural: str, name: str) -> tuple[str, ...]:
+        """The namespaces that have a Sensor (or Rule) of that name."""
+        found = self._pages(_path(plural, None), {"fieldSelector": f"metadata.name={name}"})
+        # The control API of ``attune up`` knows no field selectors.
+        return tuple(sorted(body["metadata"]["namespace"] for body in found if body["metadata"]["name"] == name))
+
     def patch(self, plural: str, namespace: str, name: str, change: Mapping[str, Any]) -> Object:
         """Change fields of a Sensor or Rule (RFC 7396), and give the object back."""
         changed: Object = self.request(

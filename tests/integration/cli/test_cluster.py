@@ -135,6 +135,13 @@ def test_the_namespace_is_the_contexts_unless_one_is_named(cluster: Cluster) -> 
     assert answer("sensors", "list", *cluster.flags)["items"] == []
 
 
+def test_a_name_in_another_namespace_is_suggested(cluster: Cluster) -> None:
+    done = attune("rules", "show", "waits", *cluster.flags, code=ExitCode.NOT_FOUND)
+    assert done.stderr == "attune: There is no Rule default/waits. Did you mean team-a/waits?\n"
+    done = attune("rules", "show", "default/waits", *cluster.flags, code=ExitCode.NOT_FOUND)
+    assert done.stderr == "attune: There is no Rule default/waits.\n"
+
+
 def test_a_sensor_shows_its_conditions_token_and_parameters(cluster: Cluster) -> None:
     text = attune("sensors", "show", "attune-system/core.timer", *cluster.flags).stdout
     assert "Ready=True (Available)" in text

@@ -52,6 +52,9 @@ def test_a_new_sensor_runs_and_reports(up: AttuneUp, flags: tuple[str, str]) -> 
         "directory (string, required): Where files appear."
         in attune("sensors", "show", "default/acme.files", *flags).stdout
     )
+    # Sensors are looked for where the packs' are; this one is elsewhere.
+    done = attune("sensors", "show", "acme.files", *flags, code=ExitCode.NOT_FOUND)
+    assert "There is no Sensor attune-system/acme.files. Did you mean default/acme.files?" in done.stderr
     (up.folder / "watched" / "second.csv").touch()
     eventually(lambda: names(listed("--rule", RULE, *flags))[-1:] == ["second.csv"], within=30, what="the second")
 
