@@ -27,11 +27,12 @@ from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
 from attune_api.streams.identities import IdentityReader
-from attune_api.streams.link import NatsLink
 from attune_api.streams.outbox import NAME as OUTBOX_NAME
 from attune_api.streams.outbox import Outbox
 from attune_api.streams.rules import RuleReader
-from attune_api.supervise import Supervisor
+from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.nats.connector import NatsConnector
+from attune_kit.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class Services:
     database: Database
     writer: EventWriter
     feed: Feed
-    link: NatsLink | None
+    nats: NatsConnector | None
     bodies: BodyMemory
     keys: VerificationKeys
     signing_keys: SigningKeys | None
@@ -102,27 +103,30 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         writer = EventWriter(
             database=database, metrics=metrics, most_waiting=settings.queue_events, stored=(stored, feed.stored)
         )
-        link = None
+        connector = None
         if settings.nats_url:
-            link = NatsLink(
-                url=settings.nats_url,
-                creds_file=settings.nats_creds_file,
-                ca_file=settings.nats_ca_file,
-                metrics=metrics,
+            connector = NatsConnector(
+                NatsEndpoint(
+                    url=settings.nats_url,
+                    name="attune-api",
+                    creds_file=settings.nats_creds_file,
+                    ca_file=settings.nats_ca_file,
+                ),
+                on_state=metrics.nats_connected.set,
             )
-            supervisor.start("nats", link.run())
+            supervisor.start("nats", connector.run())
             outbox = Outbox(
                 database=database,
-                link=link,
+                connector=connector,
                 stored=stored,
                 metrics=metrics,
                 max_age=settings.events_stream_max_age,
                 max_bytes=settings.events_stream_max_bytes,
             )
             supervisor.start("outbox", outbox.run())
-            reader = IdentityReader(database=database, link=link, states=states, metrics=metrics)
+            reader = IdentityReader(database=database, connector=connector, states=states, metrics=metrics)
             supervisor.start("identities", reader.run())
-            rule_reader = RuleReader(link=link, book=rules, metrics=metrics, settle=settings.rules_settle)
+            rule_reader = RuleReader(connector=connector, book=rules, metrics=metrics, settle=settings.rules_settle)
             supervisor.start("rules", rule_reader.run())
             if settings.check_rules:
                 rule_check = RuleCheck(book=rules, oracle=rule_reader, witness=EventWitness(database), states=states)
@@ -144,7 +148,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             database=database,
             writer=writer,
             feed=feed,
-            link=link,
+            nats=connector,
             bodies=BodyMemory(most=settings.body_memory),
             keys=keys,
             signing_keys=SigningKeys(settings.signing_keys_file) if settings.signing_keys_file else None,

@@ -1,4 +1,4 @@
-"""TLS: the API's own certificate, read again when it is renewed, and the authority that NATS's is checked against."""
+"""The API's own certificate, which is read again when it is renewed."""
 
 import asyncio
 import ssl
@@ -35,17 +35,3 @@ async def renew_certificate(context: ssl.SSLContext, *, certificate: Path, key: 
             continue
         seen = found
         log.info("certificate_renewed", file=str(certificate))
-
-
-def trust(authority: Path | None) -> ssl.SSLContext | None:
-    """A client's context that trusts the certificates in ``authority`` alone; None leaves the choice to the library.
-
-    Raises:
-        ValueError: the file cannot be read.
-    """
-    if authority is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=str(authority))
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"the certificates in {authority} cannot be read: {error}") from error

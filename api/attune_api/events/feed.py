@@ -10,7 +10,6 @@ Places are by the order of commits (see :mod:`attune_api.events.store`), so what
 
 import asyncio
 import contextlib
-import random
 import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -22,14 +21,16 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from attune_api import backoff
 from attune_api.events.filters import EQUAL, Candidate, EventFilter
 from attune_api.events.query import Page, Walk, read_page, walk_on
 from attune_api.events.store import StoredEvent, newest_seq
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database
+from attune_kit.backoff import Backoff
 
 log = structlog.get_logger(__name__)
+
+_RETRY: Final = Backoff(initial=0.2, maximum=5.0)
 
 #: Events in the window, and the bytes of them.
 _MOST_EVENTS: Final = 4000
@@ -100,16 +101,15 @@ class Feed:
 
     async def run(self) -> None:
         """Move the window, while anybody follows, until cancelled; wait out whatever the database does."""
-        attempt = 0
+        retries = _RETRY.start()
         while True:
             try:
                 await self._look()
-                attempt = 0
+                retries.reset()
             except OUTAGES as error:
-                if attempt == 0:
+                if retries.failures == 0:
                     log.warning("feed_waits", error=type(error).__name__)
-                await asyncio.sleep(backoff.delay(attempt, random=random.random, most=5.0))
-                attempt += 1
+                await asyncio.sleep(retries.next_delay())
 
     async def _look(self) -> None:
         """Take what was stored since the last look, then wait until there may be more."""

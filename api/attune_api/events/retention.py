@@ -15,14 +15,16 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection, delete, exists, func, select
 
-from attune_api import backoff
 from attune_api.events.blocks import forget_below
 from attune_api.events.store import EVENTS
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database, StillHeld
 from attune_api.storage.tables import METADATA
+from attune_kit.backoff import Backoff
 
 log = structlog.get_logger(__name__)
+
+_RETRY: Final = Backoff(initial=0.2, maximum=60.0)
 
 _OUTBOX: Final = METADATA.tables["outbox"]
 #: Key of the lock that the deleting replica holds on PostgreSQL ("keep" in hexadecimal).
@@ -77,19 +79,18 @@ class Retention:
 
     async def run(self) -> None:
         """Sweep again and again until cancelled; wait out whatever the database does. On PostgreSQL one replica does it."""
-        attempt = 0
+        retries = _RETRY.start()
         while True:
             try:
                 async with self._database.sole_holder(_LOCK) as still_ours:
                     while True:
                         await self.sweep(still_ours)
-                        attempt = 0
+                        retries.reset()
                         await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
             except OUTAGES as error:
-                if attempt == 0:
+                if retries.failures == 0:
                     log.warning("retention_waits", error=type(error).__name__)
-                await asyncio.sleep(backoff.delay(attempt, random=random.random, most=60.0))
-                attempt += 1
+                await asyncio.sleep(retries.next_delay())
 
     async def sweep(self, still_ours: StillHeld) -> int:
         """Delete all that need not be kept; returns how many events.

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import structlog
 
-from attune_api.files import WatchedFile
 from attune_api.identity.callers import AdminCaller, Caller, SensorCaller
 from attune_api.identity.cluster import Cluster, ClusterUnavailable, Right
 from attune_api.identity.errors import InvalidToken, insufficient_scope, invalid_token, no_token
@@ -14,6 +13,7 @@ from attune_api.identity.revocation import IdentityStates, accepted_types
 from attune_api.identity.tokens import TokenVerifier, looks_like_sensor_token
 from attune_api.metrics import Metrics
 from attune_api.problems import unavailable
+from attune_kit.watched_file import WatchedFile
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Access:
         self._states = states
         self._issuer = issuer
         self._cluster = cluster
-        self._admin = WatchedFile(admin_token_file) if admin_token_file else None
+        self._admin = WatchedFile(admin_token_file, bytes) if admin_token_file else None
         self._metrics = metrics
 
     def sensor(self, authorization: str | None) -> SensorCaller:
@@ -127,7 +127,7 @@ class Access:
         try:
             wanted = self._admin.read().strip()
         except OSError as error:
-            log.error("admin_token_unreadable", reason=error.strerror)
+            log.error("admin_token_unreadable", reason=str(error))
             return False
         # An empty file must not make an empty token the admin's.
         return bool(wanted) and hmac.compare_digest(wanted, token.encode("utf-8", "surrogateescape"))

@@ -16,8 +16,8 @@ import httpx
 import msgspec
 import structlog
 
-from attune_api.files import WatchedFile
 from attune_api.identity.callers import ClusterCaller
+from attune_kit.watched_file import WatchedFile
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class Cluster:
 
     def __init__(self, *, client: httpx.AsyncClient, token_file: Path, clock: Callable[[], float]) -> None:
         self._client = client
-        self._token = WatchedFile(token_file)
+        self._token = WatchedFile(token_file, bytes)
         self._callers: ExpiringCache[bytes, ClusterCaller | _Unknown] = ExpiringCache(most=_REMEMBERED, clock=clock)
         self._rights: ExpiringCache[tuple[Hashable, ...], bool] = ExpiringCache(most=_REMEMBERED, clock=clock)
 
@@ -154,7 +154,7 @@ class Cluster:
                 headers={"Authorization": f"Bearer {self._token.read().decode().strip()}"},
             )
         except OSError as error:
-            raise ClusterUnavailable(f"this program's own token cannot be read: {error.strerror}") from None
+            raise ClusterUnavailable(f"this program's own token cannot be used: {error}") from None
         except httpx.HTTPError as error:
             # Only the kind of the error: its text might hold the request.
             raise ClusterUnavailable(f"{kind} failed: {type(error).__name__}") from None

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from attune_api.files import WatchedFile
+from attune_kit.watched_file import WatchedFile
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +140,7 @@ class VerificationKeys:
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._file = WatchedFile(path)
+        self._file = WatchedFile(path, bytes)
         self._clock = clock
         self._looked = float("-inf")
         self._seen = 0
@@ -172,7 +172,7 @@ class VerificationKeys:
         try:
             content = self._file.read()
         except OSError as error:
-            self._report(f"cannot read {self._file.path}: {error.strerror}")
+            self._report(str(error))
         else:
             if self._file.version != self._seen:
                 self._seen = self._file.version
@@ -200,7 +200,7 @@ class SigningKeys:
     """The active key in the signing-keys file, as it is now."""
 
     def __init__(self, path: Path) -> None:
-        self._file = WatchedFile(path)
+        self._file = WatchedFile(path, bytes)
         self._seen = 0
         self._key: SigningKey | None = None
         self._fault = ""
@@ -214,7 +214,7 @@ class SigningKeys:
         try:
             content = self._file.read()
         except OSError as error:
-            raise KeysUnavailable(f"The signing keys cannot be read: {error.strerror}.") from None
+            raise KeysUnavailable(f"The signing keys cannot be used: {error}.") from None
         if self._file.version != self._seen:
             self._seen = self._file.version
             try:

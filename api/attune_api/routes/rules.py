@@ -211,7 +211,7 @@ def _page(wanted: Iterable[Any], limit: int) -> tuple[list[Any], bool]:
 
 
 def _require_heard(services: Services, *, heard: bool) -> None:
-    if services.link is None:
+    if services.nats is None:
         raise unavailable(
             "This API is not connected to NATS, from which it hears of rules and sensors; set ATTUNE_API_NATS_URL.",
             kind="nats-off",
@@ -231,10 +231,10 @@ async def _client(services: Services) -> Client:
     Raises:
         TimeoutError, OSError: there is none.
     """
-    if services.link is None:
+    if services.nats is None:
         raise ConnectionError("no NATS is named")
     async with asyncio.timeout(_CONNECTION):
-        return await services.link.client()
+        return (await services.nats.wait_connected()).client
 
 
 async def _acks(services: Services, known: list[KnownRule]) -> dict[str, Ack] | None:

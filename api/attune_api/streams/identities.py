@@ -2,27 +2,31 @@
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
-from attune_api import backoff
 from attune_api.identity.revocation import IdentityStates, forget_deleted, save_states
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
-from attune_api.streams.latest import Interrupted, follow
-from attune_api.streams.link import NatsLink
 from attune_api.streams.outbox import OUTAGES
 from attune_contract.messages import IdentityState, InvalidMessage, decode_identity
 from attune_contract.subjects import ALL_IDENTITIES, IDENTITIES_STREAM
+from attune_kit.backoff import Backoff
+from attune_kit.nats.connector import NatsConnector
+from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage
 
 log = structlog.get_logger(__name__)
 
 #: Seconds after which the whole stream is read again.
 _RESYNC: Final = 300.0
+#: Seconds within which what was heard is written to the table.
+_TICK: Final = 0.25
+_HEARTBEAT: Final = 1.0
+_RETRY: Final = Backoff(initial=0.2, maximum=2.0)
 
 
 class IdentityReader:
@@ -32,9 +36,11 @@ class IdentityReader:
     is absent from the stream keeps its last state: a wiped stream revokes nothing and gives nothing back.
     """
 
-    def __init__(self, *, database: Database, link: NatsLink, states: IdentityStates, metrics: Metrics) -> None:
+    def __init__(
+        self, *, database: Database, connector: NatsConnector, states: IdentityStates, metrics: Metrics
+    ) -> None:
         self._database = database
-        self._link = link
+        self._connector = connector
         self._states = states
         self._metrics = metrics
         self._not_kept: dict[str, IdentityState] = {}
@@ -42,38 +48,50 @@ class IdentityReader:
 
     async def run(self) -> None:
         """Follow until cancelled; wait out whatever NATS or the database do."""
-        attempt = 0
+        retries = _RETRY.start()
         while True:
             heard = self._heard
             try:
                 await self._keep()
-                client = await self._link.client()
-                await follow(
-                    client,
-                    self,
-                    stream=IDENTITIES_STREAM,
-                    subjects=ALL_IDENTITIES,
-                    resync=_RESYNC * (0.9 + 0.2 * random.random()),  # noqa: S311 - jitter
-                    generation=lambda: self._link.reconnects,
-                )
-            except OUTAGES as error:
+                await self._follow()
+                log.debug("identities_resync")
+            except (ReaderLostError, *OUTAGES) as error:
                 if self._heard != heard:
-                    attempt = 0
-                if isinstance(error, Interrupted):
-                    log.debug("identities_resync", reason=str(error))
-                    await self._forget()
-                elif attempt == 0:
+                    retries.reset()
+                if retries.failures == 0:
                     log.warning("identities_wait", error=type(error).__name__, reason=str(error)[:300])
-                await asyncio.sleep(backoff.delay(attempt, random=random.random, most=2.0))
-                attempt += 1
+                if isinstance(error, ReaderLostError):
+                    await self._forget()
+                await asyncio.sleep(retries.next_delay())
+            else:
+                await self._forget()
 
-    # -- streams.latest.Follower ---------------------------------------------------------------------------------------
+    async def _follow(self) -> None:
+        """Read the stream until it is time to read all of it again.
 
-    def begin(self) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
+        Raises:
+            ReaderLostError: there is another reason to do so.
+            nats.errors.Error, sqlalchemy.exc.SQLAlchemyError, OSError: NATS or the database is away.
+        """
+        reader = LastPerSubjectReader(
+            connection=await self._connector.wait_connected(),
+            stream=IDENTITIES_STREAM,
+            subject=ALL_IDENTITIES,
+            on_message=self._take,
+            on_caught_up=self._caught_up,
+            heartbeat=_HEARTBEAT,
+        )
+        due = time.monotonic() + _RESYNC * (0.9 + 0.2 * random.random())  # noqa: S311 - jitter
+        try:
+            await reader.start()
+            while time.monotonic() < due:
+                await reader.wait(_TICK)
+                self._metrics.identities_known.set(len(self._states))
+                await self._keep()
+        finally:
+            await reader.stop()
 
-    def take(self, message: Msg) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
+    def _take(self, message: StreamMessage) -> None:
         try:
             state = decode_identity(message.data)
         except InvalidMessage as error:
@@ -86,15 +104,9 @@ class IdentityReader:
                 **(msgspec.structs.asdict(state) | {"payload_schemas": sorted(state.payload_schemas)}),
             )
 
-    def complete(self) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
+    def _caught_up(self) -> None:
         self._heard += 1
         self._states.heard = True
-
-    async def settle(self) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
-        self._metrics.identities_known.set(len(self._states))
-        await self._keep()
 
     async def _keep(self) -> None:
         """Write to the table what is in force and not there yet; what fails stays for the next time."""

@@ -14,7 +14,6 @@ that replica's connection ends.
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -22,21 +21,21 @@ from typing import Any, Final
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from attune_api import backoff
 from attune_api.events.query import Walk, walk_on
 from attune_api.events.store import StoredEvent
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
-from attune_api.streams.link import NatsLink
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
+from attune_kit.backoff import Backoff
+from attune_kit.nats.connection import NatsConnection
+from attune_kit.nats.connector import NatsConnector
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +43,7 @@ _TABLE: Final = METADATA.tables["outbox"]
 NAME: Final = "jetstream"
 #: Key of the lock that the publishing replica holds on PostgreSQL ("outbox" in hexadecimal).
 _LOCK: Final = 0x6F7574626F78
+_RETRY: Final = Backoff(initial=0.2, maximum=15.0)
 #: Messages in flight, and the bytes of their payloads: what is read at once.
 _CHUNK: Final = 500
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -109,7 +109,7 @@ class Outbox:
 
     Args:
         database: where events and the position are.
-        link: the connection to NATS.
+        connector: the connection to NATS.
         stored: set when there may be something new.
         metrics: what is counted.
         max_age: seconds that events stay in the stream, if it has to be created.
@@ -121,14 +121,14 @@ class Outbox:
         self,
         *,
         database: Database,
-        link: NatsLink,
+        connector: NatsConnector,
         stored: asyncio.Event,
         metrics: Metrics,
         max_age: int,
         max_bytes: int,
     ) -> None:
         self._database = database
-        self._link = link
+        self._connector = connector
         self._stored = stored
         self._metrics = metrics
         self._max_age = max_age
@@ -136,13 +136,12 @@ class Outbox:
 
     async def run(self) -> None:
         """Publish until cancelled; wait out whatever NATS or the database do."""
-        attempt = 0
+        retries = _RETRY.start()
 
         def progressed() -> None:
-            nonlocal attempt
-            if attempt:
-                log.info("outbox_recovered", failures=attempt)
-            attempt = 0
+            if retries.failures:
+                log.info("outbox_recovered", failures=retries.failures)
+            retries.reset()
 
         while True:
             try:
@@ -150,14 +149,13 @@ class Outbox:
                     log.info("outbox_leads")
                     await self._publish_all(still_ours, progressed)
             except OUTAGES as error:
-                if attempt == 0:
+                if retries.failures == 0:
                     log.warning("outbox_waits", error=type(error).__name__, reason=str(error)[:300])
-                await asyncio.sleep(backoff.delay(attempt, random=random.random))
-                attempt += 1
+                await asyncio.sleep(retries.next_delay())
 
     async def _publish_all(self, still_ours: StillHeld, progressed: Callable[[], None]) -> None:
-        client = await self._link.client()
-        jetstream = client.jetstream(timeout=5, publish_async_max_pending=2 * _CHUNK)
+        connection = await self._connector.wait_connected()
+        jetstream = connection.client.jetstream(timeout=5, publish_async_max_pending=2 * _CHUNK)
         await self._ensure_stream(jetstream)
         position = await self._position()
         self._metrics.outbox_position.set(position)
@@ -166,9 +164,9 @@ class Outbox:
             found = await self._database.read(partial(next_events, beyond=position))
             if found.events:
                 await still_ours()
-                position = await self._publish(client, jetstream, found.events)
+                position = await self._publish(connection, jetstream, found.events)
                 progressed()
-            elif not client.is_connected:
+            elif connection.closed:
                 raise NotPublished("not connected")
             else:
                 progressed()
@@ -177,7 +175,9 @@ class Outbox:
                     async with asyncio.timeout(_POLL):
                         await self._stored.wait()
 
-    async def _publish(self, client: Client, jetstream: JetStreamContext, events: Sequence[StoredEvent]) -> int:
+    async def _publish(
+        self, connection: NatsConnection, jetstream: JetStreamContext, events: Sequence[StoredEvent]
+    ) -> int:
         """Publish events in their order, which are few enough to be in flight at once; the position behind the last.
 
         Raises:
@@ -185,17 +185,20 @@ class Outbox:
         """
         acks: list[asyncio.Future[Any]] = []
         for event in events:
-            subject, body, headers = message(event, largest=client.max_payload)
+            subject, body, headers = message(event, largest=connection.client.max_payload)
             if acks:
                 headers["Nats-Expected-Last-Msg-Id"] = message_id(events[len(acks) - 1])
             acks.append(await jetstream.publish_async(subject, body, stream=EVENTS_STREAM, headers=headers))
-        await asyncio.wait(acks, timeout=_ACK_TIMEOUT)
+        over: set[asyncio.Future[Any]] = {asyncio.gather(*acks, return_exceptions=True), connection.ended}
+        await asyncio.wait(over, timeout=_ACK_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         acknowledged = 0
         failure: BaseException | None = None
         for ack in acks:
             if not ack.done():
                 ack.cancel()
-                failure = failure or NotPublished(f"no acknowledgement within {_ACK_TIMEOUT:.0f} s")
+                failure = failure or NotPublished(
+                    connection.reason if connection.closed else f"no acknowledgement within {_ACK_TIMEOUT:.0f} s"
+                )
             elif ack.cancelled():
                 failure = failure or NotPublished("the connection ended")
             elif (error := ack.exception()) is not None:

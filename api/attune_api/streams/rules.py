@@ -8,25 +8,28 @@ from typing import Final
 
 import nats.errors
 import structlog
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from attune_api import backoff
 from attune_api.metrics import Metrics
 from attune_api.rules.bonds import Bond, PastEntry, bond_in_history
 from attune_api.rules.book import KnownRule, RuleBook
 from attune_api.rules.check import NotKnownYet
-from attune_api.streams.latest import Interrupted, follow
-from attune_api.streams.link import NatsLink
 from attune_contract.messages import InvalidMessage, RuleHead, decode_rule_head, is_tombstone
 from attune_contract.subjects import ALL_RULES, HISTORY_STREAM, RULES_STREAM, history_filter, split_binding
+from attune_kit.backoff import Backoff
+from attune_kit.nats.connector import NatsConnector
+from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage
 
 log = structlog.get_logger(__name__)
 
 #: Seconds after which the whole stream is read again.
 _RESYNC: Final = 900.0
+#: Seconds between two looks for rules that have been absent for too long.
+_TICK: Final = 0.25
+_HEARTBEAT: Final = 1.0
+_RETRY: Final = Backoff(initial=0.2, maximum=2.0)
 #: Seconds that a question may take.
 _QUESTION: Final = 2.0
 #: JetStream's "no message found"; a missing stream has another code.
@@ -38,15 +41,15 @@ class RuleReader:
     """Keeps a :class:`RuleBook` equal to ``ATTUNE_RULES``. :meth:`run` does it until cancelled.
 
     Args:
-        link: the connection to NATS.
+        connector: the connection to NATS.
         book: what is kept.
         metrics: where rules are counted.
         settle: seconds after the connection or the stream was made anew in which what is missing may be on its way: the
             operator compares the stream with Kubernetes at its own reconnection.
     """
 
-    def __init__(self, *, link: NatsLink, book: RuleBook, metrics: Metrics, settle: float) -> None:
-        self._link = link
+    def __init__(self, *, connector: NatsConnector, book: RuleBook, metrics: Metrics, settle: float) -> None:
+        self._connector = connector
         self._book = book
         self._metrics = metrics
         self._complete = asyncio.Event()
@@ -63,7 +66,7 @@ class RuleReader:
         """See :class:`attune_api.rules.check.Oracle`. Without a connection nobody waits, but for the very first attempt."""
         try:
             async with asyncio.timeout(seconds):
-                if not await self._link.tried():
+                if not await self._connector.wait_attempted():
                     return False
                 await self._complete.wait()
         except TimeoutError:
@@ -74,30 +77,44 @@ class RuleReader:
 
     async def run(self) -> None:
         """Follow until cancelled; wait out whatever NATS does."""
-        attempt = 0
+        retries = _RETRY.start()
         while True:
-            client = await self._link.client()
+            connection = await self._connector.wait_connected()
+            self._book.begin_snapshot()
+            reader = LastPerSubjectReader(
+                connection=connection,
+                stream=RULES_STREAM,
+                subject=ALL_RULES,
+                on_message=self._take,
+                on_caught_up=self._caught_up,
+                heartbeat=_HEARTBEAT,
+            )
             try:
-                await follow(
-                    client,
-                    self,
-                    stream=RULES_STREAM,
-                    subjects=ALL_RULES,
-                    resync=_RESYNC * (0.9 + 0.2 * random.random()),  # noqa: S311 - jitter
-                    generation=lambda: self._link.reconnects,
-                )
-            except (nats.errors.Error, OSError, TimeoutError) as error:
+                await reader.start()
+                await self._until_due(reader)
+                log.debug("rules_resync")  # what is known stays as good as it was
+            except (ReaderLostError, nats.errors.Error, OSError, TimeoutError) as error:
                 if self._complete.is_set():
-                    attempt = 0
-                if isinstance(error, Interrupted) and error.due:
-                    log.debug("rules_resync", reason=str(error))
-                    continue  # what is known stays as good as it was
+                    retries.reset()
                 self._complete.clear()
                 self._following = False
-                if attempt == 0:
+                if retries.failures == 0:
                     log.warning("rules_wait", error=type(error).__name__, reason=str(error)[:300])
-                await asyncio.sleep(backoff.delay(attempt, random=random.random, most=2.0))
-                attempt += 1
+                await asyncio.sleep(retries.next_delay())
+            finally:
+                await reader.stop()
+
+    async def _until_due(self, reader: LastPerSubjectReader) -> None:
+        """Return when it is time to read the whole stream again.
+
+        Raises:
+            ReaderLostError: there is another reason to do so.
+        """
+        due = time.monotonic() + _RESYNC * (0.9 + 0.2 * random.random())  # noqa: S311 - jitter
+        while time.monotonic() < due:
+            await reader.wait(_TICK)
+            self._book.expire(now=time.time())
+            self._metrics.rules_known.set(len(self._book))
 
     # -- rules.check.Oracle --------------------------------------------------------------------------------------------
 
@@ -105,8 +122,7 @@ class RuleReader:
         """What the streams say now: the rule's subject, then its history. See :class:`attune_api.rules.check.Oracle`."""
         try:
             async with asyncio.timeout(_QUESTION):
-                client = await self._link.client()
-                jetstream = client.jetstream(timeout=_QUESTION)
+                jetstream = (await self._connector.wait_connected()).jetstream
                 try:
                     message = await jetstream.get_last_msg(RULES_STREAM, f"{_RULES_PREFIX}{binding}.{uid}")
                 except NotFoundError as error:
@@ -118,14 +134,9 @@ class RuleReader:
         except (nats.errors.Error, OSError, TimeoutError, InvalidMessage) as error:
             raise NotKnownYet(f"{type(error).__name__}: {error}") from None
 
-    # -- streams.latest.Follower ---------------------------------------------------------------------------------------
+    # -- what the reader delivers --------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
-        self._book.begin_snapshot()
-
-    def take(self, message: Msg) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
+    def _take(self, message: StreamMessage) -> None:
         try:
             binding, uid = split_binding(message.subject)
         except ValueError as error:
@@ -141,23 +152,17 @@ class RuleReader:
             state = None  # a tombstone is understood without its body
         if is_tombstone(headers):
             where = {} if state is None else {"namespace": state.namespace, "name": state.name}
-            self._book.bury(uid, binding=binding, at=message.metadata.timestamp.timestamp(), **where)
+            self._book.bury(uid, binding=binding, at=message.stored_ns / 1e9, **where)
         elif state is not None:
             self._book.put(KnownRule.of(state, binding=binding))
 
-    def complete(self) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
+    def _caught_up(self) -> None:
         absent = self._book.complete_snapshot(now=time.time())
         if not self._following:
             self._following = True
             self._since = time.monotonic()
             log.info("rules_heard", rules=len(self._book), kept_though_absent=absent)
         self._complete.set()
-
-    async def settle(self) -> None:
-        """See :class:`attune_api.streams.latest.Follower`."""
-        self._book.expire(now=time.time())
-        self._metrics.rules_known.set(len(self._book))
 
 
 def _state(body: bytes, uid: str) -> RuleHead:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from support.certificates import Authority
 
-from attune_api.tls import renew_certificate, trust
+from attune_api.tls import renew_certificate
+from attune_kit.tls import client_context
 
 
 async def serial_number(port: int, client: ssl.SSLContext) -> int:
@@ -31,7 +32,7 @@ def put(certificate: Path, key: Path, pems: tuple[str, str]) -> None:
 async def test_a_renewed_certificate_is_shown_to_new_connections(tmp_path: Path) -> None:
     authority = Authority()
     (tmp_path / "ca.crt").write_text(authority.pem)
-    client = trust(tmp_path / "ca.crt")
+    client = client_context(tmp_path / "ca.crt")
     assert client is not None
     certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     put(certificate, key, authority.issue("attune-api"))
@@ -62,6 +63,6 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(tmp_path: Path)
 
 
 def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    assert trust(None) is None
+    assert client_context(None) is None
     with pytest.raises(ValueError, match=r"no-such\.crt"):
-        trust(tmp_path / "no-such.crt")
+        client_context(tmp_path / "no-such.crt")

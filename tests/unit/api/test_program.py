@@ -1,6 +1,5 @@
 """Settings, supervision, waiting, documentation: what holds the program together."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -9,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, StatementError
-from support.eventually import until
 
-from attune_api import backoff
 from attune_api.app import create_app
-from attune_api.files import WatchedFile
 from attune_api.settings import Settings
 from attune_api.storage.database import is_about_a_row, is_outage
-from attune_api.supervise import Supervisor
 
 
 @pytest.fixture(autouse=True)
@@ -84,48 +77,6 @@ def test_a_setting_that_is_wrong_is_named_and_the_program_ends() -> None:
     assert "ATTUNE_API_PORT: " in done.stderr
     assert "ATTUNE_API_DATABASE_URL: " in done.stderr
     assert "geheim" not in done.stderr + done.stdout
-
-
-async def test_a_task_that_dies_is_known_and_one_that_is_stopped_is_not() -> None:
-    supervisor = Supervisor()
-
-    async def fail() -> None:
-        raise LookupError("lost")
-
-    async def end() -> None:
-        return
-
-    forever = asyncio.Event()
-    supervisor.start("failing", fail())
-    supervisor.start("ending", end())
-    supervisor.start("running", forever.wait())  # type: ignore[arg-type]
-    await until(lambda: len(supervisor.dead) == 2)
-    assert supervisor.dead == {"failing": "LookupError('lost')", "ending": "it ended"}
-    await supervisor.stop_all()
-    assert "running" not in supervisor.dead
-
-
-@given(attempt=st.integers(0, 10**6), random=st.floats(0, 1))
-def test_waiting_grows_to_a_bound_and_is_never_nothing(attempt: int, random: float) -> None:
-    seconds = backoff.delay(attempt, random=lambda: random, first=0.2, most=15)
-    assert 0.1 <= seconds <= 15
-    assert seconds <= 0.2 * 2 ** min(attempt, 20)
-
-
-def test_a_file_is_read_again_when_it_was_replaced_or_written(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    file = WatchedFile(path)
-    with pytest.raises(FileNotFoundError):
-        file.read()
-    for version, content in enumerate(("one", "two", "three"), start=1):
-        new = tmp_path / "new"
-        new.write_text(content)
-        new.replace(path)
-        assert file.read() == content.encode()
-        assert file.version == version
-    path.touch()
-    assert file.read() == b"three"
-    assert file.version == 3
 
 
 def _driver_error(kind: type[DBAPIError], *, sqlstate: str | None = None) -> DBAPIError:
