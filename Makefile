@@ -74,19 +74,24 @@ crds: .venv/.synced  ## Write the CustomResourceDefinitions from contract/
 
 # --- Tests ------------------------------------------------------------------------------------------------------------
 
+# Unit tests compute; integration tests wait half of their time, so there are more workers than processors.
+WORKERS ?= $(shell nproc)
+WAITING_WORKERS ?= $(shell expr $(WORKERS) + $(WORKERS) / 2)
+
 .PHONY: unit
 unit: .venv/.synced  ## Unit tests
-	$(RUN)/pytest tests/unit
+	$(RUN)/pytest tests/unit -n $(WORKERS) --dist worksteal
 
 .PHONY: integration
 integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd and kube-apiserver
 	@$(CLUSTER_TOOL) test-packages
 	@$(CLUSTER_TOOL) tools >/dev/null
-	$(RUN)/pytest tests/integration
+	$(RUN)/pytest tests/integration -m "not alone" -n $(WAITING_WORKERS) --dist worksteal
+	$(RUN)/pytest tests/integration -m alone
 
 .PHONY: e2e
 e2e: .venv/.synced cluster  ## Tests on the whole system in the cluster
-	$(RUN)/pytest tests/e2e
+	$(RUN)/pytest tests/e2e -n 2 --dist loadgroup
 
 .PHONY: e2e-local
 e2e-local: .venv/.synced  ## The end-to-end tests that need no cluster, under attune up

@@ -8,7 +8,10 @@ from support.nats_server import NatsServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what is marked ``last`` after everything else, by its ``rank``; the sort keeps the order of all others."""
+    """Run what is marked ``last`` after everything else, by its ``rank``; the sort keeps the order of all others.
+
+    With workers (pytest-xdist) that holds for the tests of each worker.
+    """
 
     def rank(item: pytest.Item) -> int:
         marker = item.get_closest_marker("last")

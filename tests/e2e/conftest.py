@@ -24,3 +24,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker("local") is None:
                 item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(420))
+            # Two systems, side by side (`--dist loadgroup`): each serves one test at a time.
+            item.add_marker(pytest.mark.xdist_group("local" if item.get_closest_marker("local") else "cluster"))

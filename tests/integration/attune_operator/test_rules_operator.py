@@ -81,6 +81,7 @@ def stream(nats_server: NatsServer) -> Stream:
     return Stream(nats_server.url)
 
 
+@pytest.mark.alone
 async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) -> None:
     ref = await rules.sensor()
     applied = await rules.apply("echo", interval=1, unit="seconds")

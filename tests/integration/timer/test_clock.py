@@ -60,6 +60,7 @@ async def bench(wall: Wall) -> AsyncIterator[Bench]:
     assert not made.clock._thread.is_alive()
 
 
+@pytest.mark.alone
 async def test_wall_clock_that_is_set_is_noticed_within_a_second(bench: Bench, wall: Wall) -> None:
     bench.clock.add(timer())
     began = time.monotonic()
@@ -83,6 +84,7 @@ async def test_timer_that_was_removed_does_not_fire_even_if_it_is_due(bench: Ben
     assert [owner for owner, _ in bench.fired] == [stays]
 
 
+@pytest.mark.alone
 async def test_timer_that_is_added_late_wakes_the_thread() -> None:
     bench = Bench(instants.now)
     bench.clock.start()
@@ -96,6 +98,7 @@ async def test_timer_that_is_added_late_wakes_the_thread() -> None:
         bench.clock.close()
 
 
+@pytest.mark.alone
 async def test_many_timers_fire_on_time() -> None:
     bench = Bench(instants.now)
     begin = instants.now() + 200_000

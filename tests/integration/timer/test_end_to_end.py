@@ -132,6 +132,7 @@ async def test_restart_keeps_the_phase(stream: RuleStream, api: ScriptedApi, set
     assert times(api)[before] < began + timedelta(seconds=1)
 
 
+@pytest.mark.alone
 async def test_changes_take_effect_within_a_second(
     stream: RuleStream, api: ScriptedApi, settings: SensorSettings
 ) -> None:
