@@ -1,4 +1,4 @@
-"""Claims of the tokens by which sensors speak to the API (design, "Credentials"; RFC 7519, RFC 8037)."""
+"""Claims of the tokens with which sensors authenticate to the API (docs/credentials.md; RFC 7519, RFC 8037)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ MIN_TTL: Final = timedelta(minutes=10)
 class SensorClaims:
     """What a sensor's token says.
 
-    ``subject`` is the Sensor's uid, so a Sensor that was deleted and made again is somebody else. ``trigger_types`` are
-    canonical names, the only ones that the token may report.
+    ``subject`` is the Sensor's uid, so a Sensor that was deleted and created again is another subject. ``trigger_types``
+    are canonical names, the only ones that the token allows.
     """
 
     issuer: str
@@ -53,7 +53,7 @@ class SensorClaims:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> "SensorClaims":
-        """Read a payload whose signature, issuer, audience and times were verified already.
+        """Read a payload whose signature, issuer, audience and times are already verified.
 
         Raises:
             ValueError: it is not a sensor's token, or a claim is missing or has another type.

@@ -1,10 +1,10 @@
-"""Writes the CustomResourceDefinitions from the models, so that the two cannot differ.
+"""Writes the CustomResourceDefinitions from the models, so that the two never differ.
 
 ``python -m attune_contract.crds deploy/crds`` writes one file for each resource; ``--check`` writes nothing and fails when
-a file is not what would be written (``make crds``, ``make lint``).
+a file differs from what would be written (``make crds``, ``make lint``).
 
-Kubernetes takes a "structural" subset of OpenAPI: no references, no null types, no titles. Defaults are kept, so that what a
-user leaves out shows in ``kubectl get -o yaml``.
+Kubernetes accepts a "structural" subset of OpenAPI: no references, no null types, no titles. Defaults are kept, so that
+``kubectl get -o yaml`` shows what a user left out.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any] | None = None
     definitions = schema.get("$defs", {}) if definitions is None else definitions
     if "$ref" in schema:
         referred = definitions[schema["$ref"].removeprefix("#/$defs/")]
-        # What is said at the place of use (its description, its default) wins over what the type says of itself.
+        # The description and default at the place of use win over those of the type.
         return structural({**referred, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions)
     if "anyOf" in schema:
         [chosen] = [option for option in schema["anyOf"] if option.get("type") != "null"]

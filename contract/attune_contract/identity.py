@@ -1,4 +1,4 @@
-"""Names by which sensors are known outside Kubernetes: refs, logins and their parts in NATS subjects."""
+"""Names of sensors outside Kubernetes: refs, logins, and their tokens in NATS subjects."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
-#: Longest name of a Sensor. It becomes a label's value, and those end at 63 characters.
+#: Longest name of a Sensor. It is also a label's value, and those have at most 63 characters.
 MAX_SENSOR_NAME_LENGTH = 63
 
 

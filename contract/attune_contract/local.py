@@ -1,7 +1,7 @@
-"""What ``attune up`` leaves in its data directory for others to find it: the file ``endpoints.json``.
+"""The file ``endpoints.json``, by which others find a running ``attune up``.
 
-It is written (whole, by renaming) once everything answers, mode 0600, and removed at an orderly end. So a file whose process
-is gone was left by one that was killed.
+It is in the data directory, with mode 0600. It is written atomically once everything answers, and removed at an orderly end.
+So a file whose process is gone was left by one that was killed.
 """
 
 from pathlib import Path
@@ -9,13 +9,13 @@ from typing import Final
 
 import msgspec
 
-#: Name of the data directory, in the folder where ``attune up`` was called; others look for it from their folder upwards.
+#: Name of the data directory, in the folder where ``attune up`` was started. Others look for it in their folder and its parents.
 DATA_DIR_NAME: Final = ".attune"
 ENDPOINTS_FILE: Final = "endpoints.json"
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where something answers HTTP, and the file with the bearer token that it wants (an absolute path; re-read it)."""
+    """An HTTP address, and the file with its bearer token (an absolute path; read it for each request)."""
 
     url: str
     token_file: str
@@ -26,8 +26,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pid: its process.
-        kubernetes: the Kubernetes API as far as Sensors and Rules need it: ``GET`` of one, of all in a namespace and of all,
-            merge ``PATCH`` of ``spec`` and ``metadata``, with ``Status`` objects for what fails.
+        kubernetes: a part of the Kubernetes API (docs/attune-up.md, "Talking to a running attune up").
         api: the event API.
     """
 
@@ -37,7 +36,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_endpoints(data_dir: Path, endpoints: Endpoints) -> None:
-    """Say where everything is.
+    """Write the file.
 
     Raises:
         OSError: the file cannot be written.
@@ -50,11 +49,11 @@ def write_endpoints(data_dir: Path, endpoints: Endpoints) -> None:
 
 
 def read_endpoints(data_dir: Path) -> Endpoints | None:
-    """What was said; None when nothing runs with this data directory, as far as the file tells.
+    """Read the file; None when there is none, so nothing runs with this data directory.
 
     Raises:
         OSError: the file cannot be read.
-        msgspec.DecodeError: it is something else.
+        msgspec.DecodeError: it has another content.
     """
     try:
         return msgspec.json.decode((data_dir / ENDPOINTS_FILE).read_bytes(), type=Endpoints)

@@ -1,7 +1,7 @@
-"""Messages on the rule, ack and identity streams (design, "The rule stream" and "Credentials").
+"""Messages on the rule, ack and identity streams (docs/sensor-protocol.md, docs/credentials.md).
 
-They are ``msgspec`` structures: a sensor reads 100,000 of them in a second and pays no pydantic for it. Field names on the
-wire are as written here. Readers ignore fields that they do not know, so that fields can be added.
+They are ``msgspec`` structs, because a sensor reads 100,000 of them in a second (docs/decisions/0001). Field names on the
+wire are as written here. Readers ignore unknown fields, so fields can be added.
 """
 
 import uuid
@@ -28,16 +28,16 @@ class AckState(StrEnum):
 
     ACTIVE = "Active"  #: it runs
     REJECTED = "Rejected"  #: it cannot run as written; ``message`` says why
-    FAILING = "Failing"  #: it should run and does not; ``message`` says why, and the sensor goes on trying
+    FAILING = "Failing"  #: it should run and does not; ``message`` says why, and the sensor keeps trying
     STOPPED = "Stopped"  #: it was disabled, and no longer runs
-    COMPLETED = "Completed"  #: it ran to its end and will not fire again
+    COMPLETED = "Completed"  #: it has ended and will not fire again
 
 
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     """A rule's full state, the body of every rule lifecycle event. A tombstone carries the last known one.
 
-    ``generation`` is the Rule's ``metadata.generation``: a reader drops a lower one than it has. ``trigger_type`` is
-    canonical, never an alias. ``created_at`` is the Rule's creation, which is a timer's anchor unless it names another.
+    ``generation`` is the Rule's ``metadata.generation``; a reader drops a lower one than it has. ``trigger_type`` is
+    canonical, never an alias. ``created_at`` is the Rule's creation, which is a timer's anchor unless the rule names another.
     """
 
     uid: str
@@ -144,7 +144,7 @@ def decode_rule(body: bytes) -> RuleState:
 
 
 def decode_rule_head(body: bytes) -> RuleHead:
-    """Read a rule's state but for its parameters.
+    """Read a rule's state without its parameters.
 
     Raises:
         InvalidMessage: the body is not JSON of the right shape.
@@ -162,7 +162,7 @@ def decode_ack(body: bytes) -> Ack:
 
 
 def decode_health(body: bytes) -> SensorHealth:
-    """Read how a sensor fares.
+    """Read a sensor's health report.
 
     Raises:
         InvalidMessage: the body is not JSON of the right shape.

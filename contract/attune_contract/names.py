@@ -21,7 +21,7 @@ _LONGEST_SERVICE_NAME: Final = 63
 
 ROTATE_AT: Final = f"{GROUP}/rotate-at"
 REVOKE_BEFORE: Final = f"{GROUP}/revoke-before"
-#: On the Secret with the signing keys: a new value (the time, say) starts a rotation of the signing key.
+#: On the Secret with the signing keys: a new value, such as the time, starts a rotation of the signing key.
 ROTATE_KEYS: Final = f"{GROUP}/rotate-keys"
 
 
@@ -36,7 +36,7 @@ def scripts_object_name(sensor_name: str) -> str:
 
 
 def sensor_service_name(sensor_name: str) -> str:
-    """Name of the Service of a Sensor that listens (``spec.ports``): a Service's name may have no dot, and 63 characters."""
+    """Name of the Service of a Sensor that listens (``spec.ports``): a Service's name has no dots and at most 63 characters."""
     name = f"sensor-{sensor_name.replace('.', '-')}"
     if len(name) > _LONGEST_SERVICE_NAME:
         name = f"{name[: _LONGEST_SERVICE_NAME - 9]}-{sha256(sensor_name.encode()).hexdigest()[:8]}"
@@ -55,19 +55,19 @@ class ConditionType(StrEnum):
 
 
 class HealthReason(StrEnum):
-    """Why a Sensor is healthy or not, by its own word."""
+    """Why a Sensor is healthy or not, from its own reports."""
 
     HEALTHY = "Healthy"
-    NO_RULES = "NoRules"  #: all is well, and no Rule is bound to it
+    NO_RULES = "NoRules"  #: healthy, and no Rule is bound to it
     API_UNAVAILABLE = "ApiUnavailable"
     NATS_UNAVAILABLE = "NatsUnavailable"
     TOKEN_UNUSABLE = "TokenUnusable"  # noqa: S105 - a reason
-    RULES_NOT_SERVED = "RulesNotServed"  #: Rules are bound to it, and it knows of none
+    RULES_NOT_SERVED = "RulesNotServed"  #: Rules are bound to it, and it knows none
     EVENTS_DROPPED = "EventsDropped"
     SPOOL_FAILING = "SpoolFailing"
-    PROBLEM = "Problem"  #: one of its own
+    PROBLEM = "Problem"  #: a problem that the sensor itself named
     NO_POD = "NoPod"
-    NOT_REPORTED = "NotReported"  #: it says nothing of itself, and need not
+    NOT_REPORTED = "NotReported"  #: it never reported its health, and does not have to
 
 
 class AcceptedReason(StrEnum):

@@ -1,4 +1,4 @@
-"""NATS subjects and streams (design, "The rule stream", "Credentials" and "The API")."""
+"""NATS subjects and streams (docs/architecture.md)."""
 
 import re
 from typing import Final
@@ -38,18 +38,18 @@ def acks_prefix(sensor: SensorRef) -> str:
 
 
 def ack_subject(sensor: SensorRef, rule_uid: str) -> str:
-    """Where ``sensor`` says what it did with a rule."""
+    """Where ``sensor`` acks a rule."""
     return f"{acks_prefix(sensor)}.{rule_uid}"
 
 
 def health_subject(acks_prefix: str, instance: str) -> str:
-    """Where one instance of a sensor says how it fares, beside its acks (``ATTUNE_ACKS_SUBJECT``, ``health``, the instance)."""
+    """Where one instance of a sensor reports its health (``<ATTUNE_ACKS_SUBJECT>.health.<instance>``)."""
     return f"{acks_prefix}.{_HEALTH}.{_NOT_A_TOKEN.sub('_', instance)[:_MAX_INSTANCE]}"
 
 
 def split_health(subject: str) -> tuple[str, str] | None:
-    """Take the subject of a sensor's health apart: the binding as in :func:`split_binding`, and the instance as its subject has
-    it. None when the subject is of another kind.
+    """Split the subject of a health report into the binding, as in :func:`split_binding`, and the instance, as the subject has
+    it. None for any other subject.
     """
     parts = subject.split(".")
     if len(parts) != 6 or parts[:2] != ["attune", "acks"] or parts[4] != _HEALTH:
@@ -63,33 +63,33 @@ def identity_subject(sensor: SensorRef) -> str:
 
 
 def event_subject(rule_namespace: str, rule_uid: str) -> str:
-    """Where accepted events of a rule leave the API."""
+    """Where the API publishes the stored events of a rule."""
     return f"attune.events.{rule_namespace}.{rule_uid}"
 
 
 def history_subject(namespace: str, name: str, rule_uid: str) -> str:
     """Where the lifecycle events of a rule are kept for people to read.
 
-    It names the Rule as people do, so that the history is found by name when the Rule itself is gone, and by uid, so that a
-    Rule that was deleted and made again keeps both histories apart. As in :attr:`SensorRef.token`, dots of the name become
+    It has the Rule's name, so that the history is found by name when the Rule itself is gone, and its uid, so that a Rule that
+    was deleted and created again has two histories. As in :attr:`SensorRef.token`, dots of the name become
     underscores.
     """
     return f"attune.history.{namespace}.{name.replace('.', '_')}.{rule_uid}"
 
 
 def history_filter(*, namespace: str = "*", name: str = "*", rule_uid: str = "*") -> str:
-    """The histories of the rules that are so named."""
+    """A filter for the histories of the rules with these names."""
     return history_subject(namespace, name, rule_uid)
 
 
 def split_binding(subject: str) -> tuple[str, str]:
-    """Take a rule's or an ack's subject apart into the binding's two tokens and the rule's uid.
+    """Split a rule's or an ack's subject into the binding's two tokens and the rule's uid.
 
     Returns:
         (``<namespace>.<name with underscores>``, rule uid); compare the first with :attr:`SensorRef.token`.
 
     Raises:
-        ValueError: the subject has another shape.
+        ValueError: the subject has another form.
     """
     parts = subject.split(".")
     if len(parts) != 5 or parts[0] != "attune" or parts[1] not in ("rules", "acks"):

@@ -1,4 +1,4 @@
-"""The custom resources as typed models. Their docstrings are what ``kubectl explain`` prints.
+"""The custom resources as typed models. ``kubectl explain`` prints their docstrings.
 
 Only the operator, the command line and the CRD generator import this package: a sensor needs no pydantic for its messages.
 """

@@ -1,4 +1,4 @@
-"""What both resources are made of."""
+"""What both resources share."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -12,12 +12,12 @@ TRIGGER_TYPE_PATTERN = r"^[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-_a-z0-9]*[
 #: A trigger type's name, ``pack.name``.
 TriggerTypeName = Annotated[str, Field(max_length=253, pattern=TRIGGER_TYPE_PATTERN)]
 
-#: An object whose fields this schema does not know: another tool's schema, or another API's type.
+#: An object whose fields are defined elsewhere: by another tool's schema, or by another API.
 FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
 def cel(rule: str, message: str, *, reason: str | None = None) -> JsonDict:
-    """One validation rule in the Common Expression Language, as ``x-kubernetes-validations`` takes it."""
+    """One validation rule in the Common Expression Language, for ``x-kubernetes-validations``."""
     validation: JsonDict = {"rule": rule, "message": message}
     if reason is not None:
         validation["reason"] = reason
@@ -64,7 +64,7 @@ class Condition(Model):
     last_transition_time: datetime
     """When the status last changed."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
-    """The metadata.generation that this was said of."""
+    """The metadata.generation that this condition is about."""
 
 
 Conditions = Annotated[

@@ -1,4 +1,4 @@
-"""The Rule resource (design, "The Rule resource")."""
+"""The Rule resource (docs/architecture.md, "A Rule's way")."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -15,12 +15,12 @@ class Trigger(Model):
     """The trigger type's name or one of its aliases, like core.intervaltimer. `kubectl get sensors` lists the Sensors,
     and each one's spec.triggerTypes says what it offers."""
     parameters: FreeForm = Field(default_factory=dict)
-    """Parameters of the trigger type, checked against the schema that its Sensor declares. What is wrong with them shows
-    in the condition Accepted."""
+    """Parameters of the trigger type, checked against the schema that its Sensor declares. Mistakes show in the condition
+    Accepted."""
 
 
 class RuleSpec(Model):
-    """What the user wants."""
+    """The desired state."""
 
     enabled: bool = True
     """Whether the rule fires. A disabled rule stays bound to its sensor and says Active=False, reason Disabled."""
@@ -29,15 +29,15 @@ class RuleSpec(Model):
 
 
 class RuleStatus(Model):
-    """What the operator found. It is written by the operator alone."""
+    """The observed state. Only the operator writes it."""
 
     observed_generation: int | None = None
     """The metadata.generation that this status was computed from."""
     sensor: str | None = None
     """The Sensor that serves this rule, as namespace/name; absent while no Sensor does."""
     conditions: Conditions = Field(default_factory=list)
-    """Accepted: the trigger type exists, admits this namespace and takes these parameters. Active: the sensor itself said
-    that it runs this generation; when False, the reason says what is in the way."""
+    """Accepted: the trigger type exists, admits this namespace and takes these parameters. Active: the sensor itself
+    confirmed that it runs this generation; when False, the reason says why not."""
     last_event_time: datetime | None = None
     """When the rule's latest stored event occurred; updated at a bounded rate."""
 

@@ -1,4 +1,4 @@
-"""The Sensor resource (design, "The Sensor resource")."""
+"""The Sensor resource."""
 
 import re
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration as Kubernetes writes it: ``24h``, ``1h30m``, ``90s``.
 
     Raises:
-        ValueError: the text is something else.
+        ValueError: the text is not a duration.
     """
     if not re.fullmatch(r"([0-9]+(h|m|s))+", text):
         raise ValueError(f"{text!r} is not a duration; write hours, minutes and seconds, like 24h or 1h30m")
@@ -32,7 +32,7 @@ class TriggerType(Model):
     aliases: Annotated[
         list[TriggerTypeName], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = Field(default_factory=list)
-    """Other names under which Rules may ask for it."""
+    """Other names that Rules may use for it."""
     parameters_schema: FreeForm | None = None
     """JSON Schema (2020-12) for a Rule's trigger.parameters. Without it, any parameters are accepted."""
     payload_schema: FreeForm | None = None
@@ -40,14 +40,14 @@ class TriggerType(Model):
 
 
 class RuleNamespaces(Model):
-    """From which namespaces this sensor takes Rules."""
+    """The namespaces from which this sensor admits Rules."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
                 cel(
                     "self.from == 'Selector' ? has(self.selector) : !has(self.selector)",
-                    "give a selector with from: Selector, and only then",
+                    "selector is required with from: Selector, and not allowed otherwise",
                 )
             ]
         }
@@ -60,14 +60,14 @@ class RuleNamespaces(Model):
 
 
 class AllowedRules(Model):
-    """Which Rules this sensor takes."""
+    """Which Rules this sensor admits."""
 
     namespaces: RuleNamespaces = Field(default_factory=RuleNamespaces)
-    """From which namespaces."""
+    """The namespaces from which it admits Rules."""
 
 
 class TokenPolicy(Model):
-    """How the sensor's credentials are made and renewed."""
+    """How the sensor's credentials are issued and renewed."""
 
     ttl: Annotated[
         str,
@@ -79,19 +79,19 @@ class TokenPolicy(Model):
                     cel("duration(self) <= duration('72h')", "a token's ttl is at most 72h"),
                     cel(
                         "duration(self) >= duration('1s')",
-                        "a token's ttl must be longer than nothing; write it like 24h",
+                        "a token's ttl must be positive; write it like 24h",
                     ),
                 ]
             },
         ),
     ] = "24h"
-    """How long a token is valid, from 10m to 72h. It is renewed at two thirds of it."""
+    """How long a token is valid, from 10m to 72h. It is renewed after two thirds of that time."""
     on_rotate: Literal["Reload", "Restart"] = "Reload"
-    """Reload: the sensor reads the renewed file by itself, nothing is restarted. Restart: the pods are rolled, for
-    programs that read their credentials only once."""
+    """Reload: the sensor reads the renewed file, and nothing is restarted. Restart: the pods are restarted one after the
+    other, for programs that read their credentials only once."""
 
     def lifetime(self) -> timedelta:
-        """The ttl as a length of time."""
+        """The ttl as a duration."""
         return parse_duration(self.ttl)
 
 
@@ -99,7 +99,7 @@ class EnvironmentVariable(Model):
     """An environment variable, as in a container of a pod."""
 
     name: Annotated[str, Field(min_length=1, max_length=1024)]
-    """The variable's name. Names that begin with ATTUNE_ are the operator's."""
+    """The variable's name. Names that begin with ATTUNE_ are reserved for the operator."""
     value: str | None = None
     """Its value."""
     value_from: FreeForm | None = None
@@ -114,36 +114,36 @@ class StdioOptions(Model):
             "x-kubernetes-validations": [
                 cel(
                     "self.mode == 'perRule' || !has(self.onExit)",
-                    "onExit goes with mode: perRule; a perSensor program is always started again",
+                    "onExit is only for mode: perRule; a perSensor program is always restarted",
                 )
             ]
         }
     )
 
     mode: Literal["perRule", "perSensor"] = "perRule"
-    """perRule: one process for each active rule, which finds its parameters in its environment. perSensor: one process
-    for all of them, which is told of its rules on its standard input."""
+    """perRule: one process for each active rule, with the rule's parameters in its environment. perSensor: one process for
+    all rules, which reads them from its standard input."""
     on_exit: Literal["Complete", "Restart"] | None = None
-    """What it means that the program of a rule ends with status 0. Complete (the default): the rule has come to its end.
-    Restart: it is started again. Any other status is a failure, after which it is always started again."""
+    """What happens when a rule's program ends with status 0. Complete (the default): the rule is completed. Restart: the
+    program is restarted. Any other status is a failure, after which the program is always restarted."""
     lines_per_second: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """How many lines a second are taken from each process. One that is quicker is made to wait."""
+    """How many lines per second are read from each process. A faster process has to wait."""
     stop_seconds: Annotated[int, Field(ge=0, le=20)] = 5
     """How long a process has from SIGTERM to SIGKILL."""
     supervisor: Literal["Copied", "Image"] | None = None
-    """Where the supervisor comes from when spec.image is given. Copied (the default): it is copied into the pod, and the
-    image needs a python3 (3.11 or later). Image: the image is built on attune/sensor-stdio and has it."""
+    """Where the supervisor comes from when spec.image is set. Copied (the default): it is copied into the pod, and the image
+    needs python3 (3.11 or later). Image: the image is built on attune/sensor-stdio and contains it."""
 
 
 class SensorPort(Model):
     """A port on which the sensor's program listens."""
 
     name: Annotated[str, Field(max_length=15, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
-    """The port's name, like http. The program finds the number in the variable ATTUNE_PORT_<NAME>."""
+    """The port's name, like http. The variable ATTUNE_PORT_<NAME> has its number."""
     port: Annotated[int, Field(ge=1024, le=65535)]
-    """The number on which the program listens."""
+    """The number of the port that the program listens on."""
     service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """The number under which the Sensor's Service offers it; the same unless given."""
+    """The port number of the Sensor's Service; the same by default."""
 
 
 class MountedSecret(Model):
@@ -152,36 +152,36 @@ class MountedSecret(Model):
     name: Annotated[
         str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     ]
-    """The Secret's name. It need not be there yet."""
+    """The Secret's name. It may be created later."""
 
 
 class SensorSpec(Model):
-    """What the user wants."""
+    """The desired state."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                cel("has(self.image) || self.runner == 'Stdio'", "spec.image is needed, unless runner is Stdio"),
+                cel("has(self.image) || self.runner == 'Stdio'", "spec.image is required, unless runner is Stdio"),
                 cel(
                     "self.runner != 'Stdio' || (has(self.command) && size(self.command) > 0)",
                     "runner: Stdio needs spec.command: the program whose lines are events",
                 ),
-                cel("self.runner == 'Stdio' || !has(self.stdio)", "spec.stdio goes with runner: Stdio"),
-                cel("self.runner == 'Stdio' || !has(self.scripts)", "spec.scripts goes with runner: Stdio"),
+                cel("self.runner == 'Stdio' || !has(self.stdio)", "spec.stdio is only for runner: Stdio"),
+                cel("self.runner == 'Stdio' || !has(self.scripts)", "spec.scripts is only for runner: Stdio"),
                 cel(
                     "has(self.image) || !has(self.stdio) || !has(self.stdio.supervisor)",
-                    "spec.stdio.supervisor goes with an image of your own (spec.image)",
+                    "spec.stdio.supervisor is only for an image of your own (spec.image)",
                 ),
             ]
         }
     )
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    """The container image of the sensor. With runner: Stdio it may be left out: programs then find sh and python3."""
+    """The container image of the sensor. With runner: Stdio it is optional; the default image has sh and python3."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """As in a container."""
     command: list[str] | None = None
-    """As in a container: what is run instead of the image's entrypoint."""
+    """As in a container: the command to run instead of the image's entrypoint."""
     args: list[str] | None = None
     """As in a container: arguments instead of the image's."""
     env: Annotated[
@@ -210,7 +210,7 @@ class SensorSpec(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = Field(default_factory=list)
-    """Secrets whose keys the program finds as files in ATTUNE_SECRETS_DIR/<name>/, renewed when they change."""
+    """Secrets whose keys are files in ATTUNE_SECRETS_DIR/<name>/, updated when they change."""
     ports: Annotated[
         list[SensorPort],
         Field(
@@ -221,7 +221,7 @@ class SensorSpec(Model):
                 "x-kubernetes-validations": [
                     cel(
                         "self.all(p, p.name != 'metrics' && p.port != 8080)",
-                        "the name metrics and the port 8080 are those of every sensor's health and metrics; choose others",
+                        "the name metrics and the port 8080 are reserved for health and metrics; choose others",
                     ),
                     cel(
                         "self.all(p, self.exists_one(q, q.port == p.port))",
@@ -231,18 +231,19 @@ class SensorSpec(Model):
             },
         ),
     ] = Field(default_factory=list)
-    """Ports on which the program listens. With any, the Sensor gets a Service, and its pods are open at these ports."""
+    """Ports that the program listens on. If there are any, the Sensor gets a Service, and its pods accept connections on
+    them."""
     service_account_name: (
         Annotated[
             str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
         ]
         | None
     ) = None
-    """A ServiceAccount of the Sensor's namespace whose rights the program has: its token is mounted in the pods. Without it the
-    pods run under an account of their own that has no rights, and no token is mounted."""
+    """A ServiceAccount of the Sensor's namespace whose rights the program has: its token is mounted in the pods. Without it,
+    the pods run as their own account, which has no rights, and no token is mounted."""
     runner: Literal["Standalone", "Stdio"] = "Standalone"
-    """Standalone: the program speaks the sensor protocol itself. Stdio: it prints JSON lines, and a supervisor of ours
-    speaks for it."""
+    """Standalone: the program speaks the sensor protocol itself. Stdio: it prints JSON lines, and our supervisor
+    speaks the protocol for it."""
     stdio: StdioOptions | None = None
     """With runner: Stdio, how the program is run."""
     scripts: (
@@ -255,7 +256,7 @@ class SensorSpec(Model):
                     "x-kubernetes-validations": [
                         cel(
                             "self.all(name, name.matches('^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$'))",
-                            "a script's name is a file's name of letters, digits, '-', '_' and '.', and does not begin with '.'",
+                            "a script's name consists of letters, digits, '-', '_' and '.', and does not begin with '.'",
                         )
                     ]
                 },
@@ -263,8 +264,8 @@ class SensorSpec(Model):
         ]
         | None
     ) = None
-    """With runner: Stdio, files that the program finds, executable, in the directory it runs in: a whole sensor in one
-    manifest. A change rolls the pods."""
+    """With runner: Stdio, executable files in the directory that the program runs in: a whole sensor in one manifest. A
+    change restarts the pods."""
     trigger_types: Annotated[
         list[TriggerType],
         Field(
@@ -289,13 +290,13 @@ class SensorSpec(Model):
     ]
     """What this sensor can report. Its token allows exactly these."""
     rules: AllowedRules = Field(default_factory=AllowedRules)
-    """Which Rules this sensor takes."""
+    """Which Rules this sensor admits."""
     paused: bool = False
-    """Stops the sensor without forgetting anything: no pods run, and its rules say SensorPaused."""
+    """Stops the sensor and keeps its state: no pods run, and its rules have the reason SensorPaused."""
     replicas: Annotated[int, Field(ge=1, le=16)] = 1
-    """How many pods run at once. Each fires the same occurrences, and each occurrence is stored once."""
+    """How many pods run at the same time. Each reports the same occurrences, and each occurrence is stored once."""
     token: TokenPolicy = Field(default_factory=TokenPolicy)
-    """How the sensor's credentials are made and renewed."""
+    """How the sensor's credentials are issued and renewed."""
     config: FreeForm | None = None
     """Free-form configuration, handed to the sensor as a JSON file."""
     resources: FreeForm | None = None
@@ -311,10 +312,10 @@ class SensorSpec(Model):
     image_pull_secrets: list[FreeForm] = Field(default_factory=list)
     """As in a pod."""
     termination_grace_period_seconds: Annotated[int, Field(ge=0, le=3600)] | None = None
-    """As in a pod: how long the sensor has to deliver what it holds when it is stopped."""
+    """As in a pod: how long the sensor may take to deliver its remaining events when it is stopped."""
 
     def canonical(self, trigger_type: str) -> TriggerType | None:
-        """The trigger type that goes by this name or alias here; None when this sensor has none."""
+        """The trigger type with this name or alias; None when this sensor has none."""
         for declared in self.trigger_types:
             if trigger_type == declared.name or trigger_type in declared.aliases:
                 return declared
@@ -322,16 +323,16 @@ class SensorSpec(Model):
 
 
 class TokenStatus(Model):
-    """The token that is in the Secret now."""
+    """The token in the Secret."""
 
     issued_at: datetime | None = None
-    """When it was made."""
+    """When it was issued."""
     expires_at: datetime | None = None
-    """When it ends."""
+    """When it expires."""
     rotates_at: datetime | None = None
-    """When the operator means to renew it."""
+    """When the operator plans to renew it."""
     key_id: str | None = None
-    """Which key signed it (kid)."""
+    """The id of the key that signed it (kid)."""
 
 
 class RuleCounts(Model):
@@ -340,22 +341,22 @@ class RuleCounts(Model):
     bound: Annotated[int, Field(ge=0)] = 0
     """Rules bound to this sensor."""
     active: Annotated[int, Field(ge=0)] = 0
-    """Those that the sensor says it runs."""
+    """Rules that the sensor confirmed it runs."""
     rejected: Annotated[int, Field(ge=0)] = 0
-    """Those that the sensor refused."""
+    """Rules that the sensor rejected."""
 
 
 class SensorStatus(Model):
-    """What the operator found. It is written by the operator alone."""
+    """The observed state. Only the operator writes it."""
 
     observed_generation: int | None = None
     """The metadata.generation that this status was computed from."""
     conditions: Conditions = Field(default_factory=list)
-    """Ready: its pods run and answer. CredentialsValid: its token is good and will be renewed in time. RulesSynced: the
-    rule stream holds exactly the Rules bound to it. Healthy: by its own word it reaches the API and NATS, and has Rules to
-    serve."""
+    """Ready: its pods run and answer. CredentialsValid: its token is valid and will be renewed in time. RulesSynced:
+    the rule stream holds exactly the Rules bound to it. Healthy: it reports that it reaches the API and NATS, and serves
+    its Rules."""
     token: TokenStatus | None = None
-    """The token that is in the Secret now; never the token itself."""
+    """About the token in the Secret; never the token itself."""
     rules: RuleCounts | None = None
     """How many Rules this sensor serves."""
     last_event_time: datetime | None = None
@@ -364,7 +365,7 @@ class SensorStatus(Model):
 
 class Sensor(Model):
     """A Sensor is a program that watches something and reports events. The operator runs it as pods, gives it a scoped
-    credential that it renews, and tells it which Rules it serves.
+    credential and renews it, and sends it the Rules that it serves.
     """
 
     model_config = ConfigDict(
@@ -395,5 +396,5 @@ class Sensor(Model):
 
     @property
     def ref(self) -> SensorRef:
-        """Its ref."""
+        """The Sensor's ref, ``namespace/name``."""
         return SensorRef(self.metadata.namespace, self.metadata.name)

@@ -33,15 +33,15 @@ async def apply(hand: Hand, **spec: Any) -> Object:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({}, "spec.image is needed, unless runner is Stdio"),
+        ({}, "spec.image is required, unless runner is Stdio"),
         ({"runner": "Stdio"}, "needs spec.command"),
         ({"runner": "Stdio", "command": []}, "needs spec.command"),
-        ({"image": "a", "stdio": {}}, "spec.stdio goes with runner: Stdio"),
-        ({"image": "a", "scripts": {"a": ""}}, "spec.scripts goes with runner: Stdio"),
-        ({"runner": "Stdio", "command": ["a"], "stdio": {"supervisor": "Image"}}, "goes with an image of your own"),
+        ({"image": "a", "stdio": {}}, "spec.stdio is only for runner: Stdio"),
+        ({"image": "a", "scripts": {"a": ""}}, "spec.scripts is only for runner: Stdio"),
+        ({"runner": "Stdio", "command": ["a"], "stdio": {"supervisor": "Image"}}, "is only for an image of your own"),
         (
             {"runner": "Stdio", "command": ["a"], "stdio": {"mode": "perSensor", "onExit": "Restart"}},
-            "onExit goes with",
+            "onExit is only for",
         ),
         ({"runner": "Stdio", "command": ["a"], "stdio": {"mode": "perPod"}}, "perRule"),
         ({"runner": "Stdio", "command": ["a"], "stdio": {"stopSeconds": 21}}, "stopSeconds"),

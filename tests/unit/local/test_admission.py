@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said_with_its_line(text: str, said: str) -> None:
         ("{image: x, triggerTypes: [{name: a.b}, {name: c.d, aliases: [a.b]}]}", "spec.triggerTypes: an alias must differ"),
         (
             "{image: x, triggerTypes: [{name: a.b}], rules: {namespaces: {from: All, selector: {}}}}",
-            "spec.rules.namespaces: give a selector with from: Selector, and only then",
+            "spec.rules.namespaces: selector is required with from: Selector, and not allowed otherwise",
         ),
     ],
 )  # fmt: skip
