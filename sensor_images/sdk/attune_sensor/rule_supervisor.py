@@ -75,6 +75,7 @@ class RuleSupervisor:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._handler = handler
+        self._serves_disabled = getattr(handler, "serves_disabled_rules", False)
         self._acks = acks
         self._trigger_types = frozenset(trigger_types)
         self._metrics = metrics
@@ -117,7 +118,7 @@ class RuleSupervisor:
             return
         if entry.busy:
             entry.early = (state, message)
-        elif entry.running is not None:
+        elif entry.running is not None and entry.wanted.state.enabled:
             self._verdict(entry, entry.wanted, state, message)
 
     def _enqueue(self, uid: str, entry: _Entry) -> None:
@@ -149,7 +150,8 @@ class RuleSupervisor:
 
     async def _settle(self, uid: str, entry: _Entry) -> None:
         wanted = entry.wanted
-        if wanted is None or not wanted.state.enabled or wanted.trigger_type not in self._trigger_types:
+        provided = wanted is not None and wanted.trigger_type in self._trigger_types
+        if wanted is None or not provided or not (wanted.state.enabled or self._serves_disabled):
             await self._stop(entry)
             if wanted is None:
                 self._acks.forget(uid)
@@ -175,6 +177,9 @@ class RuleSupervisor:
         except InvalidRule as error:
             # The rule no longer asks for what runs.
             await self._stop(entry)
+            if not wanted.state.enabled:
+                self._verdict(entry, wanted, AckState.STOPPED, "")
+                return
             self._log.info("rule_rejected", rule=wanted.ref, rule_uid=uid, reason=str(error))
             self._verdict(entry, wanted, AckState.REJECTED, str(error))
         except Exception as error:
@@ -191,6 +196,8 @@ class RuleSupervisor:
             entry.running = wanted
             entry.attempt = 0
             state, message = entry.early or (AckState.ACTIVE, "")
+            if not wanted.state.enabled:
+                state, message = AckState.STOPPED, ""
             self._verdict(entry, wanted, state, message)
 
     async def _stop(self, entry: _Entry) -> None:

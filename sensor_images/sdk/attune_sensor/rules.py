@@ -62,6 +62,9 @@ class RuleHandler(Protocol):
 
     A method may raise :class:`attune_sensor.InvalidRule` with a sentence for the rule's author: the rule is acked as
     Rejected and tried again only when it changes. Any other exception is acked as Failing and retried with backoff.
+
+    A handler with the attribute ``serves_disabled_rules = True`` is also given disabled rules, by :meth:`start` and
+    :meth:`update`. It must make no events for them; they are acked as Stopped. A webhook so answers their senders.
     """
 
     async def start(self, rule: Rule) -> None:

@@ -1,7 +1,7 @@
 """The keys of a rule's secrets as they are mounted now, and what is wrong with those that cannot be used."""
 
-from attune_webhook.keys import UnusableSecretError, key_of
-from attune_webhook.parameters import Auth
+from attune_webhook.auth import Auth
+from attune_webhook.schemes.keys import UnusableSecretError, key_of
 from attune_webhook.secret_files import SecretFiles
 
 
@@ -15,24 +15,40 @@ class KeyRing:
     def __init__(self, files: SecretFiles) -> None:
         self._files = files
 
-    def keys(self, auth: Auth) -> list[bytes]:
-        """The keys that are valid now. A secret that is missing or cannot be a key gives none."""
-        return [key for reference in auth.secrets if isinstance(key := self._key(auth, reference), bytes)]
+    def keys(self, auth: Auth) -> list[list[bytes]]:
+        """The keys that are valid now, for each variant of the sender's scheme.
+
+        A secret that is missing or cannot be a key gives none.
+        """
+        found: list[list[bytes]] = [[] for _ in auth.preset.variants]
+        for reference in auth.secrets:
+            key = self._key(auth, reference)
+            if not isinstance(key, str):
+                found[key[0]].append(key[1])
+        return found
+
+    def verify_tokens(self, auth: Auth) -> list[bytes]:
+        """Meta: what ``hub.verify_token`` must be. Without a secret of its own, it is one of the secrets."""
+        references = auth.secrets if auth.verify_token is None else (auth.verify_token,)
+        return [secret for reference in references if (secret := self._files.read(reference)) is not None]
 
     def problems(self, auth: Auth) -> list[str]:
-        """What is wrong, one sentence part for each secret without a key, like ``hooks/github is not mounted``."""
-        return [
+        """What is wrong, one part of a sentence for each secret without a key, like ``hooks/github is not mounted``."""
+        found = [
             f"{reference} {problem}"
             for reference in auth.secrets
             if isinstance(problem := self._key(auth, reference), str)
         ]
+        if auth.verify_token is not None and self._files.read(auth.verify_token) is None:
+            found.append(f"{auth.verify_token} is not mounted")
+        return found
 
-    def _key(self, auth: Auth, reference: str) -> bytes | str:
-        """The key, or what is wrong with the secret."""
+    def _key(self, auth: Auth, reference: str) -> tuple[int, bytes] | str:
+        """The variant and the key, or what is wrong with the secret."""
         secret = self._files.read(reference)
         if secret is None:
             return "is not mounted"
         try:
-            return key_of(auth.scheme, secret)
+            return key_of(auth.preset.variants, secret)
         except UnusableSecretError as error:
             return f"cannot be used: {error}"

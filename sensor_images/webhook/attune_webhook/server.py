@@ -1,65 +1,37 @@
-"""The HTTP side: takes requests, refuses what is to be refused, and answers 202 when the event is safe (docs/webhook.md)."""
+"""Judges requests and makes events of them: 2xx means that the event is safe (docs/webhook.md).
+
+The HTTP side is :mod:`attune_webhook.listener` and :mod:`attune_webhook.http`; what is refused, and how, is decided here.
+"""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-import msgspec
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from prometheus_client import CollectorRegistry, Counter
 
 from attune_sensor import Confirmation, EventReport, Fate, Stopping
-from attune_webhook import signatures
+from attune_webhook import handshakes
+from attune_webhook.authentication import Authenticator
+from attune_webhook.bodies import json_items
 from attune_webhook.config import Config
-from attune_webhook.key_ring import KeyRing
-from attune_webhook.parameters import Scheme
+from attune_webhook.http.answers import RETRY_AFTER, Answer, RefusalError, json_answer
+from attune_webhook.http.request import Request
+from attune_webhook.parameters import Hook
 from attune_webhook.payload import event_of
+from attune_webhook.refusal_log import RefusalLog
 from attune_webhook.routes import Route, Routes
+from attune_webhook.sns import SnsMessages
 
-#: Seconds after which a sender may try again what failed here.
-_AGAIN: Final = "5"
-#: The same refusal of the same rule is logged once in so many seconds.
-_LOG_EVERY: Final = 60.0
-_SIGNED: Final = "The request is not signed as this path asks for, or too old."
-
-
-class Refusal(Exception):  # noqa: N818 - read as a sentence: "raise Refusal"
-    """A request is not taken.
-
-    Attributes:
-        status: the answer's.
-        kind: one word for metrics and the log.
-        detail: a sentence for the sender.
-        reason: a sentence for the log, where it may say more.
-        headers: further headers of the answer.
-        close: whether the connection is of no more use.
-    """
-
-    def __init__(
-        self,
-        status: HTTPStatus,
-        kind: str,
-        detail: str,
-        *,
-        reason: str = "",
-        headers: dict[str, str] | None = None,
-        close: bool = False,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.kind = kind
-        self.detail = detail
-        self.reason = reason or detail
-        self.headers = headers or {}
-        self.close = close
+#: Events that one request may hold.
+MOST_ITEMS: Final = 1000
+_BATCH: Final = "application/cloudevents-batch+json"
 
 
-class Outlet(Protocol):
+class EventSink(Protocol):
     """Where events go (:class:`attune_sensor.SensorContext`)."""
 
     async def emit_confirmed(self, event: EventReport) -> Confirmation:
@@ -72,24 +44,22 @@ class Outlet(Protocol):
         ...
 
 
-class _Server(web.Server):
-    """Bounds the number of connections; one too many is closed at once."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is known of a request by its head: the rules of its path whose sender it may be, and its longest body."""
 
-    most = 0
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self._connections) > self.most:
-            transport.abort()
+    routes: tuple[Route, ...]
+    limit: int
 
 
 class WebhookServer:
-    """Serves the routes.
+    """Answers requests.
 
     Args:
-        routes: which rule serves which path; read for each request.
-        keys: the keys of the rules' secrets.
-        outlet: where events go.
+        routes: which rules serve which path; read for each request.
+        authenticator: checks who sends.
+        sns: confirms subscriptions of Amazon SNS.
+        sink: where events go.
         config: bounds and times.
         registry: where requests are counted.
         log: a structlog logger.
@@ -100,284 +70,261 @@ class WebhookServer:
         self,
         *,
         routes: Routes,
-        keys: KeyRing,
-        outlet: Outlet,
+        authenticator: Authenticator,
+        sns: SnsMessages,
+        sink: EventSink,
         config: Config,
         registry: CollectorRegistry,
         log: Any,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._routes = routes
-        self._keys = keys
-        self._outlet = outlet
+        self._authenticator = authenticator
+        self._sns = sns
+        self._sink = sink
         self._config = config
         self._log = log
         self._now = now
         self._pending = 0
-        self._draining = False
-        self._logged: dict[tuple[str, str], float] = {}
-        self._runner: web.ServerRunner | None = None
+        self._buffered = 0
+        self._refusals = RefusalLog(log)
+        #: Whether the sensor is about to end: connections are closed as their requests are answered.
+        self.draining = False
         self._requests = Counter(
             "attune_webhook_requests",
-            "Requests by what became of them: stored, duplicate, spooled, or why they were refused",
+            "Requests by result: stored, duplicate, spooled, handshake, ignored, disabled, or why they were refused",
             ["result"],
             registry=registry,
         )
+        self._counted: dict[str, Any] = {}
 
-    @property
-    def port(self) -> int:
-        """The port that it listens on; 0 before :meth:`open`."""
-        addresses = self._runner.addresses if self._runner is not None else []
-        return int(addresses[0][1]) if addresses else 0
+    # What the protocol calls.
 
-    async def open(self, host: str | None, port: int) -> None:
-        """Begin to serve; without effect when it does.
-
-        Raises:
-            OSError: the port is taken.
-        """
-        if self._runner is not None:
-            return
-        # Bodies stay as they came: they are signed so, and a small one may hide a huge one.
-        server = _Server(
-            self._answer,
-            access_log=None,
-            logger=_silent(),
-            keepalive_timeout=self._config.keep_alive_seconds,
-            lingering_time=1.0,
-            auto_decompress=False,
-        )
-        server.most = self._config.max_connections
-        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=self._config.confirm_seconds)
-        await runner.setup()
+    def admit(self, request: Request) -> Answer | Admission:
+        """Judge a request by its head."""
+        routes: tuple[Route, ...] = ()
         try:
-            await web.TCPSite(runner, host, port, backlog=1024, reuse_address=True).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
+            if self._pending >= self._config.max_pending:
+                raise RefusalError.unavailable(
+                    "busy", "Too many requests are being answered; try again.", retry_after="1", close=True
+                )
+            routes = self._routes.find(request.path)
+            return self._admit(request, routes)
+        except RefusalError as refusal:
+            return self._refused(refusal, routes)
 
-    async def close(self) -> None:
-        """Serve on until everybody knows that this one goes, then take nothing new, finish what is under way, and stop."""
-        runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        self._draining = True
-        try:
-            await asyncio.sleep(self._config.drain_seconds)
-        finally:
-            await runner.cleanup()
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        route: Route | None = None
+    async def respond(self, request: Request, admission: Admission) -> Answer:
+        """Answer a request with its body."""
         self._pending += 1
         try:
-            route = self._route(request)
-            answer = await self._take(request, route)
-        except Refusal as refusal:
-            answer = self._refuse(refusal, route)
+            return await self._accept(request, admission.routes)
+        except RefusalError as refusal:
+            return self._refused(refusal, admission.routes)
         except Exception:
-            self._log.exception("webhook_failed", rule=None if route is None else route.rule.ref)
-            failure = "The sensor failed; try again."
-            answer = self._refuse(
-                Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", failure, headers={"Retry-After": _AGAIN}), route
-            )
+            self._log.exception("webhook_failed", rule=admission.routes[0].rule.ref)
+            return self._refused(_failed(), admission.routes)
         finally:
             self._pending -= 1
-        if self._draining:
-            answer.force_close()
-        return answer
 
-    def _route(self, request: web.BaseRequest) -> Route:
-        if self._pending > self._config.max_pending:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "busy",
-                "Too many requests are being answered; try again.",
-                headers={"Retry-After": "1"},
-                close=True,
-            )
-        path = request.raw_path.partition("?")[0]
-        route = self._routes.find(path if "%" not in path else request.path)
-        if route is not None:
-            return route
-        if not self._outlet.rules_read:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "starting",
-                "The sensor has not read its rules yet; try again.",
-                headers={"Retry-After": _AGAIN},
-                close=True,
-            )
-        raise Refusal(HTTPStatus.NOT_FOUND, "unknown_path", "No rule serves this path.", close=True)
+    def refuse(self, refusal: RefusalError, admission: Admission | None) -> Answer:
+        """The answer to a request that cannot be read, or whose body is not acceptable."""
+        return self._refused(refusal, () if admission is None else admission.routes)
 
-    async def _take(self, request: web.BaseRequest, route: Route) -> web.Response:
-        hook = route.hook
-        if request.method not in hook.methods:
-            raise Refusal(
-                HTTPStatus.METHOD_NOT_ALLOWED,
-                "method",
-                f"This path takes {', '.join(sorted(hook.methods))}.",
-                headers={"Allow": ", ".join(sorted(hook.methods))},
-            )
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", "Send the body uncompressed.", close=True)
-        keys = self._keys.keys(hook.auth)
-        if hook.auth.secrets and not keys:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "no_secret",
-                "The secret for this path is missing or cannot be used; try again later.",
-                headers={"Retry-After": _AGAIN},
-                close=True,
-            )
-        if hook.auth.scheme is Scheme.BEARER:
-            # It needs no body, so strangers need not send theirs.
-            self._authenticated(signatures.check_bearer(request.headers, keys), route, close=True)
-        body = await self._read(request, hook.max_body)
-        now = self._now()
-        if hook.auth.scheme is not Scheme.BEARER:
-            self._authenticated(
-                signatures.check(hook.auth, headers=request.headers, body=body, keys=keys, now=now), route
-            )
-        # Only now: who cannot sign must not use up what those who can may send.
-        if wait := route.bucket.take(time.monotonic()):
-            raise Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "rate",
-                f"This path takes {hook.rate:g} requests a second.",
-                headers={"Retry-After": str(wait)},
-            )
-        event = event_of(
-            route.rule,
-            hook,
-            method=request.method,
-            query=_query(request),
-            headers=request.headers,
-            body=body,
-            received_at=datetime.fromtimestamp(now, UTC),
-        )
-        return await self._report(event)
-
-    def _authenticated(self, refused: signatures.Refused | None, route: Route, *, close: bool = False) -> None:
-        if refused is None:
-            return
-        headers = {"WWW-Authenticate": "Bearer"} if route.hook.auth.scheme is Scheme.BEARER else None
-        raise Refusal(
-            HTTPStatus.UNAUTHORIZED, refused.kind, _SIGNED, reason=refused.sentence, headers=headers, close=close
-        )
-
-    async def _read(self, request: web.BaseRequest, most: int) -> bytes:
-        too_large = Refusal(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body has more than {most} bytes.", close=True
-        )
-        if request.content_length is not None and request.content_length > most:
-            raise too_large
-        if not request.body_exists:
-            return b""
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = b""
-        try:
-            async with asyncio.timeout(self._config.body_seconds):
-                async for chunk in request.content.iter_any():
-                    body = body + chunk if body else chunk
-                    if len(body) > most:
-                        raise too_large
-        except TimeoutError:
-            raise Refusal(
-                HTTPStatus.REQUEST_TIMEOUT,
-                "slow",
-                f"The body did not come within {self._config.body_seconds:g} s.",
-                close=True,
-            ) from None
-        except web.RequestPayloadError:
-            raise Refusal(
-                HTTPStatus.BAD_REQUEST, "malformed", "The body is cut off or malformed.", close=True
-            ) from None
-        return body
-
-    async def _report(self, event: EventReport) -> web.Response:
-        unavailable = {"Retry-After": _AGAIN}
-        try:
-            async with asyncio.timeout(self._config.confirm_seconds):
-                confirmation = await self._outlet.emit_confirmed(event)
-        except TimeoutError:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "unconfirmed",
-                "The event could not be made safe in time; try again.",
-                headers=unavailable,
-            ) from None
-        except Stopping:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "stopping",
-                "The sensor is stopping; try again.",
-                headers={"Retry-After": _AGAIN},
-                close=True,
-            ) from None
-        except ValueError as error:
-            raise Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The event would be too large.", reason=str(error)
-            ) from None
-        if confirmation.kept:
-            self._requests.labels(confirmation.fate).inc()
-            return _json(HTTPStatus.ACCEPTED, {"id": str(event.id), "status": confirmation.fate})
-        if confirmation.fate is Fate.REFUSED:
-            raise Refusal(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "refused",
-                "The event service does not take this event.",
-                reason=confirmation.reason or "",
-            )
-        raise Refusal(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "full",
-            "There is no room for the event; try again.",
-            reason=confirmation.reason or "",
-            headers=unavailable,
-        )
-
-    def _refuse(self, refusal: Refusal, route: Route | None) -> web.Response:
-        self._requests.labels(refusal.kind).inc()
-        uid, now = ("" if route is None else route.rule.uid), time.monotonic()
-        if now - self._logged.get((uid, refusal.kind), now - 2 * _LOG_EVERY) > _LOG_EVERY:
-            self._logged[uid, refusal.kind] = now
-            named = {} if route is None else {"rule": route.rule.ref, "rule_uid": uid}
-            self._log.warning(
-                "webhook_refused", kind=refusal.kind, status=int(refusal.status), error=refusal.reason, **named
-            )
-        answer = _json(
-            refusal.status,
-            {"title": refusal.status.phrase, "status": int(refusal.status), "detail": refusal.detail},
-            content_type="application/problem+json",
-        )
-        answer.headers.update(refusal.headers)
-        if refusal.close:
-            answer.force_close()
-        return answer
+    def buffer(self, size: int) -> bool:
+        """Account for bytes of bodies in memory; False when there are too many."""
+        if size > 0 and self._buffered + size > self._config.max_buffered_bytes:
+            return False
+        self._buffered += size
+        return True
 
     def forget(self, uid: str) -> None:
-        """The rule is gone; what is kept of its refusals goes too."""
-        for key in [key for key in self._logged if key[0] == uid]:
-            del self._logged[key]
+        """Drop what is kept of a rule's refusals: it is gone."""
+        self._refusals.forget(uid)
+
+    # By the head.
+
+    def _admit(self, request: Request, routes: tuple[Route, ...]) -> Answer | Admission:
+        if not routes:
+            return self._no_route(request)
+        if request.method == "HEAD":
+            # Trello asks so whether an address is right, and people do whether it is served.
+            return Answer(HTTPStatus.OK)
+        for route in routes:
+            if route.hook.handshake is not None:
+                tokens = self._authenticator.verify_tokens(route.hook.auth)
+                answer = handshakes.before_body(route.hook.handshake, request, verify_tokens=tokens)
+                if answer is not None:
+                    self._count("handshake")
+                    return answer
+        routes = self._accepting(request.method, routes)
+        if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", "Send the body uncompressed.", close=True)
+        routes = self._authenticator.by_head(request, routes)
+        limit = max(route.hook.max_body for route in routes)
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit, close=True)
+        request.parse_json = any(route.hook.parse_json for route in routes)
+        return Admission(routes, limit)
+
+    def _no_route(self, request: Request) -> Answer:
+        ready = self._sink.rules_read
+        if request.path == self._config.health_path and request.method in ("GET", "HEAD"):
+            if ready and not self.draining:
+                return json_answer(HTTPStatus.OK, {"status": "ok"})
+            raise RefusalError.unavailable("health", "The sensor is starting or stopping.")
+        if not ready:
+            raise RefusalError.unavailable("starting", "The sensor has not read its rules yet; try again.", close=True)
+        raise RefusalError(HTTPStatus.NOT_FOUND, "unknown_path", "No rule serves this path.", close=True)
+
+    def _accepting(self, method: str, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        accepting = tuple(route for route in routes if method in route.hook.methods)
+        if not accepting:
+            allowed = ", ".join(sorted({method for route in routes for method in route.hook.methods}))
+            raise RefusalError(
+                HTTPStatus.METHOD_NOT_ALLOWED, "method", f"This path takes {allowed}.", headers={"Allow": allowed}
+            )
+        return accepting
+
+    # With the body.
+
+    async def _accept(self, request: Request, routes: tuple[Route, ...]) -> Answer:
+        now = self._now()
+        routes = await self._authenticator.with_body(request, routes, now=now)
+        routes = tuple(route for route in routes if len(request.body) <= route.hook.max_body)
+        if not routes:
+            raise _too_large(len(request.body) - 1)
+        for route in routes:
+            answer = await self._handshake(request, route.hook)
+            if answer is not None:
+                self._count("handshake")
+                return answer
+        wanted = [route for route in routes if route.hook.when.holds(request)]
+        if not wanted:
+            return self._without_event("ignored", routes[0].hook)
+        enabled = [route for route in wanted if route.enabled]
+        if not enabled:
+            return self._without_event("disabled", wanted[0].hook)
+        self._take_tokens(enabled)
+        received_at = datetime.fromtimestamp(now, UTC)
+        events = [
+            event_of(route.rule, route.hook, item, received_at=received_at)
+            for route in enabled
+            for item in _items(request, route.hook)
+        ]
+        if not events:
+            return self._without_event("ignored", enabled[0].hook)
+        results = await self._report(events)
+        own = handshakes.accepted_body(enabled[0].hook.handshake, request)
+        if own is not None:
+            return own
+        return _success(enabled[0].hook, results[0] if len(results) == 1 else {**results[0], "events": results})
+
+    async def _handshake(self, request: Request, hook: Hook) -> Answer | None:
+        if hook.handshake is None:
+            return None
+        if hook.handshake == "sns":
+            try:
+                confirmed = await self._sns.confirm(request.read.data)
+            except OSError as error:
+                text = "The subscription could not be confirmed; try again."
+                raise RefusalError.unavailable("unconfirmed_subscription", text, reason=str(error)) from None
+            return json_answer(HTTPStatus.OK, {"status": "confirmed"}) if confirmed else None
+        return handshakes.with_body(hook.handshake, request, keys=self._authenticator.keys(hook.auth))
+
+    def _without_event(self, result: str, hook: Hook) -> Answer:
+        """Answer an authentic request of which no event is wanted. A refusal would have senders switch their hooks off."""
+        self._count(result)
+        return _success(hook, {"status": result})
+
+    def _take_tokens(self, routes: Sequence[Route]) -> None:
+        now = time.monotonic()
+        for route in routes:
+            if wait := route.bucket.take(now):
+                raise RefusalError(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    "rate",
+                    f"This path takes {route.hook.rate:g} requests a second.",
+                    headers={"Retry-After": str(wait)},
+                )
+
+    async def _report(self, events: Sequence[EventReport]) -> list[dict[str, str]]:
+        """Report events and wait until all are safe; returns what an answer says of each.
+
+        Raises:
+            RefusalError: one is not safe. The sender repeats the request, and those that are stored are then duplicates.
+        """
+        try:
+            async with asyncio.timeout(self._config.confirm_seconds):
+                if len(events) == 1:
+                    confirmations = [await self._sink.emit_confirmed(events[0])]
+                else:
+                    confirmations = await asyncio.gather(*map(self._sink.emit_confirmed, events))
+        except TimeoutError:
+            raise RefusalError.unavailable(
+                "unconfirmed", "The event could not be made safe in time; try again."
+            ) from None
+        except Stopping:
+            raise RefusalError.unavailable("stopping", "The sensor is stopping; try again.", close=True) from None
+        except ValueError as error:
+            raise RefusalError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The event would be too large.", reason=str(error)
+            ) from None
+        for confirmation in confirmations:
+            if not confirmation.kept:
+                raise _not_kept(confirmation)
+        for confirmation in confirmations:
+            self._count(confirmation.fate)
+        return [
+            {"id": str(event.id), "status": str(confirmation.fate)}
+            for event, confirmation in zip(events, confirmations, strict=True)
+        ]
+
+    # Accounts.
+
+    def _count(self, result: str) -> None:
+        counter = self._counted.get(result)
+        if counter is None:
+            counter = self._counted[result] = self._requests.labels(result)
+        counter.inc()
+
+    def _refused(self, refusal: RefusalError, routes: Sequence[Route]) -> Answer:
+        self._count(refusal.kind)
+        self._refusals.note(refusal, routes[0].rule if routes else None)
+        return refusal.answer()
 
 
-def _query(request: web.BaseRequest) -> dict[str, list[str]]:
-    query: dict[str, list[str]] = {}
-    if "?" in request.raw_path:
-        for name, value in request.query.items():
-            query.setdefault(name, []).append(value)
-    return query
+def _items(request: Request, hook: Hook) -> list[Request]:
+    """The request, or one for each item of a batch."""
+    if not hook.batch and request.content_type != _BATCH:
+        return [request]
+    items = json_items(request.body) if request.body.lstrip()[:1] == b"[" else None
+    if items is None:
+        return [request]
+    if len(items) > MOST_ITEMS:
+        raise RefusalError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The batch has more than {MOST_ITEMS} events."
+        )
+    return [request.with_body(item) for item in items]
 
 
-def _json(status: HTTPStatus, body: Any, *, content_type: str = "application/json") -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type=content_type)
+def _success(hook: Hook, body: dict[str, Any]) -> Answer:
+    return json_answer(hook.answer, body) if hook.answer_body else Answer(hook.answer)
 
 
-def _silent() -> logging.Logger:
-    """For aiohttp, which would log a traceback for each malformed request of a stranger."""
-    logger = logging.getLogger(f"{__name__}.http")
-    logger.disabled = True
-    return logger
+def _too_large(most: int, *, close: bool = False) -> RefusalError:
+    text = f"The body has more than {most} bytes."
+    return RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", text, close=close)
+
+
+def _failed() -> RefusalError:
+    headers = {"Retry-After": RETRY_AFTER}
+    return RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "The sensor failed; try again.", headers=headers)
+
+
+def _not_kept(confirmation: Confirmation) -> RefusalError:
+    reason = confirmation.reason or ""
+    if confirmation.fate is Fate.REFUSED:
+        text = "The event service does not take this event."
+        return RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", text, reason=reason)
+    return RefusalError.unavailable("full", "There is no room for the event; try again.", reason=reason)

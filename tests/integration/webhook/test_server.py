@@ -9,96 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from multidict import CIMultiDictProxy
 from support.eventually import until
+from support.webhook_hooks import Hooks, running
 
 from attune_contract.events import event_id
-from attune_sensor import AckState, Rule, SensorContext, SettingsError
-from attune_sensor.testing import SensorHarness
-from attune_webhook.handler import WebhookHandler
-
-OPEN = {"type": "none"}
-
-
-class Hooks:
-    """The sensor under test, and a sender."""
-
-    def __init__(self, harness: SensorHarness, handler: WebhookHandler, session: aiohttp.ClientSession, secrets: Path):
-        self.harness = harness
-        self.handler = handler
-        self.session = session
-        self.secrets = secrets
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.handler.server.port}"
-
-    async def rule(self, path: str, *, state: AckState = AckState.ACTIVE, **parameters: Any) -> Rule:
-        """Make a rule (named after its path) and wait for what becomes of it."""
-        name = parameters.pop("name", path.strip("/").replace("/", "-"))
-        created_at = parameters.pop("created_at", None)
-        rule = self.harness.apply(
-            "core.webhook", {"path": path, "auth": OPEN, **parameters}, name=name, created_at=created_at
-        )
-        await self.harness.wait_for(rule, state)
-        return rule
-
-    def secret(self, reference: str, value: str) -> None:
-        """Have kubelet bring a secret."""
-        path = self.secrets / reference
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_text(value + "\n")
-        new.replace(path)
-
-    async def send(
-        self, path: str, body: bytes = b"{}", *, method: str = "POST", **headers: str
-    ) -> tuple[int, dict[str, Any], CIMultiDictProxy[str]]:
-        """Send a request; returns status, decoded answer and headers."""
-        named = {
-            "Content-Type": "application/json",
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-        async with self.session.request(method, self.url + path, data=body, headers=named) as answer:
-            return answer.status, await answer.json(content_type=None), answer.headers
-
-    async def raw(self, text: bytes, *, then: bytes = b"", pause: float = 0) -> bytes:
-        """Send bytes as they are, and read until the other side closes."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.handler.server.port)
-        try:
-            writer.write(text)
-            await writer.drain()
-            if then:
-                await asyncio.sleep(pause)
-                writer.write(then)
-            return await asyncio.wait_for(reader.read(), 10)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-
-@contextlib.asynccontextmanager
-async def running(tmp_path: Path, **config: Any) -> AsyncIterator[Hooks]:
-    made: list[WebhookHandler] = []
-
-    def handler(context: SensorContext) -> WebhookHandler:
-        made.append(WebhookHandler(context))
-        return made[0]
-
-    secrets = tmp_path / "secrets"
-    harness = SensorHarness(
-        handler,
-        trigger_types=["core.webhook"],
-        config={"drainSeconds": 0, **config},
-        settings={"secrets_dir": secrets, "listen_host": "127.0.0.1", "ports": {"http": 0}},
-    )
-    async with harness, aiohttp.ClientSession() as session:
-        yield Hooks(harness, made[0], session, secrets)
+from attune_sensor import AckState, SensorContext, SettingsError
 
 
 @pytest.fixture
@@ -214,11 +132,19 @@ async def test_rule_that_changes_or_stops_changes_what_is_served_at_once(hooks: 
             await asyncio.sleep(0.02)
 
 
-async def test_disabled_rule_is_not_served(hooks: Hooks) -> None:
-    await hooks.rule("/a")
-    rule = hooks.harness.apply("core.webhook", {"path": "/a", "auth": OPEN}, name="a", enabled=False)
-    await hooks.harness.wait_for(rule, AckState.STOPPED)
-    assert (await hooks.send("/a"))[0] == 404
+async def test_disabled_rule_makes_no_events_and_does_not_have_its_sender_switched_off(hooks: Hooks) -> None:
+    hooks.secret("hooks/key", "s3cret-key")
+    auth = {"type": "bearer", "secrets": ["hooks/key"]}
+    await hooks.rule("/a", auth=auth)
+    for _ in range(2):  # also when the sensor has not served it before
+        rule = hooks.harness.apply("core.webhook", {"path": "/a", "auth": auth}, name="a", enabled=False)
+        await hooks.harness.wait_for(rule, AckState.STOPPED)
+        status, answer, _ = await hooks.send("/a", Authorization="Bearer s3cret-key")
+        assert (status, answer) == (202, {"status": "disabled"})
+        assert (await hooks.send("/a", Authorization="Bearer wrong"))[0] == 401
+        hooks.harness.delete(rule)
+        await hooks.answers("/a", 404)
+    assert hooks.harness.api.events == []
 
 
 async def test_second_rule_with_a_path_is_rejected_naming_the_first_and_takes_over_after_it(hooks: Hooks) -> None:
@@ -417,7 +343,7 @@ async def test_too_many_requests_at_once(tmp_path: Path) -> None:
 async def test_too_many_connections(tmp_path: Path) -> None:
     async with running(tmp_path, maxConnections=2) as hooks:
         await hooks.rule("/a")
-        idle = [await asyncio.open_connection("127.0.0.1", hooks.handler.server.port) for _ in range(2)]
+        idle = [await asyncio.open_connection("127.0.0.1", hooks.handler.listener.port) for _ in range(2)]
         with contextlib.suppress(ConnectionError):
             assert await hooks.raw(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") == b""
         for _, writer in idle:
