@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 
-from attune_contract.identity import SensorRef
 from attune_kit.nats.connection import NatsEndpoint
 from attune_operator.backend import Backend, Connect
 from attune_operator.credentials.identities import IdentityPublisher
@@ -17,38 +16,23 @@ from attune_operator.credentials.keys import KeyPolicy
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, KeyStore
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
 from attune_operator.observers import Observers
-from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
+from attune_operator.rules.side import RuleSide
 from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.events import EventRecorder
 from attune_operator.runtime.probes import Heartbeat, Probes, ProbeServer
 from attune_operator.runtime.queue import backoff
 from attune_operator.sensor_environment import SensorEnvironment
-from attune_operator.sensors.controller import SensorController
+from attune_operator.sensors.cache import SensorCache
+from attune_operator.sensors.controller import SensorController, sensor_queue
 from attune_operator.sensors.reconcile import Reconciler
-from attune_operator.sensors.store import Store
 from attune_operator.settings import Settings
 from attune_operator.supervise import Supervisor, TaskDiedError
 
 _log = structlog.stdlib.get_logger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-
-class _LateSensors:
-    """What the Rule side and the keys tell the Sensor side, which is made after them."""
-
-    def __init__(self) -> None:
-        self.controller: SensorController | None = None
-
-    def look_at(self, ref: SensorRef) -> None:
-        if self.controller is not None:
-            self.controller.look_at(ref)
-
-    def look_at_all(self) -> None:
-        if self.controller is not None:
-            self.controller.look_at_all()
 
 
 async def _persist(what: str, step: Callable[[], Awaitable[object]]) -> None:
@@ -160,13 +144,18 @@ class Operator:
     async def _work(self, backend: Backend, supervisor: Supervisor) -> None:
         settings, client = self._settings, backend.client
         await _persist("the CustomResourceDefinitions", backend.serves_our_kinds)
-        late = _LateSensors()
+        sensors = SensorCache()
+        queue = sensor_queue()
+
+        def enqueue_all() -> None:
+            queue.enqueue_all(sensors.sensors(), urgent=True)
+
         keys = KeyStore(
             client,
             namespace=settings.namespace,
             policy=KeyPolicy(period=settings.signing_key_period, lead=settings.signing_key_lead),
             interval=settings.key_check_interval,
-            on_change=late.look_at_all,
+            on_change=enqueue_all,
         )
         # Before anything else: the API's pod waits for the ConfigMap, and no token can be made without a key.
         await _persist("the signing keys", keys.ensure)
@@ -174,52 +163,51 @@ class Operator:
 
         recorder = EventRecorder(client, instance=settings.instance)
         cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces)
-        nats_auth = await self._nats_auth(client, late) if settings.nats_auth == "managed" else None
+        nats_auth = await self._nats_auth(client, enqueue_all) if settings.nats_auth == "managed" else None
         creds_file = settings.nats_creds_file if nats_auth is None else nats_auth.operator_creds_file
-        endpoint = NatsEndpoint(
-            url=settings.nats_url,
-            creds_file=creds_file,
-            ca_file=settings.nats_ca_file,
-            name="attune-operator identities",
-        )
         identities = IdentityPublisher(
-            endpoint=endpoint, replicas=settings.nats_replicas, namespaces=settings.watch_namespaces
+            endpoint=NatsEndpoint(
+                url=settings.nats_url,
+                creds_file=creds_file,
+                ca_file=settings.nats_ca_file,
+                name="attune-operator identities",
+            ),
+            replicas=settings.nats_replicas,
+            namespaces=settings.watch_namespaces,
         )
-        rules = RulesController(
+        rules = RuleSide(
             cluster=cluster,
             nats_url=settings.nats_url,
             nats_creds_file=creds_file,
             nats_ca_file=settings.nats_ca_file,
-            on_summary_changed=late.look_at,
+            on_summary_changed=queue.enqueue,
             options=replace(
                 self._rules,
                 sweep_interval=settings.sweep_interval.total_seconds(),
                 stream_replicas=settings.nats_replicas,
             ),
         )
-        surroundings = SensorEnvironment(settings, on_change=late.look_at_all)
-        await surroundings.read()
-        store = Store()
-        reconciler = Reconciler(
-            client,
-            store=store,
-            issuer=Issuer(
-                issuer=settings.token_issuer,
-                shortest_ttl=settings.token_min_ttl,
-                keys=lambda: keys.keys,
-                nats=nats_auth,
-            ),
-            events=recorder,
-            environment=surroundings.current,
-            identities=identities,
-            summary=rules.summary,
-            observe_runtime=rules.observe_runtime,
-        )
-        late.controller = controller = SensorController(
+        environment = SensorEnvironment(settings, on_change=enqueue_all)
+        await environment.read()
+        controller = SensorController(
+            queue=queue,
+            cache=sensors,
             cluster=cluster,
-            store=store,
-            reconciler=reconciler,
-            obituaries=identities,
+            reconciler=Reconciler(
+                client,
+                cache=sensors,
+                issuer=Issuer(
+                    issuer=settings.token_issuer,
+                    shortest_ttl=settings.token_min_ttl,
+                    keys=lambda: keys.keys,
+                    nats=nats_auth,
+                ),
+                events=recorder,
+                environment=environment.current,
+                identities=identities,
+                rules=rules,
+            ),
+            identities=identities,
             sweep_interval=settings.sweep_interval.total_seconds(),
             workers=settings.workers,
             on_swept=self._swept,
@@ -231,7 +219,7 @@ class Operator:
         watches = backend.watches(Observers(sensors=controller, rules=rules, namespace=settings.namespace, own=own))
         supervisor.start("events", recorder.run())
         supervisor.start("keys", keys.run())
-        supervisor.start("surroundings", surroundings.run())
+        supervisor.start("environment", environment.run())
         supervisor.start("identities", identities.run())
         supervisor.start("rules", rules.run())
         supervisor.start("sensors", controller.run())
@@ -244,13 +232,9 @@ class Operator:
             watches.stop()
             await asyncio.wait({watching})
 
-    async def _nats_auth(self, client: Client, late: _LateSensors) -> NatsAuth:
-        """NATS's authorisation, written before anybody connects: the server waits for it."""
-        auth = NatsAuth(
-            client,
-            namespace=self._settings.namespace,
-            on_change=late.look_at_all,
-        )
+    async def _nats_auth(self, client: Client, on_change: Callable[[], None]) -> NatsAuth:
+        """NATS's authorisation, written before anything connects: the server waits for it."""
+        auth = NatsAuth(client, namespace=self._settings.namespace, on_change=on_change)
         self._closing.append(auth.close)
         await _persist("NATS's authorisation", auth.ensure)
         return auth

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from attune_operator.resources.kinds import Kind
-from attune_operator.rules.controller import RulesController
+from attune_operator.rules.side import RuleSide
 from attune_operator.runtime.client import Body, WatchEventType
 from attune_operator.sensors.controller import SensorController
 
@@ -22,7 +22,7 @@ class Observers:
         self,
         *,
         sensors: SensorController,
-        rules: RulesController,
+        rules: RuleSide,
         namespace: str,
         own: Mapping[str, Callable[[], None]],
     ) -> None:

@@ -28,9 +28,9 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleEventType, RuleState, encode, rule_event_headers
 from attune_operator import kube
 from attune_operator.kube import KubeClient
-from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import parse_time
+from attune_operator.rules.side import RuleSide
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.events import EventRecorder
 from attune_operator.streams.definitions import rules_stream
@@ -157,7 +157,7 @@ async def bare(client: KubeClient, url: str) -> tuple[float, float]:
 async def projected(client: KubeClient, url: str) -> tuple[float, float]:
     """Seconds of the operator: from its start to the whole stream, and from its first message on."""
     cluster = KubeCluster(client, recorder=EventRecorder(client, instance="bench"))
-    controller = RulesController(cluster=cluster, nats_url=url, options=RulesOptions())
+    controller = RuleSide(cluster=cluster, nats_url=url, options=RulesOptions())
     began = time.perf_counter()
     task = asyncio.create_task(controller.run())
     first = 0.0

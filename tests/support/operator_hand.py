@@ -12,7 +12,7 @@ from attune_contract.identity import SensorRef
 from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.kube import Kind, KubeClient, Object
-from attune_operator.sensors.store import child_name
+from attune_operator.sensors.cache import child_name
 from attune_operator.settings import Settings
 
 CORE_TIMER = SensorRef("", "core.timer")

@@ -17,8 +17,8 @@ from support.rule_cluster import MemoryCluster, Object
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import Ack, AckState, RuleState, decode_rule, encode, is_tombstone
-from attune_operator.rules.controller import RulesController
 from attune_operator.rules.options import RulesOptions
+from attune_operator.rules.side import RuleSide
 from attune_operator.runtime.client import WatchEventType
 from attune_operator.runtime.views import SensorRuntime
 
@@ -45,7 +45,7 @@ class RuleSideUnderTest:
     def __init__(self, cluster: MemoryCluster, url: str, *, seed: int = 0, **options: Any) -> None:
         self.cluster = cluster
         self.changed: list[SensorRef] = []
-        self.controller = RulesController(
+        self.controller = RuleSide(
             cluster=cluster,
             nats_url=url,
             on_summary_changed=self.changed.append,

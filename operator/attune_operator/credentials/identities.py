@@ -88,7 +88,7 @@ class IdentityPublisher:
             async with asyncio.timeout(_PATIENCE), self._settled:
                 await self._settled.wait_for(lambda: self._stands(subject) or not self._connected)
 
-    def deceased(self, ref: SensorRef, *, uid: str) -> None:
+    def on_deleted(self, ref: SensorRef, *, uid: str) -> None:
         """The Sensor was deleted: none of its tokens is accepted any more."""
         subject = subjects.identity_subject(ref)
         wanted = self._wanted.get(subject)
@@ -97,8 +97,8 @@ class IdentityPublisher:
         self._wanted[subject] = IdentityState(sensor_ref=str(ref), uid=uid, deleted=True)
         self._dirty.set()
 
-    def census(self, living: dict[SensorRef, str]) -> None:
-        """These Sensors exist, by a complete list: whoever else is on the stream was deleted while nobody looked."""
+    def on_resync(self, living: dict[SensorRef, str]) -> None:
+        """A complete list of Sensors came, by uid: others on the stream were deleted without an event."""
         self._living = living
         self._dirty.set()
 
@@ -116,7 +116,7 @@ class IdentityPublisher:
             except ValueError:
                 continue
             if ref not in self._living and (not self._namespaces or ref.namespace in self._namespaces):
-                self.deceased(ref, uid=state.uid)
+                self.on_deleted(ref, uid=state.uid)
 
     def _forget(self) -> None:
         """Deleted Sensors whose word has been published need no more care."""

@@ -1,7 +1,7 @@
-"""What a Rule's status says, and why (design, "The Rule resource").
+"""What a Rule's status says, and why (docs/architecture.md, "A rule's way").
 
-``Active`` is True only by the sensor's own word for this generation, and only while the sensor has pods. What is not known
-right now (NATS is away, the operator has just started) is no reason to take back what was true.
+``Active`` is True only if the sensor acknowledged this generation as active, and only while the sensor has ready pods. A
+lack of knowledge (NATS is away, the operator has just started) is no reason to take back what was true.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
-    """A sensor's latest word on a rule."""
+class LatestAck:
+    """What a sensor last acknowledged of a rule."""
 
     generation: int
     state: AckState
@@ -43,21 +43,21 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class RuleContext:
     """What ``Active`` depends on besides the Rule itself.
 
     Attributes:
-        paused: the serving Sensor is paused.
-        runtime: how its pods do; None while that is not known.
-        word: what it last said of the rule; None when it said nothing.
-        words_known: whether ``word`` can be relied on; False while the ack stream was not read.
-        obstacle: why the rule cannot reach its sensor now, as a sentence; empty when it can.
+        paused: whether the serving Sensor is paused.
+        runtime: the state of its pods; None while it is not known.
+        ack: its latest ack of the rule; None if there is none.
+        acks_known: whether ``ack`` can be relied on; False while the ack stream has not been read.
+        obstacle: why the rule cannot reach its sensor now, as a sentence; empty if it can.
     """
 
     paused: bool = False
     runtime: SensorRuntime | None = None
-    word: Word | None = None
-    words_known: bool = True
+    ack: LatestAck | None = None
+    acks_known: bool = True
     obstacle: str = ""
 
 
@@ -80,12 +80,12 @@ def active_verdict(
     acceptance: Acceptance,
     enabled: bool,
     generation: int,
-    circumstances: Circumstances,
+    context: RuleContext,
     previous: StatusRecord,
 ) -> Verdict:
     """The condition Active.
 
-    ``previous`` is the status as it stands: what it says of the same generation and Sensor is kept while nothing better is
+    ``previous`` is the present status: what it says of the same generation and Sensor is kept while nothing better is
     known.
     """
     sensor = acceptance.sensor
@@ -93,45 +93,45 @@ def active_verdict(
         return Verdict("False", ActiveReason.NOT_ACCEPTED, "The rule is not accepted; see the condition Accepted.")
     if not enabled:
         return Verdict("False", ActiveReason.DISABLED, "The rule is disabled (spec.enabled is false).")
-    if circumstances.paused:
+    if context.paused:
         return Verdict("False", ActiveReason.SENSOR_PAUSED, f"The Sensor {sensor} is paused (its spec.paused is true).")
-    runtime, word = circumstances.runtime, circumstances.word
+    runtime, ack = context.runtime, context.ack
     if runtime is not None and runtime.ready_replicas < 1:
         why = runtime.message or "none of its pods is ready."
         return Verdict("False", ActiveReason.AWAITING_SENSOR, f"The Sensor {sensor} is not ready: {why}")
-    if runtime is None or not circumstances.words_known:
+    if runtime is None or not context.acks_known:
         if (kept := _kept(previous, sensor=sensor, generation=generation)) is not None:
             return kept
-        why = circumstances.obstacle or "it is not known yet whether its pods are ready."
+        why = context.obstacle or "it is not yet known whether its pods are ready."
         return Verdict("False", ActiveReason.AWAITING_SENSOR, f"Waiting for the Sensor {sensor}: {why}")
-    if word is not None and word.generation == generation:
-        return _by_word(word, sensor)
-    why = circumstances.obstacle or f"it has not confirmed generation {generation} of this rule yet."
+    if ack is not None and ack.generation == generation:
+        return _by_ack(ack, sensor)
+    why = context.obstacle or f"it has not acknowledged generation {generation} of this rule yet."
     return Verdict("False", ActiveReason.AWAITING_SENSOR, f"Waiting for the Sensor {sensor}: {why}")
 
 
-def _by_word(word: Word, sensor: SensorRef) -> Verdict:
-    said = word.message[:_MAX_MESSAGE]
-    match word.state:
+def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
+    said = ack.message[:_MAX_MESSAGE]
+    match ack.state:
         case AckState.ACTIVE:
-            remark = f" {said}" if said else ""
-            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor} runs the rule.{remark}")
+            note = f" {said}" if said else ""
+            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor} runs the rule.{note}")
         case AckState.REJECTED:
             return Verdict("False", ActiveReason.REJECTED, said or f"The Sensor {sensor} rejected the rule.")
         case AckState.FAILING:
             return Verdict(
                 "False",
                 ActiveReason.FAILING,
-                said or f"The Sensor {sensor} cannot run the rule at present and goes on trying.",
+                said or f"The Sensor {sensor} cannot run the rule at the moment and keeps trying.",
             )
         case AckState.COMPLETED:
-            return Verdict("False", ActiveReason.COMPLETED, said or "The rule ran to its end and will not fire again.")
+            return Verdict("False", ActiveReason.COMPLETED, said or "The rule has completed and will not fire again.")
         case _:
-            # It says of an enabled rule that it stopped: its word on what was before, or it is shutting down.
+            # It stopped an enabled rule: the ack is about what was before, or the sensor is shutting down.
             return Verdict(
                 "False",
                 ActiveReason.AWAITING_SENSOR,
-                f"The Sensor {sensor} stopped the rule and has not begun it again.",
+                f"The Sensor {sensor} stopped the rule and has not started it again.",
             )
 
 

@@ -9,8 +9,8 @@ from attune_contract.messages import RuleState, encode
 from attune_contract.names import AcceptedReason
 from attune_operator.rules import validation
 from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
+from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.conditions import Acceptance
-from attune_operator.rules.inventory import Inventory
 from attune_operator.rules.projection import Desired
 from attune_operator.rules.records import RuleRecord
 
@@ -22,14 +22,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     desired: Desired | None = None
 
 
-def decide(rule: RuleRecord, inventory: Inventory) -> Decision:
+def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
     """Decide about a Rule as things stand."""
     binding = bind(
         namespace=rule.namespace,
         trigger_type=rule.trigger_type,
-        candidates=inventory.candidates(rule.trigger_type),
-        labels=inventory.namespaces.get(rule.namespace),
-        known_types=inventory.known_types,
+        candidates=cache.candidates(rule.trigger_type),
+        labels=cache.labels(rule.namespace),
+        known_types=cache.known_types,
     )
     match binding:
         case UnknownTriggerType(message):

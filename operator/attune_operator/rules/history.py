@@ -1,15 +1,14 @@
-"""The lifecycle of each Rule, for people: what happened, when, and through whom (stream ``ATTUNE_RULE_HISTORY``).
+"""The lifecycle of each Rule, for people: what happened, when, and who caused it (stream ``ATTUNE_RULE_HISTORY``).
 
-Each entry is the lifecycle event as the rule stream had it, written after the rule stream took it, with three CloudEvents
-extension attributes: ``sensor`` (the binding), ``changedby`` and ``changedat`` (the field manager that last changed the
-spec, and when, as far as Kubernetes tells), and for an end ``reason``. The stream keeps the last entries of each rule.
+Each entry is a lifecycle event as the rule stream took it, with three CloudEvents extension attributes: ``sensor`` (the
+binding), ``changedby`` and ``changedat`` (the field manager that last changed the spec, and when, as far as Kubernetes
+says), and ``reason`` for an end. The stream keeps the last entries of each rule.
 """
 
 import asyncio
 import functools
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -31,7 +30,11 @@ from attune_contract.messages import (
 )
 from attune_kit.nats.connection import NatsConnection
 from attune_kit.nats.last_per_subject import StreamMessage, read_snapshot
-from attune_operator.rules import rule_metrics as metrics
+from attune_operator.rules import metrics
+from attune_operator.rules.conditions import Acceptance
+from attune_operator.rules.entry import RuleEntry
+from attune_operator.rules.projection import Write
+from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.streams.publisher import ConnectionLostError, Publisher, PublishError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -88,10 +91,26 @@ class HistoryLog:
         self._waiting.append(entry)
         self._filled.set()
 
-    async def drain(self, publisher: Publisher, *, calm: Callable[[], bool]) -> None:
+    def record(self, entry: RuleEntry, write: Write, *, state: RuleState, time: datetime, event_id: uuid.UUID) -> None:
+        """The rule stream took a message of this Rule."""
+        self.add(
+            HistoryEntry(
+                event_type=write.event_type,
+                state=state,
+                body=write.body,
+                time=time,
+                event_id=event_id,
+                sensor=subjects.split_binding(write.subject)[0],
+                changed_by=entry.rule.changed_by if entry.rule is not None else "",
+                changed_at=entry.rule.changed_at if entry.rule is not None else "",
+                reason=_end_reason(entry.acceptance) if write.tombstone else "",
+            )
+        )
+
+    async def drain(self, publisher: Publisher, *, rules: PriorityQueue[str]) -> None:
         """Write entries for as long as the connection lives.
 
-        While things are not ``calm`` the rules themselves go first, as long as there is room for entries to wait.
+        While Rules wait in the queue they go first, as long as there is room for entries to wait.
 
         Raises:
             ConnectionLostError: it ended. What was not answered is written over the next one.
@@ -102,7 +121,7 @@ class HistoryLog:
             if not self._waiting:
                 self._filled.clear()
                 await self._filled.wait()
-            if not calm() and len(self) < _MAX_WAITING / 2:
+            if rules and len(self) < _MAX_WAITING / 2:
                 await asyncio.sleep(_PAUSE)
                 continue
             entry = self._waiting.popleft()
@@ -176,3 +195,10 @@ async def read_history(connection: NatsConnection, *, rule_uid: str, timeout: fl
         start_sequence=1,
     )
     return found
+
+
+def _end_reason(acceptance: Acceptance | None) -> str:
+    """Why a Rule left a subject: it was deleted, moved to another Sensor, or is not accepted any more."""
+    if acceptance is None:
+        return "Deleted"
+    return f"MovedTo {acceptance.sensor}" if acceptance.accepted else str(acceptance.reason)

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule
-from attune_operator.rules.view import StreamEntry
+from attune_operator.rules.entry import StreamEntry
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,26 +1,31 @@
 """Carries plans out: publishes what the rule stream lacks, and learns from every answer.
 
-It lives as long as one connection. Of one rule, one plan is under way at a time; when it is done, the rule is looked at again
-if anything happened meanwhile. Nothing is decided here: a write that lost is reloaded, and the next plan knows better.
+A projector lives as long as one connection. Of one rule, one plan is carried out at a time; if anything happened meanwhile,
+the rule is reconciled again afterwards. Nothing is decided here: after a write that lost, the subject's message is read
+again, and the next plan takes it into account.
 """
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import nats.errors
 import nats.js.errors
 import structlog
 
 from attune_contract import subjects
 from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule, encode, rule_event_headers
 from attune_kit.nats.connection import NatsConnection
-from attune_operator.rules import rule_metrics as metrics
-from attune_operator.rules.backoff import Backoff
+from attune_operator.rules import metrics
+from attune_operator.rules.cache import RuleCache
+from attune_operator.rules.entry import RuleEntry, StreamEntry
+from attune_operator.rules.history import HistoryLog
 from attune_operator.rules.projection import Desired, Write, plan
-from attune_operator.rules.view import StreamEntry, StreamView, entry_of
+from attune_operator.rules.stream_view import StreamView, entry_of
+from attune_operator.rules.sweeper import Sweeper
+from attune_operator.runtime.queue import PriorityQueue, backoff
 from attune_operator.streams.publisher import (
     ConnectionLostError,
     Publisher,
@@ -33,8 +38,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 #: JetStream's "no message found"; a missing stream has another code.
 _NO_MESSAGE: Final = 10037
-#: Told of each message that the stream took: the rule's uid, the write, its state, its time, and its CloudEvents id.
-Published = Callable[[str, Write, RuleState, datetime, uuid.UUID], None]
+#: Seconds until a message that NATS refused is sent again: the first wait, and the longest.
+_FIRST_RETRY: Final = 0.5
+_LAST_RETRY: Final = 30.0
 
 
 class Projector:
@@ -42,14 +48,13 @@ class Projector:
 
     Args:
         connection: the connection.
-        publisher: sends and matches answers; started.
-        view: what the stream holds; kept current.
-        tick: the inventory's count, for what is learnt here.
-        look_again: told the uid of a rule that has to be planned anew.
-        published: told of each message that the stream took.
-        contested: told that something needs a complete list from Kubernetes before it can be touched.
+        publisher: sends messages and matches the answers; started.
+        cache: what is known of each Rule and of the stream; kept current.
+        queue: takes the Rules that must be reconciled again.
+        sweeper: is asked for a complete list where something on the stream is contested.
+        history: records each message that the stream took.
         tombstone_ttl: seconds until a tombstone ends.
-        clock: the present time.
+        clock: returns the present time.
     """
 
     def __init__(
@@ -57,41 +62,25 @@ class Projector:
         *,
         connection: NatsConnection,
         publisher: Publisher,
-        view: StreamView,
-        tick: Callable[[], int],
-        look_again: Callable[[str], None],
-        published: Published,
-        contested: Callable[[], None],
+        cache: RuleCache,
+        queue: PriorityQueue[str],
+        sweeper: Sweeper,
+        history: HistoryLog,
         tombstone_ttl: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._connection = connection
         self._publisher = publisher
-        self.view = view
-        self._tick = tick
-        self._look_again = look_again
-        self._published = published
-        self._contested = contested
+        self._cache = cache
+        self._queue = queue
+        self._sweeper = sweeper
+        self._history = history
         self._tombstone_ttl = tombstone_ttl
         self._clock = clock
-        self._busy: dict[str, int] = {}
-        self._again: set[str] = set()
+        self._view = StreamView(cache)
         self._gate = asyncio.Lock()
-        self._reloads: asyncio.Queue[tuple[str, str]] = asyncio.Queue(maxsize=0)
+        self._reloads: asyncio.Queue[tuple[RuleEntry, str]] = asyncio.Queue(maxsize=0)
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._backoffs: dict[str, Backoff] = {}
-        self.failures: dict[str, str] = {}
-        """Rules whose message the stream refuses, with what it says."""
-        self.contested_rules: set[str] = set()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no rule's plan is under way."""
-        return not self._busy
-
-    def is_busy(self, uid: str) -> bool:
-        """Whether the rule's plan is under way."""
-        return uid in self._busy
 
     async def run(self) -> None:
         """Reload what others wrote, until the stream is lost.
@@ -109,56 +98,50 @@ class Projector:
         finally:
             reloading.cancel()
 
-    async def project(
-        self,
-        uid: str,
-        *,
-        desired: Desired | None,
-        generation: int | None,
-        listed: int,
-        confirmed_gone: bool,
-    ) -> None:
+    async def project(self, entry: RuleEntry, desired: Desired | None) -> None:
         """Bring the stream to what a rule should have there; the answers come later.
 
         Raises:
             ConnectionLostError: the connection is gone.
         """
         async with self._gate:
-            if uid in self._busy:
-                self._again.add(uid)
+            if entry.in_flight:
+                entry.replan = True
                 return
             planned = plan(
                 desired=desired,
-                present=self.view.of(uid),
-                listed=listed,
-                generation=generation,
-                confirmed_gone=confirmed_gone,
+                present=entry.stream,
+                listed=self._cache.listed,
+                generation=entry.generation,
+                confirmed_gone=entry.rule is None and self._cache.was_deleted(entry.uid),
             )
+            contested = self._cache.stream.contested
             if planned.contested:
-                self.contested_rules.add(uid)
-                self._contested()
+                contested.add(entry.uid)
+                self._sweeper.request()
             else:
-                self.contested_rules.discard(uid)
-            metrics.CONTESTED.set(len(self.contested_rules))
+                contested.discard(entry.uid)
+            metrics.CONTESTED.set(len(contested))
             if not planned.writes:
-                if uid in self.failures:
-                    self._recovered(uid)
+                entry.changed_at = None  # nothing has to be published
+                self._accepted(entry)
                 return
-            self._busy[uid] = len(planned.writes)
+            entry.in_flight = len(planned.writes)
+            self._cache.stream.in_flight.add(entry.uid)
             for position, write in enumerate(planned.writes):
                 try:
-                    await self._send(uid, write)
+                    await self._send(entry, write)
                 except ConnectionLostError:
-                    self._finished(uid, count=len(planned.writes) - position)
+                    self._finished(entry, count=len(planned.writes) - position)
                     raise
 
-    async def _send(self, uid: str, write: Write) -> None:
+    async def _send(self, entry: RuleEntry, write: Write) -> None:
         state = _readable(write.body)
         body = write.body
         if state is None:
             # Somebody else's message: buried with what its subject tells.
             log.warning("rule_message_unreadable", subject=write.subject)
-            state = _unknown_state(uid)
+            state = _unknown_state(entry.uid)
             body = encode(state)
         time, event_id = self._clock(), uuid.uuid4()
         headers = rule_event_headers(write.event_type, state, time=time, event_id=event_id)
@@ -167,9 +150,10 @@ class Projector:
             headers["Nats-TTL"] = f"{max(1, round(self._tombstone_ttl))}s"
 
         def completion(outcome: int | PublishError) -> None:
-            self._answered(uid, write, outcome)
             if isinstance(outcome, int):
-                self._published(uid, write, state, time, event_id)
+                self._stored(entry, write, outcome, state=state, time=time, event_id=event_id)
+            else:
+                self._not_stored(entry, write, outcome)
 
         await self._publisher.publish(
             subject=write.subject,
@@ -179,59 +163,77 @@ class Projector:
             completion=completion,
         )
 
-    def _answered(self, uid: str, write: Write, outcome: int | PublishError) -> None:
-        match outcome:
-            case int():
-                self.view.put(
-                    uid,
-                    StreamEntry(
-                        subject=write.subject,
-                        sequence=outcome,
-                        generation=write.generation,
-                        tombstone=write.tombstone,
-                        body=b"" if write.tombstone else write.body,
-                        seen=0,
-                        buried_at=self._clock().timestamp() if write.tombstone else 0.0,
-                    ),
-                )
-                metrics.PUBLISHED[write.event_type].inc()
-                if uid in self.failures:
-                    self._recovered(uid)
-                self._finished(uid)
+    def _stored(
+        self, entry: RuleEntry, write: Write, sequence: int, *, state: RuleState, time: datetime, event_id: uuid.UUID
+    ) -> None:
+        """The stream took the message."""
+        self._view.put(
+            entry.uid,
+            StreamEntry(
+                subject=write.subject,
+                sequence=sequence,
+                generation=write.generation,
+                tombstone=write.tombstone,
+                body=b"" if write.tombstone else write.body,
+                seen=0,
+                buried_at=self._clock().timestamp() if write.tombstone else 0.0,
+            ),
+        )
+        metrics.PUBLISHED[write.event_type].inc()
+        self._accepted(entry)
+        self._finished(entry)
+        if entry.changed_at is not None:
+            now = asyncio.get_running_loop().time()
+            metrics.PUBLISH_SECONDS.observe(now - entry.changed_at)
+            if not write.tombstone:
+                entry.published_at = now
+            entry.changed_at = None
+        restored = entry.uid in self._cache.stream.with_history and write.event_type is RuleEventType.CREATED
+        self._cache.stream.with_history.discard(entry.uid)
+        if not restored:
+            self._history.record(entry, write, state=state, time=time, event_id=event_id)
+
+    def _not_stored(self, entry: RuleEntry, write: Write, error: PublishError) -> None:
+        match error:
             case WrongSequenceError():
                 metrics.CONFLICTS.inc()
                 log.info("rule_message_conflict", subject=write.subject, expected=write.expected_sequence)
-                self._reloads.put_nowait((uid, write.subject))  # at most one for each message in flight
+                self._reloads.put_nowait((entry, write.subject))  # at most one for each message in flight
+                return  # the plan ends when that was read
             case StreamGoneError():
                 self._lose(f"The stream {subjects.RULES_STREAM} is gone.")
-                self._finished(uid)
             case ConnectionLostError():
-                self._finished(uid)
+                pass
             case _:
-                self._refused(uid, str(outcome))
-                self._finished(uid)
+                self._refused(entry, str(error))
+        self._finished(entry)
 
-    def _refused(self, uid: str, why: str) -> None:
+    def _refused(self, entry: RuleEntry, why: str) -> None:
         metrics.PUBLISH_FAILURES.inc()
-        if uid not in self.failures:
-            log.warning("rule_message_refused", rule_uid=uid, error=why)
-        self.failures[uid] = why
-        delay = self._backoffs.setdefault(uid, Backoff()).next()
-        asyncio.get_running_loop().call_later(delay, self._look_again, uid)
+        if not entry.refusal:
+            log.warning("rule_message_refused", rule_uid=entry.uid, error=why)
+        entry.refusal = why
+        self._cache.stream.refused.add(entry.uid)
+        self._queue.enqueue(
+            entry.uid, urgent=False, after=backoff(entry.refusals, first=_FIRST_RETRY, limit=_LAST_RETRY)
+        )
+        entry.refusals += 1
 
-    def _recovered(self, uid: str) -> None:
-        self.failures.pop(uid, None)
-        self._backoffs.pop(uid, None)
+    def _accepted(self, entry: RuleEntry) -> None:
+        if entry.refusal:
+            entry.refusal, entry.refusals = "", 0
+            self._cache.stream.refused.discard(entry.uid)
 
-    def _finished(self, uid: str, *, count: int = 1) -> None:
-        remaining = self._busy.get(uid, 0) - count
-        if remaining > 0:
-            self._busy[uid] = remaining
+    def _finished(self, entry: RuleEntry, *, count: int = 1) -> None:
+        entry.in_flight -= count
+        if entry.in_flight > 0:
             return
-        self._busy.pop(uid, None)
-        if uid in self._again:
-            self._again.discard(uid)
-            self._look_again(uid)
+        entry.in_flight = 0
+        self._cache.stream.in_flight.discard(entry.uid)
+        if entry.replan:
+            entry.replan = False
+            self._queue.enqueue(entry.uid, urgent=entry.changed_at is not None)
+        self._cache.release(entry)
 
     def _lose(self, why: str) -> None:
         if not self._lost.done():
@@ -239,15 +241,15 @@ class Projector:
 
     async def _reload_forever(self) -> None:
         while True:
-            uid, subject = await self._reloads.get()
+            entry, subject = await self._reloads.get()
             try:
-                await self.reload(uid, subject)
+                await self.reload(entry.uid, subject)
             finally:
-                self._again.add(uid)
-                self._finished(uid)
+                entry.replan = True
+                self._finished(entry)
 
     async def reload(self, uid: str, subject: str) -> None:
-        """Learn a subject's last message anew.
+        """Read a subject's last message again.
 
         Raises:
             nats.errors.Error: the server refused or did not answer.
@@ -258,26 +260,27 @@ class Projector:
         except nats.js.errors.APIError as error:
             if error.err_code != _NO_MESSAGE:
                 raise
-            self.view.forget(uid, subject)
+            self._view.forget(uid, subject)
             return
         headers = message.headers or {}
-        self.view.put(
+        self._view.put(
             uid,
             entry_of(
                 subject=subject,
                 sequence=message.seq,
                 tombstone=headers.get("ce-type") == RuleEventType.DELETED,
                 body=message.data or b"",
-                seen=self._tick(),
+                seen=self._cache.tick,
                 buried_at=self._clock().timestamp(),
             ),
         )
 
-    async def replace_view(self, load: Callable[[], Any]) -> None:
-        """Stop writing, wait for the answers, and take the view that ``load`` brings."""
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is written inside the block, and every message has been answered."""
         async with self._gate:
             await self._publisher.drained()
-            self.view = await load()
+            yield
 
 
 def _readable(body: bytes) -> RuleState | None:

@@ -100,6 +100,14 @@ class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(name for declared in self.triggers for name in (declared.name, *declared.aliases))
 
 
+class NamespaceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A namespace's labels, which selectors match."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+
+
 def is_deleting(body: Mapping[str, Any]) -> bool:
     """Whether the object only waits for its finalizers."""
     return bool(body.get("metadata", {}).get("deletionTimestamp"))
@@ -170,8 +178,8 @@ def parse_sensor(body: Mapping[str, Any]) -> SensorRecord:
         raise InvalidObjectError(f"not a Sensor: {type(error).__name__}: {error}") from error
 
 
-def parse_namespace(body: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """Read a namespace's name and labels.
+def parse_namespace(body: Mapping[str, Any]) -> NamespaceRecord:
+    """Read a namespace.
 
     Raises:
         InvalidObjectError: it has no name.
@@ -179,7 +187,11 @@ def parse_namespace(body: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     try:
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
-        return _text(metadata["name"]), {sys.intern(str(key)): sys.intern(str(labels[key])) for key in labels}
+        return NamespaceRecord(
+            name=_text(metadata["name"]),
+            uid=object_uid(body),
+            labels={sys.intern(str(key)): sys.intern(str(labels[key])) for key in labels},
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidObjectError(f"not a Namespace: {type(error).__name__}: {error}") from error
 

@@ -1,14 +1,13 @@
-"""One connection to NATS, and all that is true only while it lives: the streams, the view, the acks, the projector.
+"""One connection to NATS, and all that is valid only while it lives: the streams, the acks, the projector.
 
-Whatever fails here ends the session, and the next one begins from snapshots. That is the only way to recover, and it is the
-way that every start takes.
+Whatever fails here ends the session, and the next one begins from snapshots. That is the only way to recover, and the way
+that every start takes.
 """
 
 import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,17 +15,22 @@ import nats.errors
 import structlog
 
 from attune_contract import subjects
-from attune_contract.messages import InvalidMessage, SensorHealth, is_tombstone
+from attune_contract.messages import InvalidMessage, is_tombstone
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage, read_snapshot
-from attune_operator.rules import rule_metrics as metrics
-from attune_operator.rules.acks import AckBook, AckEntry, parse_ack
+from attune_operator.rules import metrics
+from attune_operator.rules.acks import parse_ack, stale_acks
+from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.health import parse_health
 from attune_operator.rules.history import HistoryLog
-from attune_operator.rules.last_events import LastEvent, LastEventReader
+from attune_operator.rules.last_events import LastEventReader
 from attune_operator.rules.options import RulesOptions
-from attune_operator.rules.projector import Projector, Published
-from attune_operator.rules.view import StreamView, entry_of
+from attune_operator.rules.projector import Projector
+from attune_operator.rules.statuses import Statuses
+from attune_operator.rules.stream_view import StreamView, entry_of
+from attune_operator.rules.summaries import Summaries
+from attune_operator.rules.sweeper import Sweeper
+from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.streams.definitions import (
     StreamIdentity,
     StreamUnusableError,
@@ -40,92 +44,58 @@ from attune_operator.streams.publisher import Publisher, PublishError
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Where the server tells of streams that were deleted, made or changed (JetStream advisories).
+#: Where the server announces streams that were deleted, created or changed (JetStream advisories).
 _STREAM_ADVISORIES: Final = "$JS.EVENT.ADVISORY.STREAM.*.*"
 _INVALID_ACKS_LOGGED_EVERY: Final = 30.0
+#: Acks and health reports that are purged after one list; the rest is found again by the next.
 _MAX_PURGES: Final = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionCallbacks:
-    """What a session tells the controller. None of them blocks."""
-
-    look_again: Callable[[str], None]
-    published: Published
-    contested: Callable[[], None]
-    view_replaced: Callable[[StreamView], None]
-    acked: Callable[[str, AckEntry], None]
-    health: Callable[[str, SensorHealth], None]
-    last_event: Callable[[LastEvent], None]
-    tick: Callable[[], int]
-    known: Callable[[str], bool]
-    known_rules: Callable[[], int]
-    calm: Callable[[], bool]
-
-
-@dataclass(slots=True)
-class Session:
-    """A live session. ``acks_found_empty``: the ack stream had no word on any rule when it was read."""
-
-    connection: NatsConnection
-    publisher: Publisher
-    projector: Projector
-    acks: AckBook
-    acks_found_empty: bool
-    history_known: set[str]
-    """Rules whose history is kept already although the rule stream is new: their state is restored, not created."""
-    begun: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    _purges: asyncio.Queue[tuple[str, str]] = field(default_factory=lambda: asyncio.Queue(maxsize=_MAX_PURGES))
-
-    def purge_health(self, departed: list[tuple[str, str]]) -> None:
-        """Have words of pods that are gone (binding, instance) taken off the stream, as :meth:`purge_acks`."""
-        self.purge_acks(
-            [(subjects.health_subject("", instance).removeprefix("."), binding) for binding, instance in departed]
-        )
-
-    def purge_acks(self, stale: list[tuple[str, str]]) -> None:
-        """Have acks taken off the stream. Those that find no place in the queue are found again by the next sweep."""
-        with contextlib.suppress(asyncio.QueueFull):
-            for each in stale:
-                self._purges.put_nowait(each)
-
-    async def purge_forever(self) -> None:
-        """Take acks off the stream, one at a time.
-
-        Raises:
-            nats.errors.Error: the server refused or did not answer.
-        """
-        while True:
-            uid, binding = await self._purges.get()
-            await self.connection.jetstream.purge_stream(
-                subjects.ACKS_STREAM, subject=f"{subjects.ALL_ACKS.removesuffix('>')}{binding}.{uid}"
-            )
-            self.acks.forget(uid, binding)
-
-
 class SessionRunner:
-    """Runs sessions, one at a time."""
+    """Runs sessions, one at a time.
+
+    Args:
+        endpoint: where NATS is.
+        options: times and rates.
+        cache: what is known of each Rule and of the stream.
+        queue: takes the Rules that must be reconciled.
+        sweeper: lists everything from Kubernetes.
+        statuses: gets the times of the latest events.
+        summaries: gets the health reports.
+        history: is written over the session.
+        clock: returns the present time.
+        rng: for jitter.
+    """
 
     def __init__(
         self,
         *,
         endpoint: NatsEndpoint,
         options: RulesOptions,
-        callbacks: SessionCallbacks,
+        cache: RuleCache,
+        queue: PriorityQueue[str],
+        sweeper: Sweeper,
+        statuses: Statuses,
+        summaries: Summaries,
         history: HistoryLog,
         clock: Callable[[], datetime],
         rng: random.Random,
     ) -> None:
         self._endpoint = endpoint
         self._options = options
-        self._callbacks = callbacks
+        self._cache = cache
+        self._queue = queue
+        self._sweeper = sweeper
+        self._statuses = statuses
+        self._summaries = summaries
         self._history = history
+        self._view = StreamView(cache)
         self._clock = clock
         self._rng = rng
         self._invalid_logged = -1e9
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[tuple[Session, asyncio.TaskGroup]]:
+    async def open(self) -> AsyncIterator[Projector]:
         """A session that is ready to write; leaving the block ends it.
 
         Raises:
@@ -134,18 +104,18 @@ class SessionRunner:
         try:
             async with open_connection(self._endpoint) as connection, asyncio.TaskGroup() as group:
                 group.create_task(_ended(connection), name="nats-connection")
-                yield await self._begin(connection, group), group
+                yield await self._begin(connection, group)
         except ExceptionGroup as failures:
             causes = _leaves(failures)
             for cause in causes:
                 if not isinstance(cause, _EXPECTED):
-                    # Ours or nats-py's; a new session may be spared it, and the rest of the operator is in any case.
+                    # A defect, ours or nats-py's. A new session may be spared it, and the rest of the operator goes on.
                     log.error("rule_stream_session_failed", exc_info=cause)
             raise NatsUnavailableError(_sentence(causes[0])) from failures
         except _EXPECTED as error:
             raise NatsUnavailableError(_sentence(error)) from error
 
-    async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Session:
+    async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Projector:
         options, jetstream = self._options, connection.jetstream
         rules = await ensure_stream(jetstream, rules_stream(replicas=options.stream_replicas))
         await ensure_stream(jetstream, acks_stream(replicas=options.stream_replicas))
@@ -159,60 +129,40 @@ class SessionRunner:
         await publisher.start()
         group.create_task(publisher.run(), name="rule-stream-publisher")
 
-        book = AckBook()
-        reader = await self._read_acks(connection, book)
-        group.create_task(reader.run(), name="ack-reader")
-        view = await self._load_view(connection)
+        self._cache.begin_session()
+        acks = await self._read_acks(connection)
+        group.create_task(acks.run(), name="ack-reader")
+        await self._load_view(connection)
         async with asyncio.timeout(options.snapshot_timeout):
-            await reader.wait_caught_up()
+            await acks.wait_caught_up()
+        if not rules.messages:
+            self._cache.stream.with_history = await _rules_with_history(jetstream)
 
         projector = Projector(
             connection=connection,
             publisher=publisher,
-            view=view,
-            tick=self._callbacks.tick,
-            look_again=self._callbacks.look_again,
-            published=self._callbacks.published,
-            contested=self._callbacks.contested,
+            cache=self._cache,
+            queue=self._queue,
+            sweeper=self._sweeper,
+            history=self._history,
             tombstone_ttl=options.tombstone_ttl,
             clock=self._clock,
         )
         group.create_task(projector.run(), name="projector")
         group.create_task(self._watch(connection, projector, publisher, rules), name="rule-stream-watch")
-        group.create_task(self._history.drain(publisher, calm=self._callbacks.calm), name="rule-history")
+        group.create_task(self._history.drain(publisher, rules=self._queue), name="rule-history")
         group.create_task(self._poll_events(connection), name="last-events")
-        known = set[str]() if rules.messages else await _rules_with_history(jetstream)
-        session = Session(
-            connection=connection,
-            publisher=publisher,
-            projector=projector,
-            acks=book,
-            acks_found_empty=len(book) == 0,
-            history_known=known,
-        )
-        group.create_task(session.purge_forever(), name="ack-purge")
-        return session
+        group.create_task(self._purge_forever(connection), name="ack-purge")
+        if not any(entry.acks for entry in self._cache.entries()):
+            self._cache.stream.acks_known_at = asyncio.get_running_loop().time() + options.acks_grace
+            group.create_task(self._end_of_grace(), name="acks-grace")
+        return projector
 
     # -- acks
 
-    async def _read_acks(self, connection: NatsConnection, book: AckBook) -> LastPerSubjectReader:
+    async def _read_acks(self, connection: NatsConnection) -> LastPerSubjectReader:
         def receive(message: StreamMessage) -> None:
-            try:
-                if (health := parse_health(subject=message.subject, body=message.data)) is not None:
-                    self._callbacks.health(*health)
-                    return
-                uid, entry = parse_ack(
-                    subject=message.subject,
-                    sequence=message.sequence,
-                    body=message.data,
-                    seen=self._callbacks.tick(),
-                )
-            except InvalidMessage as error:
-                self._ignored_ack(message.subject, error)
-                return
-            metrics.ACKS.labels(entry.state).inc()
-            if book.put(uid, entry, known_rules=self._callbacks.known_rules()) and reader.caught_up:
-                self._callbacks.acked(uid, entry)
+            self._receive_ack(message, live=reader.caught_up)
 
         reader = LastPerSubjectReader(
             connection=connection,
@@ -224,36 +174,90 @@ class SessionRunner:
         await reader.start()
         return reader
 
-    def _ignored_ack(self, subject: str, error: InvalidMessage) -> None:
+    def _receive_ack(self, message: StreamMessage, *, live: bool) -> None:
+        """Remember an ack, and have its Rule reconciled: ``RuleController.reconcile`` brings it into the status.
+
+        In the snapshot (not ``live``) nothing is enqueued: when it is complete, every Rule is.
+        """
+        try:
+            if (health := parse_health(subject=message.subject, body=message.data)) is not None:
+                self._summaries.put_health(*health)
+                return
+            uid, ack = parse_ack(
+                subject=message.subject, sequence=message.sequence, body=message.data, seen=self._cache.tick
+            )
+        except InvalidMessage as error:
+            self._log_invalid_ack(message.subject, error)
+            return
+        metrics.ACKS.labels(ack.state).inc()
+        if not self._cache.put_ack(uid, ack) or not live:
+            return
+        # Somebody waits for the first ack of a change. That all sensors repeat theirs after a restart is bulk.
+        entry = self._cache.entry(uid)
+        awaited = entry.published_at is not None
+        if entry.published_at is not None:
+            metrics.ACK_SECONDS.observe(asyncio.get_running_loop().time() - entry.published_at)
+            entry.published_at = None
+        self._queue.enqueue(uid, urgent=awaited)
+
+    def _log_invalid_ack(self, subject: str, error: InvalidMessage) -> None:
         metrics.ACKS.labels("invalid").inc()
         now = asyncio.get_running_loop().time()
         if now - self._invalid_logged > _INVALID_ACKS_LOGGED_EVERY:
             self._invalid_logged = now
             log.warning("ack_ignored", subject=subject, error=str(error))
 
+    async def _end_of_grace(self) -> None:
+        """From now on a missing ack means that the sensor does not run the rule."""
+        await asyncio.sleep(self._options.acks_grace)
+        self._queue.enqueue_all(self._cache.rules)
+
+    async def _purge_forever(self, connection: NatsConnection) -> None:
+        """After each complete list, purge acks and health reports that will not be needed, one at a time.
+
+        Raises:
+            nats.errors.Error: the server refused or did not answer.
+        """
+        while True:
+            await self._sweeper.swept.wait()
+            self._sweeper.swept.clear()
+            reports = [
+                (f"{binding}{subjects.health_subject('', instance)}", None)
+                for binding, instance in self._summaries.departed()
+            ]
+            acks = [(f"{binding}.{uid}", (uid, binding)) for uid, binding in stale_acks(self._cache)]
+            for subject, ack in (reports + acks)[:_MAX_PURGES]:
+                await connection.jetstream.purge_stream(
+                    subjects.ACKS_STREAM, subject=f"{subjects.ALL_ACKS.removesuffix('>')}{subject}"
+                )
+                if ack is not None and (entry := self._cache.get(ack[0])) is not None:
+                    entry.forget_ack(ack[1])
+                    self._cache.release(entry)
+
     # -- the rule stream
 
-    async def _load_view(self, connection: NatsConnection) -> StreamView:
-        view = StreamView()
+    async def _load_view(self, connection: NatsConnection) -> None:
+        """Read the last message of each subject of the rule stream."""
         buried_at = self._clock().timestamp()
 
         def receive(message: StreamMessage) -> None:
             try:
                 _, uid = subjects.split_binding(message.subject)
             except ValueError:
-                return  # not a rule's place; no sensor reads it
-            view.put(
+                return  # not a rule's subject; no sensor reads it
+            self._view.put(
                 uid,
                 entry_of(
                     subject=message.subject,
                     sequence=message.sequence,
                     tombstone=is_tombstone(message.headers),
                     body=message.data,
-                    seen=self._callbacks.tick(),
+                    seen=self._cache.tick,
                     buried_at=buried_at,
                 ),
             )
 
+        self._view.clear()
         before = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
         await read_snapshot(
             connection=connection,
@@ -262,47 +266,51 @@ class SessionRunner:
             on_message=receive,
             timeout=self._options.snapshot_timeout,
         )
-        view.last_sequence = max(view.last_sequence, before.last_sequence)
-        return view
+        stream = self._cache.stream
+        stream.last_sequence = max(stream.last_sequence, before.last_sequence)
 
     async def _watch(
         self, connection: NatsConnection, projector: Projector, publisher: Publisher, rules: StreamIdentity
     ) -> None:
-        """Compare the stream with the view by its numbers, periodically and when the server tells of a change."""
-        told = asyncio.Event()
+        """Compare the stream with the view by its numbers, periodically and when the server announces a change."""
+        announced = asyncio.Event()
 
         async def advisory(_: Any) -> None:
-            told.set()
+            announced.set()
 
         await connection.client.subscribe(_STREAM_ADVISORIES, cb=advisory)
+        stream = self._cache.stream
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._options.check_interval * self._rng.uniform(0.8, 1.2)):
-                    await told.wait()
-            told.clear()
+                    await announced.wait()
+            announced.clear()
             # Answers to our own writes may overtake the one to this question.
-            sent, view, sequence, live = (
-                publisher.sent,
-                projector.view,
-                projector.view.last_sequence,
-                projector.view.live,
-            )
-            at_rest = projector.idle and not publisher.in_flight
+            sent, sequence, live = publisher.sent, stream.last_sequence, stream.live
+            at_rest = not stream.in_flight and not publisher.in_flight
             now = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
             if now.created != rules.created or now.last_sequence < sequence:
-                raise ReaderLostError(f"the stream {subjects.RULES_STREAM} was created again", reason="recreated")
-            projector.view.forget_tombstones(
-                buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60, known=self._callbacks.known
-            )
-            if not at_rest or publisher.sent != sent or projector.view is not view:
+                raise ReaderLostError(
+                    f"the stream {subjects.RULES_STREAM} was deleted and created again", reason="recreated"
+                )
+            self._view.forget_tombstones(buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60)
+            if not at_rest or publisher.sent != sent:
                 continue  # the numbers were moving; next time
             if now.last_sequence > sequence or now.messages < live:
                 log.warning("rule_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
-                await projector.replace_view(lambda: self._load_view(connection))
-                self._callbacks.view_replaced(projector.view)
+                async with projector.paused():
+                    await self._load_view(connection)
+                self.compare_all()
+
+    def compare_all(self) -> None:
+        """The rule stream was read: compare all of it with all Rules, and with a new list of them."""
+        self._queue.enqueue_all(
+            [entry.uid for entry in self._cache.entries() if entry.rule is not None or entry.stream]
+        )
+        self._sweeper.request()
 
     async def _poll_events(self, connection: NatsConnection) -> None:
-        reader = LastEventReader(connection=connection, on_event=self._callbacks.last_event)
+        reader = LastEventReader(connection=connection, on_event=self._statuses.see_event)
         while True:
             try:
                 await reader.poll()

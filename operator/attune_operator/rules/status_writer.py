@@ -1,29 +1,32 @@
-"""Writes Rules' statuses: each as it should be when its turn comes, at a bounded rate, again until it succeeds.
+"""Writes Rules' statuses, at a bounded rate, again until it succeeds.
 
-It keeps a set of Rules, not of versions: what is written is rendered at the last moment, so a Rule that changed five times is
-written once. What a person waits for goes before what comes in bulk. Errors slow everything down, for when Kubernetes has
-trouble with one write it has trouble with the others.
+The queue holds Rules, not versions: what is written is rendered at the last moment, so a Rule that changed five times is
+written once. Statuses that a person waits for go before the bulk. Errors slow everything down: if Kubernetes has trouble
+with one write, it has trouble with the others.
 """
 
 import asyncio
-import heapq
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
-from attune_operator.rules import rule_metrics as metrics
-from attune_operator.rules.backoff import Backoff
+from attune_operator.rules import metrics
 from attune_operator.runtime.client import ClusterError
+from attune_operator.runtime.controller import Controller
+from attune_operator.runtime.queue import PriorityQueue
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Of so many writes one is from the bulk, even when urgent ones never end.
+#: Of so many writes one is from the bulk, even if urgent ones never end.
 _BULK_SHARE: Final = 4
 _ATTEMPT_TIMEOUT: Final = 20.0
-#: Seconds between looks at whether it is calm.
-_CALM_LOOK: Final = 0.05
+#: The longest time that one worker rests after a failed write, in seconds.
+_REST: Final = 5.0
+#: Seconds until a write that failed is tried again: the first wait, and the longest.
+_FIRST_RETRY: Final = 0.5
+_LAST_RETRY: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,54 +39,21 @@ class StatusWrite:
     done: Callable[[], None]
 
 
-#: Gives what is to be written for a Rule now; None: nothing (any more).
+#: Returns what is to be written for a Rule now; None if nothing is.
 Render = Callable[[str], StatusWrite | None]
 Patch = Callable[[str, str, dict[str, Any]], Awaitable[None]]
 
 
-class DueQueue:
-    """Rules by the time from which they may be written. A Rule counts once, at its earliest time."""
+class StatusWriter(Controller[str]):
+    """Writes statuses with ``concurrency`` calls at a time and at most ``rate`` calls a second.
 
-    def __init__(self) -> None:
-        self._due: dict[str, float] = {}
-        self._heap: list[tuple[float, int, str]] = []
-        self._count = 0
-
-    def __len__(self) -> int:
-        return len(self._due)
-
-    def add(self, uid: str, due: float) -> None:
-        """Let the Rule be due then, or earlier if it is already."""
-        if uid in self._due and self._due[uid] <= due:
-            return
-        self._due[uid] = due
-        self._count += 1
-        heapq.heappush(self._heap, (due, self._count, uid))
-
-    def discard(self, uid: str) -> None:
-        """Take the Rule out."""
-        self._due.pop(uid, None)
-
-    def next_due(self) -> float | None:
-        """When the next one is due; None when there is none."""
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def pop(self, now: float) -> str | None:
-        """Take one that is due; None when there is none."""
-        due = self.next_due()
-        if due is None or due > now:
-            return None
-        uid = heapq.heappop(self._heap)[2]
-        del self._due[uid]
-        return uid
-
-
-class StatusWriter:
-    """Writes with ``concurrency`` calls at a time and at most ``rate`` calls a second, after ``settle`` seconds.
-
-    The bulk waits while things are not ``calm``: then something more important is under way.
+    Args:
+        render: returns what is to be written for a Rule.
+        patch: writes it.
+        rate: calls a second.
+        concurrency: calls at a time.
+        settle: seconds between a change and its write, so that several changes become one write.
+        yields_to: the bulk waits while Rules wait in this queue.
     """
 
     def __init__(
@@ -94,121 +64,70 @@ class StatusWriter:
         rate: float = 200.0,
         concurrency: int = 8,
         settle: float = 0.03,
-        calm: Callable[[], bool] = lambda: True,
+        yields_to: PriorityQueue[str] | None = None,
     ) -> None:
+        queue: PriorityQueue[str] = PriorityQueue(
+            bulk_share=_BULK_SHARE, yields_to=yields_to, first_retry=_FIRST_RETRY, last_retry=_LAST_RETRY
+        )
+        super().__init__("rule statuses", queue=queue, workers=concurrency)
         self._render = render
         self._patch = patch
         self._interval = 1.0 / rate
-        self._concurrency = concurrency
         self._settle = settle
-        self._calm = calm
-        self._urgent = DueQueue()
-        self._bulk = DueQueue()
-        self._turn = 0
-        self._writing: set[str] = set()
-        self._again: dict[str, bool] = {}
-        self._backoffs: dict[str, Backoff] = {}
-        self._wake = asyncio.Event()
         self._next_slot = 0.0
         self._failing = False
 
     def __len__(self) -> int:
-        return len(self._urgent) + len(self._bulk) + len(self._writing)
+        return self.queue.outstanding
 
     def submit(self, uid: str, *, urgent: bool) -> None:
         """Something may have to be written for the Rule."""
-        if uid in self._writing:
-            self._again[uid] = urgent or self._again.get(uid, False)
-            return
-        if uid in self._backoffs:
+        if self.queue.is_failing(uid) and not self.queue.is_processing(uid):
             return  # it waits for its next attempt, which writes what is right then
-        self._enqueue(uid, urgent=urgent, delay=self._settle)
+        self.queue.enqueue(uid, urgent=urgent, after=0.0 if self.queue.is_waiting(uid) else self._settle)
+        metrics.STATUS_WAITING.set(len(self))
 
     def is_writing(self, uid: str) -> bool:
         """Whether a write for the Rule is under way, so that what Kubernetes says is about to change."""
-        return uid in self._writing
+        return self.queue.is_processing(uid)
 
-    def _enqueue(self, uid: str, *, urgent: bool, delay: float) -> None:
-        due = asyncio.get_running_loop().time() + delay
-        if urgent:
-            self._bulk.discard(uid)
-        (self._urgent if urgent else self._bulk).add(uid, due)
-        metrics.STATUS_WAITING.set(len(self))
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Write until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._concurrency):
-                group.create_task(self._work())
-
-    async def _work(self) -> None:
-        while True:
-            uid = await self._take()
-            self._writing.add(uid)
+    async def reconcile(self, key: str, *, urgent: bool) -> float | None:
+        """Write one Rule's status if it differs from what Kubernetes says."""
+        await self._pace()
+        write = self._render(key)
+        if write is not None:
             try:
-                await self._pace()
-                write = self._render(uid)
-                if write is None:
-                    self._backoffs.pop(uid, None)
-                else:
-                    await self._attempt(uid, write)
-            finally:
-                self._writing.discard(uid)
-            if (urgent := self._again.pop(uid, None)) is not None and uid not in self._backoffs:
-                self._enqueue(uid, urgent=urgent, delay=self._settle)
+                async with asyncio.timeout(_ATTEMPT_TIMEOUT):
+                    await self._patch(write.namespace, write.name, write.patch)
+            except Exception as error:
+                self._log_failure(write, error)
+                raise
+            if self._failing:
+                self._failing = False
+                log.info("rule_status_written_again", waiting=len(self))
+            metrics.STATUS_WRITES.labels("written").inc()
+            write.done()
+        metrics.STATUS_WAITING.set(len(self) - 1)
+        return None
 
-    async def _attempt(self, uid: str, write: StatusWrite) -> None:
-        try:
-            async with asyncio.timeout(_ATTEMPT_TIMEOUT):
-                await self._patch(write.namespace, write.name, write.patch)
-        except Exception as error:
-            metrics.STATUS_WRITES.labels("failed").inc()
-            if not self._failing:
-                self._failing = True
-                log.warning(
-                    "rule_status_not_written",
-                    rule=f"{write.namespace}/{write.name}",
-                    error=str(error) or type(error).__name__,
-                    exc_info=not isinstance(error, ClusterError | TimeoutError | OSError),
-                )
-            delay = self._backoffs.setdefault(uid, Backoff()).next()
-            self._enqueue(uid, urgent=False, delay=delay)
-            await asyncio.sleep(min(delay, 5.0))  # this worker too: the others find out by themselves
-            return
-        if self._failing:
-            self._failing = False
-            log.info("rule_status_written_again", waiting=len(self))
-        metrics.STATUS_WRITES.labels("written").inc()
-        self._backoffs.pop(uid, None)
-        write.done()
+    async def on_error(self, key: str, error: Exception) -> None:
+        """Try again later, and let this worker rest: the others find out by themselves."""
+        metrics.STATUS_WRITES.labels("failed").inc()
+        delay = self.queue.failed(key, urgent=False, hold=True)
+        await asyncio.sleep(min(delay, _REST))
 
-    async def _take(self) -> str:
-        loop = asyncio.get_running_loop()
-        while True:
-            now = loop.time()
-            self._turn += 1
-            calm = self._calm()
-            order = [self._urgent, self._bulk] if self._turn % _BULK_SHARE else [self._bulk, self._urgent]
-            if not calm:
-                order.remove(self._bulk)
-            for queue in order:
-                if (uid := queue.pop(now)) is not None:
-                    metrics.STATUS_WAITING.set(len(self))
-                    return uid
-            due = min((due for queue in order if (due := queue.next_due()) is not None), default=None)
-            if not calm and len(self._bulk):
-                due = min(now + _CALM_LOOK, due or now + _CALM_LOOK)
-            self._wake.clear()
-            try:
-                async with asyncio.timeout_at(due):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+    def _log_failure(self, write: StatusWrite, error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            log.warning(
+                "rule_status_not_written",
+                rule=f"{write.namespace}/{write.name}",
+                error=str(error) or type(error).__name__,
+                exc_info=not isinstance(error, ClusterError | TimeoutError | OSError),
+            )
 
     async def _pace(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         slot = max(now, self._next_slot)
         self._next_slot = slot + self._interval
         if slot > now:

@@ -1,15 +1,18 @@
-"""Brings the Rules' statuses in Kubernetes to what they should say, and tells of what people want to know at once."""
+"""Brings the Rules' statuses in Kubernetes to what they should say, and records Events about what people want to know."""
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
+import structlog
+
 from attune_contract.identity import SensorRef
 from attune_contract.names import ActiveReason
+from attune_operator.rules import metrics
+from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.conditions import (
-    Acceptance,
-    Circumstances,
+    RuleContext,
     Verdict,
     accepted_verdict,
     active_verdict,
@@ -17,132 +20,144 @@ from attune_operator.rules.conditions import (
     same_but_times,
     status_patch,
 )
-from attune_operator.rules.inventory import Inventory, TrackedRule
+from attune_operator.rules.entry import RuleCount, RuleEntry
 from attune_operator.rules.last_events import LastEvent
 from attune_operator.rules.options import RulesOptions
-from attune_operator.rules.records import StatusRecord
-from attune_operator.rules.session import Session
-from attune_operator.rules.status_writer import DueQueue, StatusWrite, StatusWriter
+from attune_operator.rules.records import RuleRecord, StatusRecord
+from attune_operator.rules.status_writer import StatusWrite, StatusWriter
 from attune_operator.rules.summaries import Summaries
-from attune_operator.rules.tally import Standing
 from attune_operator.runtime.cluster import RuleCluster
+from attune_operator.runtime.controller import Controller
 from attune_operator.runtime.events import ObjectEvent, ObjectReference
+from attune_operator.runtime.queue import PriorityQueue
+
+log = structlog.stdlib.get_logger(__name__)
 
 _WARNED_REASONS: Final = frozenset({ActiveReason.REJECTED, ActiveReason.FAILING})
+_NOWHERE: Final = RuleContext()
 
 
-class Statuses:
-    """The wanted statuses, and their writing. ``session`` is the live session, None while there is none."""
+class Statuses(Controller[str]):
+    """Works out statuses and has them written.
+
+    :meth:`update` does so at once. The queue is for the bulk, and waits while Rules wait to be projected: first the
+    sensors, then the readers of statuses.
+    """
 
     def __init__(
         self,
         *,
         cluster: RuleCluster,
-        inventory: Inventory,
+        cache: RuleCache,
+        queue: PriorityQueue[str],
+        rules: PriorityQueue[str],
         summaries: Summaries,
         options: RulesOptions,
         clock: Callable[[], datetime],
-        calm: Callable[[], bool],
     ) -> None:
+        super().__init__("rule conditions", queue=queue)
         self._cluster = cluster
-        self._inventory = inventory
+        self._cache = cache
         self._summaries = summaries
-        self._options = options
         self._clock = clock
         self._writer = StatusWriter(
             render=self._render,
             patch=cluster.patch_rule_status,
             rate=options.status_rate,
             concurrency=options.status_concurrency,
-            calm=calm,
+            yields_to=rules,
         )
-        self._events = DueQueue()
-        self._events_due: set[str] = set()
-        self._event_seen = asyncio.Event()
-        self.session: Session | None = None
+        self._event_times = _EventTimes(cache=cache, writer=self._writer, rate=options.last_event_rate)
+        self._event_period = options.last_event_period
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(super().run(), name="rule-conditions")
             group.create_task(self._writer.run(), name="rule-statuses")
-            group.create_task(self._release_events(), name="rule-event-times")
+            group.create_task(self._event_times.run(), name="rule-event-times")
 
-    def update(self, tracked: TrackedRule, acceptance: Acceptance, *, urgent: bool) -> None:
-        """Work out what a Rule's status should say, and have it written if Kubernetes says something else."""
-        rule = tracked.rule
+    async def reconcile(self, key: str, *, urgent: bool) -> float | None:
+        """Work out one Rule's status."""
+        if (entry := self._cache.rules.get(key)) is not None:
+            self.update(entry, urgent=urgent)
+        return None
+
+    async def on_error(self, key: str, error: Exception) -> None:
+        """One Rule that cannot be handled must not stop the others."""
+        metrics.ERRORS.inc()
+        self.queue.failed(key, urgent=False)
+        log.error("rule_status_not_worked_out", rule_uid=key, exc_info=error)
+
+    def update(self, entry: RuleEntry, *, urgent: bool) -> None:
+        """Work out what a Rule's status should say, and have it written if Kubernetes says something else.
+
+        Args:
+            entry: the Rule. Without effect before it was decided whether the Rule is accepted.
+            urgent: whether a person waits for it.
+        """
+        rule, acceptance = entry.rule, entry.acceptance
+        if rule is None or acceptance is None:
+            return
         accepted = accepted_verdict(acceptance)
         active = active_verdict(
             acceptance=acceptance,
             enabled=rule.enabled,
             generation=rule.generation,
-            circumstances=self._circumstances(rule.uid, acceptance.sensor),
-            previous=tracked.wanted,
+            context=self._context(entry, acceptance.sensor),
+            previous=entry.wanted,
         )
         wanted = next_status(
             generation=rule.generation,
             acceptance=acceptance,
             accepted=accepted,
             active=active,
-            previous=tracked.wanted,
+            previous=entry.wanted,
             now=self._clock(),
         )
-        if same_but_times(wanted, tracked.status):
-            wanted = tracked.status
-        before, tracked.wanted = tracked.wanted, wanted
+        if same_but_times(wanted, entry.status):
+            wanted = entry.status
+        before, entry.wanted = entry.wanted, wanted
         sensor = acceptance.sensor if acceptance.accepted else None
-        self._summaries.count(rule.uid, Standing(sensor, active.reason))
-        # What is on its way to Kubernetes may be outdated by now, also when what stands there still is what should.
-        if wanted != tracked.status or self._writer.is_writing(rule.uid):
-            self._writer.submit(rule.uid, urgent=urgent)
+        self._summaries.count(entry, RuleCount(sensor, active.reason))
+        # What is on its way to Kubernetes may be outdated by now, even if what stands there is right.
+        if wanted != entry.status or self._writer.is_writing(entry.uid):
+            self._writer.submit(entry.uid, urgent=urgent)
         if wanted is not before:
-            self._tell(tracked, before, accepted=accepted, active=active, awaited=urgent)
+            self._announce(rule, before, accepted=accepted, active=active, awaited=urgent)
 
-    def gone(self, uid: str) -> None:
-        """There is no such Rule any more."""
-        self._summaries.count(uid, None)
-        self._events.discard(uid)
-        self._events_due.discard(uid)
-
-    def _circumstances(self, uid: str, sensor: SensorRef | None) -> Circumstances:
-        session = self.session
+    def _context(self, entry: RuleEntry, sensor: SensorRef | None) -> RuleContext:
         if sensor is None:
-            return Circumstances()
-        runtime = self._summaries.runtime(sensor)
-        record = self._inventory.sensors.get(sensor)
-        paused = record is not None and record.paused
-        if session is None:
-            return Circumstances(paused=paused, runtime=runtime, words_known=False, obstacle=self._summaries.outage)
-        word = session.acks.word(uid, sensor)
-        in_grace = (
-            session.acks_found_empty and asyncio.get_running_loop().time() - session.begun < self._options.acks_grace
-        )
-        failure = session.projector.failures.get(uid)
-        return Circumstances(
-            paused=paused,
-            runtime=runtime,
-            word=word,
-            words_known=word is not None or not in_grace,
-            obstacle=f"NATS refuses its message: {failure}." if failure else "",
+            return _NOWHERE
+        stream = self._cache.stream
+        record = self._cache.sensors.get(sensor)
+        ack = entry.latest_ack(sensor) if stream.connected else None
+        return RuleContext(
+            paused=record is not None and record.paused,
+            runtime=self._summaries.runtime(sensor),
+            ack=ack,
+            acks_known=stream.connected
+            and (ack is not None or asyncio.get_running_loop().time() >= stream.acks_known_at),
+            obstacle=_obstacle(entry) if stream.connected else stream.outage,
         )
 
-    def _tell(
-        self, tracked: TrackedRule, before: StatusRecord, *, accepted: Verdict, active: Verdict, awaited: bool
+    def _announce(
+        self, rule: RuleRecord, before: StatusRecord, *, accepted: Verdict, active: Verdict, awaited: bool
     ) -> None:
-        """Kubernetes Events for what somebody waits for, or has to do something about.
+        """Record Kubernetes Events for what somebody waits for, or has to act on.
 
-        That 10,000 rules became active because their sensor came back is not 10,000 pieces of news.
+        That 10,000 rules became active because their sensor came back is not worth 10,000 Events.
         """
         if accepted.status == "False":
             if before.accepted is None or before.accepted.reason != accepted.reason:
-                self._record(tracked, accepted, kind="Warning", action="Accept")
+                self._record(rule, accepted, kind="Warning", action="Accept")
         elif active.reason in _WARNED_REASONS:
             if before.active is None or before.active.reason != active.reason:
-                self._record(tracked, active, kind="Warning", action="Activate")
+                self._record(rule, active, kind="Warning", action="Activate")
         elif awaited and active.status == "True" and (before.active is None or before.active.status != "True"):
-            self._record(tracked, active, kind="Normal", action="Activate")
+            self._record(rule, active, kind="Normal", action="Activate")
 
-    def _record(self, tracked: TrackedRule, verdict: Verdict, *, kind: Any, action: str) -> None:
-        rule = tracked.rule
+    def _record(self, rule: RuleRecord, verdict: Verdict, *, kind: Any, action: str) -> None:
         self._cluster.record(
             ObjectEvent(
                 regarding=ObjectReference(kind="Rule", namespace=rule.namespace, name=rule.name, uid=rule.uid),
@@ -153,56 +168,59 @@ class Statuses:
             )
         )
 
-    # -- writing
-
     def _render(self, uid: str) -> StatusWrite | None:
-        tracked = self._inventory.rules.get(uid)
-        if tracked is None:
+        entry = self._cache.rules.get(uid)
+        if entry is None or entry.rule is None:
             return None
-        wanted, event_time = tracked.wanted, tracked.wanted_event_time
-        patch = status_patch(wanted) if wanted != tracked.status else {}
-        with_event = event_time != tracked.event_time and event_time is not None and (patch or uid in self._events_due)
+        wanted, event_time = entry.wanted, entry.wanted_event_time
+        patch = status_patch(wanted) if wanted != entry.status else {}
+        with_event = event_time != entry.event_time and event_time is not None and (patch or entry.event_due)
         if with_event:
             patch["lastEventTime"] = event_time
-        self._events_due.discard(uid)
+        entry.event_due = False
         if not patch:
             return None
 
         def done() -> None:
             now = asyncio.get_running_loop().time()
-            tracked.wrote(wanted, event_time=event_time if with_event else None, now=now)
+            entry.wrote(wanted, event_time=event_time if with_event else None, now=now)
 
-        return StatusWrite(namespace=tracked.rule.namespace, name=tracked.rule.name, patch=patch, done=done)
-
-    # -- the latest events
+        return StatusWrite(namespace=entry.rule.namespace, name=entry.rule.name, patch=patch, done=done)
 
     def see_event(self, event: LastEvent) -> None:
         """An event of a Rule was stored."""
-        tracked = self._inventory.rules.get(event.rule_uid)
-        if tracked is None or event.time <= (tracked.wanted_event_time or ""):
+        entry = self._cache.rules.get(event.rule_uid)
+        if entry is None or event.time <= (entry.wanted_event_time or ""):
             return
-        tracked.wanted_event_time = event.time
-        if tracked.acceptance is not None and tracked.acceptance.sensor is not None:
-            self._summaries.see_event(tracked.acceptance.sensor, event.time)
-        due = tracked.event_written_at + self._options.last_event_period
-        self._events.add(event.rule_uid, max(due, asyncio.get_running_loop().time()))
-        self._event_seen.set()
+        entry.wanted_event_time = event.time
+        if entry.acceptance is not None and entry.acceptance.sensor is not None:
+            self._summaries.see_event(entry.acceptance.sensor, event.time)
+        due = entry.event_written_at + self._event_period - asyncio.get_running_loop().time()
+        self._event_times.queue.enqueue(entry.uid, after=max(0.0, due))
 
-    async def _release_events(self) -> None:
-        """Let the times of latest events be written, few at a time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = self._events.next_due()
-            if due is None or due > loop.time():
-                self._event_seen.clear()
-                try:
-                    async with asyncio.timeout_at(due):
-                        await self._event_seen.wait()
-                except TimeoutError:
-                    pass
-                continue
-            uid = self._events.pop(loop.time())
-            if uid is not None:
-                self._events_due.add(uid)
-                self._writer.submit(uid, urgent=False)
-            await asyncio.sleep(1.0 / self._options.last_event_rate)
+
+class _EventTimes(Controller[str]):
+    """Lets the times of the latest events be written, few at a time."""
+
+    def __init__(self, *, cache: RuleCache, writer: StatusWriter, rate: float) -> None:
+        super().__init__("rule event times", queue=PriorityQueue())
+        self._cache = cache
+        self._writer = writer
+        self._interval = 1.0 / rate
+
+    async def reconcile(self, key: str, *, urgent: bool) -> float | None:
+        """Have one Rule's ``lastEventTime`` written."""
+        if (entry := self._cache.rules.get(key)) is not None:
+            entry.event_due = True
+            self._writer.submit(key, urgent=False)
+        await asyncio.sleep(self._interval)
+        return None
+
+    async def on_error(self, key: str, error: Exception) -> None:
+        """It is only a column of a table; the next event brings it again."""
+        log.error("rule_event_time_not_written", rule_uid=key, exc_info=error)
+        self.queue.done(key)
+
+
+def _obstacle(entry: RuleEntry) -> str:
+    return f"NATS refuses its message: {entry.refusal}." if entry.refusal else ""

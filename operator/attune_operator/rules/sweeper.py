@@ -1,6 +1,6 @@
 """Lists everything from Kubernetes again and again, so that a watch event that never came does no harm.
 
-At start, periodically, after a connection to NATS began, and when somebody else's message on the rule stream is in question.
+At start, periodically, after a connection to NATS began, and when somebody else's message on the rule stream is contested.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from attune_operator.rules import rule_metrics as metrics
+from attune_operator.rules import metrics
 from attune_operator.rules.backoff import Backoff
-from attune_operator.rules.inventory import Inventory, Listing
+from attune_operator.rules.cache import Listing, RuleCache
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import (
     InvalidObjectError,
@@ -26,10 +26,11 @@ from attune_operator.rules.records import (
 )
 from attune_operator.runtime.client import Body, ClusterError
 from attune_operator.runtime.cluster import RuleCluster
+from attune_operator.runtime.queue import PriorityQueue
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Shortest time between two lists that were asked for, in seconds.
+#: Shortest time between two lists that were requested, in seconds.
 _SHORTEST: Final = 1.0
 #: How long the first list waits for the rule stream to be read, in seconds.
 _FIRST: Final = 1.0
@@ -41,25 +42,27 @@ _Parsed = TypeVar("_Parsed")
 
 
 class Sweeper:
-    """Keeps the inventory true. ``swept`` is told the Rules that a list changed."""
+    """Corrects the cache by complete lists, and enqueues the Rules that they changed."""
 
     def __init__(
         self,
         *,
         cluster: RuleCluster,
-        inventory: Inventory,
+        cache: RuleCache,
+        queue: PriorityQueue[str],
         options: RulesOptions,
-        swept: Callable[[set[str]], None],
         rng: random.Random,
     ) -> None:
         self._cluster = cluster
-        self._inventory = inventory
+        self._cache = cache
+        self._queue = queue
         self._options = options
-        self._swept = swept
         self._rng = rng
         self._requested = asyncio.Event()
         self.first_list = asyncio.Event()
         """Set when the first complete list was applied."""
+        self.swept = asyncio.Event()
+        """Set after each complete list; whoever waits for it clears it."""
 
     def request(self) -> None:
         """List soon."""
@@ -68,8 +71,8 @@ class Sweeper:
     async def run(self) -> None:
         """List until cancelled.
 
-        The first list waits a moment for somebody to ask for it, which a connection to NATS does once it has read the
-        stream: a list that began before that would have to be repeated.
+        The first list waits a moment for a request, which a connection to NATS makes once it has read the stream: a list
+        that began before that would have to be repeated.
         """
         await self._wait(_FIRST)
         backoff = Backoff(limit=self._options.backoff_limit, rng=self._rng)
@@ -100,10 +103,10 @@ class Sweeper:
             ClusterError: Kubernetes refused or could not be reached; nothing was changed.
         """
         started = time.monotonic()
-        began = self._inventory.begin_list()
+        began = self._cache.begin_list()
         async with asyncio.timeout(_LIST_TIMEOUT):
             rules, sensors, namespaces = await asyncio.gather(
-                self._cluster.list_rules(_read_rule, known=self._inventory.knows),
+                self._cluster.list_rules(_read_rule, known=self._cache.knows),
                 self._cluster.list_sensors(),
                 self._cluster.list_namespaces(),
             )
@@ -111,19 +114,22 @@ class Sweeper:
             rules=rules.read,
             unchanged=rules.unchanged,
             sensors=await _read_all("Sensor", sensors, parse_sensor),
-            namespaces=dict(await _read_all("Namespace", namespaces, parse_namespace, deleting=True)),
+            namespaces=await _read_all("Namespace", namespaces, parse_namespace, deleting=True),
         )
-        affected = self._inventory.replace(listing, began=began, now=asyncio.get_running_loop().time())
+        affected = self._cache.replace(listing, began=began, now=asyncio.get_running_loop().time())
         metrics.COMPARE_SECONDS.observe(time.monotonic() - started)
         if not self.first_list.is_set():
             rules_listed = len(listing.rules) + len(listing.unchanged)
             log.info("rules_listed", rules=rules_listed, sensors=len(listing.sensors))
             self.first_list.set()
-        self._swept(affected)
+        self._queue.enqueue_all(affected)
+        self._queue.enqueue_all(self._cache.stream.contested)
+        self._queue.enqueue_all(uid for uid, entry in self._cache.orphans.items() if entry.stream)
+        self.swept.set()
 
 
 def _read(kind: str, body: Body, parse: Callable[[Body], _Parsed], *, deleting: bool = False) -> _Parsed | None:
-    """The object, unless it is being deleted (and that counts) or cannot be read, which is said."""
+    """Parse the object. None if it is being deleted (unless ``deleting``), or cannot be read, which is logged."""
     try:
         return parse(body) if deleting or not is_deleting(body) else None
     except InvalidObjectError as error:
@@ -138,7 +144,6 @@ def _read_rule(body: Body) -> ObservedRule | None:
 async def _read_all(
     kind: str, bodies: list[dict[str, Any]], parse: Callable[[Body], _Parsed], *, deleting: bool = False
 ) -> list[_Parsed]:
-    """Read the objects that are not being deleted (or all of them). One that cannot be read is left out, and said."""
     found = []
     for position, body in enumerate(bodies):
         if position % _CHUNK == _CHUNK - 1:

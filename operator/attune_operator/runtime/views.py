@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from attune_contract import names
 from attune_contract.identity import SensorRef
@@ -46,6 +47,17 @@ class RuleSummary:
     message: str = "The rules have not been compared with the stream yet."
     last_event_time: datetime | None = None
     health: HealthView | None = None
+
+
+class RuleView(Protocol):
+    """What the Sensor side sees of the Rule side, and shows it."""
+
+    def observe_runtime(self, ref: SensorRef, runtime: SensorRuntime) -> None:
+        """A Sensor's pods became ready or stopped being so."""
+
+    def summary(self, ref: SensorRef) -> RuleSummary:
+        """Return what is known about a Sensor's Rules now."""
+        ...
 
 
 #: Called with a Sensor whose summary may have changed. Cheap, called in the event loop.

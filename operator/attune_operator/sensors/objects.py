@@ -12,7 +12,7 @@ from attune_operator.resources.common import APPLIED
 from attune_operator.resources.kinds import Kind, Object
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Client, ClusterError
-from attune_operator.sensors.store import Store, child_name
+from attune_operator.sensors.cache import SensorCache, child_name
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -64,9 +64,9 @@ def claim(found: Object, sensor: Sensor) -> Literal["ours", "stale"]:
 class Objects:
     """Writes a Sensor's objects through one client, and remembers what it wrote."""
 
-    def __init__(self, client: Client, *, store: Store) -> None:
+    def __init__(self, client: Client, *, cache: SensorCache) -> None:
         self._client = client
-        self._store = store
+        self._cache = cache
         # Objects that Kubernetes keeps in another form than they were applied in: (kind, uid) → what was written, and which
         # state of the object came of it. They are as wanted for as long as neither changes.
         self._settled: dict[tuple[str, str], tuple[str, str]] = {}
@@ -75,7 +75,7 @@ class Objects:
         """The object as last seen; where nothing was seen, Kubernetes is asked. Without ``name``, the one that is named
         after the Sensor.
         """
-        found = self._store.child(kind, sensor.ref, name=name)
+        found = self._cache.child(kind, sensor.ref, name=name)
         if found is None:
             name = name or child_name(kind, sensor.ref)
             found = await self._client.get(kind, sensor.metadata.namespace, name)
@@ -95,13 +95,13 @@ class Objects:
             # It cannot be changed, or will be gone in a moment: away with it, and a new one in its place.
             metadata = found["metadata"]
             await self._client.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-            self._store.remove(kind, found)
+            self._cache.remove(kind, found)
             found = None
         if found is not None and self._is_settled(found, wanted):
             return Outcome(object=found, change=None)
         written = await self._write(kind, wanted)
         self._remember(written, wanted)
-        self._store.put(kind, written)
+        self._cache.put(kind, written)
         change, detail = _describe(found, wanted, renewed=renewed)
         metrics.WRITES.labels(kind.kind, change.lower()).inc()
         _log.info(
@@ -148,13 +148,13 @@ class Objects:
         """Delete the object if it is ours; one that was never there, or is another's, is none of our business. Without
         ``name``, the one that is named after the Sensor.
         """
-        found = self._store.child(kind, sensor.ref, name=name)
+        found = self._cache.child(kind, sensor.ref, name=name)
         owner = _owner(found) if found is not None else None
         if found is None or owner is None or owner.get("uid") != sensor.metadata.uid:
             return Outcome(object=None, change=None)
         metadata = found["metadata"]
         await self._client.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        self._store.remove(kind, found)
+        self._cache.remove(kind, found)
         metrics.WRITES.labels(kind.kind, "removed").inc()
         return Outcome(object=None, change="Removed", detail="the Sensor does not need it any more")
 

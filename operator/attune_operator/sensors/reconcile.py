@@ -1,13 +1,13 @@
-"""Brings one Sensor to what it should be, whatever the reason for looking at it.
+"""Brings one Sensor to its desired state, whatever the reason for the reconcile.
 
-Level-triggered: it reads what is there, computes what should be, and writes what differs; a look at a Sensor that is as it
-should be writes nothing. Credentials come first, since a pod without them could only wait, and the status last.
+Level-triggered: it reads what is there, computes what should be, and writes the difference. Where there is none it writes
+nothing. Credentials come first, because a pod without them could only wait, and the status comes last.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from attune_contract.messages import IdentityState
 from attune_contract.names import ConditionType
 from attune_contract.resources import Sensor
 from attune_operator.credentials import policy
+from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Assessment, Issued, Issuer
 from attune_operator.resources import small
 from attune_operator.resources.common import Environment
@@ -37,12 +38,12 @@ from attune_operator.resources.kinds import (
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.runtime.events import EventSink, ObjectEvent, ObjectReference
-from attune_operator.runtime.views import RuleSummary, SensorRuntime
+from attune_operator.runtime.views import RuleView, SensorRuntime
 from attune_operator.sensors import readiness, schemas, status
+from attune_operator.sensors.cache import SensorCache
 from attune_operator.sensors.objects import NameTakenError, Objects, Outcome
 from attune_operator.sensors.readiness import Verdict
 from attune_operator.sensors.status import TokenInfo
-from attune_operator.sensors.store import Store
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -50,58 +51,44 @@ _log = structlog.stdlib.get_logger(__name__)
 TOUCHED: Final = "attune.dev/credentials-renewed-at"
 #: Statuses of the API server that say nothing about the object: not now, not you (yet), somebody was quicker.
 _PASSING: Final = frozenset({401, 408, 409, 429})
-#: Seconds until a refusal is looked at again though nothing was heard of.
-_REFUSED_AGAIN: Final = 30.0
-
-
-class Identities(Protocol):
-    """Where the API learns which tokens are still accepted."""
-
-    def accepted_from(self, ref: SensorRef, *, uid: str) -> int | None:
-        """What was published before: the earliest ``iat`` that is accepted, seconds since the epoch."""
-        ...
-
-    async def publish(self, ref: SensorRef, state: IdentityState) -> None:
-        """Publish what is accepted from now on, or see to it that it will be; does not raise."""
-        ...
+#: Seconds until a Sensor that was refused is reconciled again, even if nothing has changed.
+_REFUSED_RETRY: Final = 30.0
 
 
 @dataclass(slots=True)
-class _Look:
-    """One look at one Sensor: what was found out so far, and when to look again (seconds)."""
+class ReconcileContext:
+    """One reconcile of one Sensor: what was found so far, and after how many seconds it must be repeated."""
 
     sensor: Sensor
     body: Object
-    again: list[float] = field(default_factory=list)
+    requeue_after: list[float] = field(default_factory=list)
     changes: dict[str, list[str]] = field(default_factory=dict)
     error: ClusterError | None = None
 
 
 class Reconciler:
-    """Looks at Sensors, one call a look. Calls for different Sensors may run at once; for the same, never."""
+    """Looks at Sensors, one call a context. Calls for different Sensors may run at once; for the same, never."""
 
     def __init__(
         self,
         client: Client,
         *,
-        store: Store,
+        cache: SensorCache,
         issuer: Issuer,
         events: EventSink,
         environment: Callable[[], Environment],
-        identities: Identities,
-        summary: Callable[[SensorRef], RuleSummary],
-        observe_runtime: Callable[[SensorRef, SensorRuntime], None],
+        identities: IdentityPublisher,
+        rules: RuleView,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
-        self._store = store
-        self._objects = Objects(client, store=store)
+        self._cache = cache
+        self._objects = Objects(client, cache=cache)
         self._issuer = issuer
         self._events = events
         self._environment = environment
         self._identities = identities
-        self._summary = summary
-        self._observe_runtime = observe_runtime
+        self._rules = rules
         self._now = now
         self._runtimes: dict[SensorRef, SensorRuntime] = {}
 
@@ -110,12 +97,12 @@ class Reconciler:
         self._runtimes.pop(ref, None)
 
     async def reconcile(self, ref: SensorRef) -> float | None:
-        """Look at one Sensor and put right what is wrong. Returns the seconds until the next look; None for "when told".
+        """Correct what is wrong with one Sensor. Return the seconds until this must be repeated, or None.
 
         Raises:
-            ClusterError: something could not be written; what could be said about it is in the Sensor's status.
+            ClusterError: something could not be written; the Sensor's status says what, as far as it could be written.
         """
-        body = self._store.sensor(ref)
+        body = self._cache.sensor(ref)
         if body is None or body["metadata"].get("deletionTimestamp"):
             return None
         try:
@@ -123,23 +110,23 @@ class Reconciler:
         except ValidationError as error:
             # Only where the CustomResourceDefinition is older than the operator, or was changed by hand.
             await self._refuse_unreadable(body, error)
-            return _REFUSED_AGAIN
-        look = _Look(sensor=sensor, body=body)
-        credentials, token = await self._credentials(look)
+            return _REFUSED_RETRY
+        context = ReconcileContext(sensor=sensor, body=body)
+        credentials, token = await self._credentials(context)
         try:
-            ready = await self._run(look, token)
+            ready = await self._run(context, token)
         finally:
-            self._record_changes(look)
-        await self._report(look, ready=ready, credentials=credentials, token=token)
-        if look.error is not None:
-            raise look.error
-        return min(look.again, default=None)
+            self._record_changes(context)
+        await self._report(context, ready=ready, credentials=credentials, token=token)
+        if context.error is not None:
+            raise context.error
+        return min(context.requeue_after, default=None)
 
     # -- credentials ---------------------------------------------------------------------------------------------------
 
-    async def _credentials(self, look: _Look) -> tuple[Verdict, TokenInfo | None]:
+    async def _credentials(self, context: ReconcileContext) -> tuple[Verdict, TokenInfo | None]:
         """Renew the credentials if need be; returns the content of CredentialsValid and what may be said of the token."""
-        sensor, issued = look.sensor, None
+        sensor, issued = context.sensor, None
         try:
             secret = await self._objects.find(SECRET, sensor)
             assessed = self._issuer.assess(sensor, secret)
@@ -147,11 +134,11 @@ class Reconciler:
             accepted_from = max((v for v in (assessed.accepted_from, floor) if v is not None), default=None)
             await self._identities.publish(sensor.ref, self._identity(sensor, assessed, accepted_from))
             if assessed.renewal is not None:
-                issued = await self._renew(look, assessed, accepted_from, exists=secret is not None)
+                issued = await self._renew(context, assessed, accepted_from, exists=secret is not None)
             else:
-                await self._keep_secret(look, assessed, accepted_from)
+                await self._keep_secret(context, assessed, accepted_from)
         except (ClusterError, NameTakenError, ValueError) as error:
-            return self._not_renewed(look, error), None
+            return self._not_renewed(context, error), None
         token = issued.token if issued is not None else assessed.input.token
         if token is None:
             return Verdict(status="False", reason="Pending", message="The credentials are made in a moment."), None
@@ -160,7 +147,7 @@ class Reconciler:
         )
         ahead = policy.look_again_at(after.input)
         if ahead is not None:
-            look.again.append(max(0.05, (ahead - self._now()).total_seconds()))
+            context.requeue_after.append(max(0.05, (ahead - self._now()).total_seconds()))
         info = TokenInfo(
             issued_at=token.claims.issued_at,
             expires_at=token.claims.expires_at,
@@ -182,27 +169,27 @@ class Reconciler:
         )
 
     async def _renew(
-        self, look: _Look, assessed: Assessment, accepted_from: int | None, *, exists: bool
+        self, context: ReconcileContext, assessed: Assessment, accepted_from: int | None, *, exists: bool
     ) -> Issued | None:
         """Make new credentials and write them; None when it is too early for them (by less than a second, mostly)."""
         assert assessed.renewal is not None  # noqa: S101 - for the type checker
-        sensor, renewal = look.sensor, assessed.renewal
+        sensor, renewal = context.sensor, assessed.renewal
         wait = 0.0 if accepted_from is None else accepted_from - self._now().timestamp()
         if wait > 0:
-            look.again.append(wait + 0.01)
+            context.requeue_after.append(wait + 0.01)
             return None
         issued = self._issuer.issue(assessed)
         wanted = small.secret(sensor, issued.files, not_before=accepted_from)
         outcome = await self._objects.ensure(SECRET, sensor, wanted, renewed=True)
         metrics.TOKENS_ISSUED.labels(renewal.reason).inc()
-        first = outcome.change == "Created" and not (look.body.get("status") or {}).get("token")
+        first = outcome.change == "Created" and not (context.body.get("status") or {}).get("token")
         _log.info(
             "token_issued", sensor=str(sensor.ref), reason=renewal.reason, message=renewal.message,
             expires_at=issued.token.claims.expires_at.isoformat(), key=issued.token.kid,
         )  # fmt: skip
         expiry = status.timestamp(issued.token.claims.expires_at)
         self._record(
-            look.sensor, "TokenIssued" if first else "TokenRenewed",
+            context.sensor, "TokenIssued" if first else "TokenRenewed",
             f"Credentials valid until {expiry}" + ("." if first else f", because {renewal.message}."),
             action="Issue" if first else "Renew",
         )  # fmt: skip
@@ -210,21 +197,21 @@ class Reconciler:
             await self._touch_pods(sensor)
         return issued
 
-    async def _keep_secret(self, look: _Look, assessed: Assessment, accepted_from: int | None) -> None:
+    async def _keep_secret(self, context: ReconcileContext, assessed: Assessment, accepted_from: int | None) -> None:
         """Nothing is renewed; labels, owner and additions by hand are still put right."""
-        wanted = small.secret(look.sensor, assessed.files, not_before=accepted_from)
-        self._record_change(look, SECRET, await self._objects.ensure(SECRET, look.sensor, wanted))
+        wanted = small.secret(context.sensor, assessed.files, not_before=accepted_from)
+        self._record_change(context, SECRET, await self._objects.ensure(SECRET, context.sensor, wanted))
 
-    def _not_renewed(self, look: _Look, error: Exception) -> Verdict:
-        sensor = look.sensor
+    def _not_renewed(self, context: ReconcileContext, error: Exception) -> Verdict:
+        sensor = context.sensor
         metrics.TOKEN_FAILURES.inc()
         _log.warning("token_not_renewed", sensor=str(sensor.ref), error=str(error))
         if isinstance(error, ClusterError):
-            look.error = error
+            context.error = error
         else:
-            look.again.append(_REFUSED_AGAIN)
+            context.requeue_after.append(_REFUSED_RETRY)
         reason = "NameTaken" if isinstance(error, NameTakenError) else "RenewalFailed"
-        old = (look.body.get("status") or {}).get("token") or {}
+        old = (context.body.get("status") or {}).get("token") or {}
         kept = f" The token that is there is valid until {old['expiresAt']}." if old.get("expiresAt") else ""
         message = f"The credentials could not be looked after: {error}. It is tried again.{kept}"
         return Verdict(status="False", reason=reason, message=message, warn=True)
@@ -232,7 +219,7 @@ class Reconciler:
     async def _touch_pods(self, sensor: Sensor) -> None:
         """Have kubelet look at the Secret now instead of within two minutes. Only a courtesy: failures are logged."""
         patch = {"metadata": {"annotations": {TOUCHED: self._now().isoformat()}}}
-        for pod in self._store.pods(sensor.ref):
+        for pod in self._cache.pods(sensor.ref):
             metadata = pod["metadata"]
             if metadata.get("deletionTimestamp"):
                 continue
@@ -243,71 +230,75 @@ class Reconciler:
 
     # -- what runs -----------------------------------------------------------------------------------------------------
 
-    async def _run(self, look: _Look, token: TokenInfo | None) -> Verdict:
+    async def _run(self, context: ReconcileContext, token: TokenInfo | None) -> Verdict:
         """Bring the Sensor's objects to what they should be; returns the content of Ready."""
-        sensor = look.sensor
+        sensor = context.sensor
         if (found := schemas.problem(sensor)) is not None:
             reason, message = found
-            return self._refused(look, Verdict(status="False", reason=reason, message=message, warn=True))
-        surroundings = self._environment()
-        issued_at = token.issued_at if token is not None else self._issued_before(look)
+            return self._refused(context, Verdict(status="False", reason=reason, message=message, warn=True))
+        environment = self._environment()
+        issued_at = token.issued_at if token is not None else self._issued_before(context)
         own, scripts = (of(sensor.metadata.name) for of in (names.sensor_object_name, names.scripts_object_name))
         wanted: list[tuple[Kind, str, Object | None]] = [
             (SERVICE_ACCOUNT, own, small.service_account(sensor)),
-            (CONFIG_MAP, own, small.config_map(sensor, surroundings)),
+            (CONFIG_MAP, own, small.config_map(sensor, environment)),
             (CONFIG_MAP, scripts, small.scripts_config_map(sensor)),
-            (NETWORK_POLICY, own, small.network_policy(sensor, surroundings)),
+            (NETWORK_POLICY, own, small.network_policy(sensor, environment)),
             (SERVICE, names.sensor_service_name(sensor.metadata.name), small.service(sensor)),
-            (DEPLOYMENT, own, deployment(sensor, surroundings, issued_at=issued_at)),
+            (DEPLOYMENT, own, deployment(sensor, environment, issued_at=issued_at)),
         ]
         running: Object | None = None
         try:
             for kind, _, body in wanted:
                 if body is not None:
                     outcome = await self._objects.ensure(kind, sensor, body)
-                    self._record_change(look, kind, outcome)
+                    self._record_change(context, kind, outcome)
                     running = outcome.object
             # What is not needed any more goes when no pod is told to mount it any more.
             for kind, name in ((kind, name) for kind, name, body in wanted if body is None):
-                self._record_change(look, kind, await self._objects.remove(kind, sensor, name=name))
+                self._record_change(context, kind, await self._objects.remove(kind, sensor, name=name))
         except NameTakenError as error:
-            return self._refused(look, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
+            return self._refused(context, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:
-            look.error = error
+            context.error = error
             if 400 <= error.status < 500 and error.status not in _PASSING:
                 message = f"Kubernetes refuses what the Sensor needs: {error}"
                 return Verdict(status="False", reason="ApplyFailed", message=message, warn=True)
             raise
-        verdict, runtime = readiness.judge(sensor, running, self._store.pods(sensor.ref))
-        self._tell(sensor.ref, runtime)
+        verdict, runtime = readiness.judge(sensor, running, self._cache.pods(sensor.ref))
+        self._show_runtime(sensor.ref, runtime)
         return verdict
 
-    def _issued_before(self, look: _Look) -> datetime | None:
+    def _issued_before(self, context: ReconcileContext) -> datetime | None:
         """When the token in the Secret was made, where the Secret could not be looked at: pods are not rolled for that."""
-        text = ((look.body.get("status") or {}).get("token") or {}).get("issuedAt")
+        text = ((context.body.get("status") or {}).get("token") or {}).get("issuedAt")
         return datetime.fromisoformat(text) if text else None
 
-    def _refused(self, look: _Look, verdict: Verdict) -> Verdict:
+    def _refused(self, context: ReconcileContext, verdict: Verdict) -> Verdict:
         """The Sensor cannot be run as it is written. What runs of it from before goes on, and is reported."""
-        look.again.append(_REFUSED_AGAIN)
-        before = self._store.child(DEPLOYMENT, look.sensor.ref)
+        context.requeue_after.append(_REFUSED_RETRY)
+        before = self._cache.child(DEPLOYMENT, context.sensor.ref)
         ready = int(((before or {}).get("status") or {}).get("readyReplicas") or 0)
-        self._tell(look.sensor.ref, SensorRuntime(ready_replicas=ready, message="" if ready else verdict.message))
+        self._show_runtime(
+            context.sensor.ref, SensorRuntime(ready_replicas=ready, message="" if ready else verdict.message)
+        )
         return verdict
 
-    def _tell(self, ref: SensorRef, runtime: SensorRuntime) -> None:
+    def _show_runtime(self, ref: SensorRef, runtime: SensorRuntime) -> None:
         if self._runtimes.get(ref) != runtime:
             self._runtimes[ref] = runtime
-            self._observe_runtime(ref, runtime)
+            self._rules.observe_runtime(ref, runtime)
 
     # -- what is said --------------------------------------------------------------------------------------------------
 
-    async def _report(self, look: _Look, *, ready: Verdict, credentials: Verdict, token: TokenInfo | None) -> None:
+    async def _report(
+        self, context: ReconcileContext, *, ready: Verdict, credentials: Verdict, token: TokenInfo | None
+    ) -> None:
         """Write the status if it differs, and an Event if the Sensor became ready or stopped being so."""
-        sensor, old = look.sensor, look.body.get("status") or {}
-        summary = self._summary(sensor.ref)
+        sensor, old = context.sensor, context.body.get("status") or {}
+        summary = self._rules.summary(sensor.ref)
         new = status.compose(
-            look.body,
+            context.body,
             ready=ready,
             credentials=credentials,
             token=token,
@@ -323,7 +314,7 @@ class Reconciler:
             SENSOR, sensor.metadata.namespace, sensor.metadata.name, {"status": changes}, subresource="status"
         )
         if written is not None:
-            self._store.put(SENSOR, written)
+            self._cache.put(SENSOR, written)
         before = {found.get("type"): found for found in old.get("conditions") or ()}
         for kind, verdict in (
             (ConditionType.READY, ready),
@@ -363,20 +354,20 @@ class Reconciler:
                 SENSOR, metadata["namespace"], metadata["name"], {"status": changes}, subresource="status"
             )
 
-    def _record_change(self, look: _Look, kind: Kind, outcome: Outcome) -> None:
+    def _record_change(self, context: ReconcileContext, kind: Kind, outcome: Outcome) -> None:
         if outcome.change is None:
             return
         change, detail = outcome.change, outcome.detail
-        seen = bool((look.body.get("status") or {}).get("observedGeneration"))
+        seen = bool((context.body.get("status") or {}).get("observedGeneration"))
         if change == "Created" and seen and kind is not CONFIG_MAP:
             change, detail = "Repaired", "it was missing"
-        look.changes.setdefault(change, []).append(f"{kind.kind} ({detail})" if detail else kind.kind)
+        context.changes.setdefault(change, []).append(f"{kind.kind} ({detail})" if detail else kind.kind)
 
-    def _record_changes(self, look: _Look) -> None:
+    def _record_changes(self, context: ReconcileContext) -> None:
         """One Event for each kind of change, not for each object: a new Sensor is five objects."""
-        for change, what in look.changes.items():
-            name = f"sensor-{look.sensor.metadata.name}"
-            self._record(look.sensor, change, f"{change} {', '.join(what)} {name}.", action=change)
+        for change, what in context.changes.items():
+            name = f"sensor-{context.sensor.metadata.name}"
+            self._record(context.sensor, change, f"{change} {', '.join(what)} {name}.", action=change)
 
     def _record(
         self, sensor: Sensor, reason: str, message: str, *, action: str = "Reconcile", warning: bool = False

@@ -71,7 +71,7 @@ async def test_active_follows_the_sensors_word_and_its_pods(
         uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
         await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "AwaitingSensor"))
         side.ready(REF)
-        await until(lambda: "has not confirmed generation 1" in cluster.message("default", "echo", "Active"))
+        await until(lambda: "has not acknowledged generation 1" in cluster.message("default", "echo", "Active"))
         await stream.ack(REF, uid, 1)
         await until(lambda: cluster.condition("default", "echo", "Active") == ("True", "Active"))
         assert cluster.get("Rule", "default", "echo")["status"]["sensor"] == REF

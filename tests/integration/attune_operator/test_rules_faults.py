@@ -207,7 +207,7 @@ async def test_nothing_is_buried_while_kubernetes_cannot_be_listed(
         side.controller.observe_sensor(None, cluster.get("Sensor", "attune-system", "core.timer"))
         side.controller.observe_rule(None, cluster.get("Rule", "default", "r0"))
         lists = cluster.lists
-        await until(lambda: side.controller._session is not None)
+        await until(lambda: side.controller.connected)
         for _ in range(20):
             await asyncio.sleep(0.01)
             assert side.controller.summary(SENSOR).synced is None
@@ -236,7 +236,7 @@ async def test_what_is_known_only_in_part_moves_no_rule_and_judges_none(
         for number in range(3):
             side.controller.observe_rule(None, cluster.get("Rule", "default", f"r{number}"))
         unserved = cluster.rule("default", "unserved", "core.cron")
-        await until(lambda: side.controller._session is not None)
+        await until(lambda: side.controller.connected)
         for _ in range(20):
             await asyncio.sleep(0.01)
             assert cluster.status_writes == written
@@ -312,11 +312,11 @@ class TestTwoOperators:
             cluster.list_delay = asyncio.Event()
             relabelled = old | {"spec": old["spec"] | {"enabled": False}}
             stale.controller.observe_rule("MODIFIED", relabelled)
-            await until(lambda: "r1" in _contested(stale))
+            await until(lambda: "r1" in stale.controller.contested)
             assert {subject: message.seq for subject, message in (await stream.messages()).items()} == before
             cluster.list_delay.set()
             cluster.list_delay = None
-            await until(lambda: not _contested(stale))
+            await until(lambda: not stale.controller.contested)
             assert {subject: message.seq for subject, message in (await stream.messages()).items()} == before
 
     async def test_they_end_up_agreeing_and_at_rest(
@@ -343,14 +343,6 @@ class TestTwoOperators:
             lists = cluster.lists
             await until(lambda: cluster.lists > lists + 20)
             assert await _last_sequence(stream) == sequence
-
-
-def _contested(side: RuleSideUnderTest) -> set[str]:
-    session = side.controller._session
-    if session is None:
-        return set()
-    names = {tracked.rule.uid: tracked.rule.name for tracked in side.controller._inventory}
-    return {names.get(uid, uid) for uid in session.projector.contested_rules}
 
 
 async def _last_sequence(stream: Stream) -> int:
@@ -428,7 +420,7 @@ async def test_history_that_could_not_be_written_is_written_when_nats_is_back(
         await stream.shows(lambda _: _history(nats_server, uid), ["created"])
         [state] = (await stream.states()).values()
         nats_server.kill()
-        await until(lambda: side.controller._session is None)
+        await until(lambda: not side.controller.connected)
         side.controller._history.add(
             HistoryEntry(
                 event_type=RuleEventType.DISABLED,

@@ -115,7 +115,7 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
 
 
 async def _waits_for_word(rules: Rules) -> bool:
-    return "has not confirmed" in (await rules.condition("echo", "Active")).get("message", "")
+    return "has not acknowledged" in (await rules.condition("echo", "Active")).get("message", "")
 
 
 async def _told(stream: Stream) -> dict[str, tuple[int, bool, dict[str, Any]]]:

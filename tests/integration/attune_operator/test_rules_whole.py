@@ -212,10 +212,9 @@ class TestRepeatedAndReordered:
 
 def _live(side: RuleSideUnderTest) -> list[tuple[str, RuleState]]:
     """What the rule stream holds, as the operator knows it: subjects and states."""
-    session = side.controller._session
-    assert session is not None
-    view = session.projector.view
-    return [(e.subject, decode_rule(e.body)) for uid in view.uids() for e in view.of(uid) if not e.tombstone]
+    assert side.controller.connected
+    entries = side.controller._cache.entries()
+    return [(e.subject, decode_rule(e.body)) for rule in entries for e in rule.stream if not e.tombstone]
 
 
 def _outdated(it: Whole, state: RuleState) -> bool:

@@ -89,7 +89,7 @@ async def scene(
 
 
 async def test_a_sensor_without_rules_says_so_and_says_when_it_has_one(scene: Scene) -> None:
-    assert "no Rule is bound to it, so it reports nothing" in await scene.healthy("True", "NoRules")
+    assert "No Rule is bound to it, so it reports no events" in await scene.healthy("True", "NoRules")
     await scene.apply_rule(3600)
     assert await scene.healthy("True", "Healthy") == "It reaches the API and NATS. 1 Rule is bound to it."
     await scene.hand.delete(kube.RULE, "echo")

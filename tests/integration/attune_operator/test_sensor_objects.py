@@ -14,7 +14,7 @@ from attune_operator.app import Operator
 from attune_operator.kube import Kind, Object
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import ClusterError
-from attune_operator.sensors.store import CHILDREN
+from attune_operator.sensors.cache import CHILDREN
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
@@ -96,7 +96,9 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
         async def settled() -> bool:
             """The rules are compared, and the pods' health, which is looked at every other second, is judged."""
             synced, healthy = [await hand.condition(name) for name in ("RulesSynced", "Healthy")]
-            return synced.get("status") == "True" and healthy.get("message", "").startswith("Its pods say nothing")
+            return synced.get("status") == "True" and healthy.get("message", "").startswith(
+                "Its pods send no health reports"
+            )
 
         await until(settled, within=60)
 

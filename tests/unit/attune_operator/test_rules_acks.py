@@ -1,4 +1,4 @@
-"""Whose word counts, and how many words are kept."""
+"""Whose acks count, and how many are kept."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,18 +9,19 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import Ack, AckState, InvalidMessage, encode
 from attune_contract.names import AcceptedReason
-from attune_operator.rules import acks
-from attune_operator.rules.acks import AckBook, parse_ack, stale_acks
-from attune_operator.rules.conditions import Acceptance
-from attune_operator.rules.inventory import Inventory, Listing
-from attune_operator.rules.records import parse_rule
+from attune_operator.rules import cache as caches
+from attune_operator.rules.acks import parse_ack, stale_acks
+from attune_operator.rules.cache import Listing, RuleCache
+from attune_operator.rules.conditions import Acceptance, LatestAck
+from attune_operator.rules.entry import AckEntry
+from attune_operator.rules.records import ObservedRule, parse_rule
 
 A, B = SensorRef("default", "a"), SensorRef("default", "b.x")
 
 
 def entry(
     uid: str = "u1", *, sensor: SensorRef = A, sequence: int = 1, seen: int = 1, **fields: Any
-) -> tuple[str, acks.AckEntry]:
+) -> tuple[str, AckEntry]:
     ack = Ack(
         **{
             "rule_uid": uid,
@@ -34,30 +35,35 @@ def entry(
     return parse_ack(subject=subjects.ack_subject(sensor, uid), sequence=sequence, body=encode(ack), seen=seen)
 
 
-def put(book: AckBook, found: tuple[str, acks.AckEntry]) -> bool:
-    return book.put(*found, known_rules=10)
+def put(cache: RuleCache, found: tuple[str, AckEntry]) -> bool:
+    return cache.put_ack(*found)
 
 
-def test_only_the_bound_sensors_word_is_heard() -> None:
-    book = AckBook()
-    put(book, entry(sensor=B, state=AckState.REJECTED, message="not mine"))
-    assert book.word("u1", A) is None
-    put(book, entry(sensor=A, sequence=2))
-    word_of_a, word_of_b = book.word("u1", A), book.word("u1", B)
-    assert word_of_a is not None
-    assert word_of_b is not None
-    assert (word_of_a.state, word_of_b.message) == (AckState.ACTIVE, "not mine")
+def latest(cache: RuleCache, sensor: SensorRef) -> LatestAck | None:
+    entry = cache.get("u1")
+    return None if entry is None else entry.latest_ack(sensor)
 
 
-def test_a_repeated_word_is_no_news_and_an_older_message_changes_nothing() -> None:
-    book = AckBook()
-    assert put(book, entry(sequence=5))
-    assert not put(book, entry(sequence=6, instance="another-pod"))
-    assert put(book, entry(sequence=7, generation=2))
-    assert not put(book, entry(sequence=6))
-    word = book.word("u1", A)
-    assert word is not None
-    assert word.generation == 2
+def test_only_the_bound_sensors_ack_counts() -> None:
+    cache = RuleCache()
+    put(cache, entry(sensor=B, state=AckState.REJECTED, message="not mine"))
+    assert latest(cache, A) is None
+    put(cache, entry(sensor=A, sequence=2))
+    ack_of_a, ack_of_b = latest(cache, A), latest(cache, B)
+    assert ack_of_a is not None
+    assert ack_of_b is not None
+    assert (ack_of_a.state, ack_of_b.message) == (AckState.ACTIVE, "not mine")
+
+
+def test_a_repeated_ack_is_no_change_and_an_older_message_changes_nothing() -> None:
+    cache = RuleCache()
+    assert put(cache, entry(sequence=5))
+    assert not put(cache, entry(sequence=6, instance="another-pod"))
+    assert put(cache, entry(sequence=7, generation=2))
+    assert not put(cache, entry(sequence=6))
+    found = latest(cache, A)
+    assert found is not None
+    assert found.generation == 2
 
 
 @pytest.mark.parametrize(
@@ -74,9 +80,9 @@ def test_what_is_no_ack_is_refused(subject: str, body: bytes) -> None:
         parse_ack(subject=subject, sequence=1, body=body, seen=1)
 
 
-def test_a_word_on_another_rule_than_its_subject_names_is_refused() -> None:
+def test_an_ack_of_another_rule_than_its_subject_names_is_refused() -> None:
     ack = Ack(rule_uid="victim", generation=1, state=AckState.ACTIVE, instance="x", at=datetime(2026, 1, 1, tzinfo=UTC))
-    with pytest.raises(InvalidMessage, match="speaks of the rule 'victim'"):
+    with pytest.raises(InvalidMessage, match="is about the rule 'victim'"):
         parse_ack(subject=subjects.ack_subject(A, "mine"), sequence=1, body=encode(ack), seen=1)
 
 
@@ -86,29 +92,41 @@ def test_a_long_message_is_cut() -> None:
 
 
 def test_a_sensor_cannot_fill_the_memory_with_rules_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acks, "_MAX_STRANGERS", 5)
-    book = AckBook()
+    monkeypatch.setattr(caches, "_MAX_ORPHANS", 5)
+    cache = RuleCache()
+    rules = [known_rule(f"u{number}") for number in range(10)]
+    cache.replace(Listing(rules=rules, sensors=[], namespaces=[]), began=cache.begin_list(), now=0)
     for number in range(100):
-        put(book, entry(f"u{number}", sequence=number + 1))
-    assert len(book) == 15
+        put(cache, entry(f"u{number}", sequence=number + 1))
+    assert sum(bool(each.acks) for each in cache.entries()) == 15
 
 
-def test_words_on_rules_that_are_gone_and_of_former_bindings_are_taken_away_after_lists() -> None:
-    inventory = Inventory()
-    seen = parse_rule(
-        {"metadata": {"uid": "kept", "namespace": "n", "name": "x"}, "spec": {"trigger": {"type": "core.timer"}}}
+def test_before_the_first_list_every_rule_may_be_unknown() -> None:
+    cache = RuleCache()
+    for number in range(20_000):
+        put(cache, entry(f"u{number}", sequence=number + 1))
+    assert len(cache.orphans) == 20_000
+
+
+def known_rule(uid: str) -> ObservedRule:
+    return parse_rule(
+        {"metadata": {"uid": uid, "namespace": "n", "name": "x"}, "spec": {"trigger": {"type": "core.timer"}}}
     )
-    listing = Listing(rules=[seen], sensors=[], namespaces={})
-    book = AckBook()
-    put(book, entry("kept", seen=inventory.tick))
-    put(book, entry("kept", sensor=B, seen=inventory.tick))
-    put(book, entry("gone", seen=inventory.tick))
-    inventory.replace(listing, began=inventory.begin_list(), now=0)
-    inventory.rules["kept"].acceptance = Acceptance(reason=AcceptedReason.ACCEPTED, message="", sensor=A)
-    put(book, entry("just-made", seen=inventory.tick))
 
-    assert stale_acks(book, inventory=inventory) == [("gone", A.token)]
-    inventory.replace(listing, began=inventory.begin_list(), now=0)
-    assert stale_acks(book, inventory=inventory) == [("kept", B.token), ("gone", A.token), ("just-made", A.token)]
-    book.forget("kept", B.token)
-    assert book.word("kept", A) is not None
+
+def test_acks_of_rules_that_are_gone_and_of_former_bindings_are_purged_after_lists() -> None:
+    cache = RuleCache()
+    listing = Listing(rules=[known_rule("kept")], sensors=[], namespaces=[])
+    put(cache, entry("kept", seen=cache.tick))
+    put(cache, entry("kept", sensor=B, seen=cache.tick))
+    put(cache, entry("gone", seen=cache.tick))
+    cache.replace(listing, began=cache.begin_list(), now=0)
+    kept = cache.rules["kept"]
+    kept.acceptance = Acceptance(reason=AcceptedReason.ACCEPTED, message="", sensor=A)
+    put(cache, entry("just-made", seen=cache.tick))
+
+    assert stale_acks(cache) == [("gone", A.token)]
+    cache.replace(listing, began=cache.begin_list(), now=0)
+    assert stale_acks(cache) == [("kept", B.token), ("gone", A.token), ("just-made", A.token)]
+    kept.forget_ack(B.token)
+    assert kept.latest_ack(A) is not None

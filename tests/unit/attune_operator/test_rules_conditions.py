@@ -10,9 +10,9 @@ from attune_contract.messages import AckState
 from attune_contract.names import AcceptedReason
 from attune_operator.rules.conditions import (
     Acceptance,
-    Circumstances,
+    LatestAck,
+    RuleContext,
     Verdict,
-    Word,
     accepted_verdict,
     active_verdict,
     next_status,
@@ -41,41 +41,41 @@ def active(
     acceptance: Acceptance = ACCEPTED,
     enabled: bool = True,
     previous: StatusRecord | None = None,
-    **circumstances: Any,
+    **context: Any,
 ) -> Verdict:
     return active_verdict(
         acceptance=acceptance,
         enabled=enabled,
         generation=3,
-        circumstances=Circumstances(**circumstances),
+        context=RuleContext(**context),
         previous=previous or StatusRecord(),
     )
 
 
-def word(state: AckState, message: str = "", generation: int = 3) -> Word:
-    return Word(generation=generation, state=state, message=message)
+def ack(state: AckState, message: str = "", generation: int = 3) -> LatestAck:
+    return LatestAck(generation=generation, state=state, message=message)
 
 
 @pytest.mark.parametrize(
     ("verdict", "status", "reason"),
     [
-        (active(runtime=READY, word=word(AckState.ACTIVE)), "True", "Active"),
-        (active(acceptance=REFUSED, runtime=READY, word=word(AckState.ACTIVE)), "False", "NotAccepted"),
-        (active(enabled=False, runtime=READY, word=word(AckState.ACTIVE)), "False", "Disabled"),
-        (active(enabled=False, runtime=READY, word=word(AckState.STOPPED)), "False", "Disabled"),
-        (active(paused=True, runtime=DOWN, word=word(AckState.ACTIVE)), "False", "SensorPaused"),
-        (active(runtime=DOWN, word=word(AckState.ACTIVE)), "False", "AwaitingSensor"),
+        (active(runtime=READY, ack=ack(AckState.ACTIVE)), "True", "Active"),
+        (active(acceptance=REFUSED, runtime=READY, ack=ack(AckState.ACTIVE)), "False", "NotAccepted"),
+        (active(enabled=False, runtime=READY, ack=ack(AckState.ACTIVE)), "False", "Disabled"),
+        (active(enabled=False, runtime=READY, ack=ack(AckState.STOPPED)), "False", "Disabled"),
+        (active(paused=True, runtime=DOWN, ack=ack(AckState.ACTIVE)), "False", "SensorPaused"),
+        (active(runtime=DOWN, ack=ack(AckState.ACTIVE)), "False", "AwaitingSensor"),
         (active(runtime=READY), "False", "AwaitingSensor"),
-        (active(runtime=READY, word=word(AckState.ACTIVE, generation=2)), "False", "AwaitingSensor"),
-        (active(runtime=READY, word=word(AckState.ACTIVE, generation=4)), "False", "AwaitingSensor"),
-        (active(runtime=READY, word=word(AckState.REJECTED)), "False", "Rejected"),
-        (active(runtime=READY, word=word(AckState.FAILING)), "False", "Failing"),
-        (active(runtime=READY, word=word(AckState.COMPLETED)), "False", "Completed"),
-        (active(runtime=READY, word=word(AckState.STOPPED)), "False", "AwaitingSensor"),
+        (active(runtime=READY, ack=ack(AckState.ACTIVE, generation=2)), "False", "AwaitingSensor"),
+        (active(runtime=READY, ack=ack(AckState.ACTIVE, generation=4)), "False", "AwaitingSensor"),
+        (active(runtime=READY, ack=ack(AckState.REJECTED)), "False", "Rejected"),
+        (active(runtime=READY, ack=ack(AckState.FAILING)), "False", "Failing"),
+        (active(runtime=READY, ack=ack(AckState.COMPLETED)), "False", "Completed"),
+        (active(runtime=READY, ack=ack(AckState.STOPPED)), "False", "AwaitingSensor"),
         (active(), "False", "AwaitingSensor"),
     ],
 )
-def test_active_is_true_only_by_the_sensors_word_for_this_generation_while_it_has_pods(
+def test_active_is_true_only_by_the_sensors_ack_of_this_generation_while_it_has_pods(
     verdict: Verdict, status: str, reason: str
 ) -> None:
     assert (verdict.status, verdict.reason) == (status, reason)
@@ -85,16 +85,16 @@ def test_messages_say_what_is_in_the_way() -> None:
     assert active(runtime=DOWN).message == (
         "The Sensor attune-system/core.timer is not ready: the image cannot be pulled."
     )
-    assert "has not confirmed generation 3" in active(runtime=READY).message
-    assert active(runtime=READY, word=word(AckState.REJECTED, "no such time zone")).message == "no such time zone"
-    assert "NATS is away." in active(words_known=False, obstacle="NATS is away.").message
+    assert "has not acknowledged generation 3" in active(runtime=READY).message
+    assert active(runtime=READY, ack=ack(AckState.REJECTED, "no such time zone")).message == "no such time zone"
+    assert "NATS is away." in active(acks_known=False, obstacle="NATS is away.").message
 
 
 class TestWhileNothingIsKnown:
     def test_what_was_true_of_this_generation_stays(self) -> None:
-        kept = active(words_known=False, previous=ACTIVE_BEFORE)
+        kept = active(acks_known=False, previous=ACTIVE_BEFORE)
         assert (kept.status, kept.reason, kept.message) == ("True", "Active", "it runs")
-        assert active(words_known=False, runtime=READY, previous=ACTIVE_BEFORE).status == "True"
+        assert active(acks_known=False, runtime=READY, previous=ACTIVE_BEFORE).status == "True"
         assert active(runtime=None, previous=ACTIVE_BEFORE).status == "True"
 
     def test_what_was_true_of_another_generation_does_not(self) -> None:
@@ -102,17 +102,17 @@ class TestWhileNothingIsKnown:
             acceptance=ACCEPTED,
             enabled=True,
             generation=4,
-            circumstances=Circumstances(words_known=False, runtime=READY),
+            context=RuleContext(acks_known=False, runtime=READY),
             previous=ACTIVE_BEFORE,
         )
         assert (verdict.status, verdict.reason) == ("False", "AwaitingSensor")
 
     def test_what_was_true_of_another_sensor_does_not(self) -> None:
         other = Acceptance(reason=AcceptedReason.ACCEPTED, message="", sensor=SensorRef("default", "other"))
-        assert active(acceptance=other, words_known=False, previous=ACTIVE_BEFORE).status == "False"
+        assert active(acceptance=other, acks_known=False, previous=ACTIVE_BEFORE).status == "False"
 
     def test_a_sensor_that_is_down_is_known_to_be_down(self) -> None:
-        assert active(words_known=False, runtime=DOWN, previous=ACTIVE_BEFORE).reason == "AwaitingSensor"
+        assert active(acks_known=False, runtime=DOWN, previous=ACTIVE_BEFORE).reason == "AwaitingSensor"
 
 
 def status(

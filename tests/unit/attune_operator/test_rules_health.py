@@ -9,7 +9,7 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import InvalidMessage, SensorHealth, encode
 from attune_operator.rules.acks import parse_ack
-from attune_operator.rules.health import HealthBook, parse_health
+from attune_operator.rules.health import SensorHealthCache, parse_health
 from attune_operator.runtime.views import HealthView, SensorRuntime
 
 TIMER = SensorRef("attune-system", "core.timer")
@@ -24,42 +24,44 @@ def word(
     )
 
 
-def judge(book: HealthBook, *, now: float = 0.0, ready: int = 1, pods: Any = (POD,), bound: int = 3) -> HealthView:
+def judge(
+    reports: SensorHealthCache, *, now: float = 0.0, ready: int = 1, pods: Any = (POD,), bound: int = 3
+) -> HealthView:
     runtime = SensorRuntime(ready_replicas=ready, instances=None if pods is None else frozenset(pods))
-    return book.judge(TIMER, runtime=runtime, bound=bound, now=now)
+    return reports.judge(TIMER, runtime=runtime, bound=bound, now=now)
 
 
 @pytest.fixture
-def book() -> HealthBook:
-    made = HealthBook()
-    made.hear(TIMER.token, word(), now=0)
+def reports() -> SensorHealthCache:
+    made = SensorHealthCache()
+    made.put(TIMER.token, word(), now=0)
     return made
 
 
-def test_a_sensor_that_says_so_is_healthy(book: HealthBook) -> None:
-    health = judge(book)
+def test_a_sensor_that_says_so_is_healthy(reports: SensorHealthCache) -> None:
+    health = judge(reports)
     assert (health.healthy, health.reason) == (True, "Healthy")
     assert health.message == "It reaches the API and NATS. 3 Rules are bound to it."
 
 
-def test_a_sensor_that_serves_no_rule_says_so(book: HealthBook) -> None:
-    book.hear(TIMER.token, word(rules=0), now=1)
-    health = judge(book, bound=0, now=1)
+def test_a_sensor_that_serves_no_rule_says_so(reports: SensorHealthCache) -> None:
+    reports.put(TIMER.token, word(rules=0), now=1)
+    health = judge(reports, bound=0, now=1)
     assert (health.healthy, health.reason) == (True, "NoRules")
-    assert "no Rule is bound to it, so it reports nothing" in health.message
+    assert "No Rule is bound to it, so it reports no events" in health.message
 
 
-def test_a_sensor_that_knows_of_none_of_its_rules_is_found_out(book: HealthBook) -> None:
-    book.hear(TIMER.token, word(rules=0), now=1)
-    assert judge(book, now=1).healthy, "they may be on their way"
-    book.hear(TIMER.token, word(rules=0), now=30)
-    health = judge(book, now=32)
+def test_a_sensor_that_knows_of_none_of_its_rules_is_found_out(reports: SensorHealthCache) -> None:
+    reports.put(TIMER.token, word(rules=0), now=1)
+    assert judge(reports, now=1).healthy, "they may be on their way"
+    reports.put(TIMER.token, word(rules=0), now=30)
+    health = judge(reports, now=32)
     assert (health.healthy, health.reason) == (False, "RulesNotServed")
-    assert health.message.startswith(f"3 Rules are bound to this Sensor, and the pod {POD} knows of none.")
-    book.hear(TIMER.token, word(rules=3), now=33)
-    assert judge(book, now=33).healthy
-    book.hear(TIMER.token, word(rules=0), now=90)
-    assert judge(book, now=90).healthy, "a restart begins anew"
+    assert health.message.startswith(f"3 Rules are bound to this Sensor, but the pod {POD} knows none.")
+    reports.put(TIMER.token, word(rules=3), now=33)
+    assert judge(reports, now=33).healthy
+    reports.put(TIMER.token, word(rules=0), now=90)
+    assert judge(reports, now=90).healthy, "a restart begins anew"
 
 
 @pytest.mark.parametrize(
@@ -73,98 +75,98 @@ def test_a_sensor_that_knows_of_none_of_its_rules_is_found_out(book: HealthBook)
         ({"queue": "the broker is away", "events": "dropped"}, "EventsDropped"),
     ],
 )
-def test_problems_are_said_the_gravest_first(book: HealthBook, problems: dict[str, str], reason: str) -> None:
-    book.hear(TIMER.token, word(problems=problems), now=1)
-    health = judge(book, now=1)
+def test_problems_are_said_the_gravest_first(reports: SensorHealthCache, problems: dict[str, str], reason: str) -> None:
+    reports.put(TIMER.token, word(problems=problems), now=1)
+    health = judge(reports, now=1)
     assert (health.healthy, health.reason) == (False, reason)
     assert all(f"{POD}: {text}" in health.message for text in problems.values())
-    book.hear(TIMER.token, word(), now=2)
-    assert judge(book, now=2).healthy
+    reports.put(TIMER.token, word(), now=2)
+    assert judge(reports, now=2).healthy
 
 
-def test_what_many_pods_say_is_cut(book: HealthBook) -> None:
+def test_what_many_pods_say_is_cut(reports: SensorHealthCache) -> None:
     pods = [f"pod-{number}" for number in range(5)]
     for name in pods:
-        book.hear(TIMER.token, word(name, problems={"api": "x" * 10_000}), now=1)
-    message = judge(book, pods=pods, ready=5, now=1).message
+        reports.put(TIMER.token, word(name, problems={"api": "x" * 10_000}), now=1)
+    message = judge(reports, pods=pods, ready=5, now=1).message
     assert len(message) < 1100
     assert message.endswith("and 2 more")
 
 
-def test_a_pod_that_falls_silent_cannot_reach_nats(book: HealthBook) -> None:
-    assert judge(book, now=45).healthy
-    health = judge(book, now=45.1)
+def test_a_pod_that_falls_silent_cannot_reach_nats(reports: SensorHealthCache) -> None:
+    assert judge(reports, now=45).healthy
+    health = judge(reports, now=45.1)
     assert (health.healthy, health.reason) == (False, "NatsUnavailable")
-    assert f"Nothing is heard of the pod {POD} over NATS" in health.message
-    assert judge(book, now=99).message == health.message, "the status is not written anew while nothing changes"
-    book.hear(TIMER.token, word(), now=100)
-    assert judge(book, now=100).healthy
+    assert f"No health report from the pod {POD} over NATS" in health.message
+    assert judge(reports, now=99).message == health.message, "the status is not written anew while nothing changes"
+    reports.put(TIMER.token, word(), now=100)
+    assert judge(reports, now=100).healthy
 
 
-def test_a_pod_that_never_spoke_is_missed_after_a_while(book: HealthBook) -> None:
+def test_a_pod_that_never_spoke_is_missed_after_a_while(reports: SensorHealthCache) -> None:
     pods = (POD, "another")
-    assert judge(book, pods=pods, ready=1, now=1).healthy
-    book.hear(TIMER.token, word(), now=30)
-    health = judge(book, pods=pods, ready=1, now=32)
+    assert judge(reports, pods=pods, ready=1, now=1).healthy
+    reports.put(TIMER.token, word(), now=30)
+    health = judge(reports, pods=pods, ready=1, now=32)
     assert (health.reason, "the pod another" in health.message) == ("NatsUnavailable", True)
-    book.hear(TIMER.token, word("another"), now=33)
-    assert judge(book, pods=pods, ready=2, now=33).healthy
+    reports.put(TIMER.token, word("another"), now=33)
+    assert judge(reports, pods=pods, ready=2, now=33).healthy
 
 
 def test_nothing_was_ever_heard() -> None:
-    book = HealthBook()
-    assert judge(book, ready=0).healthy is None
-    assert judge(book, ready=0, now=31).reason == "NatsUnavailable", "it runs, is not ready, and is silent"
-    book = HealthBook()
-    assert judge(book, ready=1).reason == "NotReported"
-    health = judge(book, ready=1, now=1000)
+    reports = SensorHealthCache()
+    assert judge(reports, ready=0).healthy is None
+    assert judge(reports, ready=0, now=31).reason == "NatsUnavailable", "it runs, is not ready, and is silent"
+    reports = SensorHealthCache()
+    assert judge(reports, ready=1).reason == "NotReported"
+    health = judge(reports, ready=1, now=1000)
     assert (health.healthy, health.reason) == (None, "NotReported"), "it works, and need not speak of itself"
 
 
-def test_no_pod_no_judgement(book: HealthBook) -> None:
-    assert judge(book, pods=(), ready=0).reason == "NoPod"
-    assert judge(HealthBook(), pods=None, ready=0).reason == "NoPod"
+def test_no_pod_no_judgement(reports: SensorHealthCache) -> None:
+    assert judge(reports, pods=(), ready=0).reason == "NoPod"
+    assert judge(SensorHealthCache(), pods=None, ready=0).reason == "NoPod"
 
 
-def test_without_knowing_the_pods_those_that_were_heard_lately_count(book: HealthBook) -> None:
-    book.hear(TIMER.token, word("second"), now=50)
-    assert judge(book, pods=None, now=60).healthy, "the first is gone"
-    assert judge(book, pods=None, now=200).reason == "NatsUnavailable"
+def test_without_knowing_the_pods_those_that_were_heard_lately_count(reports: SensorHealthCache) -> None:
+    reports.put(TIMER.token, word("second"), now=50)
+    assert judge(reports, pods=None, now=60).healthy, "the first is gone"
+    assert judge(reports, pods=None, now=200).reason == "NatsUnavailable"
 
 
-def test_our_own_absence_accuses_nobody(book: HealthBook) -> None:
-    book.begin(now=1000)
-    assert judge(book, now=1040).healthy
-    assert judge(book, now=1046).reason == "NatsUnavailable"
+def test_our_own_absence_accuses_nobody(reports: SensorHealthCache) -> None:
+    reports.begin(now=1000)
+    assert judge(reports, now=1040).healthy
+    assert judge(reports, now=1046).reason == "NatsUnavailable"
 
 
-def test_words_of_pods_that_are_gone_are_given_up(book: HealthBook) -> None:
-    book.hear(TIMER.token, word("gone"), now=0)
-    book.hear("default.deleted", word("pod"), now=0)
+def test_words_of_pods_that_are_gone_are_given_up(reports: SensorHealthCache) -> None:
+    reports.put(TIMER.token, word("gone"), now=0)
+    reports.put("default.deleted", word("pod"), now=0)
     living = {TIMER.token: frozenset({POD})}
-    assert book.departed(living=living, now=600) == []
-    assert sorted(book.departed(living=living, now=601)) == [
+    assert reports.departed(living=living, now=600) == []
+    assert sorted(reports.departed(living=living, now=601)) == [
         ("attune-system.core_timer", "gone"),
         ("default.deleted", "pod"),
     ]
-    assert book.departed(living=living, now=700) == []
-    assert judge(book, now=0).healthy
+    assert reports.departed(living=living, now=700) == []
+    assert judge(reports, now=0).healthy
 
 
-def test_what_was_said_before_is_no_news(book: HealthBook) -> None:
-    assert not book.hear(TIMER.token, word(), now=15)
-    assert not book.hear(TIMER.token, word(rules=4), now=30)
-    assert book.hear(TIMER.token, word(rules=0), now=31)
-    assert book.hear(TIMER.token, word(problems={"api": "away"}), now=32)
-    assert not book.hear(TIMER.token, word(problems={"api": "away"}), now=33)
-    assert book.hear(TIMER.token, word(problems={"api": "away"}), now=100), "it was silent"
-    assert book.hear(TIMER.token, word("another"), now=100)
+def test_what_was_said_before_is_no_news(reports: SensorHealthCache) -> None:
+    assert not reports.put(TIMER.token, word(), now=15)
+    assert not reports.put(TIMER.token, word(rules=4), now=30)
+    assert reports.put(TIMER.token, word(rules=0), now=31)
+    assert reports.put(TIMER.token, word(problems={"api": "away"}), now=32)
+    assert not reports.put(TIMER.token, word(problems={"api": "away"}), now=33)
+    assert reports.put(TIMER.token, word(problems={"api": "away"}), now=100), "it was silent"
+    assert reports.put(TIMER.token, word("another"), now=100)
 
 
-def test_a_sensor_cannot_fill_the_memory(book: HealthBook) -> None:
+def test_a_sensor_cannot_fill_the_memory(reports: SensorHealthCache) -> None:
     for number in range(1000):
-        book.hear(TIMER.token, word(f"made-up-{number}"), now=1 + number)
-    assert len(book._heard[TIMER.token]) == 64
+        reports.put(TIMER.token, word(f"made-up-{number}"), now=1 + number)
+    assert len(reports._reports[TIMER.token]) == 64
 
 
 def test_the_message_goes_beside_the_acks() -> None:
@@ -175,7 +177,7 @@ def test_the_message_goes_beside_the_acks() -> None:
     with pytest.raises(InvalidMessage):
         parse_ack(subject=subject, sequence=1, body=encode(said), seen=1)
     assert parse_health(subject=subjects.ack_subject(TIMER, "uid"), body=b"{}") is None
-    with pytest.raises(InvalidMessage, match="speaks of the instance 'other'"):
+    with pytest.raises(InvalidMessage, match="is about the instance 'other'"):
         parse_health(subject=subject, body=encode(word("other")))
     with pytest.raises(InvalidMessage, match="not a sensor's health"):
         parse_health(subject=subject, body=b"[]")

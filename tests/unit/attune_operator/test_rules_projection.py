@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from attune_contract.messages import RuleEventType, RuleState, encode
+from attune_operator.rules.cache import Listing, RuleCache
+from attune_operator.rules.entry import StreamEntry
 from attune_operator.rules.projection import Desired, plan
-from attune_operator.rules.view import StreamEntry, StreamView, entry_of
+from attune_operator.rules.stream_view import StreamView, entry_of
 
 HERE, THERE = "attune.rules.default.a.uid-1", "attune.rules.default.b.uid-1"
 LISTED = 10
@@ -148,28 +150,35 @@ def test_nothing_is_buried_before_the_first_complete_list() -> None:
     assert planned.writes == ()
 
 
-def test_the_view_keeps_the_newest_message_of_a_subject() -> None:
-    view = StreamView()
+@pytest.fixture
+def cache() -> RuleCache:
+    return RuleCache()
+
+
+def test_the_view_keeps_the_newest_message_of_a_subject(cache: RuleCache) -> None:
+    view = StreamView(cache)
     view.put("uid-1", entry(sequence=5))
     view.put("uid-1", entry(sequence=9, tombstone=True))
     view.put("uid-1", entry(sequence=7))
-    [only] = view.of("uid-1")
-    assert (only.sequence, only.tombstone, view.live, view.last_sequence) == (9, True, 0, 9)
+    [only] = cache.entry("uid-1").stream
+    assert (only.sequence, only.tombstone, cache.stream.live, cache.stream.last_sequence) == (9, True, 0, 9)
 
 
-def test_the_view_counts_what_is_live() -> None:
-    view = StreamView()
+def test_the_view_counts_what_is_live(cache: RuleCache) -> None:
+    view = StreamView(cache)
     view.put("uid-1", entry(HERE))
     view.put("uid-1", entry(THERE))
     view.put("uid-2", entry("attune.rules.default.a.uid-2"))
-    assert view.live == 3
+    assert cache.stream.live == 3
     view.forget("uid-1", THERE)
     view.forget("uid-2", "attune.rules.default.a.uid-2")
-    assert (view.live, list(view.uids())) == (1, ["uid-1"])
+    assert (cache.stream.live, list(cache.orphans)) == (1, ["uid-1"])
+    view.clear()
+    assert (cache.stream.live, list(cache.orphans)) == (0, [])
 
 
-def test_tombstones_leave_the_view_when_they_left_the_stream() -> None:
-    view = StreamView()
+def test_tombstones_leave_the_view_when_they_left_the_stream(cache: RuleCache) -> None:
+    view = StreamView(cache)
     for number, buried_at in enumerate((100.0, 200.0)):
         view.put(
             f"uid-{number}",
@@ -182,10 +191,11 @@ def test_tombstones_leave_the_view_when_they_left_the_stream() -> None:
                 buried_at=buried_at,
             ),
         )
-    assert view.forget_tombstones(buried_before=150.0, known=lambda _: True) == 1
-    assert list(view.uids()) == ["uid-1"]
-    assert view.forget_tombstones(buried_before=150.0, known=lambda _: False) == 1
-    assert not list(view.uids())
+    assert view.forget_tombstones(buried_before=150.0) == 1
+    assert list(cache.orphans) == ["uid-1"]
+    cache.replace(Listing(rules=[], sensors=[], namespaces=[]), began=cache.begin_list(), now=0)
+    assert view.forget_tombstones(buried_before=150.0) == 1
+    assert not list(cache.entries())
 
 
 def test_event_types_are_those_of_the_contract() -> None:

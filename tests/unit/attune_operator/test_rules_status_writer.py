@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from support.eventually import until
 
-from attune_operator.rules.dirty import DirtySet
-from attune_operator.rules.status_writer import DueQueue, StatusWrite, StatusWriter
+from attune_operator.rules.status_writer import StatusWrite, StatusWriter
 from attune_operator.runtime.client import ClusterError
 
 
@@ -167,30 +166,3 @@ async def test_a_defect_in_one_write_does_not_end_the_others() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-def test_a_due_queue_gives_each_rule_once_at_its_earliest_time() -> None:
-    queue = DueQueue()
-    queue.add("a", 5.0)
-    queue.add("b", 3.0)
-    queue.add("a", 1.0)
-    queue.add("a", 9.0)
-    assert queue.pop(0.5) is None
-    assert [queue.pop(10.0), queue.pop(10.0), queue.pop(10.0)] == ["a", "b", None]
-    queue.add("c", 1.0)
-    queue.discard("c")
-    assert (queue.pop(10.0), queue.next_due(), len(queue)) == (None, None, 0)
-
-
-async def test_the_dirty_set_gives_urgent_rules_first_and_each_once() -> None:
-    dirty = DirtySet()
-    dirty.update(["a", "b", "c"])
-    dirty.add("b", urgent=True)
-    dirty.add("b")
-    assert len(dirty) == 3
-    assert [dirty.pop() for _ in range(4)] == [("b", True), ("a", False), ("c", False), None]
-    waiting = asyncio.create_task(dirty.wait())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    dirty.add("d")
-    await waiting

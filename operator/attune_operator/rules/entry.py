@@ -1,0 +1,160 @@
+"""All that the operator knows about one Rule, in one place.
+
+What Kubernetes says of it, what stands on the rule stream for it, what sensors acknowledged, and what is under way. The
+second half is true of one connection to NATS only, and is cleared when the next one begins.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from attune_contract import subjects
+from attune_contract.identity import SensorRef
+from attune_contract.messages import AckState
+from attune_operator.rules.conditions import Acceptance, LatestAck
+from attune_operator.rules.records import RuleRecord, StatusRecord
+
+_NO_STATUS: Final = StatusRecord()
+_NEVER: Final = -1e9
+
+
+class StreamEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The last message of a subject of the rule stream.
+
+    ``body`` is the rule's state as it stands there; empty for a tombstone, whose state nobody needs. ``seen`` is the tick
+    (:attr:`~attune_operator.rules.cache.RuleCache.tick`) at which we learnt of it; 0 if we wrote it ourselves.
+    ``buried_at`` is in seconds since the epoch, for a tombstone; it ends by its own TTL.
+    """
+
+    subject: str
+    sequence: int
+    generation: int
+    tombstone: bool
+    body: bytes
+    seen: int
+    buried_at: float = 0.0
+
+    @property
+    def binding(self) -> str:
+        """The binding's two tokens (``SensorRef.token``)."""
+        return subjects.split_binding(self.subject)[0]
+
+
+class AckEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The latest ack of one sensor. ``binding`` is ``SensorRef.token``; ``seen`` as in :class:`StreamEntry`."""
+
+    binding: str
+    generation: int
+    state: AckState
+    message: str
+    sequence: int
+    seen: int
+
+    @property
+    def latest(self) -> LatestAck:
+        """What the conditions depend on."""
+        return LatestAck(generation=self.generation, state=self.state, message=self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCount:
+    """How one Rule counts: for which Sensor (None: for none), and the reason of its condition Active."""
+
+    sensor: SensorRef | None
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class RuleEntry:
+    """One Rule. Times are the event loop's seconds unless they say otherwise.
+
+    Attributes:
+        uid: the Rule's uid.
+        rule: identity and spec; None while Kubernetes has not shown the Rule, or after it was deleted.
+        status: the status in Kubernetes, as far as we know.
+        wanted: the status that should be there.
+        event_time: ``lastEventTime`` in Kubernetes.
+        wanted_event_time: the ``lastEventTime`` that should be there.
+        event_due: whether ``wanted_event_time`` may be written now.
+        touched: the tick at which Kubernetes showed the Rule last.
+        version: the resourceVersion of which all this is known; empty if the next list must read the Rule again.
+        written_at: when we wrote the status last.
+        event_written_at: when we wrote ``lastEventTime`` last.
+        acceptance: whether the Rule is accepted, and who serves it; None until it was reconciled.
+        count: how the Rule was counted.
+        changed_at: when the Rule changed, until the change is on the rule stream.
+        published_at: when the change was on the stream, until the sensor acknowledges it.
+        stream: the last messages on the rule stream. More than one only while the binding moves.
+        acks: the latest ack of each sensor.
+        in_flight: messages of the current plan that NATS has not answered.
+        replan: whether something happened meanwhile, so that the Rule is reconciled again after that plan.
+        refusal: why NATS refuses the Rule's message; empty if it does not.
+        refusals: how often in a row.
+    """
+
+    uid: str
+    rule: RuleRecord | None = None
+    status: StatusRecord = _NO_STATUS
+    wanted: StatusRecord = _NO_STATUS
+    event_time: str | None = None
+    wanted_event_time: str | None = None
+    event_due: bool = False
+    touched: int = 0
+    version: str = ""
+    written_at: float = _NEVER
+    event_written_at: float = _NEVER
+    acceptance: Acceptance | None = None
+    count: RuleCount | None = None
+    changed_at: float | None = None
+    published_at: float | None = None
+    stream: tuple[StreamEntry, ...] = ()
+    acks: tuple[AckEntry, ...] = ()
+    in_flight: int = 0
+    replan: bool = False
+    refusal: str = ""
+    refusals: int = 0
+
+    @property
+    def generation(self) -> int | None:
+        """The Rule's generation; None if we know no such Rule."""
+        return None if self.rule is None else self.rule.generation
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known, so that the entry can go."""
+        return self.rule is None and self.count is None and not (self.stream or self.acks or self.in_flight)
+
+    def wrote(self, status: StatusRecord, *, event_time: str | None, now: float) -> None:
+        """We wrote the status, and with it the time of the latest event unless that is None."""
+        self.status, self.written_at = status, now
+        if event_time is not None:
+            self.event_time, self.event_written_at = event_time, now
+        self.version = ""
+
+    def latest_ack(self, sensor: SensorRef) -> LatestAck | None:
+        """The sensor's latest ack; None if it sent none."""
+        token = sensor.token
+        return next((ack.latest for ack in self.acks if ack.binding == token), None)
+
+    def put_ack(self, ack: AckEntry) -> bool:
+        """Remember an ack unless a later one is known; returns whether it says something new."""
+        changed = True
+        for known in self.acks:
+            if known.binding == ack.binding:
+                if known.sequence > ack.sequence:
+                    return False
+                changed = known.latest != ack.latest
+        self.acks = (*(known for known in self.acks if known.binding != ack.binding), ack)
+        return changed
+
+    def forget_ack(self, binding: str) -> None:
+        """Drop one sensor's ack."""
+        self.acks = tuple(ack for ack in self.acks if ack.binding != binding)
+
+    def begin_session(self) -> None:
+        """A new connection begins: what was true of the last one is forgotten."""
+        self.stream = self.acks = ()
+        self.in_flight = self.refusals = 0
+        self.replan = False
+        self.refusal = ""
