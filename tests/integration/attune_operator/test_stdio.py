@@ -45,8 +45,8 @@ async def apply(hand: Hand, **spec: Any) -> Object:
         ),
         ({"runner": "Stdio", "command": ["a"], "stdio": {"mode": "perPod"}}, "perRule"),
         ({"runner": "Stdio", "command": ["a"], "stdio": {"stopSeconds": 21}}, "stopSeconds"),
-        ({"runner": "Stdio", "command": ["a"], "scripts": {"../a": ""}}, "a script's name is a file's name"),
-        ({"runner": "Stdio", "command": ["a"], "scripts": {"a/b": ""}}, "a script's name is a file's name"),
+        ({"runner": "Stdio", "command": ["a"], "scripts": {"../a": ""}}, "a script's name consists of"),
+        ({"runner": "Stdio", "command": ["a"], "scripts": {"a/b": ""}}, "a script's name consists of"),
         ({"runner": "Stdio", "command": ["a"], "scripts": {}}, "at least 1"),
     ],
 )
