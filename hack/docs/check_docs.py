@@ -129,8 +129,12 @@ def check_decisions(folder: Path) -> Iterator[Problem]:
 
 
 def pages(root: Path) -> list[Path]:
-    """The pages that are checked: those at the top, and all below ``docs``."""
-    return [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]
+    """The pages that are checked: those at the top, and all below ``docs`` and ``examples``."""
+    return [
+        *sorted(root.glob("*.md")),
+        *sorted((root / "docs").rglob("*.md")),
+        *sorted((root / "examples").rglob("*.md")),
+    ]
 
 
 def check(root: Path) -> list[Problem]:
