@@ -27,13 +27,15 @@ class Backoff:
     maximum: float
     factor: float = 2.0
 
-    def delay(self, *, attempt: int, chance: float) -> float:
+    def delay(self, *, attempt: int, chance: float | None = None) -> float:
         """Seconds to wait before retry number ``attempt``: between half and all of the exponential value.
 
         Args:
             attempt: how many attempts have failed; the first retry is 1.
-            chance: a random number in [0, 1).
+            chance: a random number in [0, 1); drawn unless given.
         """
+        if chance is None:
+            chance = random.random()  # noqa: S311 - jitter
         exponent = min(max(attempt - 1, 0), _MAX_EXPONENT)
         return min(self.initial * self.factor**exponent, self.maximum) * (0.5 + chance / 2)
 

@@ -65,6 +65,8 @@ class Supervisor:
             task.remove_done_callback(self._ended)
             await end(task)
             self._tasks.pop(name, None)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.warning("task_failed_while_stopping", task=name, exc_info=error)
 
     async def stop_all(self, *, within: float | None = None) -> None:
         """End every task, in the reverse order of their start.

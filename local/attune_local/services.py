@@ -7,7 +7,6 @@ changes; the API reads its own again, and NATS is started again when it would tr
 import asyncio
 import contextlib
 import os
-import random
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from attune_kit.backoff import Backoff
 from attune_local.errors import UpError
 from attune_local.node.probes import answers_yes
 from attune_local.node.volumes import contents, write_private
@@ -25,8 +25,7 @@ from attune_operator.public.objects import CONFIG_MAP, SECRET, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 
-_FIRST_BACKOFF: Final = 0.05
-_LONGEST_BACKOFF: Final = 5.0
+_RETRY: Final = Backoff(initial=0.1, maximum=5.0)
 #: Ends in a row, before it ever answered, after which it is given up.
 _GIVE_UP: Final = 4
 _PROBE: Final = 0.05
@@ -138,8 +137,7 @@ class Service:
                     f"{self._program.name} ended with status {status} before it ever answered; it said last: {said} "
                     f"(all of it: {self._program.log})"
                 )
-            full = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0**failures)
-            await asyncio.sleep(full * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+            await asyncio.sleep(_RETRY.delay(attempt=failures))
 
     async def _watch(self) -> None:
         while not await self._answers():  # noqa: ASYNC110 - another process tells of nothing

@@ -8,7 +8,8 @@ import structlog
 from pydantic import ValidationError
 
 from attune_contract.memory import give_back, settle
-from attune_operator import logs
+from attune_kit.logs import configure_logs
+from attune_kit.supervisor import TaskDiedError
 from attune_operator.settings import Settings
 
 _log = structlog.stdlib.get_logger("attune_operator")
@@ -25,7 +26,6 @@ def _problems(error: ValidationError) -> str:
 async def _run(settings: Settings) -> int:
     from attune_operator.app import Operator  # after the arguments were read: it takes a second to import
     from attune_operator.runtime.client import ClusterError
-    from attune_operator.supervise import TaskDiedError
 
     settle()
     operator = Operator(settings)
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(_problems(error) + "\n")
         return 2
     give_back()
-    logs.configure(level=settings.log_level, format=settings.log_format)
+    configure_logs(level=settings.log_level, style=settings.log_format, stream=sys.stderr)
     _log.info("settings", **settings.masked())
     return 0 if options.check else asyncio.run(_run(settings))
 

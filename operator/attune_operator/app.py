@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from attune_kit.nats.connection import NatsEndpoint
+from attune_kit.supervisor import Supervisor, TaskDiedError
 from attune_operator.backend import Backend, Connect
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
@@ -22,29 +23,29 @@ from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.events import EventRecorder
 from attune_operator.runtime.probes import Heartbeat, Probes, ProbeServer
-from attune_operator.runtime.queue import backoff
+from attune_operator.runtime.queue import RETRY
 from attune_operator.sensor_environment import SensorEnvironment
 from attune_operator.sensors.cache import SensorCache
 from attune_operator.sensors.controller import SensorController, sensor_queue
 from attune_operator.sensors.reconcile import Reconciler
 from attune_operator.settings import Settings
-from attune_operator.supervise import Supervisor, TaskDiedError
 
 _log = structlog.stdlib.get_logger(__name__)
 
+#: Seconds in which the parts must end.
+_STOP_TIMEOUT: Final = 10.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 async def _persist(what: str, step: Callable[[], Awaitable[object]]) -> None:
     """Do ``step`` until Kubernetes lets it succeed."""
-    failures = 0
+    retries = RETRY.start()
     while True:
         try:
             await step()
             return
         except ClusterError as error:
-            delay = backoff(failures)
-            failures += 1
+            delay = retries.next_delay()
             _log.warning("waiting", what=what, error=str(error), again_in=round(delay, 2))
             await asyncio.sleep(delay)
 
@@ -116,7 +117,7 @@ class Operator:
         self.health.awaits("signing keys")
         self.health.awaits("the first complete list")
         backend = await self._connect(self._settings)
-        supervisor = Supervisor(health=self.health)
+        supervisor = Supervisor(on_died=self.health.died)
         try:
             await self.server.start()
             supervisor.start("heartbeat", self._heartbeat.run())
@@ -134,7 +135,7 @@ class Operator:
             if died in done:
                 raise died.result()
         finally:
-            await supervisor.stop()
+            await supervisor.stop_all(within=_STOP_TIMEOUT)
             for close in self._closing:
                 close()
             await backend.close()
@@ -228,7 +229,7 @@ class Operator:
             await asyncio.shield(watching)
             raise TaskDiedError("the watches ended by themselves")
         finally:
-            await supervisor.stop()
+            await supervisor.stop_all(within=_STOP_TIMEOUT)
             watches.stop()
             await asyncio.wait({watching})
 

@@ -7,7 +7,6 @@ condition Ready; its last log lines stand for the reason when it ended badly.
 import asyncio
 import contextlib
 import os
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from attune_contract import environment, names
+from attune_kit.backoff import Backoff
 from attune_local.node import container as containers
 from attune_local.node import probes, volumes
 from attune_local.node.container import ContainerError
@@ -28,8 +28,7 @@ from attune_operator.public.objects import POD, STDIO_COPIER, Kind, Object
 _log = structlog.stdlib.get_logger(__name__)
 
 #: Seconds before the first restart, and the longest; kubelet takes 10 s to 5 min, nobody sits and waits there.
-_FIRST_BACKOFF: Final = 0.1
-_LONGEST_BACKOFF: Final = 10.0
+_RETRY: Final = Backoff(initial=0.1, maximum=10.0, factor=3.0)
 #: A process that ran so long starts afresh: its next end is the first again.
 _STEADY: Final = 10.0
 #: Seconds between probes while somebody waits for the answer.
@@ -60,12 +59,6 @@ class PodContext:
     working_directory: Callable[[Object], Path]
     on_line: Callable[[Object, str], None]
     notice: Callable[[str], None]
-
-
-def backoff(failures: int, *, random_: Callable[[], float] = random.random) -> float:
-    """Seconds before another start after so many ends in a row: doubling, half of it jitter."""
-    full = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 3.0 ** min(failures - 1, 10))
-    return full * (0.5 + random_() / 2)
 
 
 class Pod:
@@ -118,19 +111,19 @@ class Pod:
             except OSError as error:
                 self._failures += 1
                 self._report_waiting("CreateContainerError", f"{error.strerror}: {error.filename}")
-                await self._wait(backoff(self._failures))
+                await self._wait(_RETRY.delay(attempt=self._failures))
                 continue
             except Exception as error:
                 # What a manifest says must not end more than the pod that it is about.
                 self._failures += 1
                 _log.exception("pod_not_prepared", pod=self._name, namespace=self._namespace)
                 self._report_waiting("CreateContainerError", f"The pod cannot be prepared: {error}")
-                await self._wait(backoff(self._failures))
+                await self._wait(_RETRY.delay(attempt=self._failures))
                 continue
             await self._attend(process)
             if not self._going():
                 self._report_waiting("CrashLoopBackOff", "It ended and is started again.")
-                await self._wait(backoff(self._failures))
+                await self._wait(_RETRY.delay(attempt=self._failures))
         found = self._object
         if self._stopping is None and found is not None:
             self._context.store.remove(POD, found)

@@ -18,16 +18,17 @@ from nats.js import api
 from attune_contract import messages, subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState, InvalidMessage
+from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_kit.nats.last_per_subject import ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.credentials.keys import RETAIN
 from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
 from attune_operator.runtime import metrics
-from attune_operator.runtime.queue import backoff
 from attune_operator.streams.definitions import StreamUnusableError, ensure_stream, last_words
 
 _log = structlog.stdlib.get_logger(__name__)
 
+_RETRY: Final = Backoff(initial=0.25, maximum=5.0)
 #: Seconds for which a renewal waits for its identity to be published before it goes on without.
 _PATIENCE: Final = 2.0
 #: Seconds after which what is published is read again, against a stream that was wiped or restored meanwhile.
@@ -127,20 +128,19 @@ class IdentityPublisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        failures = 0
+        retries = _RETRY.start()
         while True:
             try:
                 async with open_connection(self._endpoint) as connection:
                     await self._serve(connection)
-                    failures = 0
+                    retries.reset()
             except (NatsUnavailableError, StreamUnusableError, ReaderLostError) as error:
                 _log.warning("identities_not_published", error=str(error))
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 _log.warning("identities_not_published", error=describe(error))
             finally:
                 await self._disconnected()
-            await asyncio.sleep(min(5.0, backoff(failures)))
-            failures += 1
+            await asyncio.sleep(retries.next_delay())
 
     async def _disconnected(self) -> None:
         self._connected = False

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from attune_kit.backoff import Backoff
 from attune_operator.rules import metrics
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.decisions import decide
@@ -21,14 +22,13 @@ from attune_operator.streams.publisher import ConnectionLostError
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Seconds until a Rule that could not be handled is tried again: the first wait, and the longest.
-_FIRST_RETRY: Final = 1.0
-_LAST_RETRY: Final = 300.0
+#: Waits until a Rule that could not be handled is tried again.
+_RETRY: Final = Backoff(initial=1.0, maximum=300.0)
 
 
 def rule_queue() -> PriorityQueue[str]:
     """The queue of Rules, by uid."""
-    return PriorityQueue(first_retry=_FIRST_RETRY, last_retry=_LAST_RETRY)
+    return PriorityQueue(retry=_RETRY)
 
 
 class RuleController(Controller[str]):

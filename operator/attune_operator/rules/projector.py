@@ -17,6 +17,7 @@ import structlog
 
 from attune_contract import subjects
 from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule, encode, rule_event_headers
+from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection
 from attune_operator.rules import metrics
 from attune_operator.rules.cache import RuleCache
@@ -25,7 +26,7 @@ from attune_operator.rules.history import HistoryLog
 from attune_operator.rules.projection import Desired, Write, plan
 from attune_operator.rules.stream_view import StreamView, entry_of
 from attune_operator.rules.sweeper import Sweeper
-from attune_operator.runtime.queue import PriorityQueue, backoff
+from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.streams.publisher import (
     ConnectionLostError,
     Publisher,
@@ -39,8 +40,7 @@ log = structlog.stdlib.get_logger(__name__)
 #: JetStream's "no message found"; a missing stream has another code.
 _NO_MESSAGE: Final = 10037
 #: Seconds until a message that NATS refused is sent again: the first wait, and the longest.
-_FIRST_RETRY: Final = 0.5
-_LAST_RETRY: Final = 30.0
+_RETRY: Final = Backoff(initial=0.5, maximum=30.0)
 
 
 class Projector:
@@ -214,10 +214,8 @@ class Projector:
             log.warning("rule_message_refused", rule_uid=entry.uid, error=why)
         entry.refusal = why
         self._cache.stream.refused.add(entry.uid)
-        self._queue.enqueue(
-            entry.uid, urgent=False, after=backoff(entry.refusals, first=_FIRST_RETRY, limit=_LAST_RETRY)
-        )
         entry.refusals += 1
+        self._queue.enqueue(entry.uid, urgent=False, after=_RETRY.delay(attempt=entry.refusals))
 
     def _accepted(self, entry: RuleEntry) -> None:
         if entry.refusal:

@@ -14,9 +14,9 @@ from pathlib import Path
 import structlog
 
 from attune_contract.identity import SensorRef
+from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsEndpoint, NatsUnavailableError
 from attune_operator.rules import metrics
-from attune_operator.rules.backoff import Backoff
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.controller import RuleController, rule_queue
 from attune_operator.rules.history import HistoryLog
@@ -198,12 +198,12 @@ class RuleSide:
             group.create_task(self._summaries.run(), name="rules-summaries")
 
     async def _sessions(self) -> None:
-        backoff = Backoff(first=0.25, limit=self._options.backoff_limit, rng=self._rng)
+        retries = Backoff(initial=0.25, maximum=self._options.backoff_limit).start(chance=self._rng.random)
         while True:
             try:
                 async with self._runner.open() as projector:
                     log.info("rule_stream_ready", messages=self._cache.stream.live)
-                    backoff.reset()
+                    retries.reset()
                     self._connected(projector)
                     await asyncio.Event().wait()  # until something fails
             except NatsUnavailableError as error:
@@ -216,7 +216,7 @@ class RuleSide:
                 metrics.CONNECTED.set(0)
             self._summaries.disconnected()
             self._queue.enqueue_all(self._cache.rules)
-            await asyncio.sleep(backoff.next())
+            await asyncio.sleep(retries.next_delay())
 
     def _connected(self, projector: Projector) -> None:
         self._controller.projector = projector

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from attune_kit.backoff import Backoff
 from attune_operator.rules import metrics
 from attune_operator.runtime.client import ClusterError
 from attune_operator.runtime.controller import Controller
@@ -25,8 +26,7 @@ _ATTEMPT_TIMEOUT: Final = 20.0
 #: The longest time that one worker rests after a failed write, in seconds.
 _REST: Final = 5.0
 #: Seconds until a write that failed is tried again: the first wait, and the longest.
-_FIRST_RETRY: Final = 0.5
-_LAST_RETRY: Final = 30.0
+_RETRY: Final = Backoff(initial=0.5, maximum=30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,7 @@ class StatusWriter(Controller[str]):
         settle: float = 0.03,
         yields_to: PriorityQueue[str] | None = None,
     ) -> None:
-        queue: PriorityQueue[str] = PriorityQueue(
-            bulk_share=_BULK_SHARE, yields_to=yields_to, first_retry=_FIRST_RETRY, last_retry=_LAST_RETRY
-        )
+        queue: PriorityQueue[str] = PriorityQueue(bulk_share=_BULK_SHARE, yields_to=yields_to, retry=_RETRY)
         super().__init__("rule statuses", queue=queue, workers=concurrency)
         self._render = render
         self._patch = patch

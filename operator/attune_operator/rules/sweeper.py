@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from attune_kit.backoff import Backoff
 from attune_operator.rules import metrics
-from attune_operator.rules.backoff import Backoff
 from attune_operator.rules.cache import Listing, RuleCache
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import (
@@ -75,19 +75,19 @@ class Sweeper:
         that began before that would have to be repeated.
         """
         await self._wait(_FIRST)
-        backoff = Backoff(limit=self._options.backoff_limit, rng=self._rng)
+        retries = Backoff(initial=0.5, maximum=self._options.backoff_limit).start(chance=self._rng.random)
         while True:
             self._requested.clear()
             try:
                 await self.sweep()
             except (ClusterError, TimeoutError, OSError) as error:
-                if backoff.attempts in (0, 5):
+                if retries.failures in (0, 5):
                     log.warning("rules_not_listed", error=str(error) or "timeout")
-                await asyncio.sleep(backoff.next())
+                await asyncio.sleep(retries.next_delay())
                 continue
-            if backoff.attempts:
+            if retries.failures:
                 log.info("rules_listed_again")
-                backoff.reset()
+                retries.reset()
             await asyncio.sleep(_SHORTEST * self._rng.uniform(0.5, 1.0))
             await self._wait(self._options.sweep_interval * self._rng.uniform(0.8, 1.2))
 

@@ -12,24 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
+from attune_kit.backoff import Backoff
+
 Key = TypeVar("Key", bound=Hashable)
 
-_FIRST_RETRY: Final = 0.25
-_LAST_RETRY: Final = 60.0
+#: Waits after failures, for whatever talks to Kubernetes.
+RETRY: Final = Backoff(initial=0.25, maximum=60.0)
 #: Places of keys that were taken early, which the heap of delays may hold.
 _SLACK: Final = 64
-
-
-def backoff(
-    failures: int,
-    *,
-    first: float = _FIRST_RETRY,
-    limit: float = _LAST_RETRY,
-    random_: Callable[[], float] = random.random,
-) -> float:
-    """Seconds to wait after so many failures in a row: doubling from ``first`` up to ``limit``, half of it jitter."""
-    full = min(limit, first * 2.0 ** min(failures, 16))
-    return full * (0.5 + random_() / 2)
 
 
 class PriorityQueue(Generic[Key]):
@@ -38,8 +28,7 @@ class PriorityQueue(Generic[Key]):
     Args:
         bulk_share: every so many keys one is taken from the bulk, even if urgent keys wait; 0: never.
         yields_to: while keys wait in that queue, this one hands out urgent keys only.
-        first_retry: seconds until a key that failed once is processed again.
-        last_retry: the longest such wait.
+        retry: waits until a key that failed is processed again.
         burst: how often a key may come at once; 0 for no limit. Reconciling that causes its own repetition stays cheap.
         rate: how often a second it may come after that.
         random_: for jitter, from 0 to 1.
@@ -50,16 +39,14 @@ class PriorityQueue(Generic[Key]):
         *,
         bulk_share: int = 0,
         yields_to: "PriorityQueue[Any] | None" = None,
-        first_retry: float = _FIRST_RETRY,
-        last_retry: float = _LAST_RETRY,
+        retry: Backoff = RETRY,
         burst: float = 0.0,
         rate: float = 1.0,
         random_: Callable[[], float] = random.random,
     ) -> None:
         self._bulk_share = bulk_share
         self._yields_to = yields_to
-        self._first_retry = first_retry
-        self._last_retry = last_retry
+        self._retry = retry
         self._burst = burst
         self._rate = rate
         self._random = random_
@@ -218,9 +205,8 @@ class PriorityQueue(Generic[Key]):
 
         A change that came in meanwhile does not wait, unless ``hold`` is set.
         """
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
-        delay = backoff(failures, first=self._first_retry, limit=self._last_retry, random_=self._random)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = self._retry.delay(attempt=failures, chance=self._random())
         if hold:
             self._again.pop(key, None)
             self._delayed.pop(key, None)

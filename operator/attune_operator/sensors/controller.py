@@ -20,7 +20,7 @@ from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Body, ClusterError, WatchEventType
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.controller import Controller
-from attune_operator.runtime.queue import PriorityQueue, backoff
+from attune_operator.runtime.queue import RETRY, PriorityQueue
 from attune_operator.sensors.cache import CHILDREN, SELECTOR, SensorCache, owner_of
 from attune_operator.sensors.reconcile import Reconciler
 
@@ -126,15 +126,14 @@ class SensorController(Controller[SensorRef]):
             tasks.create_task(super().run(), name="sensors: workers")
 
     async def _first_sweep(self) -> None:
-        failures = 0
+        retries = RETRY.start(chance=self._random)
         while True:
             try:
                 await self.sweep()
                 return
             except ClusterError as error:
                 _log.warning("sweep_failed", error=str(error))
-                await self._sleep(backoff(failures, random_=self._random))
-                failures += 1
+                await self._sleep(retries.next_delay())
 
     async def _sweep_for_ever(self) -> None:
         while True:

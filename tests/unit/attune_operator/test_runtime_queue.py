@@ -2,7 +2,8 @@
 
 import asyncio
 
-from attune_operator.runtime.queue import PriorityQueue, backoff
+from attune_kit.backoff import Backoff
+from attune_operator.runtime.queue import PriorityQueue
 
 
 async def take(queue: PriorityQueue[str]) -> str:
@@ -108,12 +109,6 @@ async def test_after_a_failure_a_key_waits_longer_each_time_and_success_forgets_
     queue.forget("a")
 
 
-def test_backoff_has_a_limit_and_half_of_it_is_jitter() -> None:
-    assert backoff(0, random_=lambda: 0.0) == 0.125
-    assert backoff(1000, random_=lambda: 1.0) == 60.0
-    assert backoff(1000, random_=lambda: 0.0) == 30.0
-
-
 async def test_urgent_keys_go_first_and_each_key_comes_once() -> None:
     queue: PriorityQueue[str] = PriorityQueue()
     queue.enqueue_all(["a", "b", "c"])
@@ -144,7 +139,7 @@ async def test_the_bulk_waits_while_another_queue_is_not_empty() -> None:
 
 
 async def test_a_key_that_is_held_after_a_failure_waits_also_when_it_changes() -> None:
-    queue: PriorityQueue[str] = PriorityQueue(first_retry=60)
+    queue: PriorityQueue[str] = PriorityQueue(retry=Backoff(initial=60, maximum=60))
     queue.enqueue("a")
     await queue.get()
     queue.enqueue("a")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from attune_kit.supervisor import Supervisor
 from attune_operator import __main__ as program
 from attune_operator.credentials import issuer
 from attune_operator.kube import DEPLOYMENT, NAMESPACE, SENSOR
 from attune_operator.runtime.events import EventRecorder, ObjectEvent, ObjectReference, event_body
 from attune_operator.runtime.probes import Heartbeat, Probes
 from attune_operator.settings import Settings
-from attune_operator.supervise import Supervisor, TaskDiedError
 
 P = "ATTUNE_OPERATOR_"
 
@@ -102,28 +102,18 @@ def test_readiness_names_what_is_awaited() -> None:
     assert health.readiness()[0] == 200
 
 
-async def test_a_task_that_ends_by_itself_is_not_missed() -> None:
+async def test_a_task_that_ends_by_itself_fails_the_liveness_probe() -> None:
     health = Probes(heartbeat=Heartbeat())
-    supervisor = Supervisor(health=health)
+    supervisor = Supervisor(on_died=health.died)
 
     async def breaks() -> None:
         raise RuntimeError("out of luck")
 
     supervisor.start("the worker", breaks())
-    died = await asyncio.wait_for(supervisor.failed(), 5)
-    assert isinstance(died, TaskDiedError)
-    assert isinstance(died.__cause__, RuntimeError)
+    async with asyncio.timeout(5):
+        await supervisor.failed()
     assert health.liveness() == (503, "the worker has ended")
-    await supervisor.stop()
-
-
-async def test_stopping_is_no_death() -> None:
-    health = Probes(heartbeat=Heartbeat())
-    supervisor = Supervisor(health=health)
-    supervisor.start("the worker", asyncio.sleep(3600))
-    await asyncio.sleep(0)
-    await supervisor.stop()
-    assert health.liveness()[0] == 200
+    await supervisor.stop_all()
 
 
 class Kubernetes:

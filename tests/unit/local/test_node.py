@@ -12,7 +12,7 @@ from attune_local.node import container as containers
 from attune_local.node import rollout, volumes
 from attune_local.node.container import ContainerError
 from attune_local.node.images import entrypoint
-from attune_local.node.pod import backoff
+from attune_local.node.pod import _RETRY
 from attune_operator.resources.kinds import CONFIG_MAP, SECRET, Kind, Object
 
 POD: Object = {
@@ -233,7 +233,7 @@ def test_the_supervisor_of_stdio_sensors_is_the_installed_one() -> None:
 
 
 def test_restarts_wait_longer_and_longer_but_never_long() -> None:
-    waits = [backoff(failures, random_=lambda: 1.0) for failures in range(1, 9)]
+    waits = [_RETRY.delay(attempt=failures, chance=1.0) for failures in range(1, 9)]
     assert waits == sorted(waits)
     assert waits[0] == pytest.approx(0.1)
     assert waits[-1] == 10.0
