@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.9
 PYTHON ?= python3
+# Compiling everything anew in each process doubles what tests take to start.
+unexport PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 
