@@ -6,6 +6,15 @@ from pathlib import Path
 import pytest
 from support.nats_server import NatsServer
 
+from attune_local import ports
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep each worker (pytest-xdist) to ports of its own."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        ports.keep_to(int(worker["workerid"].removeprefix("gw")), of=worker["workercount"])
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what is marked ``last`` after everything else, by its ``rank``; the sort keeps the order of all others.

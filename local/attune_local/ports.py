@@ -10,6 +10,8 @@ from typing import Final
 _RANGE: Final = range(20_000, 30_000)
 _TRIES: Final = 1000
 
+#: The part of it that this process gives ports of.
+_ours = _RANGE
 #: Those given last; whoever asked may not listen yet.
 _given: deque[int] = deque(maxlen=1000)
 
@@ -22,11 +24,23 @@ def free_port() -> int:
     """
     chance = random.SystemRandom()  # others that are seeded alike would ask for the same ones
     for _ in range(_TRIES):
-        port = chance.choice(_RANGE)
+        port = chance.choice(_ours)
         if port not in _given and is_free(port):
             _given.append(port)
             return port
-    raise OSError(f"no free port of loopback in {_RANGE.start} to {_RANGE.stop - 1}")
+    raise OSError(f"no free port of loopback in {_ours.start} to {_ours.stop - 1}")
+
+
+def keep_to(part: int, *, of: int) -> None:
+    """Give ports of one part of the range only, so that processes that work side by side do not give the same one.
+
+    Args:
+        part: which part, counted from 0.
+        of: how many parts there are.
+    """
+    global _ours
+    size = len(_RANGE) // of
+    _ours = _RANGE[part * size : (part + 1) * size]
 
 
 def is_free(port: int) -> bool:

@@ -32,6 +32,17 @@ def test_a_port_that_is_listened_on_is_not_free() -> None:
 
 
 def test_none_left_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_ours", range(20_000, 30_000))
     monkeypatch.setattr(ports, "is_free", lambda _port: False)
     with pytest.raises(OSError, match="no free port of loopback in 20000 to 29999"):
         ports.free_port()
+
+
+def test_processes_side_by_side_give_different_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_ours", ports._ours)  # put back afterwards
+    given = []
+    for part in range(3):
+        ports.keep_to(part, of=3)
+        given.append({ports.free_port() for _ in range(50)})
+    assert not given[0] & given[1]
+    assert not (given[0] | given[1]) & given[2]
