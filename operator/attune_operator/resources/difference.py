@@ -1,7 +1,7 @@
 """Whether an object is what the operator applied, and who else has changed it.
 
-Kubernetes fills in defaults, so an object always has more than was applied. It is as wanted when everything that was applied is
-there with the same value, and nobody else owns a field of it (``metadata.managedFields``): a field that somebody *added*
+Kubernetes fills in defaults, so an object always has more than was applied. It is as desired if everything that was applied
+is there with the same value, and nobody else owns a field of it (``metadata.managedFields``): a field that somebody *added*
 would survive server-side apply for ever.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from attune_contract import names
 
-#: Where each kind keeps what it is about. The rest (status, other people's annotations) is not the operator's.
+#: The fields with an object's content. The rest (status, other people's annotations) is not the operator's.
 _CONTENT: Final = ("spec", "data", "stringData", "binaryData", "automountServiceAccountToken")
-#: `kubectl rollout restart` writes this, and means well.
+#: `kubectl rollout restart` writes this, and may.
 _TOLERATED: Final = ("f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt")
 
 _QUANTITY: Final = re.compile(
@@ -28,21 +28,21 @@ _SUFFIXES: Final = {
 }
 
 
-def covers(found: Any, wanted: Any) -> bool:
-    """Whether everything in ``wanted`` is in ``found``. Lists must have the same length: their defaults are inside items."""
-    if isinstance(wanted, Mapping):
+def covers(found: Any, desired: Any) -> bool:
+    """Whether everything in ``desired`` is in ``found``. Lists must have the same length: their defaults are inside items."""
+    if isinstance(desired, Mapping):
         if not isinstance(found, Mapping):
-            return not wanted and found is None
-        return all(covers(found.get(key), value) for key, value in wanted.items())
-    if isinstance(wanted, list):
+            return not desired and found is None
+        return all(covers(found.get(key), value) for key, value in desired.items())
+    if isinstance(desired, list):
         if not isinstance(found, list):
-            return not wanted and found is None
-        return len(found) == len(wanted) and all(map(covers, found, wanted))
-    return bool(found == wanted) or _same_quantity(found, wanted)
+            return not desired and found is None
+        return len(found) == len(desired) and all(map(covers, found, desired))
+    return bool(found == desired) or _same_quantity(found, desired)
 
 
 def quantity(value: Any) -> Decimal | None:
-    """A Kubernetes quantity (``500m``, ``1Gi``, ``0.5``) as a number; None when it is none."""
+    """A Kubernetes quantity (``500m``, ``1Gi``, ``0.5``) as a number; None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if not (match := _QUANTITY.fullmatch(str(value))):
@@ -50,11 +50,11 @@ def quantity(value: Any) -> Decimal | None:
     return Decimal(match["number"]) * _SUFFIXES[match["suffix"] or ""]
 
 
-def _same_quantity(found: Any, wanted: Any) -> bool:
-    """Kubernetes keeps quantities in its own form: ``0.5`` becomes ``500m``, and ``1`` becomes ``"1"``."""
-    if type(found) is type(wanted) and not isinstance(found, str):
+def _same_quantity(found: Any, desired: Any) -> bool:
+    """Kubernetes rewrites quantities: ``0.5`` becomes ``500m``, and ``1`` becomes ``"1"``."""
+    if type(found) is type(desired) and not isinstance(found, str):
         return False
-    amount = quantity(wanted)
+    amount = quantity(desired)
     return amount is not None and amount == quantity(found)
 
 
@@ -76,8 +76,8 @@ def _concerns_content(entry: Mapping[str, Any]) -> bool:
     return False
 
 
-def strangers(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Who else owns a field of the object's content (names of field managers, sorted)."""
+def foreign_managers(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who else owns a field of the object's content (names of field managers, sorted)."""
     managers = {
         str(entry.get("manager", ""))
         for entry in found["metadata"].get("managedFields") or ()
@@ -90,17 +90,17 @@ def _is_status(entry: Mapping[str, Any]) -> bool:
     return entry.get("subresource") == "status"
 
 
-def without_strangers(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The object to put in the place of ``found``: what is wanted, and nothing that others added.
+def without_foreign_fields(found: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object that replaces ``found``: what is desired, and nothing that others added.
 
-    Its ``managedFields`` keep our own entries and those of status writers; the strangers' go with their fields.
+    Its ``managedFields`` keep our own entries and those of status writers; other managers' entries go with their fields.
     """
     old = found["metadata"]
     metadata = {
         **{key: old[key] for key in ("name", "namespace", "uid", "resourceVersion", "finalizers") if key in old},
-        "labels": {**(old.get("labels") or {}), **(wanted["metadata"].get("labels") or {})},
-        "annotations": {**(old.get("annotations") or {}), **(wanted["metadata"].get("annotations") or {})},
-        "ownerReferences": wanted["metadata"]["ownerReferences"],
+        "labels": {**(old.get("labels") or {}), **(desired["metadata"].get("labels") or {})},
+        "annotations": {**(old.get("annotations") or {}), **(desired["metadata"].get("annotations") or {})},
+        "ownerReferences": desired["metadata"]["ownerReferences"],
         "managedFields": [
             entry
             for entry in old.get("managedFields") or ()
@@ -108,17 +108,21 @@ def without_strangers(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> di
         ],
     }
     kept = {"status": found["status"]} if "status" in found else {}
-    return {**wanted, **kept, "metadata": metadata}
+    return {**desired, **kept, "metadata": metadata}
 
 
-def _metadata_covers(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _metadata_covers(found: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     owners = found.get("ownerReferences") or ()
-    return all(covers(found.get(part) or {}, wanted.get(part) or {}) for part in ("labels", "annotations")) and all(
-        any(covers(owner, needed) for owner in owners) for needed in wanted.get("ownerReferences") or ()
+    return all(covers(found.get(part) or {}, desired.get(part) or {}) for part in ("labels", "annotations")) and all(
+        any(covers(owner, needed) for owner in owners) for needed in desired.get("ownerReferences") or ()
     )
 
 
-def as_wanted(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether nothing is to be written."""
-    content = {key: value for key, value in wanted.items() if key not in ("metadata", "apiVersion", "kind")}
-    return covers(found, content) and _metadata_covers(found["metadata"], wanted["metadata"]) and not strangers(found)
+def is_applied(found: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether nothing has to be written."""
+    content = {key: value for key, value in desired.items() if key not in ("metadata", "apiVersion", "kind")}
+    return (
+        covers(found, content)
+        and _metadata_covers(found["metadata"], desired["metadata"])
+        and not foreign_managers(found)
+    )

@@ -172,8 +172,8 @@ class RuleCache:
         if entry is None:
             entry = self.rules[uid] = self.orphans.pop(uid) if uid in self.orphans else RuleEntry(uid)
             entry.rule, entry.touched, entry.version = seen.rule, tick, seen.version
-            entry.status = entry.wanted = seen.status
-            entry.event_time = entry.wanted_event_time = seen.last_event_time
+            entry.status = entry.desired = seen.status
+            entry.event_time = entry.desired_event_time = seen.last_event_time
             self._index(seen.rule)
             return {uid}
         changed = False
@@ -186,7 +186,7 @@ class RuleCache:
             changed = True
         if now - entry.written_at > self._believe_own_write and seen.status != entry.status:
             entry.status = seen.status
-            changed = changed or seen.status != entry.wanted
+            changed = changed or seen.status != entry.desired
         if now - entry.event_written_at > self._believe_own_write:
             entry.event_time = seen.last_event_time
         if seen.status == entry.status and seen.last_event_time == entry.event_time:

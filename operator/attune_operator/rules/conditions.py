@@ -6,7 +6,7 @@ lack of knowledge (NATS is away, the operator has just started) is no reason to 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,13 +15,15 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
 from attune_contract.names import AcceptedReason, ActiveReason, ConditionType
 from attune_operator.rules.records import ConditionRecord, StatusRecord
+from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
 from attune_operator.runtime.views import SensorRuntime
 
 _MAX_MESSAGE: Final = 1024
+_STATUSES: Final[Mapping[str, ConditionStatus]] = {"True": "True", "False": "False"}
 
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a Rule is accepted, why, and who serves it then."""
+    """Whether a Rule is accepted, why, and which Sensor then serves it."""
 
     reason: AcceptedReason
     message: str
@@ -29,7 +31,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accepted(self) -> bool:
-        """Whether it is."""
+        """Whether the Rule is accepted."""
         return self.reason is AcceptedReason.ACCEPTED
 
 
@@ -61,17 +63,8 @@ class RuleContext:
     obstacle: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One condition without its times: status ("True" or "False"), reason, message."""
-
-    status: str
-    reason: str
-    message: str
-
-
 def accepted_verdict(acceptance: Acceptance) -> Verdict:
-    """The condition Accepted."""
+    """Return the condition Accepted."""
     return Verdict("True" if acceptance.accepted else "False", acceptance.reason, acceptance.message)
 
 
@@ -83,7 +76,7 @@ def active_verdict(
     context: RuleContext,
     previous: StatusRecord,
 ) -> Verdict:
-    """The condition Active.
+    """Return the condition Active.
 
     ``previous`` is the present status: what it says of the same generation and Sensor is kept while nothing better is
     known.
@@ -140,7 +133,7 @@ def _kept(previous: StatusRecord, *, sensor: SensorRef, generation: int) -> Verd
     if active is None or active.observed_generation != generation or previous.sensor != str(sensor):
         return None
     if active.reason in (ActiveReason.ACTIVE, ActiveReason.REJECTED, ActiveReason.FAILING, ActiveReason.COMPLETED):
-        return Verdict(active.status, active.reason, active.message)
+        return Verdict(_STATUSES.get(active.status, "Unknown"), active.reason, active.message)
     return None
 
 
@@ -153,7 +146,7 @@ def next_status(
     previous: StatusRecord,
     now: datetime,
 ) -> StatusRecord:
-    """The status that should stand, equal to ``previous`` where nothing changed.
+    """Return the desired status, equal to ``previous`` where nothing changed.
 
     ``lastTransitionTime`` moves only when a condition's status flips (Kubernetes API conventions).
     """
@@ -181,31 +174,26 @@ def _condition(
 
 
 def same_but_times(one: StatusRecord, other: StatusRecord) -> bool:
-    """Whether two statuses say the same, whenever it became so.
+    """Whether two statuses differ in nothing but times.
 
-    Another operator may have written the same a moment earlier or later; that is nothing to correct.
+    Another operator may have written the same status a moment earlier or later; that needs no correction.
     """
     return (
         one.observed_generation == other.observed_generation
         and one.sensor == other.sensor
-        and _said(one.accepted) == _said(other.accepted)
-        and _said(one.active) == _said(other.active)
+        and _content(one.accepted) == _content(other.accepted)
+        and _content(one.active) == _content(other.active)
     )
 
 
-def _said(condition: ConditionRecord | None) -> tuple[Any, ...] | None:
+def _content(condition: ConditionRecord | None) -> tuple[Any, ...] | None:
     if condition is None or not condition.last_transition_time:
         return None
     return (condition.status, condition.reason, condition.message, condition.observed_generation)
 
 
-def kubernetes_time(time: datetime) -> str:
-    """A time as ``metav1.Time`` writes it: UTC, whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def status_patch(status: StatusRecord) -> dict[str, Any]:
-    """The status as a merge patch (RFC 7386): a list is replaced as a whole, and null takes a field away."""
+    """Return the status as a merge patch (RFC 7396): a list is replaced as a whole, and null removes a field."""
     conditions = (
         (ConditionType.ACCEPTED, status.accepted),
         (ConditionType.ACTIVE, status.active),

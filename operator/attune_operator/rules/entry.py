@@ -73,10 +73,10 @@ class RuleEntry:
         uid: the Rule's uid.
         rule: identity and spec; None while Kubernetes has not shown the Rule, or after it was deleted.
         status: the status in Kubernetes, as far as we know.
-        wanted: the status that should be there.
+        desired: the status that should be there.
         event_time: ``lastEventTime`` in Kubernetes.
-        wanted_event_time: the ``lastEventTime`` that should be there.
-        event_due: whether ``wanted_event_time`` may be written now.
+        desired_event_time: the ``lastEventTime`` that should be there.
+        event_due: whether ``desired_event_time`` may be written now.
         touched: the tick at which Kubernetes showed the Rule last.
         version: the resourceVersion of which all this is known; empty if the next list must read the Rule again.
         written_at: when we wrote the status last.
@@ -96,9 +96,9 @@ class RuleEntry:
     uid: str
     rule: RuleRecord | None = None
     status: StatusRecord = _NO_STATUS
-    wanted: StatusRecord = _NO_STATUS
+    desired: StatusRecord = _NO_STATUS
     event_time: str | None = None
-    wanted_event_time: str | None = None
+    desired_event_time: str | None = None
     event_due: bool = False
     touched: int = 0
     version: str = ""

@@ -1,8 +1,8 @@
 """When each Rule's latest stored event occurred, from the stream of accepted events (``ATTUNE_EVENTS``, the API's).
 
-The operator is not on the data path, and must not be by way of a column in ``kubectl get rules``: it looks every few seconds,
-reads headers only, and while events pour it reads the last one of each rule instead of all of them. The stream need not
-exist.
+The operator is not on the data path, and a column in ``kubectl get rules`` must not put it there. It checks every few
+seconds, reads headers only, and while many events come it reads the last one of each rule instead of all of them. The
+stream need not exist.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ import nats.js.errors
 from attune_contract import subjects
 from attune_kit.nats.connection import NatsConnection
 from attune_kit.nats.last_per_subject import StreamMessage, read_snapshot
-from attune_operator.rules.conditions import kubernetes_time
 from attune_operator.rules.records import parse_time
+from attune_operator.runtime.conditions import kubernetes_time
 from attune_operator.streams.definitions import StreamIdentity, identity
 
 #: More new events than this are not read one by one.
@@ -25,14 +25,14 @@ _TIMEOUT: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LastEvent:
-    """The latest event of a rule that was found: when it occurred, as Kubernetes writes times."""
+    """The latest event of a rule, and when it occurred, as Kubernetes writes times."""
 
     rule_uid: str
     time: str
 
 
 def parse_event(message: StreamMessage) -> LastEvent | None:
-    """Read an event's subject and headers; None when it is not one."""
+    """Read an event's subject and headers; None if it is not an event."""
     tokens = message.subject.split(".")
     time = (message.headers or {}).get("ce-time", "")
     if len(tokens) != 4 or not time:
@@ -44,7 +44,7 @@ def parse_event(message: StreamMessage) -> LastEvent | None:
 
 
 class LastEventReader:
-    """Looks for new events when told to. It lives as long as one connection."""
+    """Looks for new events on each :meth:`poll`. It lives as long as one connection."""
 
     def __init__(self, *, connection: NatsConnection, on_event: Callable[[LastEvent], None]) -> None:
         self._connection = connection

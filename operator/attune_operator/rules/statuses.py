@@ -13,7 +13,6 @@ from attune_operator.rules import metrics
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.conditions import (
     RuleContext,
-    Verdict,
     accepted_verdict,
     active_verdict,
     next_status,
@@ -27,6 +26,7 @@ from attune_operator.rules.records import RuleRecord, StatusRecord
 from attune_operator.rules.status_writer import StatusWrite, StatusWriter
 from attune_operator.rules.summaries import Summaries
 from attune_operator.runtime.cluster import RuleCluster
+from attune_operator.runtime.conditions import Verdict
 from attune_operator.runtime.controller import Controller
 from attune_operator.runtime.events import ObjectEvent, ObjectReference
 from attune_operator.runtime.queue import PriorityQueue
@@ -105,25 +105,25 @@ class Statuses(Controller[str]):
             enabled=rule.enabled,
             generation=rule.generation,
             context=self._context(entry, acceptance.sensor),
-            previous=entry.wanted,
+            previous=entry.desired,
         )
-        wanted = next_status(
+        desired = next_status(
             generation=rule.generation,
             acceptance=acceptance,
             accepted=accepted,
             active=active,
-            previous=entry.wanted,
+            previous=entry.desired,
             now=self._clock(),
         )
-        if same_but_times(wanted, entry.status):
-            wanted = entry.status
-        before, entry.wanted = entry.wanted, wanted
+        if same_but_times(desired, entry.status):
+            desired = entry.status
+        before, entry.desired = entry.desired, desired
         sensor = acceptance.sensor if acceptance.accepted else None
         self._summaries.count(entry, RuleCount(sensor, active.reason))
         # What is on its way to Kubernetes may be outdated by now, even if what stands there is right.
-        if wanted != entry.status or self._writer.is_writing(entry.uid):
+        if desired != entry.status or self._writer.is_writing(entry.uid):
             self._writer.submit(entry.uid, urgent=urgent)
-        if wanted is not before:
+        if desired is not before:
             self._announce(rule, before, accepted=accepted, active=active, awaited=urgent)
 
     def _context(self, entry: RuleEntry, sensor: SensorRef | None) -> RuleContext:
@@ -172,8 +172,8 @@ class Statuses(Controller[str]):
         entry = self._cache.rules.get(uid)
         if entry is None or entry.rule is None:
             return None
-        wanted, event_time = entry.wanted, entry.wanted_event_time
-        patch = status_patch(wanted) if wanted != entry.status else {}
+        desired, event_time = entry.desired, entry.desired_event_time
+        patch = status_patch(desired) if desired != entry.status else {}
         with_event = event_time != entry.event_time and event_time is not None and (patch or entry.event_due)
         if with_event:
             patch["lastEventTime"] = event_time
@@ -183,16 +183,16 @@ class Statuses(Controller[str]):
 
         def done() -> None:
             now = asyncio.get_running_loop().time()
-            entry.wrote(wanted, event_time=event_time if with_event else None, now=now)
+            entry.wrote(desired, event_time=event_time if with_event else None, now=now)
 
         return StatusWrite(namespace=entry.rule.namespace, name=entry.rule.name, patch=patch, done=done)
 
     def see_event(self, event: LastEvent) -> None:
         """An event of a Rule was stored."""
         entry = self._cache.rules.get(event.rule_uid)
-        if entry is None or event.time <= (entry.wanted_event_time or ""):
+        if entry is None or event.time <= (entry.desired_event_time or ""):
             return
-        entry.wanted_event_time = event.time
+        entry.desired_event_time = event.time
         if entry.acceptance is not None and entry.acceptance.sensor is not None:
             self._summaries.see_event(entry.acceptance.sensor, event.time)
         due = entry.event_written_at + self._event_period - asyncio.get_running_loop().time()

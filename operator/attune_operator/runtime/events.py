@@ -1,7 +1,7 @@
 """Kubernetes Events: what happened to an object, for ``kubectl describe``.
 
-Handed over without waiting and written by one task. Equal Events within ten minutes become one with a count, as Kubernetes'
-own components do; each object has a budget, so that one that flaps cannot flood the API server; a full queue drops.
+Recording never waits; one task writes. Equal Events within ten minutes become one with a count, as Kubernetes' own
+components do it. Each object has a budget, so that one that flaps cannot flood the API server. A full queue drops.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from attune_contract import names
 from attune_operator.resources.kinds import EVENT, Object
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.conditions import kubernetes_time
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -87,12 +88,8 @@ class _Series:
     first: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def _timestamp(time_: datetime) -> str:
-    return time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def event_body(event: ObjectEvent, *, name: str, first: datetime, last: datetime, count: int, instance: str) -> Object:
-    """The Event object (core v1). Events of cluster-scoped objects live in ``default``, as Kubernetes wants it."""
+    """Build the Event object (core v1). Events of cluster-scoped objects live in ``default``, as Kubernetes requires."""
     regarding = event.regarding
     return {
         "apiVersion": "v1",
@@ -110,8 +107,8 @@ def event_body(event: ObjectEvent, *, name: str, first: datetime, last: datetime
         "action": event.action,
         "message": event.message if len(event.message) <= _MESSAGE else event.message[: _MESSAGE - 1] + "…",
         "count": count,
-        "firstTimestamp": _timestamp(first),
-        "lastTimestamp": _timestamp(last),
+        "firstTimestamp": kubernetes_time(first),
+        "lastTimestamp": kubernetes_time(last),
         "source": {"component": _COMPONENT},
         "reportingComponent": _COMPONENT,
         "reportingInstance": instance[:128],
@@ -138,7 +135,7 @@ class EventRecorder:
         self._series: OrderedDict[ObjectEvent, _Series] = OrderedDict()
 
     def record(self, event: ObjectEvent) -> None:
-        """Hand an Event over; it is dropped, and counted, when there are too many."""
+        """Accept an Event. It is dropped and counted if there are too many."""
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
@@ -151,7 +148,7 @@ class EventRecorder:
             try:
                 await self._write(event)
             except ClusterError as error:
-                # An Event is a courtesy: one that cannot be written is not worth a queue of its own.
+                # Events are best effort: one that cannot be written is dropped.
                 metrics.EVENTS_DROPPED.inc()
                 _log.info("event_not_written", reason=event.reason, error=str(error))
 
@@ -167,7 +164,7 @@ class EventRecorder:
         series = self._series.get(event)
         if series is not None and now - series.since < _AGGREGATE_FOR:
             series.count += 1
-            patch = {"count": series.count, "lastTimestamp": _timestamp(self._now())}
+            patch = {"count": series.count, "lastTimestamp": kubernetes_time(self._now())}
             if await self._client.merge(EVENT, event.regarding.namespace or "default", series.name, patch) is not None:
                 return
         first = self._now()

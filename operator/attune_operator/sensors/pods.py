@@ -1,4 +1,4 @@
-"""Why pods are not ready, read from what kubelet and the scheduler say of them. Pure."""
+"""Why pods are not ready, from what the kubelet and the scheduler report. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ _IMAGE: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What keeps a pod from being ready. ``grave`` is what does not pass by itself."""
+class PodProblem:
+    """Why a pod is not ready. ``grave``: it does not pass by itself."""
 
     reason: str
     message: str
@@ -36,12 +36,12 @@ def _condition(body: Body, kind: str) -> Mapping[str, Any]:
 
 
 def is_ready(pod: Body) -> bool:
-    """Whether the pod's readiness probe says yes, and it is not on its way out."""
+    """Whether the pod's readiness probe succeeds, and the pod is not being deleted."""
     return not pod["metadata"].get("deletionTimestamp") and _condition(pod, "Ready").get("status") == "True"
 
 
 def runs(pod: Body) -> bool:
-    """Whether the sensor's program runs in the pod, ready or not, and the pod is not on its way out."""
+    """Whether the sensor's program runs in the pod, ready or not, and the pod is not being deleted."""
     containers = (pod.get("status") or {}).get("containerStatuses") or ()
     return not pod["metadata"].get("deletionTimestamp") and any(
         found.get("name") == CONTAINER and "running" in (found.get("state") or {}) for found in containers
@@ -51,54 +51,56 @@ def runs(pod: Body) -> bool:
 def _ended(terminated: Mapping[str, Any]) -> str:
     code, reason = terminated.get("exitCode"), terminated.get("reason") or "Error"
     how = "was killed for using more memory than its limit" if reason == "OOMKilled" else f"ended with status {code}"
-    said = _tail(str(terminated.get("message") or ""))
-    return f"{how}; it said last: {said}" if said else f"{how}, and left no message"
+    output = _tail(str(terminated.get("message") or ""))
+    return f"{how}; its last output: {output}" if output else f"{how} without any output"
 
 
-def trouble(pod: Body) -> Trouble:
-    """Why a pod that is not ready is not. Only steady facts: what changes with each restart would flap."""
+def problem(pod: Body) -> PodProblem:
+    """Why a pod is not ready. Steady facts only: what changes with each restart would flap."""
     name = pod["metadata"]["name"]
     status = pod.get("status") or {}
     for found in status.get("initContainerStatuses") or ():
         done = ((found.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
         if found.get("name") == COPIER and not done:
-            return _container_trouble(name, found)
+            return _container_problem(name, found)
     containers = [found for found in status.get("containerStatuses") or () if found.get("name") == CONTAINER]
     if containers:
-        return _container_trouble(name, containers[0])
+        return _container_problem(name, containers[0])
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        return Trouble("Unschedulable", f"Pod {name} finds no node: {_tail(scheduled.get('message', ''))}", True)
+        return PodProblem(
+            "Unschedulable", f"Pod {name} cannot be scheduled: {_tail(scheduled.get('message', ''))}", True
+        )
     if status.get("phase") == "Failed":
-        return Trouble("PodFailed", f"Pod {name} failed: {_tail(status.get('message', ''))}", True)
-    return Trouble("Progressing", f"Pod {name} is being started.", False)
+        return PodProblem("PodFailed", f"Pod {name} failed: {_tail(status.get('message', ''))}", True)
+    return PodProblem("Progressing", f"Pod {name} is starting.", False)
 
 
-def _container_trouble(name: str, container: Mapping[str, Any]) -> Trouble:
+def _container_problem(name: str, container: Mapping[str, Any]) -> PodProblem:
     state, last = container.get("state") or {}, container.get("lastState") or {}
     waiting = state.get("waiting") or {}
     reason = waiting.get("reason") or ""
     ended = state.get("terminated") or last.get("terminated")
     if reason in _IMAGE:
-        # ErrImagePull and ImagePullBackOff take turns, and mean the same.
+        # ErrImagePull and ImagePullBackOff alternate, and mean the same.
         image = container.get("image", "")
         said = _tail(waiting.get("message", ""))
-        return Trouble("ImagePullBackOff", f"The image {image} cannot be pulled for pod {name}: {said}", True)
+        return PodProblem("ImagePullBackOff", f"The image {image} cannot be pulled for pod {name}: {said}", True)
     if waiting and reason not in _STARTING and reason != "CrashLoopBackOff":
-        return Trouble(reason, f"Pod {name} cannot start: {_tail(waiting.get('message', ''))}", True)
+        return PodProblem(reason, f"Pod {name} cannot start: {_tail(waiting.get('message', ''))}", True)
     if ended is not None:
-        return Trouble("CrashLoopBackOff", f"The sensor in pod {name} {_ended(ended)}.", True)
+        return PodProblem("CrashLoopBackOff", f"The sensor in pod {name} {_ended(ended)}.", True)
     if "running" in state:
-        what = "does not answer /ready" if container.get("started") else "does not answer /live yet"
-        return Trouble("NotReady", f"The sensor in pod {name} runs and {what}; `kubectl logs` may say why.", False)
-    return Trouble("Progressing", f"Pod {name} is being started.", False)
+        what = "its probe /ready fails" if container.get("started") else "its probe /live does not succeed yet"
+        return PodProblem("NotReady", f"The sensor in pod {name} runs, but {what}. See `kubectl logs`.", False)
+    return PodProblem("Progressing", f"Pod {name} is starting.", False)
 
 
-def worst(pods: Iterable[Body]) -> Trouble | None:
-    """What is most in the way among pods that are neither ready nor going; None when there is no such pod."""
+def worst(pods: Iterable[Body]) -> PodProblem | None:
+    """The gravest problem among pods that are neither ready nor being deleted; None if there is no such pod."""
     living = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-    troubles = [trouble(pod) for pod in sorted(living, key=_created) if not is_ready(pod)]
-    return next((found for found in troubles if found.grave), troubles[0] if troubles else None)
+    problems = [problem(pod) for pod in sorted(living, key=_created) if not is_ready(pod)]
+    return next((found for found in problems if found.grave), problems[0] if problems else None)
 
 
 def _created(pod: Body) -> str:

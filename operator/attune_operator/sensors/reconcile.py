@@ -37,12 +37,12 @@ from attune_operator.resources.kinds import (
 )
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.conditions import Verdict, kubernetes_time
 from attune_operator.runtime.events import EventSink, ObjectEvent, ObjectReference
 from attune_operator.runtime.views import RuleView, SensorRuntime
 from attune_operator.sensors import readiness, schemas, status
 from attune_operator.sensors.cache import SensorCache
 from attune_operator.sensors.objects import NameTakenError, Objects, Outcome
-from attune_operator.sensors.readiness import Verdict
 from attune_operator.sensors.status import TokenInfo
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -179,15 +179,15 @@ class Reconciler:
             context.requeue_after.append(wait + 0.01)
             return None
         issued = self._issuer.issue(assessed)
-        wanted = small.secret(sensor, issued.files, not_before=accepted_from)
-        outcome = await self._objects.ensure(SECRET, sensor, wanted, renewed=True)
+        desired = small.secret(sensor, issued.files, not_before=accepted_from)
+        outcome = await self._objects.ensure(SECRET, sensor, desired, renewed=True)
         metrics.TOKENS_ISSUED.labels(renewal.reason).inc()
         first = outcome.change == "Created" and not (context.body.get("status") or {}).get("token")
         _log.info(
             "token_issued", sensor=str(sensor.ref), reason=renewal.reason, message=renewal.message,
             expires_at=issued.token.claims.expires_at.isoformat(), key=issued.token.kid,
         )  # fmt: skip
-        expiry = status.timestamp(issued.token.claims.expires_at)
+        expiry = kubernetes_time(issued.token.claims.expires_at)
         self._record(
             context.sensor, "TokenIssued" if first else "TokenRenewed",
             f"Credentials valid until {expiry}" + ("." if first else f", because {renewal.message}."),
@@ -199,8 +199,8 @@ class Reconciler:
 
     async def _keep_secret(self, context: ReconcileContext, assessed: Assessment, accepted_from: int | None) -> None:
         """Nothing is renewed; labels, owner and additions by hand are still put right."""
-        wanted = small.secret(context.sensor, assessed.files, not_before=accepted_from)
-        self._record_change(context, SECRET, await self._objects.ensure(SECRET, context.sensor, wanted))
+        desired = small.secret(context.sensor, assessed.files, not_before=accepted_from)
+        self._record_change(context, SECRET, await self._objects.ensure(SECRET, context.sensor, desired))
 
     def _not_renewed(self, context: ReconcileContext, error: Exception) -> Verdict:
         sensor = context.sensor
@@ -239,7 +239,7 @@ class Reconciler:
         environment = self._environment()
         issued_at = token.issued_at if token is not None else self._issued_before(context)
         own, scripts = (of(sensor.metadata.name) for of in (names.sensor_object_name, names.scripts_object_name))
-        wanted: list[tuple[Kind, str, Object | None]] = [
+        desired: list[tuple[Kind, str, Object | None]] = [
             (SERVICE_ACCOUNT, own, small.service_account(sensor)),
             (CONFIG_MAP, own, small.config_map(sensor, environment)),
             (CONFIG_MAP, scripts, small.scripts_config_map(sensor)),
@@ -249,13 +249,13 @@ class Reconciler:
         ]
         running: Object | None = None
         try:
-            for kind, _, body in wanted:
+            for kind, _, body in desired:
                 if body is not None:
                     outcome = await self._objects.ensure(kind, sensor, body)
                     self._record_change(context, kind, outcome)
                     running = outcome.object
             # What is not needed any more goes when no pod is told to mount it any more.
-            for kind, name in ((kind, name) for kind, name, body in wanted if body is None):
+            for kind, name in ((kind, name) for kind, name, body in desired if body is None):
                 self._record_change(context, kind, await self._objects.remove(kind, sensor, name=name))
         except NameTakenError as error:
             return self._refused(context, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))

@@ -1,22 +1,22 @@
-"""The Sensor's status as it should be, beside the one that it has. Pure.
+"""The Sensor's desired status, compared with the one that it has. Pure.
 
-What has not changed keeps its time, and a status that is the same is not written.
+A condition that has not changed keeps its time, and a status that has not changed is not written.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from attune_contract.names import ConditionType
 from attune_operator.runtime.client import Body
+from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
 from attune_operator.runtime.views import HealthView, RuleSummary
-from attune_operator.sensors.readiness import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenInfo:
-    """What may be said about the token in the Secret."""
+    """What may be published about the token in the Secret."""
 
     issued_at: datetime
     expires_at: datetime
@@ -24,38 +24,31 @@ class TokenInfo:
     key_id: str
 
 
-def timestamp(time: datetime) -> str:
-    """A time as Kubernetes writes it: UTC, whole seconds (RFC 3339)."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def condition(kind: ConditionType, verdict: Verdict, *, old: Mapping[str, Any], now: datetime, generation: int) -> Body:
-    """One condition. Its ``lastTransitionTime`` changes with its status, and only with that."""
+    """Build one condition. Its ``lastTransitionTime`` changes with its status, and only with that."""
     same = old.get("status") == verdict.status
     return {
         "type": str(kind),
         "status": verdict.status,
         "reason": verdict.reason,
         "message": verdict.message[:32768],
-        "lastTransitionTime": old["lastTransitionTime"] if same and "lastTransitionTime" in old else timestamp(now),
+        "lastTransitionTime": old["lastTransitionTime"]
+        if same and "lastTransitionTime" in old
+        else kubernetes_time(now),
         "observedGeneration": generation,
     }
 
 
 def rules_synced(summary: RuleSummary) -> Verdict:
-    """The content of RulesSynced."""
-    status: Literal["True", "False", "Unknown"] = (
-        "Unknown" if summary.synced is None else "True" if summary.synced else "False"
-    )
+    """Return the condition RulesSynced."""
+    status: ConditionStatus = "Unknown" if summary.synced is None else "True" if summary.synced else "False"
     return Verdict(status=status, reason=summary.reason, message=summary.message, warn=summary.synced is False)
 
 
 def healthy(summary: RuleSummary) -> Verdict:
-    """The content of Healthy, where nothing was known before."""
+    """Return the condition Healthy, where nothing was known before."""
     health = summary.health or HealthView()
-    status: Literal["True", "False", "Unknown"] = (
-        "Unknown" if health.healthy is None else "True" if health.healthy else "False"
-    )
+    status: ConditionStatus = "Unknown" if health.healthy is None else "True" if health.healthy else "False"
     return Verdict(status=status, reason=health.reason, message=health.message, warn=health.healthy is False)
 
 
@@ -68,7 +61,7 @@ def compose(
     summary: RuleSummary,
     now: datetime,
 ) -> dict[str, Any]:
-    """The whole status. Fields that the operator does not know are not in it."""
+    """Return the complete status. Fields that the operator does not know are not in it."""
     generation = int(body["metadata"].get("generation") or 0)
     old = body.get("status") or {}
     before = {found.get("type"): found for found in old.get("conditions") or ()}
@@ -83,7 +76,7 @@ def compose(
         for kind, verdict in verdicts.items()
     }
     if summary.health is None and ConditionType.HEALTHY in before:
-        # What is not known right now is no reason to take back what was.
+        # A lack of knowledge is no reason to take back what was known.
         conditions[ConditionType.HEALTHY] = before[ConditionType.HEALTHY]
     status: dict[str, Any] = {
         "observedGeneration": generation,
@@ -92,12 +85,12 @@ def compose(
     }
     if token is not None:
         status["token"] = {
-            "issuedAt": timestamp(token.issued_at),
-            "expiresAt": timestamp(token.expires_at),
-            "rotatesAt": timestamp(token.rotates_at),
+            "issuedAt": kubernetes_time(token.issued_at),
+            "expiresAt": kubernetes_time(token.expires_at),
+            "rotatesAt": kubernetes_time(token.rotates_at),
             "keyId": token.key_id,
         }
-    # It only ever goes forward: a Rule side that has just started has not seen the events yet.
+    # It only moves forward: a Rule side that has just started has not seen the events yet.
     seen = [time for time in (old.get("lastEventTime"), _optional(summary.last_event_time)) if time]
     if seen:
         status["lastEventTime"] = max(seen, key=_comparable)
@@ -105,7 +98,7 @@ def compose(
 
 
 def _optional(time: datetime | None) -> str | None:
-    return None if time is None else timestamp(time)
+    return None if time is None else kubernetes_time(time)
 
 
 def _comparable(text: str) -> datetime:
@@ -116,7 +109,7 @@ def _comparable(text: str) -> datetime:
 
 
 def patch(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch (RFC 7396) that makes ``new`` of ``old``; empty when there is nothing to write."""
+    """Return the merge patch (RFC 7396) that turns ``old`` into ``new``; empty if there is nothing to write."""
     old = old or {}
     changed = {key: value for key, value in new.items() if old.get(key) != value}
     removed = {key: None for key in old if key not in new}

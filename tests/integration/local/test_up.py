@@ -184,7 +184,7 @@ spec:
     )
     eventually(lambda: "broken.yaml:6: Sensor default/broken: " in up.said(), within=15, what="the sentence")
     sentence = next(line for line in up.said().splitlines() if line.startswith("broken.yaml:6:"))
-    assert "ended with status 3; it said last: no database here" in sentence
+    assert "ended with status 3; its last output: no database here" in sentence
     (folder / "unknown.yaml").write_text(
         "apiVersion: attune.dev/v1alpha1\nkind: Sensor\nmetadata: {name: unknown}\n"
         "spec: {image: 'my/own:1', triggerTypes: [{name: my.other}]}\n"

@@ -222,7 +222,7 @@ class TestEvents:
     def test_an_echo_that_is_older_than_our_own_write_is_not_believed(self, cache: RuleCache) -> None:
         cache.put_rule(rule(), now=0)
         entry = cache.rules["u1"]
-        entry.status = entry.wanted = rule(observedGeneration=1).status
+        entry.status = entry.desired = rule(observedGeneration=1).status
         entry.written_at = 100.0
         assert cache.put_rule(rule(), now=101) == set()
         assert entry.status.observed_generation == 1

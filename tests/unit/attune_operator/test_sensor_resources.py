@@ -245,7 +245,7 @@ RESTARTED: dict[str, Any] = {
 
 
 def test_defaults_are_no_difference() -> None:
-    assert difference.as_wanted(stored(built(), STATUS), built())
+    assert difference.is_applied(stored(built(), STATUS), built())
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_defaults_are_no_difference() -> None:
     ids=["rollout restart", "an annotation of somebody's"],
 )
 def test_what_others_may_do_is_no_difference(entry: dict[str, Any]) -> None:
-    assert difference.as_wanted(stored(built(), entry), built())
+    assert difference.is_applied(stored(built(), entry), built())
 
 
 @pytest.mark.parametrize(
@@ -273,8 +273,8 @@ def test_what_others_may_do_is_no_difference(entry: dict[str, Any]) -> None:
 )
 def test_fields_of_others_are_a_difference(fields: dict[str, Any]) -> None:
     found = stored(built(), manager("kubectl-edit", fields))
-    assert difference.strangers(found) == ("kubectl-edit",)
-    assert not difference.as_wanted(found, built())
+    assert difference.foreign_managers(found) == ("kubectl-edit",)
+    assert not difference.is_applied(found, built())
 
 
 def test_what_is_put_instead_has_nothing_of_strangers() -> None:
@@ -282,7 +282,7 @@ def test_what_is_put_instead_has_nothing_of_strangers() -> None:
     found["spec"]["minReadySeconds"] = 5
     found["metadata"]["labels"]["team"] = "a"
     found["status"] = {"replicas": 1}
-    put = difference.without_strangers(found, built())
+    put = difference.without_foreign_fields(found, built())
     assert "minReadySeconds" not in put["spec"]
     assert put["metadata"]["managedFields"] == [OURS, STATUS]
     assert put["metadata"]["labels"]["team"] == "a"
@@ -318,13 +318,13 @@ def test_covers(found: Any, wanted: Any, same: bool) -> None:
 def test_lost_metadata_is_a_difference(part: str) -> None:
     found = stored(built())
     found["metadata"][part] = None
-    assert not difference.as_wanted(found, built())
+    assert not difference.is_applied(found, built())
 
 
 def test_another_owner_beside_ours_is_none() -> None:
     found = stored(built())
     found["metadata"]["ownerReferences"] = [{"kind": "Team", "uid": "t"}, *found["metadata"]["ownerReferences"]]
-    assert difference.as_wanted(found, built())
+    assert difference.is_applied(found, built())
 
 
 def test_digests_tell_values_apart_and_not_their_order() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from attune_contract.resources import Sensor
+from attune_operator.runtime.conditions import Verdict
 from attune_operator.runtime.views import HealthView, RuleSummary
 from attune_operator.sensors import pods, readiness, schemas, status
-from attune_operator.sensors.readiness import Verdict
 from attune_operator.sensors.status import TokenInfo
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -62,10 +62,10 @@ def test_else_it_is_not(found: Any, reason: str) -> None:
 
 
 def test_while_a_change_is_rolled_out_the_old_pods_count_for_the_rules() -> None:
-    trouble = pod(state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
-    verdict, runtime = readiness.judge(sensor(), deployment(ready=1, updated=1, total=2), [trouble])
+    found_problem = pod(state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+    verdict, runtime = readiness.judge(sensor(), deployment(ready=1, updated=1, total=2), [found_problem])
     assert (verdict.status, verdict.reason) == ("False", "ImagePullBackOff")
-    assert "1 of its pods go on serving" in verdict.message
+    assert "1 pod keeps serving" in verdict.message
     assert runtime.ready_replicas == 1
 
 
@@ -91,28 +91,28 @@ ENDED = {"terminated": {"exitCode": 2, "reason": "Error", "message": "a\nlong\ns
         (pod(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ENDED), "CrashLoopBackOff", "a long story"),
         (pod(state=ENDED), "CrashLoopBackOff", "status 2"),
         (pod(state={"running": {}}, lastState=ENDED), "CrashLoopBackOff", "status 2"),
-        (pod(state={"running": {}}, started=True), "NotReady", "does not answer /ready"),
-        (pod(state={"running": {}}, started=False), "NotReady", "does not answer /live"),
+        (pod(state={"running": {}}, started=True), "NotReady", "its probe /ready fails"),
+        (pod(state={"running": {}}, started=False), "NotReady", "its probe /live does not succeed"),
         (pod(state={"waiting": {"reason": "CrashLoopBackOff"}},
              lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "CrashLoopBackOff", "memory"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_pod(found: Any, reason: str, words: str) -> None:
-    trouble = pods.trouble(found)
-    assert trouble.reason == reason
-    assert words in trouble.message
+    found_problem = pods.problem(found)
+    assert found_problem.reason == reason
+    assert words in found_problem.message
 
 
 def test_a_pod_without_a_node_says_what_the_scheduler_says() -> None:
     found = pod()
     found["status"]["conditions"].append({"type": "PodScheduled", "status": "False", "message": "0/3 nodes"})
-    assert pods.trouble(found).reason == "Unschedulable"
-    assert "0/3 nodes" in pods.trouble(found).message
+    assert pods.problem(found).reason == "Unschedulable"
+    assert "0/3 nodes" in pods.problem(found).message
 
 
 def test_a_long_last_word_is_cut_at_its_beginning() -> None:
     text = "x" * 5000 + " the end"
-    message = pods.trouble(pod(state={"terminated": {"exitCode": 1, "message": text}})).message
+    message = pods.problem(pod(state={"terminated": {"exitCode": 1, "message": text}})).message
     assert len(message) < 700
     assert "the end" in message
 
@@ -128,7 +128,7 @@ def test_of_many_pods_the_gravest_trouble_counts_and_those_that_go_do_not() -> N
     assert worst.reason == "CrashLoopBackOff"
 
 
-READY = Verdict(status="True", reason="Available", message="1 pod runs and answers.")
+READY = Verdict(status="True", reason="Available", message="1 pod is ready.")
 VALID = Verdict(status="True", reason="Valid", message="")
 TOKEN = TokenInfo(issued_at=NOW, expires_at=LATER, rotates_at=LATER, key_id="k")
 
@@ -158,10 +158,10 @@ def test_the_status_says_everything_and_the_same_again_is_no_write() -> None:
 
 def test_a_conditions_time_changes_with_its_status_alone() -> None:
     first = compose(BODY)
-    other = Verdict(status="True", reason="Available", message="2 pods run and answer.")
+    other = Verdict(status="True", reason="Available", message="2 pods are ready.")
     same = compose({**BODY, "status": first}, now=LATER, ready=other)
     assert same["conditions"][0]["lastTransitionTime"] == "2026-11-23T12:00:00Z"
-    assert same["conditions"][0]["message"] == "2 pods run and answer."
+    assert same["conditions"][0]["message"] == "2 pods are ready."
     flipped = compose({**BODY, "status": first}, now=LATER, ready=Verdict(status="False", reason="Paused", message=""))
     assert flipped["conditions"][0]["lastTransitionTime"] == "2026-11-23T13:00:00Z"
 

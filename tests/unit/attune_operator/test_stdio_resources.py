@@ -8,7 +8,7 @@ from attune_contract.resources import Sensor
 from attune_operator.resources import small
 from attune_operator.resources.common import Environment
 from attune_operator.resources.deployment import deployment
-from attune_operator.sensors.pods import trouble
+from attune_operator.sensors.pods import problem
 from attune_stdio.settings import Mode, OnExit, StdioSettings
 
 AROUND = Environment(nats_url="nats://nats:4222", api_url="http://api", stdio_image="registry.example/stdio:1")
@@ -115,8 +115,8 @@ def test_a_supervisor_that_cannot_be_copied_is_told() -> None:
         ],
         "containerStatuses": [{"name": "sensor", "state": {"waiting": {"reason": "PodInitializing"}}}],
     }
-    found = trouble({"metadata": {"name": "p"}, "status": statuses})
+    found = problem({"metadata": {"name": "p"}, "status": statuses})
     assert (found.reason, found.grave) == ("ImagePullBackOff", True)
     assert "registry.example/stdio:1" in found.message
     statuses["initContainerStatuses"][0]["state"] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
-    assert trouble({"metadata": {"name": "p"}, "status": statuses}).reason == "Progressing"
+    assert problem({"metadata": {"name": "p"}, "status": statuses}).reason == "Progressing"

@@ -56,12 +56,12 @@ def test_a_stranger_in_the_operators_object_is_seen_and_goes_with_a_replace() ->
     store = ObjectStore()
     wanted = child(store.create(SENSOR, rule("s"), manager="x"), mine="1")
     written = store.apply(SECRET, wanted, manager=OPERATOR)
-    assert difference.as_wanted(written, wanted)
+    assert difference.is_applied(written, wanted)
     changed = store.merge(SECRET, "ns", "child", {"data": {"theirs": "2"}}, manager="kubectl-edit")
-    assert difference.strangers(changed) == ("kubectl-edit",)
-    mended = store.replace(SECRET, difference.without_strangers(changed, wanted), manager=OPERATOR)
+    assert difference.foreign_managers(changed) == ("kubectl-edit",)
+    mended = store.replace(SECRET, difference.without_foreign_fields(changed, wanted), manager=OPERATOR)
     assert mended["data"] == {"mine": "1"}
-    assert difference.as_wanted(mended, wanted)
+    assert difference.is_applied(mended, wanted)
 
 
 def test_the_generation_is_of_the_spec_and_the_version_of_everything() -> None:
