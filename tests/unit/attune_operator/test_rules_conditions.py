@@ -12,7 +12,6 @@ from attune_operator.rules.conditions import (
     Acceptance,
     LatestAck,
     RuleContext,
-    Verdict,
     accepted_verdict,
     active_verdict,
     next_status,
@@ -20,6 +19,7 @@ from attune_operator.rules.conditions import (
     status_patch,
 )
 from attune_operator.rules.records import ConditionRecord, StatusRecord, parse_rule
+from attune_operator.runtime.conditions import Verdict
 from attune_operator.runtime.views import SensorRuntime
 
 REF = SensorRef("attune-system", "core.timer")

@@ -82,8 +82,8 @@ ENDED = {"terminated": {"exitCode": 2, "reason": "Error", "message": "a\nlong\ns
 @pytest.mark.parametrize(
     ("found", "reason", "words"),
     [
-        (pod(), "Progressing", "is being started"),
-        (pod(state={"waiting": {"reason": "ContainerCreating"}}), "Progressing", "is being started"),
+        (pod(), "Progressing", "is starting"),
+        (pod(state={"waiting": {"reason": "ContainerCreating"}}), "Progressing", "is starting"),
         (pod(state={"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}), "ImagePullBackOff", "i:1"),
         (pod(state={"waiting": {"reason": "ErrImagePull", "message": "denied"}}), "ImagePullBackOff", "denied"),
         (pod(state={"waiting": {"reason": "CreateContainerConfigError", "message": "runs as root"}}),
