@@ -214,6 +214,7 @@ def _parameters(checked: Checked, declaration: TriggerDeclaration, parameters: A
         yield _at(checked, (*place, *wrong.absolute_path), describe(wrong, root="parameters").partition(": ")[2])
     if not errors:
         yield from _cron_warnings(checked, place, declaration, parameters)
+        yield from _expressions(checked, place, declaration, parameters)
 
 
 def _cron_warnings(
@@ -226,3 +227,34 @@ def _cron_warnings(
         if isinstance(value, str) and isinstance(declared, dict) and declared.get("format") == "cron":
             for text in cron.warnings(value):
                 yield replace(_at(checked, (*place, name), text), severity="warning")
+
+
+def _expressions(
+    checked: Checked, place: tuple[str, ...], declaration: TriggerDeclaration, parameters: Any
+) -> Iterator[Finding]:
+    """CEL expressions: parameters that the schema marks with ``x-attune-cel`` (docs/cel.md)."""
+    schema = msgspec.json.decode(declaration.schema)
+    for name, declared in (schema.get("properties") or {}).items():
+        value = parameters.get(name)
+        if not isinstance(declared, dict) or value is None:
+            continue
+        if isinstance(marked := declared.get("x-attune-cel"), dict) and isinstance(value, str):
+            yield from _expression(checked, (*place, name), marked, value)
+        inner = declared.get("additionalProperties")
+        if (
+            isinstance(inner, dict)
+            and isinstance(value, dict)
+            and isinstance(marked := inner.get("x-attune-cel"), dict)
+        ):
+            for key, text in value.items():
+                if isinstance(text, str):
+                    yield from _expression(checked, (*place, name, key), marked, text)
+
+
+def _expression(checked: Checked, path: tuple[str, ...], marked: Mapping[str, Any], text: str) -> Iterator[Finding]:
+    from attune_kit.cel.library import Expression, ExpressionError
+
+    try:
+        Expression(text, variables=marked.get("variables") or (), condition=marked.get("result") == "bool")
+    except ExpressionError as error:
+        yield _at(checked, path, f"is not a CEL expression that can be used here: {error}")

@@ -28,7 +28,6 @@ BANNED: Final = {
 
 #: Pages that are being rewritten; only their links are checked.
 PENDING: Final = (
-    "docs/kubernetes-sensor.md",
     "docs/runners.md",
     "docs/webhook.md",
 )

@@ -1,13 +1,14 @@
-"""What happened to an object, whether a rule wants to hear of it, and the event that it becomes. Pure functions of values."""
+"""Changes of objects, whether a rule wants them, and the events that they become. Pure functions of values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from attune_kubernetes.expressions import EvaluationError
-from attune_kubernetes.objects import Object, ObjectSnapshot
+from attune_kit.cel.library import EvaluationError
+from attune_kubernetes.objects import ObjectSnapshot
 from attune_kubernetes.parameters import ChangeKind, Content, Selection
 from attune_sensor import EventReport, Rule, event_id
 
@@ -86,24 +87,69 @@ def as_requested(selection: Selection, change: Change) -> Change:
     return change
 
 
-def is_wanted(selection: Selection, change: Change) -> tuple[bool, str | None]:
-    """Whether a rule wants to hear of it, and why its filter could not say so.
+def values_of(selection: Selection, change: Change) -> dict[str, bytes]:
+    """What expressions read, as JSON."""
+    return {
+        "object": _with_kind(selection, change.current.raw),
+        "oldObject": b"null" if change.old is None else _with_kind(selection, change.old.raw),
+    }
 
-    A filter that fails says no, but for one that asks for ``oldObject`` where that is not known: then the change is reported
-    rather than lost.
+
+def _with_kind(selection: Selection, raw: bytes) -> bytes:
+    """Lists leave out what all of their items share."""
+    head = msgspec.json.encode({"apiVersion": selection.api_version, "kind": selection.kind})
+    return head[:-1] + b"," + raw[1:] if len(raw) > 2 else head
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a rule's expressions say of a change.
+
+    Attributes:
+        wanted: whether the rule wants to hear of it.
+        failure: why its filter could not say so; None when it could.
+        fields: the values of its fields; None for those that have none.
     """
-    if change.kind not in selection.changes:
-        return False, None
-    if selection.condition is None:
-        return True, None
-    try:
-        old = None if change.old is None else change.old.read()
-        return selection.condition.evaluate(change.current.read(), old) is True, None
-    except EvaluationError as failed:
-        return not change.certain and selection.condition.mentions_old, str(failed)
+
+    wanted: bool
+    failure: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def event_of(rule: Rule, selection: Selection, change: Change, *, observed_at: datetime) -> EventReport:
+def verdict_of(selection: Selection, change: Change, results: Sequence[Any] | EvaluationError) -> Verdict:
+    """Judge a change by the results of :attr:`Selection.program`, or by why there are none.
+
+    A filter that fails says no. There is one exception: a filter that reads ``oldObject`` where a change was found by comparing
+    times or versions, so that the old state is not known. Then the change is reported rather than lost.
+    """
+    if isinstance(results, EvaluationError):
+        results = [results] * len(selection.program.expressions)
+    values = list(results)
+    if selection.condition is not None:
+        found = values.pop(0)
+        if isinstance(found, EvaluationError):
+            wanted = not change.certain and selection.mentions_old
+            return Verdict(wanted, str(found), _fields(selection, values) if wanted else {})
+        if not found:
+            return Verdict(wanted=False)
+    return Verdict(wanted=True, fields=_fields(selection, values))
+
+
+def _fields(selection: Selection, values: Sequence[Any]) -> dict[str, Any]:
+    """Each field's value; null where there is none, or where it is too large."""
+    found: dict[str, Any] = {}
+    left = LARGEST_OBJECT
+    for name, value in zip(selection.fields, values, strict=True):
+        body = b"null" if isinstance(value, EvaluationError) else msgspec.json.encode(value)
+        fits = len(body) <= left and fits_in_payload(body)
+        found[name] = msgspec.Raw(body) if fits else None
+        left -= len(body) if fits else 0
+    return found
+
+
+def event_of(
+    rule: Rule, selection: Selection, change: Change, *, observed_at: datetime, fields: Mapping[str, Any] | None = None
+) -> EventReport:
     """The event. It occurred when the API server says that the object changed, to the second; a deletion when it was seen."""
     state = rule.state
     current = change.current.read()
@@ -121,7 +167,7 @@ def event_of(rule: Rule, selection: Selection, change: Change, *, observed_at: d
         "rule": rule.ref,
     }
     if selection.fields:
-        payload["fields"] = _fields(selection, change, current)
+        payload["fields"] = dict(fields or {})
     elif selection.content is Content.OBJECT and fits_in_payload(change.current.raw):
         # Lists leave out what all of their items share.
         payload["object"] = {"apiVersion": selection.api_version, "kind": selection.kind, **current}
@@ -138,23 +184,6 @@ def event_of(rule: Rule, selection: Selection, change: Change, *, observed_at: d
         occurred_at=occurred_at,
         payload=payload,
     )
-
-
-def _fields(selection: Selection, change: Change, current: Object) -> dict[str, Any]:
-    """Each field's value; null where there is none, or where it is too large."""
-    old = None if change.old is None else change.old.read()
-    found: dict[str, Any] = {}
-    left = LARGEST_OBJECT
-    for name, expression in selection.fields.items():
-        try:
-            value = expression.evaluate(current, old)
-            body = msgspec.json.encode(value)
-        except (EvaluationError, TypeError, ValueError):
-            body = b"null"
-        fits = len(body) <= left and fits_in_payload(body)
-        found[name] = msgspec.Raw(body) if fits else None
-        left -= len(body) if fits else 0
-    return found
 
 
 def fits_in_payload(raw: bytes) -> bool:

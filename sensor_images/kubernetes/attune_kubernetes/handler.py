@@ -4,19 +4,22 @@ import asyncio
 import os
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 from prometheus_client import Counter, Gauge
 
+from attune_kit.cel.evaluator import Evaluator
+from attune_kit.cel.library import EvaluationError
 from attune_kubernetes.access import access_of
-from attune_kubernetes.changes import Change, as_requested, event_of, is_wanted
+from attune_kubernetes.changes import Change, Verdict, as_requested, event_of, values_of, verdict_of
 from attune_kubernetes.client import KubernetesApi, Resource
+from attune_kubernetes.filter_failures import FilterFailures
 from attune_kubernetes.parameters import Selection, selection_of
 from attune_kubernetes.state import Progress, State
 from attune_kubernetes.watch import Key, Subscription, Watch
-from attune_sensor import EventReport, Fate, InvalidRule, Rule, SensorContext, SettingsError
+from attune_sensor import AckState, EventReport, Fate, InvalidRule, Rule, SensorContext, SettingsError
 
 #: The progress of watches is saved at most this often (seconds). What was reported since is recognised by its id.
 _SAVE_EVERY: Final = 0.5
@@ -26,6 +29,8 @@ _MARGIN: Final = 2
 _DISCOVERED: Final = 60.0
 _PATIENCE: Final = 5.0
 _FILTER_LOGGED_EVERY: Final = 60.0
+#: How often (seconds) conditions are brought up to date with failures of filters.
+_LOOK: Final = 5.0
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -38,7 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 class _Serving:
     """One rule that runs: what it wants, and where it hears of it."""
 
-    __slots__ = ("catch_up", "filter_logged", "problems", "rule", "selection", "subscriptions")
+    __slots__ = ("catch_up", "failures", "filter_logged", "problems", "rule", "selection", "subscriptions")
 
     def __init__(self, rule: Rule, selection: Selection) -> None:
         self.rule = rule
@@ -47,6 +52,7 @@ class _Serving:
         self.problems: dict[Key, str] = {}
         self.catch_up: asyncio.Task[None] | None = None
         self.filter_logged = 0.0
+        self.failures = FilterFailures()
 
 
 class KubernetesHandler:
@@ -55,15 +61,19 @@ class KubernetesHandler:
     Args:
         context: how events are reported.
         api: the API server; found by the environment unless given.
+        evaluator: evaluates filters and fields.
     """
 
-    def __init__(self, context: SensorContext, *, api: KubernetesApi | None = None) -> None:
+    def __init__(
+        self, context: SensorContext, *, api: KubernetesApi | None = None, evaluator: Evaluator | None = None
+    ) -> None:
         try:
             self._config = msgspec.convert(context.config, type=Config)
         except msgspec.ValidationError as error:
             raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
         self._context = context
         self._api = api
+        self._evaluator = evaluator or Evaluator(log=context.log)
         self._state = State(context.settings.spool_dir)
         self._saved = self._state.load()
         self._resumed: set[tuple[str, str]] = set()
@@ -72,6 +82,7 @@ class KubernetesHandler:
         self._resources: dict[tuple[str, str], tuple[float, Resource]] = {}
         self._dirty = asyncio.Event()
         self._saving: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         context.add_live_check("watches", self._watch_problem)
         registry = context.metrics.registry
         Gauge("attune_kubernetes_watches", "Watches of the API server", registry=registry).set_function(
@@ -93,10 +104,12 @@ class KubernetesHandler:
             KubernetesError: the kind is not served, or the API server cannot be asked.
         """
         selection = selection_of(rule)
+        await self._check(selection)
         resource = await self._discover(selection.api_version, selection.kind)
         self._allowed(rule, selection, resource)
         if self._saving is None:
             self._saving = asyncio.create_task(self._save(), name="save watches")
+            self._looking = asyncio.create_task(self._look(), name="failures of filters")
         serving = _Serving(rule, selection)
         namespaces = selection.namespaces if resource.namespaced else ()
         for namespace in namespaces or ("",):
@@ -139,7 +152,7 @@ class KubernetesHandler:
     async def close(self) -> None:
         """End all watches, and keep how far they have come."""
         catching_up = [each.catch_up for each in self._serving.values() if each.catch_up is not None]
-        tasks = [task for task in (*catching_up, self._saving) if task is not None]
+        tasks = [task for task in (*catching_up, self._saving, self._looking) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -147,6 +160,7 @@ class KubernetesHandler:
         await asyncio.gather(*(watch.close(patience=_PATIENCE) for watch in self._watches.values()))
         if self._watches:
             await self._save_now()
+        await self._evaluator.close()
         if self._api is not None:
             await self._api.close()
 
@@ -231,16 +245,42 @@ class KubernetesHandler:
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
+    async def _check(self, selection: Selection) -> None:
+        """Compile the expressions.
+
+        Raises:
+            InvalidRule: one cannot be used.
+        """
+        for number, problem in enumerate(await self._evaluator.check(selection.program)):
+            if problem is not None:
+                raise InvalidRule(f"{selection.where(number)} is not a CEL expression that can be used here: {problem}")
+
     def _report(self, serving: _Serving, change: Change) -> "asyncio.Task[bool] | None":
-        selection = serving.selection
-        change = as_requested(selection, change)
-        good, failure = is_wanted(selection, change)
-        if failure is not None:
-            self._filter_failed(serving, failure)
-        if not good:
+        change = as_requested(serving.selection, change)
+        if change.kind not in serving.selection.changes:
             return None
-        event = event_of(serving.rule, selection, change, observed_at=datetime.now(UTC))
-        return asyncio.create_task(self._send(event), name=f"report {serving.rule.ref}")
+        judged = self._judge(serving, change, observed_at=datetime.now(UTC))
+        return asyncio.create_task(judged, name=f"report {serving.rule.ref}")
+
+    async def _judge(self, serving: _Serving, change: Change, *, observed_at: datetime) -> bool:
+        """Report a change if the rule wants it; returns whether there is nothing left to do."""
+        selection = serving.selection
+        verdict = Verdict(wanted=True)
+        if selection.program.expressions:
+            verdict = verdict_of(selection, change, await self._evaluate(serving, change))
+            if verdict.failure is not None:
+                self._filter_failed(serving, verdict.failure)
+        if not verdict.wanted:
+            return True
+        event = event_of(serving.rule, selection, change, observed_at=observed_at, fields=verdict.fields)
+        return await self._send(event)
+
+    async def _evaluate(self, serving: _Serving, change: Change) -> list[Any] | EvaluationError:
+        selection = serving.selection
+        try:
+            return await self._evaluator.evaluate(serving.rule.uid, selection.program, values_of(selection, change))
+        except EvaluationError as error:
+            return error
 
     async def _send(self, event: EventReport) -> bool:
         """Report an event; returns whether it is safe, or will never be accepted, which comes to the same."""
@@ -250,9 +290,24 @@ class KubernetesHandler:
     def _filter_failed(self, serving: _Serving, failure: str) -> None:
         self._failed_filters.inc()
         now = time.monotonic()
+        serving.failures.failed(failure, now=now)
+        self._tell_failures(serving)
         if not serving.filter_logged or now - serving.filter_logged > _FILTER_LOGGED_EVERY:
             serving.filter_logged = now
             self._context.log.warning("filter_failed", rule=serving.rule.ref, error=failure)
+
+    async def _look(self) -> None:
+        """Bring conditions up to date with failures of filters, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            for serving in list(self._serving.values()):
+                self._tell_failures(serving)
+
+    def _tell_failures(self, serving: _Serving) -> None:
+        if serving.problems or self._serving.get(serving.rule.uid) is not serving:
+            return
+        if (text := serving.failures.changed_text(now=time.monotonic())) is not None:
+            self._context.report(serving.rule, AckState.ACTIVE, text)
 
     def _failing(self, serving: _Serving, key: Key, problem: str | None) -> None:
         if problem is None:

@@ -1,4 +1,4 @@
-"""From a rule's parameters to what it watches; what is wrong with them is said in a sentence for the rule's author."""
+"""From a rule's parameters to what it watches. An error is a sentence for the rule's author."""
 
 import re
 from collections.abc import Mapping
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from attune_kubernetes.expressions import Expression
+from attune_kit.cel.evaluator import Program
+from attune_kit.cel.tokens import names
 from attune_sensor import InvalidRule, Rule
 
 KUBERNETES: Final = "core.kubernetes"
 MOST_NAMESPACES: Final = 32
 MOST_FIELDS: Final = 32
 EVERYWHERE: Final = "*"
+#: What expressions may read.
+VARIABLES: Final = ("object", "oldObject")
 _LONGEST_SELECTOR: Final = 1024
 
 _API_VERSION: Final = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[0-9][a-z0-9]*")
@@ -41,7 +44,7 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What one rule wants to hear of. No namespaces means the kind has none, or every one is meant."""
+    """The changes that one rule asks for. No namespaces means that the kind has none, or that all are meant."""
 
     api_version: str
     kind: str
@@ -49,9 +52,25 @@ class Selection:
     label_selector: str
     field_selector: str
     changes: frozenset[ChangeKind]
-    condition: Expression | None
+    condition: str | None
     content: Content
-    fields: Mapping[str, Expression]
+    fields: Mapping[str, str]
+
+    @property
+    def program(self) -> Program:
+        """All expressions: the condition first, where there is one, then the fields in their order."""
+        condition = () if self.condition is None else ((self.condition, True),)
+        return Program(VARIABLES, (*condition, *((text, False) for text in self.fields.values())))
+
+    @property
+    def mentions_old(self) -> bool:
+        """Whether the condition reads ``oldObject``."""
+        return self.condition is not None and "oldObject" in names(self.condition)
+
+    def where(self, number: int) -> str:
+        """Which parameter an expression of the program is."""
+        first = 0 if self.condition is None else 1
+        return "parameters.filter" if number < first else f"parameters.fields.{list(self.fields)[number - first]}"
 
 
 def selection_of(rule: Rule) -> Selection:
@@ -62,16 +81,18 @@ def selection_of(rule: Rule) -> Selection:
     """
     parameters = rule.parameters
     if unknown := sorted(set(parameters) - _KNOWN):
-        raise InvalidRule(f"parameters.{unknown[0]} is not known; there are {', '.join(sorted(_KNOWN))}")
+        raise InvalidRule(f"unknown parameter {unknown[0]}; expected one of: {', '.join(sorted(_KNOWN))}")
     condition = parameters.get("filter")
     if condition is not None and not isinstance(condition, str):
-        raise InvalidRule(f"parameters.filter is {condition!r}; write a CEL expression, like object.spec.replicas > 1")
+        raise InvalidRule(
+            f"parameters.filter is {condition!r}; expected a CEL expression, like object.spec.replicas > 1"
+        )
     changes = parameters.get("events", list(ChangeKind))
     if not isinstance(changes, list) or not changes or not all(change in list(ChangeKind) for change in changes):
-        raise InvalidRule(f"parameters.events is {changes!r}; write a list of {', '.join(ChangeKind)}")
+        raise InvalidRule(f"parameters.events is {changes!r}; expected a list of {', '.join(ChangeKind)}")
     content = parameters.get("payload", Content.OBJECT)
     if content not in list(Content):
-        raise InvalidRule(f"parameters.payload is {content!r}; write one of {', '.join(Content)}")
+        raise InvalidRule(f"parameters.payload is {content!r}; expected one of: {', '.join(Content)}")
     return Selection(
         api_version=_text(parameters, "apiVersion", _API_VERSION, "apps/v1"),
         kind=_text(parameters, "kind", _KIND, "Deployment"),
@@ -79,7 +100,7 @@ def selection_of(rule: Rule) -> Selection:
         label_selector=_selector(parameters, "labelSelector"),
         field_selector=_selector(parameters, "fieldSelector"),
         changes=frozenset(ChangeKind(change) for change in changes),
-        condition=None if condition is None else Expression(condition, where="parameters.filter", condition=True),
+        condition=condition,
         content=Content(content),
         fields=_fields(parameters.get("fields", {})),
     )
@@ -88,7 +109,7 @@ def selection_of(rule: Rule) -> Selection:
 def _text(parameters: Mapping[str, Any], name: str, pattern: re.Pattern[str], example: str) -> str:
     value = parameters.get(name)
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise InvalidRule(f"parameters.{name} is {value!r}; write it like {example}")
+        raise InvalidRule(f"parameters.{name} is {value!r}; expected one like {example}")
     return value
 
 
@@ -98,7 +119,7 @@ def _namespaces(value: Any) -> tuple[str, ...]:
         return ()
     if not good or not all(isinstance(name, str) and _NAMESPACE.fullmatch(name) for name in value):
         raise InvalidRule(
-            f'parameters.namespaces is {value!r}; write 1 to {MOST_NAMESPACES} names of namespaces, or ["*"] for every one'
+            f'parameters.namespaces is {value!r}; expected 1 to {MOST_NAMESPACES} names of namespaces, or ["*"] for every one'
         )
     return tuple(dict.fromkeys(value))
 
@@ -106,18 +127,18 @@ def _namespaces(value: Any) -> tuple[str, ...]:
 def _selector(parameters: Mapping[str, Any], name: str) -> str:
     value = parameters.get(name, "")
     if not isinstance(value, str) or len(value) > _LONGEST_SELECTOR:
-        raise InvalidRule(f"parameters.{name} is {value!r}; write it as kubectl takes it, like app=web,tier!=cache")
+        raise InvalidRule(f"parameters.{name} is {value!r}; expected it as kubectl takes it, like app=web,tier!=cache")
     return value
 
 
-def _fields(value: Any) -> dict[str, Expression]:
+def _fields(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > MOST_FIELDS:
         raise InvalidRule(
-            f"parameters.fields is {value!r}; write at most {MOST_FIELDS} names, each with a CEL expression"
+            f"parameters.fields is {value!r}; expected at most {MOST_FIELDS} names, each with a CEL expression"
         )
     found = {}
     for name, text in value.items():
         if not _FIELD.fullmatch(name) or not isinstance(text, str):
-            raise InvalidRule(f"parameters.fields.{name} is {text!r}; write it like replicas: object.spec.replicas")
-        found[name] = Expression(text, where=f"parameters.fields.{name}")
+            raise InvalidRule(f"parameters.fields.{name} is {text!r}; expected one like replicas: object.spec.replicas")
+        found[name] = text
     return found

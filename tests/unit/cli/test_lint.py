@@ -124,6 +124,17 @@ def test_what_is_hardly_meant_is_a_warning_and_no_mistake(tmp_path: Path) -> Non
     assert done.stderr.endswith("no mistake.\n")
 
 
+def test_expressions_are_compiled(tmp_path: Path) -> None:
+    parameters = "{apiVersion: v1, kind: Pod, filter: 'object.status.phase == 1 + true', fields: {a: 'objct.a'}}"
+    write(tmp_path, rules=rule("core.kubernetes", parameters))
+    assert found(tmp_path) == [
+        "rules.yaml:7: spec.trigger.parameters.filter: is not a CEL expression that can be used here: column 26: found no "
+        "matching overload for '_+_' applied to '(int, bool)'",
+        "rules.yaml:7: spec.trigger.parameters.fields.a: is not a CEL expression that can be used here: column 1: unknown "
+        "variable objct; expected one of: object, oldObject",
+    ]
+
+
 def test_types_of_sensors_that_are_elsewhere_can_be_let_pass(tmp_path: Path) -> None:
     folder = write(tmp_path, r=rule("other.thing"))
     assert len(found(folder)) == 1
