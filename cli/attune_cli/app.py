@@ -7,17 +7,17 @@ import typer
 from attune_cli.lazy import Lazy, LazyGroup
 from attune_contract import __version__
 
-#: All commands, in the order in which ``attune --help`` lists them. A new one is a module with an ``app`` and a line here.
+#: All commands, in the order in which ``attune --help`` lists them. A new command is a module with an ``app``, and a line here.
 COMMANDS = {
     "up": Lazy("attune_cli.commands.up", "Run manifests on this machine, without a cluster."),
-    "status": Lazy("attune_cli.commands.status", "What runs, what is wrong, and what to do."),
-    "sensors": Lazy("attune_cli.commands.sensors", "Sensors: list them, show one."),
-    "rules": Lazy("attune_cli.commands.rules", "Rules: list, show, history, enable, disable."),
-    "events": Lazy("attune_cli.commands.events", "Events: list, follow, count them, show one."),
-    "token": Lazy("attune_cli.commands.token", "Tokens of sensors: make one, inspect one."),
-    "keys": Lazy("attune_cli.commands.keys", "Signing keys: replace them."),
+    "status": Lazy("attune_cli.commands.status", "Show what runs, what is wrong, and what to do."),
+    "sensors": Lazy("attune_cli.commands.sensors", "List and show Sensors."),
+    "rules": Lazy("attune_cli.commands.rules", "List, show, enable and disable Rules; show their history."),
+    "events": Lazy("attune_cli.commands.events", "List, follow, count and show events."),
+    "token": Lazy("attune_cli.commands.token", "Create and inspect tokens of sensors."),
+    "keys": Lazy("attune_cli.commands.keys", "Rotate the signing keys."),
     "lint": Lazy("attune_cli.commands.lint", "Check manifests offline, with file and line."),
-    "new": Lazy("attune_cli.commands.new", "Begin something new: a sensor with its test, manifest and Dockerfile."),
+    "new": Lazy("attune_cli.commands.new", "Create a new sensor with its test, manifest and Dockerfile."),
     "conformance": Lazy(
         "attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol.", extra="conformance"
     ),
@@ -54,7 +54,7 @@ def _print_version(wanted: bool) -> None:
 def _root(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Options of the command itself."""

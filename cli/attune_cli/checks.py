@@ -1,4 +1,4 @@
-"""What ``attune status`` looks at, as values: each check says whether it is well, and if not, what to do."""
+"""What ``attune status`` checks, as values: each check says whether it is ok, and if not, what to do."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ _PARTS: Final = {"attune-operator": "operator", "attune-api": "API", "attune-nat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -48,12 +48,12 @@ def pods(found: Iterable[Object], namespace: str) -> Iterator[Check]:
                 f"{pod['metadata']['name']}",
             )
         elif name == "NATS":
-            yield Check(name=name, state="unknown", message="there is no pod of it; the chart may use another server")
+            yield Check(name=name, state="unknown", message="no pod; the chart may use another server")
         else:
             yield Check(
                 name=name,
                 state="problem",
-                message=f"there is no pod of it in namespace {namespace}",
+                message=f"no pod in namespace {namespace}",
                 advice="install the chart, or name its namespace with --system-namespace",
             )
 
@@ -65,7 +65,7 @@ def trouble(pod: Object) -> str:
         waiting = (container.get("state") or {}).get("waiting")
         if waiting:
             return " ".join(
-                filter(None, ["waits:", str(waiting.get("reason", "")), str(waiting.get("message", ""))[:200]])
+                filter(None, ["is waiting:", str(waiting.get("reason", "")), str(waiting.get("message", ""))[:200]])
             )
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
@@ -74,12 +74,12 @@ def trouble(pod: Object) -> str:
 
 
 def sensors(found: Sequence[Object]) -> Iterator[Check]:
-    """The Sensors: one line for all that are well, one for each that is not."""
+    """The Sensors: one check for all that are ok, one for each that is not."""
     yield from _objects(found, "Sensors", sensor_problem, "attune sensors show {}")
 
 
 def rules(found: Sequence[Object]) -> Iterator[Check]:
-    """The Rules, likewise."""
+    """The Rules: one check for all that are ok, one for each that is not."""
     yield from _objects(found, "Rules", rule_problem, "attune rules show {}")
 
 
@@ -87,22 +87,22 @@ def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str) -
     wrong = [(body, problem) for body in found if (problem := problem_of(body)) is not None]
     good = len(found) - len(wrong)
     if not found:
-        yield Check(name=kind, state="ok", message="there are none yet")
+        yield Check(name=kind, state="ok", message="none yet")
     elif good:
-        yield Check(name=kind, state="ok", message=f"{good} of {len(found)} are well (or switched off on purpose)")
+        yield Check(name=kind, state="ok", message=f"{good} of {len(found)} are ok (or disabled)")
     for body, problem in wrong[:_NAMED]:
         name = f"{kind[:-1]} {ref(body)}"
         yield Check(name=name, state="problem", message=problem, advice=advice.format(ref(body)))
     if len(wrong) > _NAMED:
         listed = f"attune {kind.lower()} list -A" + (" --problems" if kind == "Rules" else "")
-        message = f"{len(wrong) - _NAMED} more are not well"
+        message = f"{len(wrong) - _NAMED} more have a problem"
         yield Check(name=kind, state="problem", message=message, advice=listed)
 
 
 def health(answer: Mapping[str, Any]) -> Check:
-    """What the API says of itself (``/ready``)."""
+    """What the API reports about itself (``/ready``)."""
     problems = answer.get("problems") or {}
     if not problems:
-        return Check(name="API answers", state="ok", message="it can take events")
+        return Check(name="API answers", state="ok", message="it can store events")
     text = "; ".join(f"{part}: {problem}" for part, problem in problems.items())
     return Check(name="API answers", state="problem", message=text, advice="see the API's log")

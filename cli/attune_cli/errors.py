@@ -1,26 +1,26 @@
-"""How the command line ends: exit codes, and errors that are one clear sentence."""
+"""Exit codes, and errors that are one clear sentence."""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What scripts can rely on (docs/command-line.md)."""
+    """Exit statuses that scripts can rely on (docs/command-line.md)."""
 
     OK = 0
     PROBLEM = 1
-    """It worked, and what it looked at is not in order: lint found a mistake, status found something that is wrong."""
+    """It worked and found a problem: lint found a mistake, or status found something wrong."""
     USAGE = 2
     """The command line itself is wrong, or a file that it names cannot be read."""
     NOT_FOUND = 3
     """There is no such Rule, Sensor, ..."""
     UNREACHABLE = 4
-    """The cluster or the API gives no answer, or there is none to ask."""
+    """The cluster or the API does not answer, or there is none to ask."""
     REFUSED = 5
     """Not signed in, or not allowed."""
     REJECTED = 6
-    """The request was understood and refused: it conflicts with what is there, or its content is wrong."""
+    """The request was understood and refused: a conflict, or wrong content."""
     INTERNAL = 70
-    """A bug of the command line (``EX_SOFTWARE`` of sysexits.h)."""
+    """A bug in the command line (``EX_SOFTWARE`` of sysexits.h)."""
     INTERRUPTED = 130
     """Ctrl-C, as shells count it."""
 
@@ -42,30 +42,30 @@ class CliError(Exception):
 
 
 class UsageError(CliError):
-    """What was asked for makes no sense as it stands."""
+    """The command line is wrong."""
 
     code = ExitCode.USAGE
 
 
 class NotFoundError(CliError):
-    """There is no such thing."""
+    """The object does not exist."""
 
     code = ExitCode.NOT_FOUND
 
 
 class UnreachableError(CliError):
-    """Nobody answers."""
+    """No answer."""
 
     code = ExitCode.UNREACHABLE
 
 
 class RefusedError(CliError):
-    """The caller is not known, or may not do it."""
+    """The caller is not signed in, or not allowed."""
 
     code = ExitCode.REFUSED
 
 
 class RejectedError(CliError):
-    """The request was understood, and not carried out."""
+    """The request was understood and refused."""
 
     code = ExitCode.REJECTED

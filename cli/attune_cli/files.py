@@ -8,10 +8,10 @@ from attune_cli.errors import UsageError
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner can read. A file that is there is replaced as a whole: who reads it sees one or the other.
+    """Write a file that only its owner can read. An existing file is replaced as a whole, so readers see the old or the new one.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: the file cannot be written.
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -1,4 +1,4 @@
-"""Events as they come, over connections that break: each exactly once, in their order."""
+"""Following events over connections that break: each event exactly once, in order."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from attune_cli.sse import messages
 from attune_cli.targets.api import Api
 from attune_cli.targets.httpx_client import httpx
 
-#: Seconds without even a heartbeat (one comes every 15) until a connection counts as dead.
+#: Seconds without even a heartbeat (one comes every 15) after which a connection counts as dead.
 _PATIENCE: Final = 45.0
 _LONGEST_PAUSE: Final = 10.0
 
@@ -25,18 +25,18 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Iterator[dict[str, Any]]:
-    """Events behind the seq ``after``, for ever.
+    """Yield events with a higher seq than ``after``, for ever.
 
     Args:
-        connect: gives the API; a new connection to it each time (its pod may have been replaced).
+        connect: returns the API over a new connection (its pod may have been replaced).
         query: filters, as the API takes them.
         after: where to begin.
-        on_notice: hears when the stream broke off, and when it goes on.
-        sleep: waits so many seconds.
-        chance: a random number from 0 to 1, so that many followers do not come back at once.
+        on_notice: called when the stream breaks, and when it continues.
+        sleep: waits for that many seconds.
+        chance: a random number from 0 to 1, so that many clients do not reconnect together.
 
     Raises:
-        CliError: the API refuses it. While it cannot be reached this goes on trying, unless it never could.
+        CliError: the API refuses the request, or could not be reached at first. Later it is retried for ever.
     """
     place, failures, heard = str(after), 0, False
     retry = 0.5
@@ -49,7 +49,7 @@ def follow(
                 patience=_PATIENCE,
             ) as answer:
                 if failures:
-                    on_notice("The stream goes on.")
+                    on_notice("The stream continues.")
                 heard, failures = True, 0
                 for message in messages(answer.iter_bytes()):
                     place = message.id or place
@@ -57,17 +57,17 @@ def follow(
                     if message.event == "message" and message.data is not None:
                         yield json.loads(message.data)
                     elif message.event == "problem":
-                        break  # why it ends: asking again either helps, or is answered with the same as an error
+                        break  # why it ends: a new request either helps, or fails with the same problem
             problem = "the API ended it"
         except (httpx.HTTPError, UnreachableError) as error:
             if not heard:
                 raise (
                     error
                     if isinstance(error, UnreachableError)
-                    else UnreachableError(f"The events cannot be followed: {error or type(error).__name__}.")
+                    else UnreachableError(f"Cannot follow events: {error or type(error).__name__}.")
                 ) from None
             problem = str(error) or type(error).__name__
         if not failures:
-            on_notice(f"The stream broke off ({problem.rstrip('.')}); trying again. No event is lost.")
+            on_notice(f"The stream broke ({problem.rstrip('.')}); reconnecting. No event is lost.")
         failures += 1
         sleep(min(_LONGEST_PAUSE, retry * 1.6 ** min(failures, 20)) * (0.5 + chance() / 2))

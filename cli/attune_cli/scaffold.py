@@ -23,7 +23,7 @@ _FILES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What a new sensor's parts are called."""
+    """The names of a new sensor's parts."""
 
     name: str
     trigger_type: str
@@ -31,16 +31,16 @@ class Names:
 
     @classmethod
     def of(cls, name: str, trigger_type: str | None) -> "Names":
-        """From the Sensor's name, and the trigger type's when it is given.
+        """From the Sensor's name, and the trigger type if it is given.
 
         Raises:
-            UsageError: it cannot be a Sensor's name.
+            UsageError: the name is not a Sensor's name.
         """
         try:
             SensorRef.parse(f"default/{name}")
         except ValueError:
             raise UsageError(
-                f"{name!r} cannot be a Sensor's name: small letters, digits, '-' and '.', at most 63 characters."
+                f"{name!r} is not a Sensor's name; use lower-case letters, digits, '-' and '.', at most 63 characters."
             ) from None
         module = re.sub(r"[^a-z0-9]", "_", name)
         if not module.isidentifier() or keyword.iskeyword(module):

@@ -1,4 +1,4 @@
-"""What every command that asks a system has in common: the flags that choose it, and the system itself.
+"""What all commands that ask a system share: the flags that choose the system, and the system itself.
 
 @asking(app, "list")
 def list_(session: Session, output: OutputOption = Format.TABLE) -> None:
@@ -28,9 +28,9 @@ P = ParamSpec("P")
 
 
 class OptionGroup:
-    """Options that several commands share: a dataclass with one field an option, annotated as a command's parameter would be.
+    """Options that several commands share: a dataclass with one field per option, annotated like a command's parameter.
 
-    A function under :func:`asking` takes all of them by one parameter of that type.
+    A function under :func:`asking` gets all of them in one parameter of that type.
     """
 
     @classmethod
@@ -48,7 +48,7 @@ class OptionGroup:
 NamespaceOption = Annotated[
     str | None,
     typer.Option(
-        "--namespace", "-n", help="Namespace. Default: that of the kubeconfig's context; under `attune up` all of them."
+        "--namespace", "-n", help="Namespace. Default: the kubeconfig context's; under `attune up`, all namespaces."
     ),
 ]
 AllNamespacesOption = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces.")]
@@ -66,7 +66,7 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
             Path | None,
             typer.Option(
                 envvar="ATTUNE_DATA_DIR",
-                help="Data directory of an `attune up`. Default: .attune in this folder or above it, if it runs.",
+                help="Data directory of an `attune up`. Default: .attune in this folder or above it, if one runs there.",
             ),
         ],
         None,
@@ -90,7 +90,7 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
         Annotated[
             str | None,
             typer.Option(
-                envvar="ATTUNE_API_URL", help="Address of the API. Default: found, and reached by port-forward."
+                envvar="ATTUNE_API_URL", help="Address of the API. Default: a pod of the API, through a port-forward."
             ),
         ],
         None,
@@ -114,7 +114,7 @@ class Session:
         """The system.
 
         Raises:
-            CliError: there is none.
+            CliError: there is no system to ask.
         """
         if self._target is None:
             from attune_cli.targets.choose import choose, process_is_alive
@@ -134,7 +134,7 @@ class Session:
 
     @property
     def home(self) -> str | None:
-        """Where Sensors are looked for when no namespace is named, under ``attune up``: where the packs' own are."""
+        """Under ``attune up``, the namespace of Sensors that are named without one: that of the packs."""
         return self.options.system_namespace if self.target.kind == "local" else None
 
     def reach_api(self) -> "Api":
@@ -143,10 +143,10 @@ class Session:
         return self.target.api
 
     def scope(self, namespace: str | None, *, everywhere: bool = False) -> str | None:
-        """The namespace that a list is asked for; None for all of them.
+        """The namespace to list; None for all.
 
         Raises:
-            UsageError: both were asked for.
+            UsageError: both flags were given.
         """
         if everywhere:
             if namespace is not None:
@@ -155,23 +155,23 @@ class Session:
         return namespace or self.target.namespace
 
     def place(self, reference: str, namespace: str | None, *, home: str | None = None) -> tuple[str, str]:
-        """Namespace and name of one thing, from ``NAME`` or ``NAMESPACE/NAME``.
+        """Namespace and name of one object, from ``NAME`` or ``NAMESPACE/NAME``.
 
         Args:
             reference: what the user wrote.
             namespace: of the flag.
-            home: the namespace when none is named; as given by the target when None.
+            home: the namespace when none is named; None for the target's.
 
         Raises:
-            UsageError: two namespaces were named, or it is no name.
+            UsageError: two different namespaces were named, or the reference is not a name.
         """
         inside, slash, name = reference.partition("/")
         if not slash:
             return namespace or home or self.target.namespace or "default", reference
         if not inside or not name or "/" in name:
-            raise UsageError(f"{reference!r} is no name: write NAME, or NAMESPACE/NAME.")
+            raise UsageError(f"{reference!r} is not a name; write NAME or NAMESPACE/NAME.")
         if namespace is not None and namespace != inside:
-            raise UsageError(f"{reference!r} and --namespace {namespace} name two namespaces.")
+            raise UsageError(f"{reference!r} and --namespace {namespace} name two different namespaces.")
         return inside, name
 
     def read(self, plural: str, reference: str, namespace: str | None, *, home: str | None = None) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Session:
         except NotFoundError as error:
             others: tuple[str, ...] = ()
             if namespace is None and "/" not in reference:
-                with contextlib.suppress(CliError):  # that one may not list is no news here
+                with contextlib.suppress(CliError):  # no right to list them: then without a suggestion
                     others = self.kube.namespaces_of(plural, reference)
             if not others:
                 raise
@@ -201,9 +201,9 @@ class Session:
 
 
 def asking(app: typer.Typer, name: str | None = None) -> Callable[[Callable[Concatenate[Session, P], None]], Any]:
-    """Make a command of a function whose first parameter is the session.
+    """Turn a function whose first parameter is the session into a command.
 
-    The flags that choose the system are added. A parameter of an :class:`OptionGroup` becomes that group's options.
+    It adds the flags that choose the system. A parameter of an :class:`OptionGroup` becomes that group's options.
     """
 
     def decorate(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:

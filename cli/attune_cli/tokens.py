@@ -1,4 +1,4 @@
-"""What a sensor's token says, and whether its signature and its times are right. Pure: keys and the time are passed in."""
+"""What a sensor's token says, and whether its signature and times are valid. Pure; keys and the time are passed in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ import jwt
 from attune_cli.errors import UsageError
 from attune_contract.claims import ALGORITHM, AUDIENCE, SensorClaims
 
-#: By how much another machine's clock may be ahead (as the API has it).
+#: How far another machine's clock may be ahead, as in the API.
 _LEEWAY: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A token taken apart, which proves nothing yet."""
+    """A decoded token. It proves nothing."""
 
     header: Mapping[str, Any]
     payload: Mapping[str, Any]
     claims: SensorClaims | None
     problem: str | None
-    """Why it is no sensor's token; None when it is."""
+    """Why it is not a sensor's token; None if it is."""
 
 
 def open_token(token: str) -> Opened:
     """Read a token without checking it.
 
     Raises:
-        UsageError: it is no JSON Web Token.
+        UsageError: the text is not a JSON Web Token.
     """
     try:
         decoded = jwt.decode_complete(token, options={"verify_signature": False})
     except jwt.PyJWTError as error:
-        raise UsageError(f"That is no token (a JSON Web Token): {error}.") from None
+        raise UsageError(f"This is not a token (a JSON Web Token): {error}.") from None
     header, payload = decoded["header"], decoded["payload"]
     try:
         claims = SensorClaims.from_payload(payload)
@@ -46,27 +46,27 @@ def open_token(token: str) -> Opened:
 
 
 def signature_problem(token: str, jwks: Mapping[str, Any]) -> str | None:
-    """Why the token's signature does not hold by these public keys (RFC 7517); None when it does."""
+    """Why these public keys (RFC 7517) do not verify the token's signature; None if they do."""
     header = jwt.get_unverified_header(token)
     if header.get("alg") != ALGORITHM:
         return f"it is signed with {header.get('alg')}, not with {ALGORITHM}"
     try:
         keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(dict(jwks)).keys}
     except (jwt.PyJWTError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"The keys are no JSON Web Key Set: {error}.") from None
+        raise UsageError(f"The keys are not a JSON Web Key Set: {error}.") from None
     key = keys.get(header.get("kid"))
     if key is None:
-        return f"it was signed with the key {header.get('kid')}, and the public ones are {', '.join(map(str, keys)) or 'none'}"
+        return f"it was signed with the key {header.get('kid')}, but the public keys are {', '.join(map(str, keys)) or 'none'}"
     unchecked = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
     try:
         jwt.decode(token, key, algorithms=[ALGORITHM], options=unchecked)  # type: ignore[arg-type]
     except jwt.PyJWTError:
-        return f"its signature is not one of the key {header.get('kid')}"
+        return f"its signature was not made with the key {header.get('kid')}"
     return None
 
 
 def time_problem(claims: SensorClaims, now: datetime) -> str | None:
-    """Why the token is not good at this time; None when it is."""
+    """Why the token is not valid at this time; None if it is."""
     if claims.expires_at <= now:
         return f"it expired at {claims.expires_at.isoformat()}"
     if claims.issued_at > now + _LEEWAY:

@@ -1,4 +1,4 @@
-"""Sensors and Rules as people read them: cells of tables, and pages about one of them. Pure; ``now`` is passed in."""
+"""Sensors and Rules as text: table cells, and pages about one of them. Pure; ``now`` is passed in."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,14 +11,14 @@ _NONE = "-"
 
 
 def age(time: str | None, now: datetime) -> str:
-    """How long ago, as kubectl says it: ``5s``, ``3m``, ``4h``, ``12d``."""
+    """How long ago, as kubectl writes it: ``5s``, ``3m``, ``4h``, ``12d``."""
     if not time:
         return _NONE
     return span(now - datetime.fromisoformat(time))
 
 
 def span(length: timedelta) -> str:
-    """A length of time in its largest unit that leaves at least two of it, or in seconds."""
+    """A duration in the largest unit that gives at least 2, or in seconds."""
     seconds = max(0, int(length.total_seconds()))
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
@@ -48,13 +48,13 @@ def condition(body: Object, kind: str) -> Mapping[str, Any]:
 
 
 def is_current(body: Object, found: Mapping[str, Any]) -> bool:
-    """Whether a condition was said of the object as it is now."""
+    """Whether a condition is about the object's present generation."""
     generation = body["metadata"].get("generation", 0)
     return bool(found) and found.get("observedGeneration", generation) == generation
 
 
 def bare(body: Object) -> dict[str, Any]:
-    """The object without what only machines want (``managedFields``), as kubectl prints it."""
+    """The object without ``managedFields``, as kubectl prints it."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     return {**body, "metadata": metadata}
 
@@ -71,7 +71,7 @@ def _truth(found: Mapping[str, Any], *, waiting: Iterable[str] = ()) -> Cell:
     return Cell(status, "waiting" if not found or found.get("reason") in set(waiting) else "bad")
 
 
-SENSOR_COLUMNS = ("namespace", "name", "ready", "reason", "rules", "active", "last event", "token ends", "age")
+SENSOR_COLUMNS = ("namespace", "name", "ready", "reason", "rules", "active", "last event", "token expires", "age")
 
 
 def sensor_row(body: Object, now: datetime) -> Sequence[str | Cell]:
@@ -113,19 +113,19 @@ def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
 
 
 def enabled(body: Object) -> bool:
-    """Whether a Rule is switched on."""
+    """Whether a Rule is enabled."""
     return bool(body["spec"].get("enabled", True))
 
 
 def rule_problem(body: Object) -> str | None:
-    """Why a Rule that should fire does not, as a sentence; None when all is well, or it is not meant to."""
+    """Why a Rule that should fire does not, as a sentence; None if it fires, or should not."""
     accepted, active = condition(body, "Accepted"), condition(body, "Active")
     if accepted.get("status") == "False":
         return _sentence(accepted)
     if not enabled(body) or active.get("reason") in ("Disabled", "Completed", "SensorPaused"):
         return None
     if not active:
-        return "the operator has not looked at it yet; does it run?"
+        return "the operator has not reconciled it yet; is the operator running?"
     if active.get("status") != "True":
         return _sentence(active)
     if not is_current(body, active):
@@ -134,11 +134,11 @@ def rule_problem(body: Object) -> str | None:
 
 
 def sensor_problem(body: Object) -> str | None:
-    """What is wrong with a Sensor, as a sentence; None when all is well, or it is paused."""
+    """What is wrong with a Sensor, as a sentence; None if nothing is, or it is paused."""
     if body["spec"].get("paused"):
         return None
     if not (body.get("status") or {}).get("conditions"):
-        return "the operator has not looked at it yet; does it run?"
+        return "the operator has not reconciled it yet; is the operator running?"
     for kind in ("Ready", "CredentialsValid", "RulesSynced", "Healthy"):
         found = condition(body, kind)
         if found and found.get("status") != "True":
@@ -147,7 +147,7 @@ def sensor_problem(body: Object) -> str | None:
 
 
 def _sentence(found: Mapping[str, Any]) -> str:
-    return str(found.get("message") or found.get("reason") or "no reason is given")
+    return str(found.get("message") or found.get("reason") or "no reason given")
 
 
 def _fields(pairs: Iterable[tuple[str, str]]) -> str:
@@ -172,7 +172,7 @@ def _indented(value: Any) -> str:
 
 
 def sensor_page(body: Object, now: datetime) -> str:
-    """All about one Sensor."""
+    """The page about one Sensor."""
     spec, status = body["spec"], body.get("status") or {}
     token, counts = status.get("token") or {}, status.get("rules") or {}
     source = ((spec.get("rules") or {}).get("namespaces") or {}).get("from", "Same")
@@ -185,8 +185,8 @@ def sensor_page(body: Object, now: datetime) -> str:
                 ("Paused", str(bool(spec.get("paused"))).lower()),
                 ("Replicas", str(spec.get("replicas", 1))),
                 (
-                    "Takes rules from",
-                    {"Same": "its own namespace", "All": "all namespaces"}.get(source, "a selector's"),
+                    "Admits rules from",
+                    {"Same": "its own namespace", "All": "all namespaces"}.get(source, "selected namespaces"),
                 ),
                 (
                     "Rules",
@@ -196,7 +196,7 @@ def sensor_page(body: Object, now: datetime) -> str:
                 (
                     "Token",
                     f"key {token.get('keyId', _NONE)}, renewed {until(token.get('rotatesAt'), now)}, "
-                    f"ends {until(token.get('expiresAt'), now)}",
+                    f"expires {until(token.get('expiresAt'), now)}",
                 ),
                 ("Last event", f"{status.get('lastEventTime') or _NONE}"),
             ]
@@ -212,7 +212,7 @@ def sensor_page(body: Object, now: datetime) -> str:
 
 
 def parameter_lines(schema: Mapping[str, Any]) -> Iterator[str]:
-    """What a trigger type takes, one parameter a line."""
+    """A trigger type's parameters, one per line."""
     required = set(schema.get("required") or ())
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
@@ -231,7 +231,7 @@ def parameter_lines(schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def rule_page(body: Object, now: datetime) -> str:
-    """All about one Rule."""
+    """The page about one Rule."""
     status = body.get("status") or {}
     parameters = body["spec"]["trigger"].get("parameters") or {}
     lines = [

@@ -1,4 +1,4 @@
-"""``attune events``: what was reported."""
+"""``attune events``: the events that sensors reported."""
 
 import json
 import os
@@ -21,21 +21,24 @@ from attune_cli.times import moment, rfc3339
 app = command_app(help="Events: what sensors reported.")
 
 COLUMNS: Final = ("seq", "occurred", "type", "rule", "payload")
-#: Widths of the columns while events are followed, when nobody knows how wide the next one is.
+#: Widths of the columns while following events: the width of the next one is not known.
 _WIDTHS: Final = (8, 27, 24, 36, 0)
 _PAGE: Final = 1000
 
 RuleUidOption = Annotated[
-    str | None, typer.Option("--rule-uid", help="Only events of the Rule with this uid (of several of the same name).")
+    str | None, typer.Option("--rule-uid", help="Only events of the Rule with this uid (if several had the same name).")
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", help="Occurred then or later: 2026-11-24T06:00:00Z, or how long ago: 15m, 7d.")
+    str | None,
+    typer.Option(
+        "--since", help="Only events that occurred at or after this time: 2026-11-24T06:00:00Z, or 15m or 7d ago."
+    ),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter(OptionGroup):
-    """Which events a command is about."""
+    """Which events a command selects."""
 
     namespace: NamespaceOption = None
     everywhere: AllNamespacesOption = False
@@ -44,11 +47,13 @@ class EventFilter(OptionGroup):
     trigger_type: Annotated[str | None, typer.Option("--type", help="Only events of this trigger type.")] = None
     sensor: Annotated[str | None, typer.Option("--sensor", help="Only events of this Sensor, NAMESPACE/NAME.")] = None
     since: SinceOption = None
-    until: Annotated[str | None, typer.Option("--until", help="Occurred before that time.")] = None
+    until: Annotated[str | None, typer.Option("--until", help="Only events that occurred before this time.")] = None
     payload: Annotated[
         list[str] | None,
         typer.Option(
-            "--payload", metavar="PATH=VALUE", help="A field of the payload has this value: user.name=ann. Repeatable."
+            "--payload",
+            metavar="PATH=VALUE",
+            help="Only events with this value in the payload: user.name=ann. Repeatable.",
         ),
     ] = None
 
@@ -82,7 +87,7 @@ class EventFilter(OptionGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountFilter(EventFilter):
-    """Which events are counted: those of the last day, unless the options say otherwise."""
+    """Which events are counted; those of the last day by default."""
 
     since: SinceOption = "24h"
 
@@ -91,18 +96,18 @@ class CountFilter(EventFilter):
 def list_(
     session: Session,
     wanted: EventFilter,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="The newest so many; 0 for all.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many of the newest events; 0 for all.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events, until Ctrl-C.")] = False,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, help="With --follow: end after so many events.")
+        int | None, typer.Option("--count", min=1, help="With --follow: stop after this many events.")
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """List events, the newest last. With `--output json` each is one line."""
+    """List events, the newest last. `--output json` prints one event per line."""
     if count is not None and not follow:
-        raise UsageError("--count goes with --follow; --limit says how many are listed.")
+        raise UsageError("--count needs --follow; use --limit to say how many events to list.")
     if follow and wanted.until is not None:
-        raise UsageError("--follow has no end in time; leave --until out.")
+        raise UsageError("--follow has no end in time; leave out --until.")
     query = wanted.query(session)
     if follow:
         found = _followed(session, query, limit=limit)
@@ -120,8 +125,9 @@ def list_(
     if rows:
         print_table(COLUMNS, rows)
     else:
-        where = f"of namespace {query['rule_namespace']}" if "rule_namespace" in query else "of any namespace"
-        say(f"There are no such events {where}." if len(query) > 1 else f"There are no events {where}.")
+        filtered = query.keys() - {"rule_namespace"}
+        where = f"in namespace {query['rule_namespace']}" if "rule_namespace" in query else "in any namespace"
+        say(f"No events {where} match." if filtered else f"There are no events {where}.")
 
 
 def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int = _PAGE) -> Iterator[dict[str, Any]]:
@@ -136,8 +142,8 @@ def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int 
 
 @contextmanager
 def _interrupted_for_certain() -> Iterator[None]:
-    """End the process on Ctrl-C at once. Python's own KeyboardInterrupt gets lost when it comes in the middle of an import or a
-    destructor, and then nothing would end a command that otherwise goes on for ever. There is nothing to be cleared up.
+    """End the process on Ctrl-C at once. Python's own KeyboardInterrupt is lost when it is raised during an import or in a
+    destructor, and then nothing would end a command that runs for ever. There is nothing to clean up.
     """
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))
     try:
@@ -147,10 +153,10 @@ def _interrupted_for_certain() -> Iterator[None]:
 
 
 def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iterator[dict[str, Any]]:
-    """The newest, and then what comes: nothing between the two is missing."""
+    """The newest events, then new ones, with nothing missing in between."""
     from attune_cli.following import follow
 
-    # First where the stream stands now, then what is listed: what is stored between the two is in the list.
+    # First the stream's position, then the list: events that are stored in between are in the list.
     scope = {name: value for name, value in query.items() if name == "rule_namespace"}
     head = next((event["seq"] for event in _pages(session, scope, order="desc", size=1)), 0)
     for event in reversed(list(islice(_pages(session, query, order="desc"), limit))):
@@ -160,7 +166,7 @@ def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iter
 
 
 def _print_each(events: Iterable[Mapping[str, Any]], output: Format) -> None:
-    """Print events one by one, as they come."""
+    """Print events one by one, as they arrive."""
     begun = False
     for event in events:
         match output:
@@ -196,7 +202,7 @@ def show_(
     rule_uid: RuleUidOption = None,
     output: OutputOption = Format.YAML,
 ) -> None:
-    """Show one event. Name its rule with --rule-uid when several rules have an event with this id."""
+    """Show one event. Name its rule with --rule-uid if several rules have an event with this id."""
     from urllib.parse import quote
 
     query = {} if rule_uid is None else {"rule_uid": rule_uid}
@@ -221,4 +227,4 @@ def count_(
     ]
     show(answer, output, columns=("rule", "total", "from", "events"), rows=rows)
     if answer["rules_left_off"]:
-        say(f"{answer['rules_left_off']} more rules had events; ask for one with --rule.")
+        say(f"{answer['rules_left_off']} more rules had events; choose one with --rule.")

@@ -1,4 +1,4 @@
-"""``attune keys``: the keys that tokens are signed with."""
+"""``attune keys``: the keys that sign tokens."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -9,7 +9,7 @@ from attune_cli.session import Session, asking
 from attune_cli.times import rfc3339
 from attune_contract.names import ROTATE_KEYS
 
-app = command_app(help="Keys that tokens are signed with.")
+app = command_app(help="Keys that sign tokens.")
 
 #: The Secret that holds them (docs/credentials.md).
 SIGNING_KEYS: Final = "attune-signing-keys"
@@ -17,9 +17,9 @@ SIGNING_KEYS: Final = "attune-signing-keys"
 
 @asking(app, "rotate")
 def rotate(session: Session, output: OutputOption = Format.TABLE) -> None:
-    """Begin a rotation of the signing key. Nothing that runs is disturbed.
+    """Start a rotation of the signing key. Running sensors are not disturbed.
 
-    The next key is published before it signs, and the old one stays published until its last token has ended.
+    The next key is published before it signs, and the old one stays published until its last token has expired.
     """
     now = rfc3339(datetime.now(UTC).replace(microsecond=0))
     namespace = session.options.system_namespace
@@ -27,6 +27,6 @@ def rotate(session: Session, output: OutputOption = Format.TABLE) -> None:
     show(
         {"secret": f"{namespace}/{SIGNING_KEYS}", "requested_at": now},
         output,
-        title=f"Asked for at {now}. The next key signs some minutes after it was published; sensors get tokens by it then. "
-        "`attune sensors show` tells a Sensor's key.",
+        title=f"Requested at {now}. The next key is published now and signs some minutes later; then sensors get new tokens. "
+        "`attune sensors show` shows which key signed a Sensor's token.",
     )

@@ -21,24 +21,25 @@ def lint(
     sensors: Annotated[
         list[Path] | None,
         typer.Option(
-            "--sensors", metavar="FILE|DIR", help="More Sensors that Rules may ask for; not judged. Repeatable."
+            "--sensors", metavar="FILE|DIR", help="More Sensors that Rules may refer to; not checked. Repeatable."
         ),
     ] = None,
-    core: Annotated[bool, typer.Option("--core/--no-core", help="Count the core pack's Sensors as there.")] = True,
+    core: Annotated[bool, typer.Option("--core/--no-core", help="Let Rules refer to the core pack's Sensors.")] = True,
     allow_unknown_types: Annotated[
-        bool, typer.Option("--allow-unknown-types", help="Let Rules pass whose trigger type no Sensor here offers.")
+        bool,
+        typer.Option("--allow-unknown-types", help="Accept Rules with a trigger type that no known Sensor offers."),
     ] = False,
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
+        str, typer.Option("--namespace", "-n", help="Namespace of objects that do not name one.")
     ] = "default",
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Check manifests offline: schemas, CEL rules, trigger types and parameters. Exit status 1 when something is wrong.
+    """Check manifests offline: schemas, CEL rules, trigger types and parameters. The exit status is 1 if something is wrong.
 
-    Each mistake is a line FILE:LINE: FIELD: what is wrong. Warnings are marked as such, and leave the exit status 0. Rules are
-    checked against the Sensors in the same files and those of the core pack.
+    Each mistake is a line FILE:LINE: FIELD: what is wrong. Warnings are marked, and do not change the exit status.
+    Rules are checked against the Sensors in the same files and those of the core pack.
     """
-    from attune_cli.lint import core_pack, read  # here, for `attune lint --help` to be quick
+    from attune_cli.lint import core_pack, read  # here, so that `attune lint --help` is fast
     from attune_cli.lint import lint as judge
 
     for path in paths:
@@ -66,10 +67,10 @@ def lint(
 
 
 def _no_empty_folder(path: Path) -> None:
-    """A folder without manifests is no folder without mistakes.
+    """Refuse a folder without manifests, which is not a folder without mistakes.
 
     Raises:
-        CliError: it has none; the text says where some may be.
+        CliError: the folder has no manifests. The text names subfolders that have some.
     """
     from attune_local.admission.files import manifest_files
 
@@ -77,4 +78,4 @@ def _no_empty_folder(path: Path) -> None:
         return
     inside = [str(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and manifest_files([folder])]
     advice = f" Name them: {' '.join(inside)}" if inside else ""
-    raise CliError(f"There is no manifest in {path}; folders inside it are not entered.{advice}", code=ExitCode.USAGE)
+    raise CliError(f"There is no manifest in {path}; subfolders are not searched.{advice}", code=ExitCode.USAGE)

@@ -1,4 +1,4 @@
-"""``attune new``: something to begin with."""
+"""``attune new``: the files of a new sensor."""
 
 import re
 from pathlib import Path
@@ -11,30 +11,32 @@ from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, show
 from attune_contract.resources.common import TRIGGER_TYPE_PATTERN
 
-app = command_app(help="Begin something new.")
+app = command_app(help="Create something new.")
 
 
 @app.command()
 def sensor(
     name: Annotated[str, typer.Argument(help="The Sensor's name, like acme.files.")],
     trigger_type: Annotated[
-        str | None, typer.Option("--type", help="Its trigger type, pack.name. Default: NAME, or NAME.file.")
+        str | None,
+        typer.Option("--type", help="Its trigger type, pack.name. Default: NAME, or NAME.file if NAME has no dot."),
     ] = None,
     directory: Annotated[
-        Path | None, typer.Option("--directory", help="Where to put it. Default: a folder NAME here.", file_okay=False)
+        Path | None,
+        typer.Option("--directory", help="Where to write it. Default: a folder NAME here.", file_okay=False),
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Write a small sensor in Python that works: with its test, its manifest, a Rule to try it, and a Dockerfile."""
+    """Write a small working sensor in Python, with its test, its manifest, a sample Rule and a Dockerfile."""
     from attune_cli.scaffold import Names, sensor_files
 
     if trigger_type is not None and not re.fullmatch(TRIGGER_TYPE_PATTERN, trigger_type):
-        raise UsageError(f"{trigger_type!r} cannot be a trigger type: write it as pack.name, like acme.file.")
+        raise UsageError(f"{trigger_type!r} is not a trigger type; write pack.name, like acme.file.")
     names = Names.of(name, trigger_type)
     folder = directory or Path(name)
     texts = sensor_files(names)
     if there := [path for path in texts if (folder / path).exists()]:
-        raise UsageError(f"{folder} has {', '.join(there)} already; nothing was written. Give another --directory.")
+        raise UsageError(f"{folder} already has {', '.join(there)}; nothing was written. Give another --directory.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():

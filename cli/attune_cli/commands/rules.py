@@ -1,4 +1,4 @@
-"""``attune rules``: what is asked for, whether it runs, and since when or why not."""
+"""``attune rules``: which Rules exist, whether they are active, since when, or why not."""
 
 import time
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ from attune_contract.names import RULES
 
 app = command_app(help="Rules: which occurrences matter, and whether their sensor runs them.")
 
-SelectorOption = Annotated[str, typer.Option("--selector", "-l", help="Label selector, as kubectl's.")]
+SelectorOption = Annotated[str, typer.Option("--selector", "-l", help="Label selector, as in kubectl.")]
 RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="NAME or NAMESPACE/NAME.")]
 RulesArgument = Annotated[list[str], typer.Argument(metavar="RULE...", help="NAME or NAMESPACE/NAME.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the sensor says that it has done so.")]
-TimeoutOption = Annotated[float, typer.Option(min=0, help="Seconds to wait with --wait.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the sensor has confirmed it.")]
+TimeoutOption = Annotated[float, typer.Option(min=0, help="How many seconds --wait waits.")]
 _POLL: Final = 0.2
 
 
@@ -42,12 +42,12 @@ def list_(
     namespace: NamespaceOption = None,
     everywhere: AllNamespacesOption = False,
     selector: SelectorOption = "",
-    sensor: Annotated[str | None, typer.Option(help="Only those of this Sensor, NAMESPACE/NAME.")] = None,
-    trigger_type: Annotated[str | None, typer.Option("--type", help="Only those with this trigger type.")] = None,
-    problems: Annotated[bool, typer.Option("--problems", help="Only those that should run and do not.")] = False,
+    sensor: Annotated[str | None, typer.Option(help="Only Rules of this Sensor, NAMESPACE/NAME.")] = None,
+    trigger_type: Annotated[str | None, typer.Option("--type", help="Only Rules with this trigger type.")] = None,
+    problems: Annotated[bool, typer.Option("--problems", help="Only Rules that should be active and are not.")] = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """List Rules: who serves them, whether they are active, and why not."""
+    """List Rules: which Sensor serves them, whether they are active, and why not."""
     scope = session.scope(namespace, everywhere=everywhere)
     found = [
         body
@@ -68,7 +68,7 @@ def list_(
 def show_(
     session: Session, rule: RuleArgument, namespace: NamespaceOption = None, output: OutputOption = Format.TABLE
 ) -> None:
-    """Show one Rule: its parameters, who serves it, and its conditions with their reasons."""
+    """Show one Rule: its parameters, the Sensor that serves it, and its conditions with their reasons."""
     body = session.read(RULES, rule, namespace)
     text = "\n".join(printable(line) for line in rule_page(body, datetime.now(UTC)).splitlines())
     show(bare(body), output, title=text)
@@ -83,8 +83,8 @@ def enable(
     timeout: TimeoutOption = 30.0,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Switch Rules on."""
-    _switch(session, rules, namespace, on=True, patience=timeout if wait else None, output=output)
+    """Enable Rules."""
+    _set_enabled(session, rules, namespace, on=True, patience=timeout if wait else None, output=output)
 
 
 @asking(app, "disable")
@@ -96,11 +96,11 @@ def disable(
     timeout: TimeoutOption = 30.0,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Switch Rules off. They keep their place, their parameters and their history."""
-    _switch(session, rules, namespace, on=False, patience=timeout if wait else None, output=output)
+    """Disable Rules. They keep their parameters and their history."""
+    _set_enabled(session, rules, namespace, on=False, patience=timeout if wait else None, output=output)
 
 
-def _switch(
+def _set_enabled(
     session: Session, rules: list[str], namespace: str | None, *, on: bool, patience: float | None, output: Format
 ) -> None:
     word = "enabled" if on else "disabled"
@@ -109,11 +109,11 @@ def _switch(
         before = session.kube.get(RULES, *place)
         if enabled(before) == on:
             changed.append(before)
-            _tell(f"Rule {ref(before)} is {word} already.", output)
+            _report(f"Rule {ref(before)} is already {word}.", output)
             continue
         after = session.kube.patch(RULES, *place, {"spec": {"enabled": on}})
         changed.append(after)
-        _tell(f"Rule {ref(after)} {word}.", output)
+        _report(f"Rule {ref(after)} {word}.", output)
     if patience is not None:
         deadline = time.monotonic() + patience
         changed = [_await(session, body, on=on, deadline=deadline, output=output) for body in changed]
@@ -121,7 +121,7 @@ def _switch(
         show(as_list(changed), output)
 
 
-def _tell(text: str, output: Format) -> None:
+def _report(text: str, output: Format) -> None:
     if output is Format.TABLE:
         typer.echo(text)
     else:
@@ -131,19 +131,19 @@ def _tell(text: str, output: Format) -> None:
 def _await(
     session: Session, body: Mapping[str, Any], *, on: bool, deadline: float, output: Format
 ) -> Mapping[str, Any]:
-    """Wait until the Rule's Active condition says what was asked for, of this generation."""
+    """Wait until the Rule's condition Active has the wanted status for this generation."""
     place = body["metadata"]["namespace"], body["metadata"]["name"]
     while True:
         active = condition(body, "Active")
         if is_current(body, active):
             if (active.get("status") == "True") == on:
-                _tell(f"Rule {ref(body)} is {'active' if on else 'stopped'}.", output)
+                _report(f"Rule {ref(body)} is {'active' if on else 'stopped'}.", output)
                 return body
             if active.get("reason") in ("NotAccepted", "Rejected", "SensorPaused", "Completed") and on:
-                raise CliError(f"Rule {ref(body)} is enabled, and not active: {active.get('message')}")
+                raise CliError(f"Rule {ref(body)} is enabled, but not active: {active.get('message')}")
         if time.monotonic() >= deadline:
-            said = active.get("message") or "the operator has not looked at it; does it run?"
-            raise CliError(f"Rule {ref(body)}: its sensor has not said in time that it did so: {said}")
+            said = active.get("message") or "the operator has not reconciled it; is the operator running?"
+            raise CliError(f"Rule {ref(body)}: its sensor did not confirm it in time: {said}")
         time.sleep(_POLL)
         body = session.kube.get(RULES, *place)
 
@@ -156,10 +156,10 @@ def history(
     session: Session,
     rule: RuleArgument,
     namespace: NamespaceOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the newest entries.")] = 20,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Show what became of a Rule, the newest last: who made, changed, switched or deleted it, and when."""
+    """Show the history of a Rule, the newest entry last: who created, changed, enabled, disabled or deleted it, and when."""
     place = "/".join(quote(part, safe="") for part in session.place(rule, namespace))
     answer = session.api.request("GET", f"/api/v1/rules/{place}/history", params={"limit": str(limit)})
     entries = answer["data"][::-1]

@@ -1,4 +1,4 @@
-"""``attune sensors``: which programs watch, and how they are."""
+"""``attune sensors``: the programs that report events, and their state."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,7 +13,7 @@ from attune_contract.names import SENSORS
 
 app = command_app(help="Sensors: the programs that watch something and report events.")
 
-SelectorOption = Annotated[str, typer.Option("--selector", "-l", help="Label selector, as kubectl's.")]
+SelectorOption = Annotated[str, typer.Option("--selector", "-l", help="Label selector, as in kubectl.")]
 
 
 @asking(app, "list")

@@ -27,9 +27,9 @@ def status(
     everywhere: AllNamespacesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Say what runs, what is wrong and what to do. Exit status 1 when something is wrong.
+    """Show what runs, what is wrong and what to do. The exit status is 1 when something is wrong.
 
-    Looks at all namespaces when that is allowed, else at one.
+    Covers all namespaces if you may list them, otherwise one.
     """
     target = session.target
     found = list(_look(session, namespace, everywhere))
@@ -60,12 +60,15 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
         version = session.kube.request("GET", "/version") if target.kind == "cluster" else {}
     except UnreachableError as error:
         yield Check(
-            name="Cluster", state="problem", message=str(error), advice="is it up, and is this the right context?"
+            name="Cluster",
+            state="problem",
+            message=str(error),
+            advice="check that the cluster runs and that this is the right context",
         )
         return
     if target.kind == "cluster":
         yield Check(
-            name="Cluster", state="ok", message=f"Kubernetes {version.get('gitVersion', 'of some version')} answers"
+            name="Cluster", state="ok", message=f"Kubernetes {version.get('gitVersion', '(unknown version)')} answers"
         )
         home = session.options.system_namespace
         yield from _guarded(
@@ -80,7 +83,7 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
 
 
 def _all(session: Session, plural: str, namespace: str | None, everywhere: bool) -> list[dict[str, Any]]:
-    """Those of all namespaces; of one, when that was asked for or no more is allowed."""
+    """Objects of all namespaces; of one, if it was named or the caller may not list the others."""
     if namespace is not None or everywhere:
         return session.kube.list(plural, session.scope(namespace, everywhere=everywhere))
     try:
@@ -104,19 +107,19 @@ def _api(session: Session, namespace: str | None, everywhere: bool) -> Iterator[
         newest = session.api.request("GET", "/api/v1/events", params={**query, "rule_namespace": scope})
     where = f" of namespace {scope}" if scope else ""
     if not newest["data"]:
-        yield Check(name="Events", state="ok", message=f"there are none{where} yet")
+        yield Check(name="Events", state="ok", message=f"no events{where} yet")
         return
     [event] = newest["data"]
     rule = f"{event['rule_namespace']}/{event['rule_name']}"
     when = age(event["received_at"], datetime.now(UTC))
-    yield Check(name="Events", state="ok", message=f"the newest{where} came {when} ago, of {rule}")
+    yield Check(name="Events", state="ok", message=f"the newest{where} arrived {when} ago, for {rule}")
 
 
 def _guarded(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
-    """The checks; one that may not be made is unknown, one that fails is a problem, and the others are made all the same."""
+    """Run checks. A check that the caller may not make is unknown; a check that fails is a problem. The others still run."""
     try:
         yield from look()
     except RefusedError as error:
-        yield Check(name=name, state="unknown", message=f"you may not see it: {error}")
+        yield Check(name=name, state="unknown", message=f"you have no access: {error}")
     except CliError as error:
         yield Check(name=name, state="problem", message=str(error))

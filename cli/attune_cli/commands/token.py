@@ -1,4 +1,4 @@
-"""``attune token``: tokens for sensors that run outside, and what is wrong with one that is refused."""
+"""``attune token``: tokens for sensors outside the cluster, and why a token is refused."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from attune_cli.times import length
 from attune_cli.views import until
 from attune_contract.names import SENSORS
 
-app = command_app(help="Tokens by which sensors speak to the API.")
+app = command_app(help="Tokens with which sensors authenticate to the API.")
 
 
 @asking(app, "create")
@@ -29,19 +29,19 @@ def create(
         list[str] | None,
         typer.Option(
             "--type",
-            help="A trigger type that it may report. Repeatable. Default: those of the Sensor, if there is one.",
+            help="A trigger type that it may report. Repeatable. Default: those of the Sensor, if it exists.",
         ),
     ] = None,
-    ttl: Annotated[str, typer.Option(help="How long it is good for, at most 72h.")] = "24h",
+    ttl: Annotated[str, typer.Option(help="How long it is valid, at most 72h.")] = "24h",
     out_file: Annotated[
-        Path | None, typer.Option("--out-file", help="Where to write it; only its owner can read the file.")
+        Path | None, typer.Option("--out-file", help="File to write it to; only you can read that file.")
     ] = None,
-    print_it: Annotated[bool, typer.Option("--print", help="Print it.")] = False,
+    print_it: Annotated[bool, typer.Option("--print", help="Print the token.")] = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Make a token for a sensor outside the cluster. (One inside is given its own, and it is renewed.)"""
+    """Create a token for a sensor outside the cluster. (A sensor inside has its own, which is renewed.)"""
     if out_file is None and not print_it:
-        raise UsageError("Say where the token goes: --out-file FILE, or --print.")
+        raise UsageError("Choose where the token goes: --out-file FILE or --print.")
     namespace, name = session.place(sensor, None)
     body = {
         "sensor_ref": f"{namespace}/{name}",
@@ -62,7 +62,7 @@ def create(
         typer.echo(token)
     where = f" is in {out_file}" if out_file is not None else ""
     say(
-        f"The token of {made['sensor_ref']}{where}: it may report {', '.join(made['trigger_types'])}, and ends "
+        f"The token of {made['sensor_ref']}{where}: it may report {', '.join(made['trigger_types'])}, and expires "
         f"{until(made['expires_at'], datetime.now(UTC))} ({made['expires_at']})."
     )
 
@@ -72,7 +72,7 @@ def _declared(session: Session, namespace: str, name: str) -> list[str]:
         body = session.kube.get(SENSORS, namespace, name)
     except NotFoundError:
         raise UsageError(
-            f"There is no Sensor {namespace}/{name} that says what it reports: name the trigger types with --type."
+            f"There is no Sensor {namespace}/{name} to take the trigger types from; name them with --type."
         ) from None
     return [declared["name"] for declared in body["spec"]["triggerTypes"]]
 
@@ -80,14 +80,14 @@ def _declared(session: Session, namespace: str, name: str) -> list[str]:
 @asking(app, "inspect")
 def inspect(
     session: Session,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file with the token; - reads it from stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file with the token; - for stdin.")],
     jwks: Annotated[
         Path | None, typer.Option("--jwks", help="File with the public keys. Default: the API's.", dir_okay=False)
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask nobody: the signature is not checked.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no server. The signature is not checked.")] = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Say whose a token is, what it allows and until when, and whether it is accepted. Exit status 1 when it is not good."""
+    """Show whose a token is, what it allows, until when, and whether it is accepted. The exit status is 1 if it is not valid."""
     from attune_cli.tokens import described, open_token, signature_problem, time_problem
 
     token = _read(file)
@@ -114,7 +114,7 @@ def inspect(
 
 
 def _accepted(session: Session, token: str) -> tuple[bool, str | None]:
-    """Whether the API takes the token now: it may have been revoked, or its Sensor deleted."""
+    """Whether the API accepts the token now: it may have been revoked, or its Sensor deleted."""
     try:
         session.api.request("GET", "/auth/whoami", token=token)
     except RefusedError as error:
@@ -128,7 +128,7 @@ def _page(found: Mapping[str, Any], now: datetime) -> str:
         ("Login", found["login"] or "-"),
         ("May report", ", ".join(found["trigger_types"] or ()) or "-"),
         ("Issued", f"{found['issued_at'] or '-'}"),
-        ("Ends", f"{found['expires_at'] or '-'} ({until(found['expires_at'], now)})"),
+        ("Expires", f"{found['expires_at'] or '-'} ({until(found['expires_at'], now)})"),
         ("Key", f"{found['key_id'] or '-'}, signature {found['signature']}"),
         ("Accepted", "not asked" if accepted is None else "yes, by the API now" if accepted else "no"),
         *(("Problem", problem) for problem in found["problems"]),
@@ -148,5 +148,5 @@ def _keys(path: Path) -> Mapping[str, Any]:
     try:
         keys: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no JSON Web Key Set: {error}.") from None
+        raise UsageError(f"{path} is not a JSON Web Key Set: {error}.") from None
     return keys

@@ -19,7 +19,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Shown(StrEnum):
-    """What is printed."""
+    """Output formats."""
 
     AUTO = "auto"
     LIVE = "live"
@@ -31,11 +31,11 @@ def seconds(text: str) -> float:
     """A duration like 20s, 1.5m or 500ms; a bare number is seconds.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a duration.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is no length of time; write it like 20s, 5m or 1h.")
+        raise UsageError(f"{text!r} is not a duration; write it like 20s, 5m or 1h.")
     return float(match["number"]) * _UNITS[match["unit"] or "s"]
 
 
@@ -50,26 +50,28 @@ def up(
         typer.Option(
             "--output",
             "-o",
-            help="live: a view for terminals; plain: a line per event; json: a JSON line per event on stdout.",
+            help="live: a view for terminals; plain: a line per event; json: a JSON line per event on stdout; "
+            "auto: live on a terminal, otherwise plain.",
         ),
     ] = Shown.AUTO,
     exit_after: Annotated[
-        str | None, typer.Option(metavar="TIME", help="End after this time, like 20s, counted from the command.")
+        str | None, typer.Option(metavar="TIME", help="Stop after this time, like 20s, counted from the start.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget everything of earlier runs first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="First delete everything that earlier runs left.")] = False,
     data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help=f"Where state is kept between runs.  [default: {DATA_DIR_NAME}]")
+        Path | None,
+        typer.Option(metavar="DIR", help=f"Folder that keeps state between runs.  [default: {DATA_DIR_NAME}]"),
     ] = None,
     api_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The API's port; 0: the one of last time, or a free one.")
+        int, typer.Option(min=0, max=65535, help="The API's port; 0: the port of the last run, or a free one.")
     ] = 0,
     nats_port: Annotated[int, typer.Option(min=0, max=65535, help="NATS's port; 0 as above.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not pass on what sensors print.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print attune up's own log, too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show what sensors print.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print attune up's own log.")] = False,
 ) -> None:
     """Run manifests on this machine, without a cluster: NATS, the API, the operator, and each Sensor as processes.
 
-    Manifests are followed: an edit, a new or a removed file takes effect at once. Ctrl-C ends everything.
+    Changes take effect at once: edited, new and removed files. Ctrl-C stops everything.
     """
     try:
         import_module("attune_api")  # runs as a program of its own

@@ -11,7 +11,7 @@ app = command_app()
 
 @app.command()
 def version(output: OutputOption = Format.TABLE) -> None:
-    """Print the version, and that of the time zones (tzdata)."""
+    """Print the version, and the version of the time zone data (tzdata)."""
     found = {"attune": installed(), "python": platform.python_version(), "tzdata": _tzdata()}
     show(found, output, title=f"attune {found['attune']} (Python {found['python']}, tzdata {found['tzdata']})")
 

@@ -1,4 +1,4 @@
-"""Which system a command asks: what the flags say, else an ``attune up`` that runs here, else the kubeconfig's cluster."""
+"""Chooses the system that a command asks: by the flags, else an ``attune up`` that runs here, else the kubeconfig's cluster."""
 
 import os
 import ssl
@@ -15,7 +15,7 @@ from attune_cli.targets.kube import Kube
 from attune_contract.local import DATA_DIR_NAME, Endpoint, Endpoints, read_endpoints
 
 DEFAULT_SYSTEM_NAMESPACE: Final = "attune-system"
-#: The ServiceAccount that the chart makes for callers whose kubeconfig holds no token.
+#: The ServiceAccount that the chart creates for callers whose kubeconfig has no token.
 READER: Final = "attune-cli"
 _API_SELECTOR: Final = "app.kubernetes.io/name=attune-api"
 _TOKEN_SECONDS: Final = 3600
@@ -24,7 +24,7 @@ _SLACK: Final = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetOptions:
-    """What the flags say."""
+    """The flags that choose a system."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -44,7 +44,7 @@ class Target:
         kind: a cluster, or an ``attune up`` on this machine.
         name: which one, for people.
         why: why this one, for people.
-        namespace: what to look at when none is named; None for all of them.
+        namespace: the default namespace; None for all.
         kube: for Sensors and Rules.
     """
 
@@ -58,7 +58,7 @@ class Target:
 
     @property
     def api(self) -> Api:
-        """For events, tokens and histories; reached when it is first asked for.
+        """For events, tokens and histories; connected on first use.
 
         Raises:
             CliError: it cannot be reached.
@@ -68,7 +68,7 @@ class Target:
         return self._api
 
     def drop_api(self) -> None:
-        """Forget the connection to the API: it is found anew."""
+        """Close the connection to the API; the next use finds the API again."""
         if self._api is not None:
             self._api.close()
             self._api = None
@@ -91,7 +91,7 @@ def choose(
         alive: whether there is a process of that id.
 
     Raises:
-        UsageError: the flags contradict each other, or name what is not there.
+        UsageError: the flags contradict each other, or name something that does not exist.
         UnreachableError: there is nothing to ask.
     """
     flags = options.kubeconfig is not None or options.context is not None
@@ -106,7 +106,7 @@ def choose(
         found = find_data_dir(folder)
         if found is not None:
             if _running(found, alive) is not None:
-                return _local(options, found, why=f"it runs here (data in {found})", alive=alive)
+                return _local(options, found, why="it runs here", alive=alive)
             stopped = found
     paths = kubeconfig.files(options.kubeconfig, environment)
     if paths:
@@ -122,8 +122,8 @@ def choose(
 def _nothing(stopped: Path | None) -> str:
     if stopped is not None:
         return (
-            f"The `attune up` of {stopped} does not run, and there is no kubeconfig. Start it with `attune up DIR`, or name a "
-            "cluster with --kubeconfig."
+            f"The `attune up` of {stopped} does not run, or is still starting, and there is no kubeconfig. Start it with "
+            "`attune up DIR`, or name a cluster with --kubeconfig."
         )
     return (
         "There is nothing to ask: no `attune up` runs in this folder or above it, and there is no kubeconfig. Start one with "
@@ -146,7 +146,7 @@ def _running(data_dir: Path, alive: Callable[[int], bool]) -> Endpoints | None:
     try:
         endpoints = read_endpoints(data_dir)
     except (OSError, ValueError) as error:
-        raise UnreachableError(f"What `attune up` left in {data_dir} cannot be read: {error}.") from None
+        raise UnreachableError(f"The file that `attune up` left in {data_dir} cannot be read: {error}.") from None
     return endpoints if endpoints is not None and alive(endpoints.pid) else None
 
 
@@ -219,7 +219,7 @@ def _given_api(options: TargetOptions) -> Api | None:
     if options.api_url is None:
         return None
     if options.api_token_file is None:
-        raise UsageError("--api-url needs --api-token-file: a file with the token to show there.")
+        raise UsageError("--api-url needs --api-token-file: a file with the token for that API.")
     return Api(
         options.api_url, bearer=_reader(options.api_token_file), signed_in=f"the token in {options.api_token_file}"
     )
@@ -231,8 +231,8 @@ def _forwarded(options: TargetOptions, kube: Kube) -> Api:
 
     namespace = options.system_namespace
     pod, port, secure = api_pod(kube.core("pods", namespace, labelSelector=_API_SELECTOR).get("items", ()), namespace)
-    # Who the pod is the cluster vouches for: the connection goes through its API server and the node's kubelet. So the
-    # certificate, whose authority only the cluster may know, need not be checked once more.
+    # The cluster vouches for the pod: the connection goes through its API server and the node's kubelet. So the certificate,
+    # whose authority only the cluster may know, is not checked again.
     verify = ssl.create_default_context()
     verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
     bearer, signed_in = _caller(options, kube)
@@ -263,13 +263,13 @@ def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
         names = ", ".join(pod["metadata"]["name"] for pod in pods)
         raise UnreachableError(f"The API is not ready: see `kubectl describe pod -n {namespace} {names}`.")
     raise UnreachableError(
-        f"No pod of the API is in namespace {namespace}. Name the namespace of the chart with --system-namespace, or the API's "
+        f"There is no pod of the API in namespace {namespace}. Name the chart's namespace with --system-namespace, or the API's "
         "address with --api-url."
     )
 
 
 def _caller(options: TargetOptions, kube: Kube) -> tuple[Callable[[], str | None], str]:
-    """The token to show to the API: the user's own, or a short-lived one of a ServiceAccount."""
+    """The token for the API: the user's own, or a short-lived one of a ServiceAccount."""
     if options.api_token_file is not None:
         return _reader(options.api_token_file), f"the token in {options.api_token_file}"
     own = options.service_account is None and "Impersonate-User" not in kube.access.headers
@@ -280,15 +280,15 @@ def _caller(options: TargetOptions, kube: Kube) -> tuple[Callable[[], str | None
     account = ServiceAccountToken(kube, namespace or options.system_namespace, name, clock=lambda: datetime.now(UTC))
     if options.service_account is None:
         account.hint = (
-            f"{kube.access.origin} signs in with a certificate, which the API does not take, so a token of the "
-            f"ServiceAccount {account.ref} was asked for. Name another with --service-account NAMESPACE/NAME, or a file "
+            f"{kube.access.origin} has a client certificate, which the API does not accept, so a token of the "
+            f"ServiceAccount {account.ref} was requested. Name another with --service-account NAMESPACE/NAME, or a file "
             "with a token with --api-token-file."
         )
     return account, f"a token of the ServiceAccount {account.ref}"
 
 
 class ServiceAccountToken:
-    """Asks for a ServiceAccount's token (TokenRequest), and again before it ends."""
+    """Requests a ServiceAccount's token (TokenRequest), and again before it expires."""
 
     def __init__(self, kube: Kube, namespace: str, name: str, *, clock: Callable[[], datetime]) -> None:
         self.ref = f"{namespace}/{name}"
@@ -300,10 +300,10 @@ class ServiceAccountToken:
         self._ends = datetime.min.replace(tzinfo=UTC)
 
     def __call__(self) -> str:
-        """The token that is good now.
+        """A valid token.
 
         Raises:
-            CliError: there is none for us.
+            CliError: the cluster gives us none.
         """
         if self._ends - self._clock() < _SLACK:
             body = {

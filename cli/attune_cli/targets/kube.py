@@ -1,4 +1,4 @@
-"""Sensors, Rules and what else is asked of Kubernetes, by its REST API."""
+"""Sensors, Rules and other objects, through the Kubernetes REST API."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -19,11 +19,11 @@ FIELD_MANAGER: Final = "attune-cli"
 
 
 class Kube:
-    """A client of a Kubernetes API server, or of an ``attune up``, which speaks the same as far as this goes.
+    """A client of a Kubernetes API server, or of an ``attune up``, which serves the same requests.
 
     Args:
         access: where and as whom.
-        who: what it is called in messages.
+        who: its name in messages.
     """
 
     def __init__(self, access: Access, *, who: str = "The cluster") -> None:
@@ -43,16 +43,16 @@ class Kube:
         self._client.close()
 
     def request(self, method: str, path: str, *, what: str = "", **options: Any) -> Any:
-        """Send a request; the decoded answer.
+        """Send a request and decode the answer.
 
         Args:
             method: of HTTP.
             path: from ``/`` on.
-            what: what it is about, for messages: ``Rule default/x``.
+            what: the object, for messages: ``Rule default/x``.
             options: as httpx takes them.
 
         Raises:
-            CliError: no answer, or none that is a success.
+            CliError: no answer, or an error.
         """
         try:
             answer = self._client.request(method, path, **options)
@@ -62,17 +62,17 @@ class Kube:
             try:
                 return answer.json()
             except ValueError:
-                raise UnreachableError(f"{self._who} at {self.access.server} answers with something else.") from None
+                raise UnreachableError(f"{self._who} at {self.access.server} does not answer with JSON.") from None
         text = said(answer, "message")
         if answer.status_code == 404 and what:
-            # Not even the kind is known there: the answer is of the server, and not about the object.
+            # The kind itself is unknown there, not only the object.
             if "the server could not find the requested resource" in text or "page not found" in text:
                 raise NotFoundError(
-                    f"{self._who} at {self.access.server} knows no Sensors and Rules: is Attune installed there?"
+                    f"{self._who} at {self.access.server} knows no Sensors and Rules; is Attune installed there?"
                 )
             raise NotFoundError(f"There is no {what}.")
         if answer.status_code == 401:
-            text = f"it does not know you ({text}). You are signed in by {self.access.origin}"
+            text = f"it does not know you ({text}). Your credentials are from {self.access.origin}"
         raise failure(answer.status_code, f"{self._who} refused {what or path}: {text.rstrip('.')}.")
 
     def list(self, plural: str, namespace: str | None, *, selector: str = "") -> list[Object]:
@@ -92,7 +92,7 @@ class Kube:
         """One Sensor or Rule.
 
         Raises:
-            NotFoundError: there is none of that name.
+            NotFoundError: there is none with that name.
         """
         found: Object = self.request("GET", _path(plural, namespace, name), what=_called(plural, namespace, name))
         return found
@@ -104,7 +104,7 @@ class Kube:
         return tuple(sorted(body["metadata"]["namespace"] for body in found if body["metadata"]["name"] == name))
 
     def patch(self, plural: str, namespace: str, name: str, change: Mapping[str, Any]) -> Object:
-        """Change fields of a Sensor or Rule (RFC 7396), and give the object back."""
+        """Change fields of a Sensor or Rule (RFC 7396), and return the object."""
         changed: Object = self.request(
             "PATCH",
             _path(plural, namespace, name),
@@ -116,12 +116,12 @@ class Kube:
         return changed
 
     def core(self, kind: str, namespace: str, name: str = "", **query: str) -> Any:
-        """Something of Kubernetes' own core group: one, or a list."""
+        """An object of the core group, or a list."""
         path = f"/api/v1/namespaces/{quote(namespace)}/{kind}" + (f"/{quote(name)}" if name else "")
         return self.request("GET", path, what=f"{kind} {name} in {namespace}".replace("  ", " "), params=query)
 
     def patch_core(self, kind: str, namespace: str, name: str, change: Mapping[str, Any]) -> None:
-        """Change something of Kubernetes' own core group (RFC 7396). What comes back is not looked at: it may be secret."""
+        """Change an object of the core group (RFC 7396). The answer is not read, because it may be secret."""
         self.request(
             "PATCH",
             f"/api/v1/namespaces/{quote(namespace)}/{kind}/{quote(name)}",

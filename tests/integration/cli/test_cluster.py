@@ -121,7 +121,7 @@ def test_sensors_are_listed_with_their_state(cluster: Cluster) -> None:
         "RULES",
         "ACTIVE",
         "LAST EVENT",
-        "TOKEN ENDS",
+        "TOKEN EXPIRES",
         "AGE",
     ]
     assert lines[1].split()[:6] == ["attune-system", "core.timer", "True", "Available", "2", "1"]
@@ -195,7 +195,7 @@ def test_rules_are_switched_and_it_is_noted_by_whom(cluster: Cluster) -> None:
     assert body["spec"]["enabled"] is False
     assert any(entry["manager"] == "attune-cli" for entry in body["metadata"]["managedFields"])
     generation = body["metadata"]["generation"]
-    assert "disabled already" in attune("rules", "disable", "team-a/switched", *cluster.flags).stdout
+    assert "is already disabled" in attune("rules", "disable", "team-a/switched", *cluster.flags).stdout
     assert cluster.get("rules", "team-a", "switched")["metadata"]["generation"] == generation
     attune("rules", "enable", "team-a/switched", *cluster.flags)
     assert cluster.get("rules", "team-a", "switched")["spec"]["enabled"] is True
@@ -230,15 +230,15 @@ def test_waiting_in_vain_says_what_is_in_the_way(cluster: Cluster) -> None:
     done = attune(
         "rules", "enable", "team-a/nobody-looks", "--wait", "--timeout", "0", *cluster.flags, code=ExitCode.PROBLEM
     )
-    assert "does it run?" in done.stderr
+    assert "is the operator running?" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
         (("rules", "show", "team-a/nothing"), ExitCode.NOT_FOUND, "There is no Rule team-a/nothing."),
-        (("rules", "enable", "a/b/c"), ExitCode.USAGE, "is no name"),
-        (("rules", "show", "team-a/fires", "-n", "team-b"), ExitCode.USAGE, "two namespaces"),
+        (("rules", "enable", "a/b/c"), ExitCode.USAGE, "is not a name"),
+        (("rules", "show", "team-a/fires", "-n", "team-b"), ExitCode.USAGE, "two different namespaces"),
         (("rules", "list", "-A", "-n", "team-a"), ExitCode.USAGE, "not both"),
         (("rules", "list", "--context", "other"), ExitCode.USAGE, "there are attune"),
         (("rules", "list", "-l", "=="), ExitCode.REJECTED, "refused"),

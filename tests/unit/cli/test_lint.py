@@ -63,7 +63,7 @@ def test_a_folder_without_manifests_is_not_one_without_mistakes(tmp_path: Path) 
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "sensor.yaml").write_text(SENSOR)
     done = attune("lint", tmp_path, code=ExitCode.USAGE)
-    assert f"There is no manifest in {tmp_path}; folders inside it are not entered." in done.stderr
+    assert f"There is no manifest in {tmp_path}; subfolders are not searched." in done.stderr
     assert f"Name them: {tmp_path / 'core'}" in done.stderr
 
 
@@ -187,7 +187,7 @@ def test_a_new_sensor_passes_its_own_test_and_lint(tmp_path: Path, name: str) ->
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "rule.yaml").write_text("mine")
     done = attune("new", "sensor", "x", "--directory", tmp_path, code=ExitCode.USAGE)
-    assert "has rule.yaml already; nothing was written" in done.stderr
+    assert "already has rule.yaml; nothing was written" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rule.yaml"]
 
 

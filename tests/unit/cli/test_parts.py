@@ -90,7 +90,7 @@ def rule(*conditions: tuple[str, str, str], enabled: bool = True, generation: in
         (rule(("Accepted", "True", "Accepted"), ("Active", "False", "Disabled"), enabled=False), None),
         (rule(("Accepted", "True", "Accepted"), ("Active", "False", "Completed")), None),
         (rule(("Accepted", "True", "Accepted"), ("Active", "False", "AwaitingSensor")), "AwaitingSensor"),
-        (rule(), "does it run?"),
+        (rule(), "is the operator running?"),
     ],
 )
 def test_what_is_wrong_with_a_rule(body: dict[str, Any], problem: str | None) -> None:
@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_rule(body: dict[str, Any], problem: str | None) ->
 def test_many_that_are_wrong_do_not_fill_the_screen() -> None:
     found = list(checks.rules([rule() for _ in range(20)]))
     assert len(found) == 6
-    assert found[-1].message == "15 more are not well"
+    assert found[-1].message == "15 more have a problem"
     assert found[-1].advice == "attune rules list -A --problems"
 
 

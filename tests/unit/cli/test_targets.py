@@ -65,7 +65,7 @@ def test_what_runs_here_goes_before_the_kubeconfig(tmp_path: Path) -> None:
     assert find_data_dir(below) == data
     target = chosen(TargetOptions(), below, KUBECONFIG=str(config))
     assert (target.kind, target.namespace) == ("local", None)
-    assert str(data) in target.why
+    assert (str(data) in target.name, target.why) == (True, "it runs here")
 
 
 def test_what_was_left_by_one_that_ended_does_not(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_what_was_left_by_one_that_ended_does_not(tmp_path: Path) -> None:
     config = kubeconfig_file(tmp_path / "config")
     target = chosen(TargetOptions(), tmp_path, alive=False, KUBECONFIG=str(config))
     assert (target.kind, target.name, target.namespace) == ("cluster", "https://127.0.0.1:1", "team-a")
-    with pytest.raises(UnreachableError, match="does not run, and there is no kubeconfig"):
+    with pytest.raises(UnreachableError, match="does not run, or is still starting, and there is no kubeconfig"):
         chosen(TargetOptions(), tmp_path, alive=False)
 
 
