@@ -1,18 +1,16 @@
 """How many signed webhooks a second the sensor takes, each answered 202 only when its event is stored by the real API or on the
 disk, beside a bare aiohttp handler of the same answer that keeps nothing. The same sender, requests and connections for both.
 
-``BENCH_WEBHOOK_SECONDS`` is how long each is measured (8 unless given), ``BENCH_WEBHOOK_CONNECTIONS`` how many send (128).
+``BENCH_WEBHOOK_SECONDS`` is how long each is measured (8 unless given), ``BENCH_WEBHOOK_CONNECTIONS`` how many send (128),
+``BENCH_WEBHOOK_ROUNDS`` how often (1), ``BENCH_WEBHOOK_BEFORE`` a checkout with another build to measure in the same run.
 """
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,59 +19,36 @@ from support.api_process import ApiProcess
 from support.nats_server import NatsServer
 from support.sensor_process import drained, serve, stored_events
 from support.webhook_outage import webhook_process
+from webhook_sender import BODY, SECRET
 
 from attune_local.ports import free_port
 
-BARE = Path(__file__).with_name("bare_webhook.py")
+HERE = Path(__file__).parent
+BARE = HERE / "bare_webhook.py"
+SENDER = HERE / "webhook_sender.py"
 SECONDS = float(os.environ.get("BENCH_WEBHOOK_SECONDS", "8"))
 CONNECTIONS = int(os.environ.get("BENCH_WEBHOOK_CONNECTIONS", "128"))
+ROUNDS = int(os.environ.get("BENCH_WEBHOOK_ROUNDS", "1"))
+#: Another checkout of this repository with its `.venv`, to be measured in turns with this one.
+BEFORE = os.environ.get("BENCH_WEBHOOK_BEFORE")
 _WARM_UP = 2.0
-_SECRET = "a-secret-of-this-benchmark"
-_BODY = json.dumps({"ref": "refs/heads/main", "commits": [{"id": "0" * 40, "message": "x" * 200}] * 3}).encode()
 
 
-async def send(port: int, *, seconds: float) -> tuple[int, list[float]]:
-    """Send on all connections, one request after the other, for so long; returns how many were accepted, and their times."""
-    signature = hmac.new(_SECRET.encode(), _BODY, hashlib.sha256).hexdigest()
-    head = (
-        "POST /hooks/1 HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(_BODY)}\r\nX-Hub-Signature-256: sha256={signature}\r\nX-GitHub-Event: push\r\n"
-        "X-GitHub-Delivery: "
+async def send(port: int, *, seconds: float) -> dict[str, Any]:
+    """Send on all connections, one request after the other, for so long."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SENDER), str(port), str(seconds), str(CONNECTIONS), stdout=asyncio.subprocess.PIPE
     )
-    deadline = time.perf_counter() + seconds
-    took: list[float] = []
-
-    async def one(number: int) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        accepted = 0
-        while (began := time.perf_counter()) < deadline:
-            writer.write(f"{head}{port}-{number}-{began}\r\n\r\n".encode() + _BODY)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            await reader.readexactly(length)
-            if not answer.startswith(b"HTTP/1.1 202"):
-                raise AssertionError(answer.decode())
-            took.append(time.perf_counter() - began)
-            accepted += 1
-        writer.close()
-        return accepted
-
-    counts = await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
-    return sum(counts), took
+    out, _ = await process.communicate()
+    assert process.returncode == 0, "the sender failed"
+    found: dict[str, Any] = json.loads(out)
+    return found
 
 
 async def measured(port: int) -> tuple[int, dict[str, Any]]:
     """How many were accepted in the warm-up, and what was measured after it."""
-    warm, _ = await send(port, seconds=_WARM_UP)
-    began = time.perf_counter()
-    accepted, took = await send(port, seconds=SECONDS)
-    took.sort()
-    return warm, {
-        "accepted": accepted,
-        "per_second": round(accepted / (time.perf_counter() - began)),
-        "p50_ms": round(took[len(took) // 2] * 1000, 1),
-        "p99_ms": round(took[int(len(took) * 0.99)] * 1000, 1),
-    }
+    warm = await send(port, seconds=_WARM_UP)
+    return warm["accepted"], await send(port, seconds=SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -95,17 +70,22 @@ async def bare() -> AsyncIterator[int]:
         await process.wait()
 
 
-async def sensor_rate(directory: Path) -> dict[str, Any]:
-    """The sensor's rate, and whether each accepted request is an event."""
+async def sensor_rate(directory: Path, python: str = sys.executable) -> dict[str, Any]:
+    """The sensor's rate, and whether each accepted request is an event.
+
+    Args:
+        directory: for what the programs write.
+        python: runs the sensor and the API.
+    """
     (directory / "nats").mkdir()
     nats = NatsServer(directory / "nats")
     nats.start()
-    api = ApiProcess(directory / "api")
+    api = ApiProcess(directory / "api", python=python)
     await asyncio.to_thread(api.start)
     secrets = directory / "secrets" / "hooks"
     secrets.mkdir(parents=True)
-    (secrets / "github").write_text(_SECRET)
-    sensor, url = webhook_process(directory, api=api, nats=nats, ATTUNE_SECRETS_DIR=str(secrets.parent))
+    (secrets / "github").write_text(SECRET)
+    sensor, url = webhook_process(directory, api=api, nats=nats, python=python, ATTUNE_SECRETS_DIR=str(secrets.parent))
     stream = await sensor.stream()
     try:
         await sensor.start()
@@ -125,15 +105,27 @@ async def sensor_rate(directory: Path) -> dict[str, Any]:
 
 
 async def run() -> dict[str, object]:
-    """Measure both."""
-    with tempfile.TemporaryDirectory() as name:
-        ours = await sensor_rate(Path(name))
-    async with bare() as port:
-        _, reference = await measured(port)
+    """Measure all in turns; the result is the round with the median ratio to the reference."""
+    rounds = []
+    for _ in range(ROUNDS):
+        found: dict[str, Any] = {}
+        if BEFORE is not None:
+            with tempfile.TemporaryDirectory() as name:
+                found["before"] = await sensor_rate(Path(name), str(Path(BEFORE) / ".venv" / "bin" / "python"))
+        with tempfile.TemporaryDirectory() as name:
+            found["sensor"] = await sensor_rate(Path(name))
+        async with bare() as port:
+            _, found["bare_aiohttp"] = await measured(port)
+        rate = found["sensor"]["per_second"]
+        found["ratio"] = round(rate / found["bare_aiohttp"]["per_second"], 3)
+        if BEFORE is not None:
+            found["times_before"] = round(rate / found["before"]["per_second"], 2)
+        found["load"] = round(os.getloadavg()[0], 1)
+        rounds.append(found)
+    rounds.sort(key=lambda each: each["ratio"])
     return {
-        "ratio": round(ours["per_second"] / reference["per_second"], 3),
+        **rounds[len(rounds) // 2],
         "connections": CONNECTIONS,
-        "body_bytes": len(_BODY),
-        "sensor": ours,
-        "bare_aiohttp": reference,
+        "body_bytes": len(BODY),
+        "rounds": [(each["ratio"], each.get("times_before")) for each in rounds],
     }

@@ -93,7 +93,10 @@ def report(k: int = 0, *, rule_uid: str = "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10"
 class ApiProcess:
     """``python -m attune_api`` with a directory of its own. Port and directory stay the same over restarts."""
 
-    def __init__(self, directory: Path, *, database_url: str | None = None, **settings: str) -> None:
+    def __init__(
+        self, directory: Path, *, database_url: str | None = None, python: str = sys.executable, **settings: str
+    ) -> None:
+        self.python = python
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.minter = Minter()
@@ -132,7 +135,7 @@ class ApiProcess:
         """Start it and return when ``path`` is answered with 200."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "attune_api"],
+                [self.python, "-W", "error", "-m", "attune_api"],
                 env=self.environment,
                 stdout=log,
                 stderr=log,

@@ -30,8 +30,10 @@ class SensorProcess:
         trigger_type: str,
         api: ApiProcess,
         nats: NatsServer,
+        python: str = sys.executable,
         **variables: str,
     ) -> None:
+        self.python = python
         self.module = module
         self.ref = ref
         self.trigger_type = trigger_type
@@ -63,7 +65,7 @@ class SensorProcess:
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self.module, env=self.environment, stdout=log, stderr=log
+                self.python, "-m", self.module, env=self.environment, stdout=log, stderr=log
             )
 
     async def kill(self) -> None:

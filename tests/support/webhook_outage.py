@@ -4,6 +4,7 @@ import asyncio
 import collections
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from support.api_process import ApiProcess
@@ -19,7 +20,7 @@ SENDERS = 40
 
 
 def webhook_process(
-    directory: Path, *, api: ApiProcess, nats: NatsServer, **variables: str
+    directory: Path, *, api: ApiProcess, nats: NatsServer, **variables: Any
 ) -> tuple[SensorProcess, str]:
     """The webhook sensor, and where it listens."""
     port = free_port()

@@ -41,6 +41,8 @@ _SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
 _PACE: Final = 0.02
 _GATHERED: Final = 200
+#: The same where somebody waits for the answer: those that come while a request is under way gather anyway.
+_PACE_CONFIRMED: Final = 0.002
 #: Whoever waits to hear of an event waits so long (seconds) for the API; then the event is put on the disk.
 _PATIENCE: Final = 1.0
 #: Events of other threads that wait for the event loop, above which it is stuck.
@@ -296,7 +298,8 @@ class Emitter:
     async def _pace(self) -> None:
         """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
         now = time.monotonic()
-        wait = self._began + _PACE - now
+        pace = _PACE_CONFIRMED if self._queue and unsettled(self._queue.first) else _PACE
+        wait = self._began + pace - now
         if wait > 0 and len(self._queue) < _GATHERED and not self._spooled() and not self._closing:
             await asyncio.sleep(wait)
             self._take_inbound()

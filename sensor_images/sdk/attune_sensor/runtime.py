@@ -306,12 +306,18 @@ def _read_config(settings: SensorSettings) -> dict[str, Any]:
         raise SettingsError(f"cannot read the sensor's configuration {path}: {error}") from error
 
 
-def run_sensor(handler: Callable[[SensorContext], RuleHandler], *, when_full: WhenFull = WhenFull.DROP_OLDEST) -> int:
+def run_sensor(
+    handler: Callable[[SensorContext], RuleHandler],
+    *,
+    when_full: WhenFull = WhenFull.DROP_OLDEST,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
     """A sensor's ``main``: settings from the environment, logs to standard output, SIGTERM and SIGINT stop it.
 
     Args:
         handler: makes what runs the rules.
         when_full: what happens to an event for which there is no room, where ``ATTUNE_SPOOL_FULL`` does not say it.
+        loop_factory: makes the event loop; asyncio's own unless given.
 
     Returns:
         The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not as it should be.
@@ -321,7 +327,8 @@ def run_sensor(handler: Callable[[SensorContext], RuleHandler], *, when_full: Wh
     try:
         settings = SensorSettings.from_environment(os.environ, when_full=when_full)
         configure_logs(level=settings.log_level)
-        return asyncio.run(_run(settings, handler))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(_run(settings, handler))
     except SettingsError as error:
         log.error("sensor_misconfigured", error=str(error))
         return 2

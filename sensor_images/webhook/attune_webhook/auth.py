@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -64,27 +64,27 @@ class Auth:
     topics: tuple[str, ...] = ()
     verify_token: str | None = None
 
-    @property
-    def checkers(self) -> tuple[tuple[Checker, ...], ...]:
-        """What checks requests, for each variant."""
-        return _checkers(self.preset.variants)
+    #: What checks requests, for each variant of the sender's scheme.
+    checkers: tuple[tuple[Checker, ...], ...] = field(init=False, compare=False, repr=False)
+    #: Whether the sender signs with a certificate (Amazon SNS).
+    by_certificate: bool = field(init=False, compare=False)
+    #: Whether a request can be judged only with its body.
+    needs_body: bool = field(init=False, compare=False)
+    #: Whether everybody may send.
+    open: bool = field(init=False, compare=False)
 
-    @property
-    def needs_body(self) -> bool:
-        """Whether a request can be judged only with its body."""
-        return any(checker.needs_body for checkers in self.checkers for checker in checkers) or self.by_certificate
-
-    @property
-    def by_certificate(self) -> bool:
-        """Whether the sender signs with a certificate (Amazon SNS)."""
-        return any(isinstance(check, SnsCertificate) for variant in self.preset.variants for check in variant.checks)
-
-    @property
-    def open(self) -> bool:
-        """Whether everybody may send."""
-        return not self.preset.variants or (
-            not self.secrets and not self.preset.needs_secret and not self.by_certificate
-        )
+    def __post_init__(self) -> None:
+        variants = self.preset.variants
+        checkers = _checkers(variants)
+        by_certificate = any(isinstance(check, SnsCertificate) for variant in variants for check in variant.checks)
+        derived = {
+            "checkers": checkers,
+            "by_certificate": by_certificate,
+            "needs_body": by_certificate or any(each.needs_body for several in checkers for each in several),
+            "open": not variants,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # the class is frozen
 
 
 @lru_cache(maxsize=1024)

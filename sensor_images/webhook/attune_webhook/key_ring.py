@@ -1,8 +1,13 @@
 """The keys of a rule's secrets as they are mounted now, and what is wrong with those that cannot be used."""
 
+from typing import Final
+
 from attune_webhook.auth import Auth
 from attune_webhook.schemes.keys import UnusableSecretError, key_of
+from attune_webhook.schemes.model import Variant
 from attune_webhook.secret_files import SecretFiles
+
+_MOST_DERIVED: Final = 10_000
 
 
 class KeyRing:
@@ -14,6 +19,7 @@ class KeyRing:
 
     def __init__(self, files: SecretFiles) -> None:
         self._files = files
+        self._derived: dict[tuple[int, bytes], tuple[tuple[Variant, ...], tuple[int, bytes] | str]] = {}
 
     def keys(self, auth: Auth) -> list[list[bytes]]:
         """The keys that are valid now, for each variant of the sender's scheme.
@@ -48,7 +54,18 @@ class KeyRing:
         secret = self._files.read(reference)
         if secret is None:
             return "is not mounted"
-        try:
-            return key_of(auth.preset.variants, secret)
-        except UnusableSecretError as error:
-            return f"cannot be used: {error}"
+        variants = auth.preset.variants
+        found = self._derived.get((id(variants), secret))
+        if found is None:
+            if len(self._derived) >= _MOST_DERIVED:
+                self._derived.clear()
+            # The variants are kept with the key, so that their identity is not given to others.
+            found = self._derived[id(variants), secret] = (variants, _derive(variants, secret))
+        return found[1]
+
+
+def _derive(variants: tuple[Variant, ...], secret: bytes) -> tuple[int, bytes] | str:
+    try:
+        return key_of(variants, secret)
+    except UnusableSecretError as error:
+        return f"cannot be used: {error}"
