@@ -1,4 +1,4 @@
-"""``attune conformance -- COMMAND…``: options, and what is printed."""
+"""``attune conformance -- COMMAND…``: options and output."""
 
 import asyncio
 import shlex
@@ -24,57 +24,59 @@ _USAGE: Final = 2
 def conformance(
     command: Annotated[list[str] | None, typer.Argument(help="The sensor program and its arguments, after --.")] = None,
     trigger_type: Annotated[
-        str | None, typer.Option(help="The trigger type to examine; the manifest's first one unless given.")
+        str | None, typer.Option(help="The trigger type to examine. Default: the manifest's first one.")
     ] = None,
     parameters: Annotated[
         str,
-        typer.Option(
-            help="Parameters (JSON) with which a rule fires again and again; $rule in them is the rule's name."
-        ),
+        typer.Option(help="Parameters (JSON) with which a rule fires repeatedly; $rule in them is the rule's name."),
     ] = "{}",
     bad_parameters: Annotated[
         str | None,
-        typer.Option(help="Parameters (JSON) that the sensor must reject; unless given, this is not examined."),
+        typer.Option(help="Parameters (JSON) that the sensor must reject. Default: rejection is not examined."),
     ] = None,
-    every: Annotated[float, typer.Option(help="A rule fires at least once in so many seconds.", min=0.05)] = 1.0,
+    every: Annotated[float, typer.Option(help="A rule fires at least once in this many seconds.", min=0.05)] = 1.0,
     repeatable: Annotated[
-        bool, typer.Option(help="Whether two instances report the same occurrences, as those of a clock do.")
+        bool, typer.Option(help="Whether two instances report the same occurrences, as clocks do.")
     ] = True,
     occurrence: Annotated[
         str | None,
-        typer.Option(help="The payload's field that tells occurrences of a rule apart, where occurred_at does not."),
+        typer.Option(help="The payload field that distinguishes occurrences of a rule, where occurred_at does not."),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="A Sensor's manifest: its types, configuration and name.")
+        Path | None, typer.Option(help="A Sensor's manifest, with its trigger types, configuration and name.")
     ] = None,
     environment: Annotated[
-        list[str] | None, typer.Option("--env", help="A further variable for the sensor, NAME=VALUE.")
+        list[str] | None, typer.Option("--env", help="An additional environment variable for the sensor, NAME=VALUE.")
     ] = None,
     port: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a port on which it listens; it is told a free one in ATTUNE_PORT_<NAME>."),
+        typer.Option(help="Name of a port that it listens on; ATTUNE_PORT_<NAME> gets a free number."),
     ] = None,
     stimulus: Annotated[
-        str | None, typer.Option(help="A program that makes occurrences, run beside the sensor in its environment.")
+        str | None,
+        typer.Option(
+            help="A program that causes occurrences; it runs next to the sensor, with the sensor's environment."
+        ),
     ] = None,
-    grace: Annotated[float, typer.Option(help="Seconds that the sensor has after SIGTERM.", min=1)] = 10.0,
+    grace: Annotated[float, typer.Option(help="How many seconds the sensor has after SIGTERM.", min=1)] = 10.0,
     slack: Annotated[
-        float, typer.Option(help="Seconds that anything may take longer than expected; more on a busy machine.", min=1)
+        float,
+        typer.Option(
+            help="How many seconds longer than expected anything may take; raise it on a busy machine.", min=1
+        ),
     ] = 20.0,
-    only: Annotated[
-        list[str] | None, typer.Option("--check", help="Carry out just this check; may be repeated.")
-    ] = None,
-    list_checks: Annotated[bool, typer.Option("--list", help="Show the checks and end.")] = False,
-    parallel: Annotated[int, typer.Option(help="How many checks run at once.", min=1, max=64)] = 4,
+    only: Annotated[list[str] | None, typer.Option("--check", help="Run only this check. Repeatable.")] = None,
+    list_checks: Annotated[bool, typer.Option("--list", help="List the checks and exit.")] = False,
+    parallel: Annotated[int, typer.Option(help="How many checks run at the same time.", min=1, max=64)] = 4,
     output: Annotated[str, typer.Option(help="text or json, on standard output.")] = "text",
-    junit: Annotated[Path | None, typer.Option(help="Write the results to this file, as JUnit's XML.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the results to this file as JUnit XML.")] = None,
     logs: Annotated[
         Path | None, typer.Option(help="Keep the output of failed checks here instead of in a temporary folder.")
     ] = None,
 ) -> None:
     """Examine a sensor program, in any language, against the sensor protocol.
 
-    Ends with status 0 when the sensor conforms, 1 when it does not, 2 when the command is wrong.
+    The exit status is 0 if the sensor conforms, 1 if it does not, 2 if the command line is wrong.
     """
     checks = all_checks()
     if list_checks:

@@ -49,7 +49,7 @@ def test_a_new_sensor_runs_and_reports(up: AttuneUp, flags: tuple[str, str]) -> 
     [sensor] = answer("sensors", "list", *flags)["items"]
     assert sensor["metadata"]["name"] == "acme.files"
     assert (
-        "directory (string, required): Where files appear."
+        "directory (string, required): The directory to watch."
         in attune("sensors", "show", "default/acme.files", *flags).stdout
     )
     # Sensors are looked for where the packs' are; this one is elsewhere.
