@@ -152,11 +152,11 @@ async def sensor(url: str) -> tuple[float, float]:
     from attune_kit.nats.connection import NatsEndpoint
     from attune_kit.nats.connector import NatsConnector
     from attune_kit.supervisor import end
-    from attune_sensor.acks import AckPublisher
-    from attune_sensor.metrics import Metrics
-    from attune_sensor.rule_reader import RuleReader
-    from attune_sensor.rule_supervisor import RuleSupervisor
-    from attune_sensor.rule_table import RuleTable
+    from attune_sensor._acks import AckPublisher
+    from attune_sensor._metrics import Metrics
+    from attune_sensor._rule_reader import RuleReader
+    from attune_sensor._rule_supervisor import RuleSupervisor
+    from attune_sensor._rule_table import RuleTable
 
     metrics, log, table, taken = Metrics(), structlog.get_logger(), RuleTable(), asyncio.Event()
     ref = SensorRef.parse(REF)

@@ -20,12 +20,12 @@ from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import end
 from attune_operator.runtime.client import WatchEventType
-from attune_sensor.acks import AckPublisher
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_reader import RuleReader
-from attune_sensor.rule_supervisor import RuleSupervisor
-from attune_sensor.rule_table import RuleChange, RuleTable
-from attune_sensor.rules import Rule
+from attune_sensor._acks import AckPublisher
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_reader import RuleReader
+from attune_sensor._rule_supervisor import RuleSupervisor
+from attune_sensor._rule_table import RuleChange, RuleTable
+from attune_sensor._rules import Rule
 
 #: uid → generation, enabled.
 Rules = dict[str, tuple[int, bool]]

@@ -18,13 +18,13 @@ from attune_contract.messages import AckState, InvalidMessage, RuleState, decode
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, StreamUnavailableError
 from attune_kit.outage import Outage
 from attune_kit.watched_file import WatchedFile
-from attune_sensor import api_client, rule_reader, rule_table, runtime
-from attune_sensor.acks import AckPublisher
-from attune_sensor.api_client import Accepted, EventResult, EventsApi, Outcome, RequestRefused, Unavailable
-from attune_sensor.http_server import HealthServer
-from attune_sensor.rule_reader import RuleReader
-from attune_sensor.rule_table import RuleTable
-from attune_sensor.rules import Rule
+from attune_sensor import _api_client, _rule_reader, _rule_table, _runtime
+from attune_sensor._acks import AckPublisher
+from attune_sensor._api_client import Accepted, EventResult, EventsApi, Outcome, RequestRefused, Unavailable
+from attune_sensor._http_server import HealthServer
+from attune_sensor._rule_reader import RuleReader
+from attune_sensor._rule_table import RuleTable
+from attune_sensor._rules import Rule
 from attune_timer.handler import TimerHandler
 
 WRONGS: Final[dict[str, Callable[[], None]]] = {}
@@ -93,7 +93,7 @@ def acks_stopped_and_goes_on() -> None:
 
 
 def _decode_with(change: Callable[[RuleState, bytes], RuleState]) -> None:
-    replace(rule_reader, "decode_rule", lambda body: change(decode_rule(body), body))
+    replace(_rule_reader, "decode_rule", lambda body: change(decode_rule(body), body))
 
 
 @wrong("rule-disabled-first")
@@ -103,12 +103,12 @@ def overlooks_that_a_rule_is_disabled() -> None:
 
 @wrong("rule-deleted")
 def overlooks_tombstones() -> None:
-    replace(RuleTable, "bury", lambda _self, _uid, _last: None)
+    replace(RuleTable, "remove", lambda _self, _uid, _last: None)
 
 
 @wrong("older-generation")
 def believes_the_last_message() -> None:
-    replace(rule_table, "_supersedes", lambda _new, _old: True)
+    replace(_rule_table, "_supersedes", lambda _new, _old: True)
 
 
 @wrong("unreadable-message")
@@ -132,12 +132,12 @@ def runs_whatever_it_is_sent() -> None:
 
 
 def _say_with(change: Callable[[AckState], AckState]) -> None:
-    original = AckPublisher.say
+    original = AckPublisher.publish
 
     def say(self: AckPublisher, rule: Rule, state: AckState, message: str = "") -> None:
         original(self, rule, change(state), message)
 
-    replace(AckPublisher, "say", say)
+    replace(AckPublisher, "publish", say)
 
 
 @wrong("bad-parameters")
@@ -234,7 +234,7 @@ def reads_its_credentials_once() -> None:
 
 @wrong("unauthorised")
 def drops_what_is_refused_with_401() -> None:
-    replace(api_client, "_RETRIED_STATUS", api_client._RETRIED_STATUS - {401})
+    replace(_api_client, "_RETRIED_STATUS", _api_client._RETRIED_STATUS - {401})
 
 
 @wrong("no-secrets-told")
@@ -303,8 +303,8 @@ def reports_twice_to_be_sure() -> None:
 
 
 def _judge_with(change: Callable[[int, Outcome], Outcome]) -> None:
-    original = api_client.judge
-    replace(api_client, "judge", lambda **answer: change(answer["status"], original(**answer)))
+    original = _api_client.judge
+    replace(_api_client, "judge", lambda **answer: change(answer["status"], original(**answer)))
 
 
 @wrong("api-5xx")
@@ -314,7 +314,7 @@ def drops_what_is_answered_with_503() -> None:
 
 @wrong("api-429")
 def comes_back_when_it_likes() -> None:
-    replace(api_client, "parse_retry_after", lambda _value, **_rest: None)
+    replace(_api_client, "parse_retry_after", lambda _value, **_rest: None)
 
 
 @wrong("api-away", "answer-lost")
@@ -335,7 +335,7 @@ def sends_and_forgets() -> None:
 
 @wrong("answer-never")
 def waits_for_ever() -> None:
-    replace(api_client, "_TIMEOUT", aiohttp.ClientTimeout(total=None))
+    replace(_api_client, "_TIMEOUT", aiohttp.ClientTimeout(total=None))
 
 
 @wrong("event-refused")
@@ -377,24 +377,24 @@ def has_no_metrics() -> None:
 
 @wrong("sigterm-flush")
 def drops_what_it_holds() -> None:
-    replace(runtime.SensorRuntime, "stop", lambda _self: os._exit(0))
+    replace(_runtime.SensorRuntime, "stop", lambda _self: os._exit(0))
     # What it holds stays in memory.
     keeps_nothing_on_its_disk()
 
 
 @wrong("sigterm-api-away")
 def does_not_listen_to_kubelet() -> None:
-    replace(runtime.SensorRuntime, "stop", nothing)
+    replace(_runtime.SensorRuntime, "stop", nothing)
 
 
 @wrong("sigterm-idle")
 def ends_as_if_it_had_failed() -> None:
-    replace(runtime.SensorRuntime, "stop", give_up)
+    replace(_runtime.SensorRuntime, "stop", give_up)
 
 
 def main(arguments: Sequence[str]) -> int:
     WRONGS[arguments[0]]()
-    return runtime.run_sensor(TimerHandler)
+    return _runtime.run_sensor(TimerHandler)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from attune_kubernetes.filter_failures import FilterFailures
 from attune_kubernetes.parameters import Selection, selection_of
 from attune_kubernetes.state import Progress, State
 from attune_kubernetes.watch import Key, Subscription, Watch
-from attune_sensor import AckState, EventReport, Fate, InvalidRule, Rule, SensorContext, SettingsError
+from attune_sensor import AckState, Disposition, EventReport, InvalidRuleError, Rule, SensorContext, SettingsError
 
 #: The progress of watches is saved at most this often (seconds). What was reported since is recognised by its id.
 _SAVE_EVERY: Final = 0.5
@@ -100,7 +100,7 @@ class KubernetesHandler:
         watched now.
 
         Raises:
-            InvalidRule: its parameters cannot be used.
+            InvalidRuleError: its parameters cannot be used.
             KubernetesError: the kind is not served, or the API server cannot be asked.
         """
         selection = selection_of(rule)
@@ -137,7 +137,7 @@ class KubernetesHandler:
         """Watch what the rule asks for now; nothing is missed in between.
 
         Raises:
-            InvalidRule: the new parameters cannot be used.
+            InvalidRuleError: the new parameters cannot be used.
             KubernetesError: as :meth:`start`.
         """
         await self.start(new)
@@ -184,9 +184,9 @@ class KubernetesHandler:
             return
         what = "a rule may watch other namespaces only where otherNamespaces is true in the Sensor's spec.config"
         if not resource.namespaced:
-            raise InvalidRule(f"parameters.kind {selection.kind} belongs to no namespace; {what}")
+            raise InvalidRuleError(f"parameters.kind {selection.kind} belongs to no namespace; {what}")
         if selection.namespaces != (own,):
-            raise InvalidRule(f"parameters.namespaces: this rule may watch its own namespace, {own}; {what}")
+            raise InvalidRuleError(f"parameters.namespaces: this rule may watch its own namespace, {own}; {what}")
 
     def _join(self, serving: _Serving, key: Key, resource: Resource) -> None:
         rule, progress = serving.rule, self._saved.get(key.text)
@@ -249,11 +249,13 @@ class KubernetesHandler:
         """Compile the expressions.
 
         Raises:
-            InvalidRule: one cannot be used.
+            InvalidRuleError: one cannot be used.
         """
         for number, problem in enumerate(await self._evaluator.check(selection.program)):
             if problem is not None:
-                raise InvalidRule(f"{selection.where(number)} is not a CEL expression that can be used here: {problem}")
+                raise InvalidRuleError(
+                    f"{selection.where(number)} is not a CEL expression that can be used here: {problem}"
+                )
 
     def _report(self, serving: _Serving, change: Change) -> "asyncio.Task[bool] | None":
         change = as_requested(serving.selection, change)
@@ -285,7 +287,7 @@ class KubernetesHandler:
     async def _send(self, event: EventReport) -> bool:
         """Report an event; returns whether it is safe, or will never be accepted, which comes to the same."""
         confirmation = await self._context.emit_confirmed(event)
-        return confirmation.kept or confirmation.fate is Fate.REFUSED
+        return confirmation.kept or confirmation.disposition is Disposition.REFUSED
 
     def _filter_failed(self, serving: _Serving, failure: str) -> None:
         self._failed_filters.inc()

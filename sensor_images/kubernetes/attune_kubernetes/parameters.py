@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attune_kit.cel.evaluator import Program
 from attune_kit.cel.tokens import names
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 
 KUBERNETES: Final = "core.kubernetes"
 MOST_NAMESPACES: Final = 32
@@ -77,22 +77,22 @@ def selection_of(rule: Rule) -> Selection:
     """The rule's selection.
 
     Raises:
-        InvalidRule: the parameters cannot be used.
+        InvalidRuleError: the parameters cannot be used.
     """
     parameters = rule.parameters
     if unknown := sorted(set(parameters) - _KNOWN):
-        raise InvalidRule(f"unknown parameter {unknown[0]}; expected one of: {', '.join(sorted(_KNOWN))}")
+        raise InvalidRuleError(f"unknown parameter {unknown[0]}; expected one of: {', '.join(sorted(_KNOWN))}")
     condition = parameters.get("filter")
     if condition is not None and not isinstance(condition, str):
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"parameters.filter is {condition!r}; expected a CEL expression, like object.spec.replicas > 1"
         )
     changes = parameters.get("events", list(ChangeKind))
     if not isinstance(changes, list) or not changes or not all(change in list(ChangeKind) for change in changes):
-        raise InvalidRule(f"parameters.events is {changes!r}; expected a list of {', '.join(ChangeKind)}")
+        raise InvalidRuleError(f"parameters.events is {changes!r}; expected a list of {', '.join(ChangeKind)}")
     content = parameters.get("payload", Content.OBJECT)
     if content not in list(Content):
-        raise InvalidRule(f"parameters.payload is {content!r}; expected one of: {', '.join(Content)}")
+        raise InvalidRuleError(f"parameters.payload is {content!r}; expected one of: {', '.join(Content)}")
     return Selection(
         api_version=_text(parameters, "apiVersion", _API_VERSION, "apps/v1"),
         kind=_text(parameters, "kind", _KIND, "Deployment"),
@@ -109,7 +109,7 @@ def selection_of(rule: Rule) -> Selection:
 def _text(parameters: Mapping[str, Any], name: str, pattern: re.Pattern[str], example: str) -> str:
     value = parameters.get(name)
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise InvalidRule(f"parameters.{name} is {value!r}; expected one like {example}")
+        raise InvalidRuleError(f"parameters.{name} is {value!r}; expected one like {example}")
     return value
 
 
@@ -118,7 +118,7 @@ def _namespaces(value: Any) -> tuple[str, ...]:
     if good and value == [EVERYWHERE]:
         return ()
     if not good or not all(isinstance(name, str) and _NAMESPACE.fullmatch(name) for name in value):
-        raise InvalidRule(
+        raise InvalidRuleError(
             f'parameters.namespaces is {value!r}; expected 1 to {MOST_NAMESPACES} names of namespaces, or ["*"] for every one'
         )
     return tuple(dict.fromkeys(value))
@@ -127,18 +127,22 @@ def _namespaces(value: Any) -> tuple[str, ...]:
 def _selector(parameters: Mapping[str, Any], name: str) -> str:
     value = parameters.get(name, "")
     if not isinstance(value, str) or len(value) > _LONGEST_SELECTOR:
-        raise InvalidRule(f"parameters.{name} is {value!r}; expected it as kubectl takes it, like app=web,tier!=cache")
+        raise InvalidRuleError(
+            f"parameters.{name} is {value!r}; expected it as kubectl takes it, like app=web,tier!=cache"
+        )
     return value
 
 
 def _fields(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > MOST_FIELDS:
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"parameters.fields is {value!r}; expected at most {MOST_FIELDS} names, each with a CEL expression"
         )
     found = {}
     for name, text in value.items():
         if not _FIELD.fullmatch(name) or not isinstance(text, str):
-            raise InvalidRule(f"parameters.fields.{name} is {text!r}; expected one like replicas: object.spec.replicas")
+            raise InvalidRuleError(
+                f"parameters.fields.{name} is {text!r}; expected one like replicas: object.spec.replicas"
+            )
         found[name] = text
     return found

@@ -7,25 +7,32 @@ on which the timer is built. What both need of the contract is re-exported here.
 from attune_contract.events import EventReport, event_id, scheduled
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
-from attune_sensor.confirmations import Confirmation, Fate
-from attune_sensor.context import SensorContext
-from attune_sensor.errors import CredentialsError, InvalidRule, SensorError, SettingsError, SpoolError, Stopping
-from attune_sensor.functions import Sensor, Trigger
-from attune_sensor.last_events import LastEvent
-from attune_sensor.reports import event_of
-from attune_sensor.rules import Rule, RuleHandler
-from attune_sensor.runtime import SensorRuntime, run_sensor
-from attune_sensor.settings import SensorSettings, WhenFull
-from attune_sensor.token_client import Health, SensorToken, TokenClient, TokenClientError
+from attune_sensor._confirmations import Confirmation, Disposition
+from attune_sensor._context import SensorContext
+from attune_sensor._errors import (
+    CredentialsError,
+    InvalidRuleError,
+    SensorError,
+    SettingsError,
+    SpoolError,
+    StoppingError,
+)
+from attune_sensor._functions import Sensor, Trigger
+from attune_sensor._last_events import LastEvent
+from attune_sensor._reports import event_of
+from attune_sensor._rules import Rule, RuleHandler
+from attune_sensor._runtime import SensorRuntime, run_sensor
+from attune_sensor._settings import SensorSettings, WhenFull
+from attune_sensor._token_client import ApiHealth, SensorToken, TokenClient, TokenClientError
 
 __all__ = [
     "AckState",
+    "ApiHealth",
     "Confirmation",
     "CredentialsError",
+    "Disposition",
     "EventReport",
-    "Fate",
-    "Health",
-    "InvalidRule",
+    "InvalidRuleError",
     "LastEvent",
     "Rule",
     "RuleHandler",
@@ -39,7 +46,7 @@ __all__ = [
     "SensorToken",
     "SettingsError",
     "SpoolError",
-    "Stopping",
+    "StoppingError",
     "TokenClient",
     "TokenClientError",
     "Trigger",

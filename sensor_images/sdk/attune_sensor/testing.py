@@ -25,16 +25,18 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
 from attune_kit.backoff import Backoff
 from attune_kit.supervisor import end
-from attune_sensor.api_client import Accepted, EventResult, Outcome, Unavailable
-from attune_sensor.clock import Clock, SystemClock
-from attune_sensor.context import SensorContext
-from attune_sensor.emitter import Emitter
-from attune_sensor.last_events import LastEvent, LastEvents
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_supervisor import RuleSupervisor
-from attune_sensor.rule_table import RuleTable
-from attune_sensor.rules import Rule, RuleHandler
-from attune_sensor.settings import SensorSettings
+from attune_sensor._api_client import Accepted, EventResult, Outcome, Unavailable
+from attune_sensor._clock import Clock, SystemClock
+from attune_sensor._context import SensorContext
+from attune_sensor._emitter import Emitter
+from attune_sensor._last_events import LastEvent, LastEvents
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_supervisor import RuleSupervisor
+from attune_sensor._rule_table import RuleTable
+from attune_sensor._rules import Rule, RuleHandler
+from attune_sensor._settings import SensorSettings
+
+__all__ = ["FakeApi", "FakeClock", "SensorHarness"]
 
 _DECODER = msgspec.json.Decoder(EventReport)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,7 +45,7 @@ _TURNS = 50
 
 
 class FakeClock:
-    """A clock that stands until the test moves it (:class:`attune_sensor.clock.Clock`).
+    """A clock that stands until the test moves it (:class:`attune_sensor._clock.Clock`).
 
     Give it to :class:`SensorHarness`, and ``Trigger.now`` and ``Trigger.sleep`` go by it; or pass it where a handler takes a
     function that returns microseconds since 1970.
@@ -163,7 +165,7 @@ class _Acks:
         self.latest: dict[str, tuple[int, AckState, str]] = {}
         self.changed = asyncio.Event()
 
-    def say(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
         self.latest[rule.uid] = (rule.generation, state, message)
         self.changed.set()
 
@@ -293,7 +295,7 @@ class SensorHarness:
 
     def delete(self, rule: Rule) -> None:
         """Delete a rule."""
-        change = self._table.bury(rule.uid, None)
+        change = self._table.remove(rule.uid, None)
         if change is not None:
             self._supervisor.apply([change])
 

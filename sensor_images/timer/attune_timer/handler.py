@@ -56,7 +56,7 @@ class TimerHandler:
         """Arm the rule's timer.
 
         Raises:
-            InvalidRule: its parameters cannot be used.
+            InvalidRuleError: its parameters cannot be used.
         """
         timer = timer_of(rule)
         if self._loop is None:
@@ -79,7 +79,7 @@ class TimerHandler:
         """Arm the timer anew; in between nothing fires.
 
         Raises:
-            InvalidRule: the new parameters cannot be used.
+            InvalidRuleError: the new parameters cannot be used.
         """
         await self.start(new)
 

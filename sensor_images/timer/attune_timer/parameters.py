@@ -8,7 +8,7 @@ import msgspec
 
 from attune_contract.calendar import cron, zones
 from attune_contract.calendar.cron import CronError, DayMatch
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 from attune_timer import instants
 from attune_timer.cron import CronSchedule
 from attune_timer.exclusions import NOTHING, ExclusionError, Exclusions, exclusions_of
@@ -50,12 +50,12 @@ def timer_of(rule: Rule) -> Timer:
     """The rule's timer.
 
     Raises:
-        InvalidRule: the parameters cannot be used.
+        InvalidRuleError: the parameters cannot be used.
     """
     schedule = schedule_of(rule)
     jitter = _jitter(rule.parameters)
     if isinstance(schedule, IntervalSchedule) and jitter > schedule.interval:
-        raise InvalidRule("parameters.jitter is longer than the interval, so events would overtake each other")
+        raise InvalidRuleError("parameters.jitter is longer than the interval, so events would overtake each other")
     default = Missed.ONCE if rule.trigger_type == DATETIME_TIMER else Missed.SKIP
     return Timer(
         rule=rule,
@@ -70,15 +70,15 @@ def schedule_of(rule: Rule) -> Schedule:
     """The rule's schedule.
 
     Raises:
-        InvalidRule: the parameters cannot be used.
+        InvalidRuleError: the parameters cannot be used.
     """
     parameters = rule.parameters
     known = _FIELDS.get(rule.trigger_type)
     if known is None:
-        raise InvalidRule(f"this sensor does not provide the trigger type {rule.trigger_type}")
+        raise InvalidRuleError(f"this sensor does not provide the trigger type {rule.trigger_type}")
     unknown = sorted(set(parameters) - known)
     if unknown:
-        raise InvalidRule(f"unknown parameter {unknown[0]}; expected one of: {', '.join(sorted(known))}")
+        raise InvalidRuleError(f"unknown parameter {unknown[0]}; expected one of: {', '.join(sorted(known))}")
     match rule.trigger_type:
         case "core.crontimer":
             return _cron_schedule(parameters, created_at=instants.from_datetime(rule.created_at))
@@ -105,18 +105,18 @@ def _interval_schedule(parameters: Mapping[str, Any], *, created_at: int) -> Int
 def _cron_schedule(parameters: Mapping[str, Any], *, created_at: int) -> CronSchedule | IntervalSchedule:
     expression, name = parameters.get("cron"), parameters.get("timezone", "UTC")
     if not isinstance(expression, str):
-        raise InvalidRule(f"parameters.cron is {expression!r}; expected a cron expression, like 30 6 * * MON-FRI")
+        raise InvalidRuleError(f"parameters.cron is {expression!r}; expected a cron expression, like 30 6 * * MON-FRI")
     if not isinstance(name, str):
-        raise InvalidRule(f"parameters.timezone is {name!r}; expected an IANA name, like Europe/Berlin")
+        raise InvalidRuleError(f"parameters.timezone is {name!r}; expected an IANA name, like Europe/Berlin")
     match = parameters.get("dayMatch", DayMatch.CRON)
     if match not in list(DayMatch):
-        raise InvalidRule(f"parameters.dayMatch is {match!r}; expected one of: {', '.join(DayMatch)}")
+        raise InvalidRuleError(f"parameters.dayMatch is {match!r}; expected one of: {', '.join(DayMatch)}")
     start, end = _bounds(parameters)
     exclusions = _exclusions(parameters)
     try:
         zone = zones.zone(name)
     except zones.UnknownZoneError as error:
-        raise InvalidRule(f"parameters.timezone: {error}") from None
+        raise InvalidRuleError(f"parameters.timezone: {error}") from None
     try:
         interval = cron.parse_every(expression)
         if interval is not None:
@@ -125,7 +125,7 @@ def _cron_schedule(parameters: Mapping[str, Any], *, created_at: int) -> CronSch
             return IntervalSchedule(anchor=created_at, interval=interval, first_k=1, start=start, end=end)
         parsed = cron.parse(expression, day_match=DayMatch(match))
     except CronError as error:
-        raise InvalidRule(f"parameters.cron: {expression[:200]!r} is not a cron expression: {error}") from None
+        raise InvalidRuleError(f"parameters.cron: {expression[:200]!r} is not a cron expression: {error}") from None
     return CronSchedule(cron=parsed, zone=zone, start=start, end=end, exclusions=exclusions)
 
 
@@ -136,29 +136,29 @@ def _exclusions(parameters: Mapping[str, Any]) -> Exclusions:
     try:
         return exclusions_of(entries)
     except ExclusionError as error:
-        raise InvalidRule(f"parameters.exclude{error}") from None
+        raise InvalidRuleError(f"parameters.exclude{error}") from None
 
 
 def _once_schedule(parameters: Mapping[str, Any]) -> OnceSchedule:
     at = _instant(parameters, "at")
     if at is None:
-        raise InvalidRule("parameters.at is missing; expected a time like 2026-11-23T12:00:00Z")
+        raise InvalidRuleError("parameters.at is missing; expected a time like 2026-11-23T12:00:00Z")
     return OnceSchedule(at=at)
 
 
 def _bounds(parameters: Mapping[str, Any]) -> tuple[int | None, int | None]:
     start, end = _instant(parameters, "start"), _instant(parameters, "end")
     if start is not None and end is not None and end < start:
-        raise InvalidRule("parameters.end is before parameters.start, so the timer would never fire")
+        raise InvalidRuleError("parameters.end is before parameters.start, so the timer would never fire")
     return start, end
 
 
 def _missed(parameters: Mapping[str, Any], *, default: Missed) -> MissedPolicy:
     choice, most = parameters.get("missed", default), parameters.get("maxMissed", DEFAULT_MOST)
     if choice not in list(Missed):
-        raise InvalidRule(f"parameters.missed is {choice!r}; expected one of: {', '.join(Missed)}")
+        raise InvalidRuleError(f"parameters.missed is {choice!r}; expected one of: {', '.join(Missed)}")
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= LARGEST_MOST:
-        raise InvalidRule(f"parameters.maxMissed is {most!r}; expected a number from 1 to {LARGEST_MOST}")
+        raise InvalidRuleError(f"parameters.maxMissed is {most!r}; expected a number from 1 to {LARGEST_MOST}")
     return MissedPolicy(missed=Missed(choice), most=most)
 
 
@@ -167,16 +167,16 @@ def _data(parameters: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise InvalidRule(f"parameters.data is {value!r}; expected an object")
+        raise InvalidRuleError(f"parameters.data is {value!r}; expected an object")
     if (size := len(msgspec.json.encode(value))) > MAX_DATA:
-        raise InvalidRule(f"parameters.data has {size} bytes as JSON; at most {MAX_DATA} are allowed")
+        raise InvalidRuleError(f"parameters.data has {size} bytes as JSON; at most {MAX_DATA} are allowed")
     return value
 
 
 def _jitter(parameters: Mapping[str, Any]) -> int:
     value = parameters.get("jitter", 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_JITTER // 1_000_000:
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"parameters.jitter is {value!r}; expected a number of seconds, at most {MAX_JITTER // 1_000_000}"
         )
     return int(Decimal(str(value)) * 1_000_000)
@@ -185,16 +185,18 @@ def _jitter(parameters: Mapping[str, Any]) -> int:
 def _interval(parameters: Mapping[str, Any]) -> int:
     value = parameters.get("interval")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRule(f"parameters.interval is {value!r}; expected a positive number, like 5")
+        raise InvalidRuleError(f"parameters.interval is {value!r}; expected a positive number, like 5")
     unit = parameters.get("unit", "seconds")
     if not isinstance(unit, str) or unit not in UNITS:
-        raise InvalidRule(f"parameters.unit is {unit!r}; expected one of: {', '.join(UNITS)}")
+        raise InvalidRuleError(f"parameters.unit is {unit!r}; expected one of: {', '.join(UNITS)}")
     # Through its decimal form: 0.1 means a tenth, not the nearest binary fraction. A float too large is infinite.
     exact = Decimal(str(value)) * UNITS[unit]
     if not exact.is_finite() or exact > MAX_INTERVAL:
-        raise InvalidRule(f"parameters.interval of {value} {unit} is longer than ten years")
+        raise InvalidRuleError(f"parameters.interval of {value} {unit} is longer than ten years")
     if exact < MIN_INTERVAL:
-        raise InvalidRule(f"parameters.interval of {value} {unit} is shorter than 0.1 seconds, the shortest there is")
+        raise InvalidRuleError(
+            f"parameters.interval of {value} {unit} is shorter than 0.1 seconds, the shortest there is"
+        )
     return int(exact.to_integral_value())
 
 
@@ -203,8 +205,8 @@ def _instant(parameters: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidRule(f"parameters.{name} is {value!r}; expected a time like 2026-11-23T12:00:00Z")
+        raise InvalidRuleError(f"parameters.{name} is {value!r}; expected a time like 2026-11-23T12:00:00Z")
     try:
         return instants.parse(value)
     except ValueError as error:
-        raise InvalidRule(f"parameters.{name}: {error}") from None
+        raise InvalidRuleError(f"parameters.{name}: {error}") from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from attune_sensor import InvalidRule
+from attune_sensor import InvalidRuleError
 from attune_webhook.parameter_types import choice, header_name, known_fields, text, whole_number
 from attune_webhook.schemes.model import (
     DEFAULT_TOLERANCE,
@@ -99,10 +99,10 @@ def auth_of(value: Any) -> Auth:
     """Read the parameter.
 
     Raises:
-        InvalidRule: it cannot be used.
+        InvalidRuleError: it cannot be used.
     """
     if not isinstance(value, dict) or value.get("type") not in TYPES:
-        raise InvalidRule(f"{_WHERE}.type: expected one of: {', '.join(TYPES)}; none lets everybody in")
+        raise InvalidRuleError(f"{_WHERE}.type: expected one of: {', '.join(TYPES)}; none lets everybody in")
     kind = value["type"]
     preset = PRESETS.get(kind)
     fields = set(_COMMON)
@@ -128,7 +128,7 @@ def auth_of(value: Any) -> Auth:
 def _secrets(value: Any, preset: Preset) -> tuple[str, ...]:
     if not preset.needs_secret:
         if value:
-            raise InvalidRule(
+            raise InvalidRuleError(
                 f"{_WHERE}.secrets: type {preset.name} uses no secrets; remove them, or choose another type"
             )
         return ()
@@ -137,7 +137,7 @@ def _secrets(value: Any, preset: Preset) -> tuple[str, ...]:
         or not 1 <= len(value) <= MOST_SECRETS
         or not all(isinstance(each, str) and _SECRET.fullmatch(each) for each in value)
     ):
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"{_WHERE}.secrets: expected 1 to {MOST_SECRETS} keys of the Secrets that the Sensor lists in spec.secrets, "
             f"like hooks/github; got {value!r}"
         )
@@ -148,7 +148,7 @@ def _public_url(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not _URL.fullmatch(value):
-        raise InvalidRule(f"{_WHERE}.publicUrl: expected a URL like https://hooks.example.org; got {value!r}")
+        raise InvalidRuleError(f"{_WHERE}.publicUrl: expected a URL like https://hooks.example.org; got {value!r}")
     return value.rstrip("/")
 
 
@@ -158,7 +158,7 @@ def _topics(value: Any) -> tuple[str, ...]:
         or not 1 <= len(value) <= MOST_TOPICS
         or not all(isinstance(each, str) and _TOPIC.fullmatch(each) for each in value)
     ):
-        raise InvalidRule(f"{_WHERE}.topics: expected 1 to {MOST_TOPICS} ARNs of SNS topics; got {value!r}")
+        raise InvalidRuleError(f"{_WHERE}.topics: expected 1 to {MOST_TOPICS} ARNs of SNS topics; got {value!r}")
     return tuple(value)
 
 
@@ -166,7 +166,7 @@ def _verify_token(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not _SECRET.fullmatch(value):
-        raise InvalidRule(f"{_WHERE}.verifyToken: expected the key of a Secret, like hooks/meta; got {value!r}")
+        raise InvalidRuleError(f"{_WHERE}.verifyToken: expected the key of a Secret, like hooks/meta; got {value!r}")
     return value
 
 
@@ -210,11 +210,13 @@ def _usable(signature: Signature) -> None:
         if signature.timestamp is not None:
             reader_of(signature.timestamp)
     except ValueError as error:
-        raise InvalidRule(f"{_WHERE}: {error}") from None
+        raise InvalidRuleError(f"{_WHERE}: {error}") from None
     if not template.covers_body:
-        raise InvalidRule(f"{_WHERE}.signed: expected {{body}} or {{form}} in it, else the body could be anything")
+        raise InvalidRuleError(f"{_WHERE}.signed: expected {{body}} or {{form}} in it, else the body could be anything")
     if "{timestamp}" in signature.signed and signature.timestamp is None:
-        raise InvalidRule(f"{_WHERE}.timestamp: {{timestamp}} is signed, so say where it is, like header:X-Timestamp")
+        raise InvalidRuleError(
+            f"{_WHERE}.timestamp: {{timestamp}} is signed, so say where it is, like header:X-Timestamp"
+        )
     unsigned_time = signature.timestamp is not None and "{timestamp}" not in signature.signed
     if unsigned_time and not str(signature.timestamp).startswith("field:"):
-        raise InvalidRule(f"{_WHERE}.signed: the timestamp must be signed, so expected {{timestamp}} in it")
+        raise InvalidRuleError(f"{_WHERE}.signed: the timestamp must be signed, so expected {{timestamp}} in it")

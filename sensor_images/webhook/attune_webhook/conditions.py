@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attune_sensor import InvalidRule
+from attune_sensor import InvalidRuleError
 from attune_webhook.http.request import Request, field_of
 from attune_webhook.parameter_types import field_path, header_name, known_fields
 
@@ -43,16 +43,16 @@ def condition_of(value: Any) -> Condition:
     """Read the parameter.
 
     Raises:
-        InvalidRule: it cannot be used.
+        InvalidRuleError: it cannot be used.
     """
     if value is None:
         return ANY_REQUEST
     if not isinstance(value, dict):
-        raise InvalidRule(f"{_WHERE}: expected headers or fields with their values; got {value!r}")
+        raise InvalidRuleError(f"{_WHERE}: expected headers or fields with their values; got {value!r}")
     known_fields(value, frozenset({"headers", "fields"}), _WHERE)
     headers, fields = _mapping(value, "headers"), _mapping(value, "fields")
     if not headers and not fields:
-        raise InvalidRule(f"{_WHERE}: expected at least one header or field")
+        raise InvalidRuleError(f"{_WHERE}: expected at least one header or field")
     return Condition(
         headers=frozenset(
             (header_name(name, f"{_WHERE}.headers"), _texts(values, f"{_WHERE}.headers.{name}"))
@@ -68,21 +68,23 @@ def condition_of(value: Any) -> Condition:
 def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = value.get(name, {})
     if not isinstance(found, dict) or len(found) > _MOST_CONDITIONS:
-        raise InvalidRule(f"{_WHERE}.{name}: expected at most {_MOST_CONDITIONS} names with values; got {found!r}")
+        raise InvalidRuleError(f"{_WHERE}.{name}: expected at most {_MOST_CONDITIONS} names with values; got {found!r}")
     return found
 
 
 def _texts(value: Any, where: str) -> frozenset[str]:
     values = value if isinstance(value, list) else [value]
     if not 1 <= len(values) <= _MOST_VALUES or not all(isinstance(each, str) for each in values):
-        raise InvalidRule(f"{where}: expected a text, or a list of 1 to {_MOST_VALUES}; got {value!r}")
+        raise InvalidRuleError(f"{where}: expected a text, or a list of 1 to {_MOST_VALUES}; got {value!r}")
     return frozenset(values)
 
 
 def _values(value: Any, where: str) -> frozenset[tuple[str, _Value]]:
     values = value if isinstance(value, list) else [value]
     if not 1 <= len(values) <= _MOST_VALUES or any(isinstance(each, dict | list) for each in values):
-        raise InvalidRule(f"{where}: expected a text, number, true, false or null, or a list of them; got {value!r}")
+        raise InvalidRuleError(
+            f"{where}: expected a text, number, true, false or null, or a list of them; got {value!r}"
+        )
     return frozenset(_typed(each) for each in values)
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from attune_sensor import AckState, InvalidRule, Rule, SensorContext
+from attune_sensor import AckState, InvalidRuleError, Rule, SensorContext
 from attune_webhook.authentication import Authenticator
 from attune_webhook.config import config_of
 from attune_webhook.key_ring import KeyRing
@@ -65,12 +65,12 @@ class WebhookHandler:
         """Serve the rule's path.
 
         Raises:
-            InvalidRule: its parameters cannot be used.
+            InvalidRuleError: its parameters cannot be used.
             OSError: the port is taken.
         """
         hook = hook_of(rule)
         if hook.path.text == self._config.health_path:
-            raise InvalidRule(
+            raise InvalidRuleError(
                 f"parameters.path: {hook.path.text} is the health path of this sensor; choose another path"
             )
         async with self._opening:
@@ -86,7 +86,7 @@ class WebhookHandler:
         """Serve the new path as the new state says, from one request to the next.
 
         Raises:
-            InvalidRule: the new parameters cannot be used.
+            InvalidRuleError: the new parameters cannot be used.
         """
         await self.start(new)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 from attune_webhook.auth import Auth, auth_of
 from attune_webhook.conditions import ANY_REQUEST, Condition, condition_of
 from attune_webhook.handshakes import HANDSHAKES
@@ -106,7 +106,7 @@ def hook_of(rule: Rule) -> Hook:
     """The rule's hook.
 
     Raises:
-        InvalidRule: the parameters cannot be used.
+        InvalidRuleError: the parameters cannot be used.
     """
     parameters = rule.parameters
     known_fields(parameters, _FIELDS, "parameters")
@@ -137,7 +137,7 @@ def hook_of(rule: Rule) -> Hook:
 def _path(value: Any) -> PathTemplate:
     found = path_of(value) if isinstance(value, str) else None
     if found is None:
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"parameters.path: expected a path like /github/push or /teams/{{team}}, of letters, digits and ._~-; got {value!r}"
         )
     return found
@@ -145,17 +145,19 @@ def _path(value: Any) -> PathTemplate:
 
 def _methods(value: Any) -> frozenset[str]:
     if not isinstance(value, list) or not value or not all(method in METHODS for method in value):
-        raise InvalidRule(f"parameters.methods: expected a list of {', '.join(METHODS)}; got {value!r}")
+        raise InvalidRuleError(f"parameters.methods: expected a list of {', '.join(METHODS)}; got {value!r}")
     return frozenset(value)
 
 
 def _headers(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MOST_HEADERS:
-        raise InvalidRule(f"parameters.headers: expected a list of at most {MOST_HEADERS} names; got {value!r}")
+        raise InvalidRuleError(f"parameters.headers: expected a list of at most {MOST_HEADERS} names; got {value!r}")
     names = [header_name(name, "parameters.headers") for name in value]
     for name in names:
         if holds_secret(name):
-            raise InvalidRule(f"parameters.headers: {name} holds a secret; more people read events than may know it")
+            raise InvalidRuleError(
+                f"parameters.headers: {name} holds a secret; more people read events than may know it"
+            )
     return tuple(dict.fromkeys(names))
 
 
@@ -175,7 +177,7 @@ def _ids(auth: Auth, id_header: Any, id_field: Any) -> tuple[tuple[str, ...], ..
 def _list(value: Any, where: str) -> list[Any]:
     values = value if isinstance(value, list) else [value]
     if not 1 <= len(values) <= MOST_ID_PARTS:
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"{where}: expected a name, or a list of 1 to {MOST_ID_PARTS} that count together; got {value!r}"
         )
     return values
@@ -183,7 +185,7 @@ def _list(value: Any, where: str) -> list[Any]:
 
 def _answer(value: Any) -> int:
     if isinstance(value, bool) or value not in ANSWERS:
-        raise InvalidRule(f"parameters.answer: expected one of: {', '.join(map(str, ANSWERS))}; got {value!r}")
+        raise InvalidRuleError(f"parameters.answer: expected one of: {', '.join(map(str, ANSWERS))}; got {value!r}")
     return int(value)
 
 
@@ -191,19 +193,21 @@ def _handshake(value: Any, auth: Auth) -> str | None:
     if value is None or value == "none":
         return None
     if value not in HANDSHAKES:
-        raise InvalidRule(f"parameters.handshake: expected one of: none, {', '.join(HANDSHAKES)}; got {value!r}")
+        raise InvalidRuleError(f"parameters.handshake: expected one of: none, {', '.join(HANDSHAKES)}; got {value!r}")
     if value == "sns" and not auth.by_certificate:
-        raise InvalidRule("parameters.handshake: sns needs auth.type sns, so that no stranger can have an URL fetched")
+        raise InvalidRuleError(
+            "parameters.handshake: sns needs auth.type sns, so that no stranger can have an URL fetched"
+        )
     return str(value)
 
 
 def _rate(value: Any) -> tuple[float, int]:
     if not isinstance(value, dict):
-        raise InvalidRule(f"parameters.rate: expected something like {{perSecond: 10, burst: 20}}; got {value!r}")
+        raise InvalidRuleError(f"parameters.rate: expected something like {{perSecond: 10, burst: 20}}; got {value!r}")
     known_fields(value, frozenset({"perSecond", "burst"}), "parameters.rate")
     rate = value.get("perSecond", DEFAULT_RATE)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= LARGEST_RATE:
-        raise InvalidRule(
+        raise InvalidRuleError(
             f"parameters.rate.perSecond: expected a number above 0, at most {LARGEST_RATE:g}; got {rate!r}"
         )
     burst = value.get("burst", max(1, int(rate * 2)))

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
-from attune_sensor import Confirmation, EventReport, Fate, Stopping
+from attune_sensor import Confirmation, Disposition, EventReport, StoppingError
 from attune_webhook import handshakes
 from attune_webhook.authentication import Authenticator
 from attune_webhook.bodies import json_items
@@ -264,7 +264,7 @@ class WebhookServer:
             raise RefusalError.unavailable(
                 "unconfirmed", "The event could not be made safe in time; try again."
             ) from None
-        except Stopping:
+        except StoppingError:
             raise RefusalError.unavailable("stopping", "The sensor is stopping; try again.", close=True) from None
         except ValueError as error:
             raise RefusalError(
@@ -274,9 +274,9 @@ class WebhookServer:
             if not confirmation.kept:
                 raise _not_kept(confirmation)
         for confirmation in confirmations:
-            self._count(confirmation.fate)
+            self._count(confirmation.disposition)
         return [
-            {"id": str(event.id), "status": str(confirmation.fate)}
+            {"id": str(event.id), "status": str(confirmation.disposition)}
             for event, confirmation in zip(events, confirmations, strict=True)
         ]
 
@@ -324,7 +324,7 @@ def _failed() -> RefusalError:
 
 def _not_kept(confirmation: Confirmation) -> RefusalError:
     reason = confirmation.reason or ""
-    if confirmation.fate is Fate.REFUSED:
+    if confirmation.disposition is Disposition.REFUSED:
         text = "The event service does not take this event."
         return RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", text, reason=reason)
     return RefusalError.unavailable("full", "There is no room for the event; try again.", reason=reason)

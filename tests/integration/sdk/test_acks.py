@@ -15,8 +15,8 @@ from attune_contract.messages import AckState
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_sensor import Rule
-from attune_sensor.acks import AckPublisher
-from attune_sensor.metrics import Metrics
+from attune_sensor._acks import AckPublisher
+from attune_sensor._metrics import Metrics
 
 pytestmark = pytest.mark.nats
 
@@ -53,7 +53,7 @@ def rule(number: int = 1) -> Rule:
 
 async def test_ack_says_what_who_and_which_generation(stream: RuleStream, acks: AckPublisher) -> None:
     await stream.create()
-    acks.say(rule(), AckState.REJECTED, "the interval is odd")
+    acks.publish(rule(), AckState.REJECTED, "the interval is odd")
     ack = await stream.wait_ack(rule_state(), AckState.REJECTED)
     assert (ack.message, ack.instance, ack.generation) == ("the interval is odd", "pod-1", 1)
     await until(lambda: acks.waiting == 0)
@@ -62,14 +62,14 @@ async def test_ack_says_what_who_and_which_generation(stream: RuleStream, acks: 
 async def test_latest_word_wins(stream: RuleStream, acks: AckPublisher) -> None:
     await stream.create()
     newer = Rule(state=changed(rule_state()), since_us=0)
-    acks.say(rule(), AckState.ACTIVE)
-    acks.say(rule(), AckState.FAILING, "no")
-    acks.say(newer, AckState.ACTIVE)
+    acks.publish(rule(), AckState.ACTIVE)
+    acks.publish(rule(), AckState.FAILING, "no")
+    acks.publish(newer, AckState.ACTIVE)
     await stream.wait_ack(newer.state, AckState.ACTIVE)
 
 
 async def test_stream_that_is_not_there_yet_is_waited_for(stream: RuleStream, acks: AckPublisher) -> None:
-    acks.say(rule(), AckState.ACTIVE)
+    acks.publish(rule(), AckState.ACTIVE)
     await until(lambda: acks._outage.ongoing)
     await stream.create()
     await stream.wait_ack(rule_state(), AckState.ACTIVE, within=10)
@@ -78,7 +78,7 @@ async def test_stream_that_is_not_there_yet_is_waited_for(stream: RuleStream, ac
 async def test_ten_thousand_acks_all_arrive(stream: RuleStream, acks: AckPublisher) -> None:
     await stream.create()
     for number in range(10_000):
-        acks.say(rule(number), AckState.ACTIVE)
+        acks.publish(rule(number), AckState.ACTIVE)
     await until(lambda: acks.waiting == 0, within=30)
     assert await stream.acks_stored() == 10_000
 
@@ -88,12 +88,12 @@ async def test_everything_is_said_again_after_a_reconnect(
 ) -> None:
     await stream.create()
     for number in range(100):
-        acks.say(rule(number), AckState.ACTIVE)
+        acks.publish(rule(number), AckState.ACTIVE)
     await until(lambda: acks.waiting == 0)
     acks.forget(rule(0).uid)
     nats_server.kill()
     await until(lambda: not acks._connector.connected)
-    acks.say(rule(1), AckState.STOPPED)
+    acks.publish(rule(1), AckState.STOPPED)
     nats_server.wipe()
     nats_server.start()
     await stream.create()
@@ -107,7 +107,7 @@ async def test_refusal_by_the_stream_is_retried(stream: RuleStream, acks: AckPub
     info = await stream.js.stream_info(subjects.ACKS_STREAM)
     info.config.max_msg_size = 1
     await stream.js.update_stream(info.config)
-    acks.say(rule(), AckState.ACTIVE)
+    acks.publish(rule(), AckState.ACTIVE)
     await until(lambda: acks._outage.ongoing)
     info.config.max_msg_size = -1
     await stream.js.update_stream(info.config)

@@ -18,12 +18,12 @@ from support.rule_stream import rule_state
 from support.scripted_api import ScriptedApi, hang, reset, status
 
 from attune_kit.backoff import Backoff
-from attune_sensor import EventReport, Fate, WhenFull, event_id
-from attune_sensor.api_client import EventsApi
-from attune_sensor.credentials import TokenFile
-from attune_sensor.emitter import Emitter
-from attune_sensor.metrics import Metrics
-from attune_sensor.spool import Spool
+from attune_sensor import Disposition, EventReport, WhenFull, event_id
+from attune_sensor._api_client import EventsApi
+from attune_sensor._credentials import TokenFile
+from attune_sensor._emitter import Emitter
+from attune_sensor._metrics import Metrics
+from attune_sensor._spool import Spool
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -174,7 +174,7 @@ async def test_retry_after_is_honoured(bench: Bench, api: ScriptedApi) -> None:
 async def test_server_that_hangs_is_given_up_and_tried_again(
     bench: Bench, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attune_sensor.api_client._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr("attune_sensor._api_client._TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     release = asyncio.Event()
     api.script.append(hang(release))
     async with bench.emitter() as emitter:
@@ -494,8 +494,8 @@ async def test_confirmed_means_stored_or_duplicate_or_refused(bench: Bench, api:
         first = await emitter.emit_confirmed(event(1))
         again = await emitter.emit_confirmed(event(1))
         refused = await emitter.emit_confirmed(event(2))
-    assert (first.fate, again.fate) == (Fate.STORED, Fate.DUPLICATE)
-    assert (refused.fate, refused.reason, refused.kept) == (Fate.REFUSED, "not yours", False)
+    assert (first.disposition, again.disposition) == (Disposition.STORED, Disposition.DUPLICATE)
+    assert (refused.disposition, refused.reason, refused.kept) == (Disposition.REFUSED, "not yours", False)
     assert numbers(api) == [1]
 
 
@@ -503,7 +503,7 @@ async def test_confirmed_means_on_the_disk_while_the_api_is_away(bench: Bench, a
     await api.stop()
     async with bench.emitter(spool=True) as emitter:
         fates = await asyncio.gather(*(emitter.emit_confirmed(event(number)) for number in range(50)))
-        assert {confirmation.fate for confirmation in fates} == {Fate.SPOOLED}
+        assert {confirmation.disposition for confirmation in fates} == {Disposition.SPOOLED}
         on_disk = b"".join(path.read_bytes() for path in sorted(bench.spool_directory.glob("*.segment")))
         assert all(str(event(number).id).encode() in on_disk for number in range(50))
         await api.start()
@@ -522,8 +522,8 @@ async def test_who_waits_hears_from_the_disk_when_the_api_hangs(bench: Bench, ap
         first = asyncio.create_task(emitter.emit_confirmed(event(0)))
         await until(lambda: len(api.requests) == 1)
         behind = asyncio.create_task(emitter.emit_confirmed(event(1)))
-        assert (await first).fate is Fate.SPOOLED
-        assert (await behind).fate is Fate.SPOOLED
+        assert (await first).disposition is Disposition.SPOOLED
+        assert (await behind).disposition is Disposition.SPOOLED
         gate.set()
         await api.wait_for(lambda: len(api.events) == 2)
         await until(lambda: emitter.waiting == 0)
@@ -535,9 +535,11 @@ async def test_who_waits_hears_of_it_when_there_is_no_room(bench: Bench, api: Sc
     async with bench.emitter(when_full=WhenFull.DROP_NEWEST, memory_bytes=3000, grace=0.1) as emitter:
         waiting = [asyncio.create_task(emitter.emit_confirmed(event(n, padding="x" * 1000))) for n in range(3)]
         confirmation = await asyncio.wait_for(waiting[2], 5)
-        assert confirmation.fate is Fate.DROPPED
+        assert confirmation.disposition is Disposition.DROPPED
     rest = await asyncio.wait_for(asyncio.gather(*waiting[:2]), 5)
-    assert {confirmation.fate for confirmation in rest} == {Fate.DROPPED}, "the sensor ended, and there is no disk"
+    assert {confirmation.disposition for confirmation in rest} == {Disposition.DROPPED}, (
+        "the sensor ended, and there is no disk"
+    )
 
 
 async def test_caller_who_gives_up_does_not_call_the_event_back(bench: Bench, api: ScriptedApi) -> None:

@@ -16,11 +16,11 @@ from support.rule_stream import RuleStream, rule_state
 from attune_contract.messages import AckState
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
-from attune_sensor.acks import AckPublisher
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_reader import RuleReader
-from attune_sensor.rule_table import RuleTable
-from attune_sensor.rules import Rule
+from attune_sensor._acks import AckPublisher
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_reader import RuleReader
+from attune_sensor._rule_table import RuleTable
+from attune_sensor._rules import Rule
 
 pytestmark = pytest.mark.nats
 
@@ -118,7 +118,7 @@ async def test_few_rights_are_enough(
     await stream.put_many([rule_state(number) for number in range(1000)])
     async with Sensor(server.url, creds).running() as sensor:
         await until(lambda: len(sensor.table) == 1000)
-        sensor.acks.say(Rule(state=rule_state(1), since_us=0), AckState.ACTIVE)
+        sensor.acks.publish(Rule(state=rule_state(1), since_us=0), AckState.ACTIVE)
         await stream.wait_ack(rule_state(1), AckState.ACTIVE)
         await stream.put(rule_state(5000))
         await until(lambda: len(sensor.table) == 1001)

@@ -16,9 +16,9 @@ from attune_contract import subjects
 from attune_contract.messages import RuleState
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_reader import RuleReader
-from attune_sensor.rule_table import RuleChange, RuleTable
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_reader import RuleReader
+from attune_sensor._rule_table import RuleChange, RuleTable
 
 pytestmark = pytest.mark.nats
 

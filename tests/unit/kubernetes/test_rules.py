@@ -19,7 +19,7 @@ from attune_kubernetes.changes import Change, Verdict, as_requested, event_of, f
 from attune_kubernetes.filter_failures import FilterFailures
 from attune_kubernetes.objects import ObjectSnapshot, snapshot_of
 from attune_kubernetes.parameters import ChangeKind, Selection, selection_of
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 
 PACK = Path(__file__).parents[3] / "packs" / "kubernetes"
 SENSOR = SensorResource.from_object(yaml.safe_load((PACK / "core.kubernetes.yaml").read_text()))
@@ -103,7 +103,7 @@ def test_what_the_operator_accepts_is_served(parameters: dict[str, Any]) -> None
 )
 def test_what_the_operator_refuses_is_not_served_either(parameters: dict[str, Any]) -> None:
     assert not accepted({**MAPS, **parameters})
-    with pytest.raises(InvalidRule):
+    with pytest.raises(InvalidRuleError):
         selection(**parameters)
 
 
@@ -114,7 +114,7 @@ def test_what_the_operator_refuses_is_not_served_either(parameters: dict[str, An
     ],
 )
 def test_what_only_the_sensor_can_judge_is_rejected_with_a_sentence(parameters: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(InvalidRule, match=complaint):
+    with pytest.raises(InvalidRuleError, match=complaint):
         selection(**parameters)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from attune_sensor.credentials import TokenFile, parse_token
-from attune_sensor.errors import CredentialsError
+from attune_sensor._credentials import TokenFile, parse_token
+from attune_sensor._errors import CredentialsError
 
 
 def jwt(**claims: object) -> str:

@@ -9,8 +9,8 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import SensorHealth
 from attune_kit.outage import Outage
 from attune_sensor import Sensor, SensorRuntime, SensorSettings
-from attune_sensor.api_client import Unavailable
-from attune_sensor.health import ApiProbe, _news
+from attune_sensor._api_client import Unavailable
+from attune_sensor._health import ApiProbe, _has_changed
 
 
 def settings(tmp_path: Path) -> SensorSettings:
@@ -49,12 +49,12 @@ def test_what_is_news() -> None:
             instance="pod", at=datetime(2026, 1, 1, tzinfo=UTC), every=15, rules=rules, problems=problems
         )
 
-    assert not _news(said(1), said(2), 100)
-    assert _news(said(1), said(0), 0)
-    assert _news(said(), said(api="away"), 0)
-    assert _news(said(api="away"), said(), 0)
-    assert not _news(said(api="away"), said(api="refused"), 1), "a sentence that changes is told at leisure"
-    assert _news(said(api="away"), said(api="refused"), 6)
+    assert not _has_changed(said(1), said(2), 100)
+    assert _has_changed(said(1), said(0), 0)
+    assert _has_changed(said(), said(api="away"), 0)
+    assert _has_changed(said(api="away"), said(), 0)
+    assert not _has_changed(said(api="away"), said(api="refused"), 1), "a sentence that changes is told at leisure"
+    assert _has_changed(said(api="away"), said(api="refused"), 6)
 
 
 def test_a_fault_is_told_in_words_that_stay() -> None:

@@ -13,10 +13,10 @@ from support.rule_stream import changed, rule_state
 
 from attune_contract.messages import AckState, RuleState
 from attune_kit.backoff import Backoff
-from attune_sensor import InvalidRule, Rule
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_supervisor import RuleSupervisor
-from attune_sensor.rule_table import RuleTable
+from attune_sensor import InvalidRuleError, Rule
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_supervisor import RuleSupervisor
+from attune_sensor._rule_table import RuleTable
 
 
 class Acks:
@@ -25,7 +25,7 @@ class Acks:
     def __init__(self) -> None:
         self.said: dict[str, list[tuple[int, AckState, str]]] = defaultdict(list)
 
-    def say(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
         self.said[rule.uid].append((rule.generation, state, message))
 
     def forget(self, uid: str) -> None:
@@ -96,7 +96,7 @@ class Bench:
         self.supervisor.apply([change])
 
     def bury(self, state: RuleState) -> None:
-        change = self.table.bury(state.uid, state)
+        change = self.table.remove(state.uid, state)
         assert change is not None
         self.supervisor.apply([change])
 
@@ -159,7 +159,7 @@ async def test_disabled_rule_is_said_to_be_stopped_and_never_starts(bench: Bench
 
 
 async def test_invalid_rule_is_rejected_with_its_sentence_until_it_changes(bench: Bench) -> None:
-    bench.handler.raising["start rule-1"].append(InvalidRule("the interval is odd"))
+    bench.handler.raising["start rule-1"].append(InvalidRuleError("the interval is odd"))
     bench.put(RULE)
     assert await bench.said(RULE, AckState.REJECTED) == "the interval is odd"
     bench.put(OTHER)
@@ -173,7 +173,7 @@ async def test_invalid_rule_is_rejected_with_its_sentence_until_it_changes(bench
 async def test_rule_that_becomes_invalid_no_longer_runs(bench: Bench) -> None:
     bench.put(RULE)
     await bench.said(RULE, AckState.ACTIVE)
-    bench.handler.raising["update rule-1"].append(InvalidRule("no"))
+    bench.handler.raising["update rule-1"].append(InvalidRuleError("no"))
     newer = changed(RULE)
     bench.put(newer)
     await bench.said(newer, AckState.REJECTED)
@@ -305,7 +305,7 @@ async def test_ten_thousand_rules_start_and_stop(bench: Bench) -> None:
 
 
 def test_sentence_of_a_failure_is_never_empty() -> None:
-    from attune_sensor.rule_supervisor import describe
+    from attune_sensor._rule_supervisor import describe
 
     errors: list[Any] = [RuntimeError(), TimeoutError(), ValueError("x")]
     assert all(describe(error, timeout=1) for error in errors)

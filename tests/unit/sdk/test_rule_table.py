@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from support.rule_stream import changed, rule_state
 
 from attune_contract.messages import RuleState
-from attune_sensor.rule_table import RuleChange, RuleTable
-from attune_sensor.rules import Rule
+from attune_sensor._rule_table import RuleChange, RuleTable
+from attune_sensor._rules import Rule
 
 
 def rule(state: RuleState, since_us: int = 0) -> Rule:
@@ -16,10 +16,12 @@ def rule(state: RuleState, since_us: int = 0) -> Rule:
 
 
 def swap(
-    table: RuleTable, *rules: Rule, now: float = 0.0, buried: Sequence[str] = (), unreadable: Sequence[str] = ()
+    table: RuleTable, *rules: Rule, now: float = 0.0, tombstones: Sequence[str] = (), unreadable: Sequence[str] = ()
 ) -> list[RuleChange]:
     snapshot = {known.uid: known for known in rules}
-    return table.replace(snapshot, now=now, patience=15.0, buried=dict.fromkeys(buried), unreadable=set(unreadable))
+    return table.replace(
+        snapshot, now=now, patience=15.0, tombstones=dict.fromkeys(tombstones), unreadable=set(unreadable)
+    )
 
 
 FIRST = rule(rule_state(1))
@@ -57,35 +59,35 @@ def test_same_generation_with_other_content_is_taken() -> None:
 def test_tombstone_deletes() -> None:
     table = RuleTable()
     table.put(FIRST)
-    assert table.bury(FIRST.uid, FIRST.state) == RuleChange(FIRST.uid, FIRST, None)
+    assert table.remove(FIRST.uid, FIRST.state) == RuleChange(FIRST.uid, FIRST, None)
     assert len(table) == 0
 
 
 def test_tombstone_without_a_body_deletes() -> None:
     table = RuleTable()
     table.put(FIRST)
-    assert table.bury(FIRST.uid, None) == RuleChange(FIRST.uid, FIRST, None)
+    assert table.remove(FIRST.uid, None) == RuleChange(FIRST.uid, FIRST, None)
 
 
 def test_tombstone_of_a_lower_generation_is_dropped() -> None:
     table = RuleTable()
     table.put(RAISED)
-    assert table.bury(FIRST.uid, FIRST.state) is None
+    assert table.remove(FIRST.uid, FIRST.state) is None
     assert table.get(FIRST.uid) == RAISED
 
 
 def test_overtaken_state_does_not_bring_a_deleted_rule_back() -> None:
     table = RuleTable()
     table.put(RAISED)
-    table.bury(RAISED.uid, RAISED.state)
+    table.remove(RAISED.uid, RAISED.state)
     assert table.put(FIRST) is None
 
 
 def test_nor_does_it_after_an_older_tombstone_came_again() -> None:
     table = RuleTable()
     table.put(RAISED)
-    table.bury(RAISED.uid, RAISED.state)
-    table.bury(FIRST.uid, FIRST.state)
+    table.remove(RAISED.uid, RAISED.state)
+    table.remove(FIRST.uid, FIRST.state)
     assert table.put(FIRST) is None
 
 
@@ -93,7 +95,7 @@ def test_after_a_snapshot_a_lower_generation_is_news_again() -> None:
     """A Kubernetes that was restored from a backup counts from where it was then."""
     table = RuleTable()
     table.put(RAISED)
-    table.bury(RAISED.uid, RAISED.state)
+    table.remove(RAISED.uid, RAISED.state)
     swap(table)
     assert table.put(FIRST) == RuleChange(FIRST.uid, None, FIRST)
 
@@ -101,7 +103,7 @@ def test_after_a_snapshot_a_lower_generation_is_news_again() -> None:
 def test_rule_whose_binding_came_back_returns_with_the_same_generation() -> None:
     table = RuleTable()
     table.put(FIRST)
-    table.bury(FIRST.uid, FIRST.state)
+    table.remove(FIRST.uid, FIRST.state)
     assert table.put(FIRST) == RuleChange(FIRST.uid, None, FIRST)
 
 
@@ -109,7 +111,7 @@ def test_snapshot_deletes_what_has_a_tombstone() -> None:
     table = RuleTable()
     table.put(FIRST)
     table.put(SECOND)
-    assert swap(table, SECOND, buried=[FIRST.uid]) == [RuleChange(FIRST.uid, FIRST, None)]
+    assert swap(table, SECOND, tombstones=[FIRST.uid]) == [RuleChange(FIRST.uid, FIRST, None)]
     assert list(table) == [SECOND]
 
 
@@ -117,9 +119,9 @@ def test_snapshot_with_an_older_tombstone_deletes_only_after_a_while() -> None:
     table = RuleTable()
     table.put(RAISED)
     older = {FIRST.uid: FIRST.generation}
-    assert table.replace({}, now=0.0, patience=15.0, buried=older) == []
+    assert table.replace({}, now=0.0, patience=15.0, tombstones=older) == []
     assert table.missing == 1
-    assert table.replace({}, now=15.0, patience=15.0, buried=older) == [RuleChange(FIRST.uid, RAISED, None)]
+    assert table.replace({}, now=15.0, patience=15.0, tombstones=older) == [RuleChange(FIRST.uid, RAISED, None)]
 
 
 def test_what_is_absent_for_long_is_deleted() -> None:
@@ -177,7 +179,7 @@ STATES = st.builds(
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), STATES),
-        st.tuples(st.just("bury"), STATES),
+        st.tuples(st.just("remove"), STATES),
         st.tuples(st.just("replace"), st.lists(STATES, max_size=4)),
     ),
     max_size=30,
@@ -197,7 +199,7 @@ def test_changes_told_are_the_changes_made(steps: list[tuple[str, RuleState | li
         elif kind == "put":
             changes = [change for change in [table.put(rule(argument))] if change]
         else:
-            changes = [change for change in [table.bury(argument.uid, argument)] if change]
+            changes = [change for change in [table.remove(argument.uid, argument)] if change]
         for change in changes:
             assert mirror.get(change.uid) == change.old
             assert change.old != change.new

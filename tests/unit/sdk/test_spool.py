@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attune_sensor import SpoolError
-from attune_sensor.spool import Spool
+from attune_sensor._spool import Spool
 
 KIB = 1024
 

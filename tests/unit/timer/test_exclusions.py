@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rule_stream import rule_state
 
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 from attune_timer import instants
 from attune_timer.handler import event_of
 from attune_timer.parameters import CRON_TIMER, INTERVAL_TIMER, timer_of
@@ -126,7 +126,7 @@ def test_it_is_the_schedule_without_what_is_left_out(cron: str, zone: str, begin
     ],
 )
 def test_what_is_wrong_is_said(exclude: Any, complaint: str) -> None:
-    with pytest.raises(InvalidRule) as error:
+    with pytest.raises(InvalidRuleError) as error:
         schedule("@daily", exclude=exclude)
     assert complaint in str(error.value)
 
@@ -137,7 +137,7 @@ def test_every_is_an_interval_from_the_rules_creation() -> None:
     plan = timer_of(rule).schedule
     created = instants.from_datetime(rule.created_at)
     assert plan.next(created) == Occurrence(created + 5_400_000_000, 1)
-    with pytest.raises(InvalidRule, match="@every does not go with exclude"):
+    with pytest.raises(InvalidRuleError, match="@every does not go with exclude"):
         schedule("@every 90m", exclude={"dates": ["2026-12-24"]})
 
 
@@ -147,5 +147,5 @@ def test_data_of_ones_own_is_in_the_event() -> None:
     event = event_of(timer.rule, Occurrence(0, 1), fired_at=5, data=timer.data)
     assert event.payload["data"] == {"team": "ops", "n": [1]}
     for bad, complaint in ((5, "expected an object"), ({"a": "x" * 20_000}, "at most 16384 are allowed")):
-        with pytest.raises(InvalidRule, match=complaint):
+        with pytest.raises(InvalidRuleError, match=complaint):
             timer_of(Rule(state=rule_state(parameters={"interval": 5, "data": bad}), since_us=0))

@@ -12,7 +12,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.schemas.bounded import BoundedSchema
 from attune_operator.rules.records import TriggerDeclaration
 from attune_operator.rules.validation import check_parameters
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 from attune_timer.parameters import CRON_TIMER, timer_of
 
 SCHEMA = BoundedSchema(
@@ -87,7 +87,7 @@ def _timers_problem(text: str) -> str | None:
     rule = Rule(state=rule_state(parameters={"cron": text}, trigger_type=CRON_TIMER), since_us=0)
     try:
         timer_of(rule)
-    except InvalidRule as error:
+    except InvalidRuleError as error:
         return str(error)
     return None
 

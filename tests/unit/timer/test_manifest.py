@@ -18,7 +18,7 @@ from attune_contract.schemas.quick import compile_plain
 from attune_operator.resources.canonical import canonical_json
 from attune_operator.rules.records import TriggerDeclaration
 from attune_operator.rules.validation import check_parameters
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 from attune_timer.handler import event_of
 from attune_timer.parameters import CRON_TIMER, DATETIME_TIMER, INTERVAL_TIMER, UNITS, schedule_of, timer_of
 
@@ -50,7 +50,7 @@ def accepted(name: str, parameters: dict[str, Any]) -> bool:
 def served(parameters: dict[str, Any], name: str = INTERVAL_TIMER) -> bool:
     try:
         timer_of(Rule(state=rule_state(parameters=parameters, trigger_type=name), since_us=0))
-    except InvalidRule:
+    except InvalidRuleError:
         return False
     return True
 

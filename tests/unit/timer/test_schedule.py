@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.rule_stream import rule_state
 
 from attune_contract.events import EVENT_NAMESPACE
-from attune_sensor import InvalidRule, Rule, event_id, scheduled
+from attune_sensor import InvalidRuleError, Rule, event_id, scheduled
 from attune_timer import instants
 from attune_timer.parameters import MAX_INTERVAL, MIN_INTERVAL, schedule_of
 from attune_timer.schedule import IntervalSchedule, Occurrence
@@ -159,12 +159,12 @@ def test_interval_in_each_unit_is_exact(parameters: dict[str, Any], microseconds
     ids=lambda value: str(value)[:40],
 )
 def test_parameters_that_cannot_be_used_are_told_in_a_sentence(parameters: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidRule, match=words):
+    with pytest.raises(InvalidRuleError, match=words):
         schedule(**parameters)
 
 
 def test_trigger_type_of_another_sensor_is_refused() -> None:
-    with pytest.raises(InvalidRule, match=r"does not provide the trigger type acme\.queue"):
+    with pytest.raises(InvalidRuleError, match=r"does not provide the trigger type acme\.queue"):
         schedule_of(Rule(state=rule_state(trigger_type="acme.queue"), since_us=0))
 
 

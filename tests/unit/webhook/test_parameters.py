@@ -10,7 +10,7 @@ from support.rule_stream import rule_state
 
 from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.bounded import BoundedSchema
-from attune_sensor import InvalidRule, Rule
+from attune_sensor import InvalidRuleError, Rule
 from attune_webhook.auth import TYPES
 from attune_webhook.handshakes import HANDSHAKES
 from attune_webhook.parameters import ANSWERS, DEFAULT_HEADERS, Hook, hook_of
@@ -144,7 +144,7 @@ def test_what_the_operator_accepts_is_served(parameters: dict[str, Any]) -> None
 )
 def test_what_the_operator_refuses_is_not_served_either(parameters: dict[str, Any]) -> None:
     assert not accepted(parameters)
-    with pytest.raises(InvalidRule):
+    with pytest.raises(InvalidRuleError):
         hook(parameters)
 
 
@@ -165,7 +165,7 @@ def test_what_the_operator_refuses_is_not_served_either(parameters: dict[str, An
     ],
 )
 def test_headers_with_secrets_are_never_carried(name: str) -> None:
-    with pytest.raises(InvalidRule, match="holds a secret"):
+    with pytest.raises(InvalidRuleError, match="holds a secret"):
         hook({"path": "/a", "auth": OPEN, "headers": [name]})
     assert not accepted({"path": "/a", "auth": OPEN, "headers": [name]})
 

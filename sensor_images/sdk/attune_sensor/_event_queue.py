@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterator, Sequence
 
-from attune_sensor.confirmations import spooled
+from attune_sensor._confirmations import is_spooled
 
 
 class EventQueue:
@@ -49,6 +49,6 @@ class EventQueue:
         there.
         """
         for record in reversed(records):
-            if not spooled(record):
+            if not is_spooled(record):
                 self._records.appendleft(record)
                 self.bytes += len(record)

@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 
 from attune_contract.messages import AckState
 from attune_kit.backoff import Backoff
-from attune_sensor.errors import InvalidRule
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_table import RuleChange
-from attune_sensor.rules import Rule, RuleHandler
+from attune_sensor._errors import InvalidRuleError
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_table import RuleChange
+from attune_sensor._rules import Rule, RuleHandler
 
 _RETRY: Final = Backoff(initial=1.0, maximum=60.0)
 #: Rules that are worked on at once.
@@ -24,9 +24,9 @@ _YIELD_AFTER: Final = 32
 
 
 class AckSink(Protocol):
-    """Where results are said (:class:`attune_sensor.acks.AckPublisher`)."""
+    """Where results are said (:class:`attune_sensor._acks.AckPublisher`)."""
 
-    def say(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
         """Say what became of this generation of the rule."""
 
     def forget(self, uid: str) -> None:
@@ -137,7 +137,7 @@ class RuleSupervisor:
             entry = self._entries[uid]
             entry.queued, entry.busy = False, True
             try:
-                await self._settle(uid, entry)
+                await self._reconcile(uid, entry)
             finally:
                 entry.busy = False
             if entry.queued:
@@ -148,7 +148,7 @@ class RuleSupervisor:
             if streak % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
-    async def _settle(self, uid: str, entry: _Entry) -> None:
+    async def _reconcile(self, uid: str, entry: _Entry) -> None:
         wanted = entry.wanted
         provided = wanted is not None and wanted.trigger_type in self._trigger_types
         if wanted is None or not provided or not (wanted.state.enabled or self._serves_disabled):
@@ -174,7 +174,7 @@ class RuleSupervisor:
                     await self._handler.start(wanted)
                 else:
                     await self._handler.update(entry.running, wanted)
-        except InvalidRule as error:
+        except InvalidRuleError as error:
             # The rule no longer asks for what runs.
             await self._stop(entry)
             if not wanted.state.enabled:
@@ -214,7 +214,7 @@ class RuleSupervisor:
 
     def _verdict(self, entry: _Entry, rule: Rule, state: AckState, message: str) -> None:
         self._count(entry, state)
-        self._acks.say(rule, state, message)
+        self._acks.publish(rule, state, message)
 
     def _count(self, entry: _Entry, state: AckState | None) -> None:
         if entry.verdict is not None:

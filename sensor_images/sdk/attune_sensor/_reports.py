@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from attune_contract.events import EventReport, event_id, scheduled
-from attune_sensor.rules import Rule
+from attune_sensor._rules import Rule
 
 
 def _now() -> datetime:

@@ -37,7 +37,7 @@ _ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
 class Reader(Protocol):
-    """What reads from the API (:class:`attune_sensor.api_client.EventsApi`)."""
+    """What reads from the API (:class:`attune_sensor._api_client.EventsApi`)."""
 
     async def last_events(self, rule_uids: list[str]) -> "list[LastEvent] | str":
         """The last event of each rule that has one; a sentence when they cannot be had now."""

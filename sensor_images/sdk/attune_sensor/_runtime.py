@@ -15,23 +15,23 @@ from attune_kit.logs import configure_logs
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import end
-from attune_sensor.acks import AckPublisher
-from attune_sensor.api_client import EventsApi
-from attune_sensor.context import SensorContext
-from attune_sensor.credentials import TokenFile
-from attune_sensor.delivery import Poster
-from attune_sensor.emitter import Emitter
-from attune_sensor.errors import CredentialsError, SensorError, SettingsError
-from attune_sensor.health import ApiProbe, HealthReporter
-from attune_sensor.http_server import HealthServer
-from attune_sensor.last_events import LastEvents
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_reader import RuleReader
-from attune_sensor.rule_supervisor import RuleSupervisor
-from attune_sensor.rule_table import RuleChange, RuleTable
-from attune_sensor.rules import RuleHandler
-from attune_sensor.settings import SensorSettings, WhenFull
-from attune_sensor.spool import Spool
+from attune_sensor._acks import AckPublisher
+from attune_sensor._api_client import EventsApi
+from attune_sensor._context import SensorContext
+from attune_sensor._credentials import TokenFile
+from attune_sensor._delivery import Poster
+from attune_sensor._emitter import Emitter
+from attune_sensor._errors import CredentialsError, SensorError, SettingsError
+from attune_sensor._health import ApiProbe, HealthReporter
+from attune_sensor._http_server import HealthServer
+from attune_sensor._last_events import LastEvents
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_reader import RuleReader
+from attune_sensor._rule_supervisor import RuleSupervisor
+from attune_sensor._rule_table import RuleChange, RuleTable
+from attune_sensor._rules import RuleHandler
+from attune_sensor._settings import SensorSettings, WhenFull
+from attune_sensor._spool import Spool
 
 #: Seconds between pings of the NATS connection; one whose other end has vanished is given up after three.
 _PING_INTERVAL: Final = 10.0

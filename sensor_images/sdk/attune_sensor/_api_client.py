@@ -13,11 +13,11 @@ import aiohttp
 import msgspec
 
 from attune_contract.events import MAX_BATCH_EVENTS, MAX_BODY_BYTES
-from attune_sensor.credentials import Token, TokenFile
-from attune_sensor.errors import CredentialsError
-from attune_sensor.last_events import LastEvent, decode
-from attune_sensor.metrics import Metrics
-from attune_sensor.tls import client_context
+from attune_sensor._credentials import Token, TokenFile
+from attune_sensor._errors import CredentialsError
+from attune_sensor._last_events import LastEvent, decode
+from attune_sensor._metrics import Metrics
+from attune_sensor._tls import client_context
 
 _PATH: Final = "/api/v1/events/batch"
 _LAST_EVENTS: Final = "/api/v1/sensor/last-events"

@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 from attune_kit import tls
-from attune_sensor.errors import SettingsError
+from attune_sensor._errors import SettingsError
 
 
 def client_context(ca_file: Path | None) -> ssl.SSLContext | None:

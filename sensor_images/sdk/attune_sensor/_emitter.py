@@ -19,19 +19,19 @@ from attune_contract.events import EventReport
 from attune_kit.backoff import Backoff
 from attune_kit.outage import Outage
 from attune_kit.supervisor import end
-from attune_sensor.api_client import (
+from attune_sensor._api_client import (
     MAX_EVENTS,
     MAX_EVENTS_BYTES,
     Unavailable,
 )
-from attune_sensor.confirmations import Awaited, Confirmation, Fate, settle, unsettled
-from attune_sensor.delivery import Delivery, Poster
-from attune_sensor.errors import Stopping
-from attune_sensor.event_queue import EventQueue
-from attune_sensor.metrics import Metrics
-from attune_sensor.settings import WhenFull
-from attune_sensor.spool import Spool
-from attune_sensor.spool_thread import SpoolThread
+from attune_sensor._confirmations import Confirmation, Disposition, PendingConfirmation, confirm, is_pending
+from attune_sensor._delivery import Delivery, Poster
+from attune_sensor._errors import StoppingError
+from attune_sensor._event_queue import EventQueue
+from attune_sensor._metrics import Metrics
+from attune_sensor._settings import WhenFull
+from attune_sensor._spool import Spool
+from attune_sensor._spool_thread import SpoolThread
 
 _RETRY: Final = Backoff(initial=0.25, maximum=15.0)
 _MEMORY_BYTES: Final = 32 * 1024 * 1024
@@ -136,9 +136,9 @@ class Emitter:
             TypeError: the payload has something that JSON does not know.
             ValueError: the event is larger than what the API takes, or the emitter is closed.
         """
-        record = Awaited.of(self._encode(event))
+        record = PendingConfirmation.of(self._encode(event))
         if not await self._admit(record):
-            return Confirmation(Fate.DROPPED, "too many events wait for the API")
+            return Confirmation(Disposition.DROPPED, "too many events wait for the API")
         return await record.confirmation
 
     def emit_from_thread(self, event: EventReport) -> bool:
@@ -248,7 +248,7 @@ class Emitter:
             await self._spill()
         lost = len(self._queue)
         for record in self._queue:
-            settle(record, Fate.DROPPED, "the sensor ended before it could be delivered")
+            confirm(record, Disposition.DROPPED, "the sensor ended before it could be delivered")
         if lost:
             self._metrics.events.labels("dropped").inc(lost)
             self._log.error("events_lost", events=lost, reason="they could not be delivered before the sensor ended")
@@ -260,7 +260,7 @@ class Emitter:
 
     def _encode(self, event: EventReport) -> bytes:
         if self._closing:
-            raise Stopping("the sensor is stopping and takes no more events")
+            raise StoppingError("the sensor is stopping and takes no more events")
         body = _ENCODER.encode(event)
         if len(body) > MAX_EVENTS_BYTES:
             raise ValueError(f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}")
@@ -282,7 +282,7 @@ class Emitter:
             self._room.clear()
             await self._room.wait()
             if self._closing:
-                raise Stopping("the sensor is stopping and takes no more events")
+                raise StoppingError("the sensor is stopping and takes no more events")
         self._queue.put(body)
         self._wake.set()
         return True
@@ -298,7 +298,7 @@ class Emitter:
     async def _pace(self) -> None:
         """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
         now = time.monotonic()
-        pace = _PACE_CONFIRMED if self._queue and unsettled(self._queue.first) else _PACE
+        pace = _PACE_CONFIRMED if self._queue and is_pending(self._queue.first) else _PACE
         wait = self._began + pace - now
         if wait > 0 and len(self._queue) < _GATHERED and not self._spooled() and not self._closing:
             await asyncio.sleep(wait)
@@ -316,7 +316,7 @@ class Emitter:
         dropped = 0
         if self._when_full is WhenFull.DROP_OLDEST:
             while self._queue and not self._queue.fits(needed):
-                settle(self._queue.take(), Fate.DROPPED, "newer events took its room")
+                confirm(self._queue.take(), Disposition.DROPPED, "newer events took its room")
                 dropped += 1
         fits = self._queue.fits(needed)
         if not fits:
@@ -385,16 +385,16 @@ class Emitter:
         """Put what somebody waits for on the disk: copies of what is under way, and whatever queues behind it."""
         if self._spool is None:
             return
-        if waiting := [record for record in records if unsettled(record)]:
+        if waiting := [record for record in records if is_pending(record)]:
             await self._append(self._spool, waiting)
-        if any(map(unsettled, self._queue)):
+        if any(map(is_pending, self._queue)):
             await self._spill()
 
     async def _append(self, spool: SpoolThread, records: list[bytes]) -> int | None:
         """Write records to the spool, and tell those who wait for them; returns as :meth:`SpoolThread.append`."""
-        written = await spool.append(records, durable=any(map(unsettled, records)))
+        written = await spool.append(records, durable=any(map(is_pending, records)))
         for record in records[: written or 0]:
-            settle(record, Fate.SPOOLED)
+            confirm(record, Disposition.SPOOLED)
         return written
 
     async def _wait_out(self, seconds: float) -> None:

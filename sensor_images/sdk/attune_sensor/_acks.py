@@ -15,8 +15,8 @@ from attune_kit.backoff import Backoff
 from attune_kit.nats.client import unsubscribe
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.outage import Outage
-from attune_sensor.metrics import Metrics
-from attune_sensor.rules import Rule
+from attune_sensor._metrics import Metrics
+from attune_sensor._rules import Rule
 
 _RETRY: Final = Backoff(initial=0.2, maximum=10.0)
 #: Acks that wait for their confirmation at once.
@@ -68,7 +68,7 @@ class AckPublisher:
         self._wake = asyncio.Event()
         connector.on_connected(self.repeat)
 
-    def say(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
         """Ack this generation of the rule. It is published soon, and again after each reconnect and resync."""
         self._latest[rule.uid] = Ack(
             rule_uid=rule.uid,

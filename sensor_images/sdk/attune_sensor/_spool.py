@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from attune_sensor.errors import SpoolError
+from attune_sensor._errors import SpoolError
 
 _HEADER: Final = struct.Struct("<II")
 #: No record is longer than what the API takes as one request.

@@ -5,15 +5,15 @@ from typing import Any
 
 from attune_contract.events import EventReport
 from attune_contract.messages import AckState
-from attune_sensor.clock import Clock, SystemClock
-from attune_sensor.confirmations import Confirmation
-from attune_sensor.emitter import Emitter
-from attune_sensor.http_server import Check
-from attune_sensor.last_events import LastEvent, LastEvents
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_supervisor import RuleSupervisor
-from attune_sensor.rules import Rule
-from attune_sensor.settings import SensorSettings
+from attune_sensor._clock import Clock, SystemClock
+from attune_sensor._confirmations import Confirmation
+from attune_sensor._emitter import Emitter
+from attune_sensor._http_server import Check
+from attune_sensor._last_events import LastEvent, LastEvents
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_supervisor import RuleSupervisor
+from attune_sensor._rules import Rule
+from attune_sensor._settings import SensorSettings
 
 
 class SensorContext:
@@ -51,19 +51,19 @@ class SensorContext:
         self._rules_read: Callable[[], bool] = lambda: True
 
     def emit_nowait(self, event: EventReport) -> bool:
-        """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit_nowait`."""
+        """Report an event; see :meth:`attune_sensor._emitter.Emitter.emit_nowait`."""
         return self._emitter.emit_nowait(event)
 
     def emit_from_thread(self, event: EventReport) -> bool:
-        """Report an event from another thread; see :meth:`attune_sensor.emitter.Emitter.emit_from_thread`."""
+        """Report an event from another thread; see :meth:`attune_sensor._emitter.Emitter.emit_from_thread`."""
         return self._emitter.emit_from_thread(event)
 
     async def emit(self, event: EventReport) -> bool:
-        """Report an event; see :meth:`attune_sensor.emitter.Emitter.emit`."""
+        """Report an event; see :meth:`attune_sensor._emitter.Emitter.emit`."""
         return await self._emitter.emit(event)
 
     async def emit_confirmed(self, event: EventReport) -> Confirmation:
-        """Report an event and wait until it is safe; see :meth:`attune_sensor.emitter.Emitter.emit_confirmed`."""
+        """Report an event and wait until it is safe; see :meth:`attune_sensor._emitter.Emitter.emit_confirmed`."""
         return await self._emitter.emit_confirmed(event)
 
     @property

@@ -7,16 +7,16 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from attune_contract.events import EventReport
-from attune_sensor.api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
-from attune_sensor.confirmations import Fate, settle
-from attune_sensor.metrics import Metrics
+from attune_sensor._api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
+from attune_sensor._confirmations import Disposition, confirm
+from attune_sensor._metrics import Metrics
 
 _DECODER: Final = msgspec.json.Decoder(EventReport)
-_FATES: Final = {"stored": Fate.STORED, "duplicate": Fate.DUPLICATE}
+_DISPOSITIONS: Final = {"stored": Disposition.STORED, "duplicate": Disposition.DUPLICATE}
 
 
 class Poster(Protocol):
-    """What posts events (:class:`attune_sensor.api_client.EventsApi`)."""
+    """What posts events (:class:`attune_sensor._api_client.EventsApi`)."""
 
     async def post(self, events: Sequence[bytes]) -> Outcome:
         """Post events, each given as its JSON."""
@@ -72,7 +72,7 @@ class Delivery:
         if self._each:
             self._log_each(records, results)
         for record, result in zip(records, results, strict=True):
-            settle(record, _FATES.get(result.status, Fate.REFUSED), result.reason)
+            confirm(record, _DISPOSITIONS.get(result.status, Disposition.REFUSED), result.reason)
         if counts["stored"] + counts["duplicate"] == len(results):
             return
         refused: dict[tuple[str, str | None], list[EventReport]] = {}

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from attune_kit.outage import Outage
-from attune_sensor.metrics import Metrics
-from attune_sensor.spool import Position, Spool
+from attune_sensor._metrics import Metrics
+from attune_sensor._spool import Position, Spool
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What became of an event."""
 
     STORED = "stored"
@@ -16,48 +16,48 @@ class Fate(StrEnum):
     DROPPED = "dropped"  #: there was no room for it, or the sensor ended
 
 
-_KEPT: Final = frozenset({Fate.STORED, Fate.DUPLICATE, Fate.SPOOLED})
+_KEPT: Final = frozenset({Disposition.STORED, Disposition.DUPLICATE, Disposition.SPOOLED})
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """What became of an event, and for what reason where it was not kept."""
 
-    fate: Fate
+    disposition: Disposition
     reason: str | None = None
 
     @property
     def kept(self) -> bool:
         """Whether the event is stored, or will be even if the process ends now."""
-        return self.fate in _KEPT
+        return self.disposition in _KEPT
 
 
-class Awaited(bytes):
+class PendingConfirmation(bytes):
     """An event's JSON on its way, of which somebody waits to hear. Everything else treats it as the bytes that it is."""
 
     confirmation: "asyncio.Future[Confirmation]"
 
     @classmethod
-    def of(cls, body: bytes) -> "Awaited":
+    def of(cls, body: bytes) -> "PendingConfirmation":
         """The same bytes, with a confirmation to come; call it in the event loop."""
         record = cls(body)
         record.confirmation = asyncio.get_running_loop().create_future()
         return record
 
 
-def settle(record: bytes, fate: Fate, reason: str | None = None) -> None:
+def confirm(record: bytes, disposition: Disposition, reason: str | None = None) -> None:
     """Say what became of a record. Nothing happens when nobody waits, or no longer, or was told before."""
-    if isinstance(record, Awaited) and not record.confirmation.done():
-        record.confirmation.set_result(Confirmation(fate, reason))
+    if isinstance(record, PendingConfirmation) and not record.confirmation.done():
+        record.confirmation.set_result(Confirmation(disposition, reason))
 
 
-def unsettled(record: bytes) -> bool:
+def is_pending(record: bytes) -> bool:
     """Whether somebody still waits to hear of this record."""
-    return isinstance(record, Awaited) and not record.confirmation.done()
+    return isinstance(record, PendingConfirmation) and not record.confirmation.done()
 
 
-def spooled(record: bytes) -> bool:
+def is_spooled(record: bytes) -> bool:
     """Whether somebody was told that the disk keeps this record."""
-    if not isinstance(record, Awaited) or not record.confirmation.done() or record.confirmation.cancelled():
+    if not isinstance(record, PendingConfirmation) or not record.confirmation.done() or record.confirmation.cancelled():
         return False
-    return record.confirmation.result().fate is Fate.SPOOLED
+    return record.confirmation.result().disposition is Disposition.SPOOLED

@@ -60,7 +60,7 @@ class RuleHandler(Protocol):
     """The lower level of the SDK: what runs rules. The methods are called for one rule at a time, never twice at once for
     the same rule; those of different rules may run side by side.
 
-    A method may raise :class:`attune_sensor.InvalidRule` with a sentence for the rule's author: the rule is acked as
+    A method may raise :class:`attune_sensor.InvalidRuleError` with a sentence for the rule's author: the rule is acked as
     Rejected and tried again only when it changes. Any other exception is acked as Failing and retried with backoff.
 
     A handler with the attribute ``serves_disabled_rules = True`` is also given disabled rules, by :meth:`start` and

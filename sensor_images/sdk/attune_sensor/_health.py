@@ -12,8 +12,8 @@ import nats.errors
 from attune_contract.messages import SensorHealth, encode
 from attune_contract.subjects import health_subject
 from attune_kit.nats.connector import NatsConnector
-from attune_sensor.api_client import Unavailable
-from attune_sensor.emitter import Emitter
+from attune_sensor._api_client import Unavailable
+from attune_sensor._emitter import Emitter
 
 _LOOK: Final = 0.5
 #: A sentence that changes while the problem stays is not told more often than this (seconds).
@@ -78,7 +78,7 @@ class HealthReporter:
             client = (await self._connector.wait_connected()).client
             health = self._health()
             now = time.monotonic()
-            if now >= self._due or (said is not None and _news(said, health, now - said_at)):
+            if now >= self._due or (said is not None and _has_changed(said, health, now - said_at)):
                 self._due = now + self._every * (0.9 + 0.2 * self._chance())
                 if await _publish(client, self._subject, encode(health)):
                     said, said_at = health, now
@@ -91,7 +91,7 @@ class HealthReporter:
         )
 
 
-def _news(said: SensorHealth, health: SensorHealth, since: float) -> bool:
+def _has_changed(said: SensorHealth, health: SensorHealth, since: float) -> bool:
     if said.problems.keys() != health.problems.keys() or bool(said.rules) != bool(health.rules):
         return True
     return since > _REWORDED and said.problems != health.problems
@@ -109,7 +109,7 @@ class ApiProbe:
     """Asks a quiet sensor's API now and then whether it is there, so that its being away is known before an event is.
 
     Args:
-        check: asks the API (:meth:`attune_sensor.api_client.EventsApi.check`).
+        check: asks the API (:meth:`attune_sensor._api_client.EventsApi.check`).
         emitter: told what was found; its own requests make asking needless.
         after: seconds without a request after which it is asked.
         chance: random numbers in [0, 1), for jitter.

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from attune_sensor.metrics import Metrics
+from attune_sensor._metrics import Metrics
 
 #: A check returns None when all is well, else what is wrong.
 Check = Callable[[], str | None]

@@ -24,9 +24,9 @@ from attune_kit.nats.last_per_subject import (
     StreamUnavailableError,
 )
 from attune_kit.outage import Outage
-from attune_sensor.metrics import Metrics
-from attune_sensor.rule_table import RuleChange, RuleTable
-from attune_sensor.rules import Rule
+from attune_sensor._metrics import Metrics
+from attune_sensor._rule_table import RuleChange, RuleTable
+from attune_sensor._rules import Rule
 
 _RETRY: Final = Backoff(initial=0.1, maximum=2.0)
 #: Failed requests on a connection that looks alive, after which a new one is opened.
@@ -135,9 +135,9 @@ class RuleReader:
 
     # What a reading reports.
 
-    def _swap(self, rules: dict[str, Rule], *, buried: dict[str, int | None], unreadable: set[str]) -> None:
+    def _swap(self, rules: dict[str, Rule], *, tombstones: dict[str, int | None], unreadable: set[str]) -> None:
         changes = self._table.replace(
-            rules, now=time.monotonic(), patience=self._absence_seconds, buried=buried, unreadable=unreadable
+            rules, now=time.monotonic(), patience=self._absence_seconds, tombstones=tombstones, unreadable=unreadable
         )
         self._outage.recovered()
         self._metrics.snapshot_taken.set_to_current_time()
@@ -163,14 +163,14 @@ class _Reading:
         self._reader = reader
         self._complete = False
         self._rules: dict[str, Rule] = {}
-        self._buried: dict[str, int | None] = {}  # the generation that the tombstone carries
+        self._tombstones: dict[str, int | None] = {}  # the generation that the tombstone carries
         self._unreadable: set[str] = set()
 
     def complete(self) -> None:
         """The snapshot is over."""
         self._complete = True
         rules, self._rules = self._rules, {}
-        self._reader._swap(rules, buried=self._buried, unreadable=self._unreadable)
+        self._reader._swap(rules, tombstones=self._tombstones, unreadable=self._unreadable)
 
     def take(self, message: StreamMessage) -> None:
         """A message of the stream, in its order."""
@@ -191,14 +191,14 @@ class _Reading:
         if self._complete:
             table = self._reader._table
             if gone:
-                self._reader._live(table.bury(uid, state))
+                self._reader._live(table.remove(uid, state))
             elif state is not None:
                 self._reader._live(table.put(Rule(state=state, since_us=message.stored_ns // 1000)))
             return
         self._unreadable.discard(uid)
         if gone:
             self._rules.pop(uid, None)
-            self._buried[uid] = None if state is None else state.generation
+            self._tombstones[uid] = None if state is None else state.generation
         elif state is not None:
             self._rules[uid] = Rule(state=state, since_us=message.stored_ns // 1000)
-            self._buried.pop(uid, None)
+            self._tombstones.pop(uid, None)

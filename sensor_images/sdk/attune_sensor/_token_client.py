@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
-from attune_sensor.errors import SensorError
-from attune_sensor.tls import client_context
+from attune_sensor._errors import SensorError
+from attune_sensor._tls import client_context
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, sock_connect=5)
 
@@ -53,7 +53,7 @@ class SensorToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class ApiHealth:
     """Whether the API takes events now, and if not, what is the matter, by part."""
 
     ready: bool
@@ -129,7 +129,7 @@ class TokenClient:
             ) from error
         return SensorToken(**{name: getattr(minted, name) for name in _Minted.__struct_fields__})
 
-    async def health_check(self) -> Health:
+    async def health_check(self) -> ApiHealth:
         """Whether the API takes events now.
 
         Raises:
@@ -139,7 +139,7 @@ class TokenClient:
         if status not in (200, 503):
             raise TokenClientError(self._refusal(status, answer), status=status)
         problems = _object(answer).get("problems") or {}
-        return Health(ready=status == 200, problems={str(part): str(fault) for part, fault in problems.items()})
+        return ApiHealth(ready=status == 200, problems={str(part): str(fault) for part, fault in problems.items()})
 
     async def _send(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
         if self._session is None:

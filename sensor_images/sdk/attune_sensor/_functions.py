@@ -21,13 +21,13 @@ import msgspec
 
 from attune_contract.messages import AckState
 from attune_kit.backoff import Backoff
-from attune_sensor.context import SensorContext
-from attune_sensor.errors import InvalidRule
-from attune_sensor.last_events import LastEvent
-from attune_sensor.reports import event_of
-from attune_sensor.rule_supervisor import describe
-from attune_sensor.rules import Rule
-from attune_sensor.runtime import run_sensor
+from attune_sensor._context import SensorContext
+from attune_sensor._errors import InvalidRuleError
+from attune_sensor._last_events import LastEvent
+from attune_sensor._reports import event_of
+from attune_sensor._rule_supervisor import describe
+from attune_sensor._rules import Rule
+from attune_sensor._runtime import run_sensor
 
 P = TypeVar("P")
 
@@ -80,7 +80,7 @@ class Trigger(Generic[P]):
             occurred_at: when it happened, with a zone; now unless given.
 
         Returns:
-            Whether there was room for it; see :meth:`attune_sensor.emitter.Emitter.emit`.
+            Whether there was room for it; see :meth:`attune_sensor._emitter.Emitter.emit`.
 
         Raises:
             ValueError: ``occurred_at`` has no zone, or the event is too large.
@@ -111,7 +111,7 @@ class Sensor:
         """Have the decorated async function serve each rule of a trigger type.
 
         It is called when a rule starts, cancelled when the rule stops, and both when the rule changes. When it returns, the
-        rule has come to its end (``Completed``). When it raises :class:`InvalidRule`, the rule is rejected; when it raises
+        rule has come to its end (``Completed``). When it raises :class:`InvalidRuleError`, the rule is rejected; when it raises
         something else, the rule is failing, and it is called again after a while.
 
         Args:
@@ -168,11 +168,11 @@ class FunctionHandler:
         """Call the rule's function.
 
         Raises:
-            InvalidRule: no function serves the trigger type, or the parameters do not fit.
+            InvalidRuleError: no function serves the trigger type, or the parameters do not fit.
         """
         registered = self._functions.get(rule.trigger_type)
         if registered is None:
-            raise InvalidRule(f"this sensor has no function for the trigger type {rule.trigger_type}")
+            raise InvalidRuleError(f"this sensor has no function for the trigger type {rule.trigger_type}")
         parameters = read_parameters(rule.parameters, registered.parameters)
         await self.stop(rule)
         self._tasks[rule.uid] = asyncio.create_task(
@@ -183,7 +183,7 @@ class FunctionHandler:
         """Cancel the function and call it with the new state.
 
         Raises:
-            InvalidRule: as :meth:`start`.
+            InvalidRuleError: as :meth:`start`.
         """
         await self.start(new)
 
@@ -219,7 +219,7 @@ class FunctionHandler:
             healthy = loop.call_later(_HEALTHY_AFTER, works)
             try:
                 await function(trigger)
-            except InvalidRule as error:
+            except InvalidRuleError as error:
                 self._context.report(rule, AckState.REJECTED, str(error))
                 return
             except Exception as error:
@@ -240,7 +240,7 @@ def read_parameters(parameters: dict[str, Any], wanted: type[P] | None) -> P:
     """A rule's parameters as the type that the author wants.
 
     Raises:
-        InvalidRule: they do not fit; the text names each field that is wrong.
+        InvalidRuleError: they do not fit; the text names each field that is wrong.
     """
     if wanted is None:
         return cast("P", parameters)
@@ -251,7 +251,7 @@ def read_parameters(parameters: dict[str, Any], wanted: type[P] | None) -> P:
             return cast("P", validate(parameters))
         return msgspec.convert(parameters, type=wanted)
     except ValueError as error:
-        raise InvalidRule(_sentence(error)) from None
+        raise InvalidRuleError(_sentence(error)) from None
 
 
 def _sentence(error: ValueError) -> str:

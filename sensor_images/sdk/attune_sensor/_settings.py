@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from attune_contract import environment, subjects
 from attune_contract.identity import SensorRef
-from attune_sensor.errors import SettingsError
+from attune_sensor._errors import SettingsError
 
 _T = TypeVar("_T")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from attune_kit.watched_file import WatchedFile, WatchedFileError
-from attune_sensor.errors import CredentialsError
+from attune_sensor._errors import CredentialsError
 
 #: Bytes. A token has a few hundred.
 _MAX_BYTES: Final = 64 * 1024

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from attune_contract.messages import RuleState
-from attune_sensor.rules import Rule
+from attune_sensor._rules import Rule
 
 _NONE: Final[Mapping[str, int | None]] = MappingProxyType({})
 
@@ -32,7 +32,7 @@ class RuleTable:
         self._rules: dict[str, Rule] = {}
         # Generations of rules that a live tombstone took away, so that an overtaken message does not bring one back. A
         # snapshot is complete and in order, so these live only until the next one.
-        self._buried: dict[str, int] = {}
+        self._removed: dict[str, int] = {}
         # Rules that the last snapshot lacked without a tombstone, and since when (seconds, as the caller counts them).
         self._missing: dict[str, float] = {}
 
@@ -57,14 +57,14 @@ class RuleTable:
         old = self._rules.get(uid)
         if old is not None and old.state == rule.state:
             self._missing.pop(uid, None)
-        if not _supersedes(rule, old) or rule.generation < self._buried.get(uid, rule.generation):
+        if not _supersedes(rule, old) or rule.generation < self._removed.get(uid, rule.generation):
             return None
         self._rules[uid] = rule
-        self._buried.pop(uid, None)
+        self._removed.pop(uid, None)
         self._missing.pop(uid, None)
         return RuleChange(uid, old, rule)
 
-    def bury(self, uid: str, last: RuleState | None) -> RuleChange | None:
+    def remove(self, uid: str, last: RuleState | None) -> RuleChange | None:
         """Apply a live tombstone; None when it changes nothing.
 
         Args:
@@ -75,7 +75,7 @@ class RuleTable:
         if old is not None and last is not None and last.generation < old.generation:
             return None
         if last is not None:
-            self._buried[uid] = max(last.generation, self._buried.get(uid, 0))
+            self._removed[uid] = max(last.generation, self._removed.get(uid, 0))
         if old is None:
             return None
         del self._rules[uid]
@@ -88,7 +88,7 @@ class RuleTable:
         *,
         now: float,
         patience: float,
-        buried: Mapping[str, int | None] = _NONE,
+        tombstones: Mapping[str, int | None] = _NONE,
         unreadable: AbstractSet[str] = frozenset(),
     ) -> list[RuleChange]:
         """Swap the whole state for a complete snapshot.
@@ -102,7 +102,7 @@ class RuleTable:
             snapshot: every rule in the stream, by uid.
             now: seconds, monotonic.
             patience: for how long a rule must be absent, in seconds.
-            buried: uids that have a tombstone, and the generation that it carries (None: it carries none).
+            tombstones: uids that have a tombstone, and the generation that it carries (None: it carries none).
             unreadable: uids whose message could not be read; what is known of them stays.
         """
         changes: list[RuleChange] = []
@@ -122,18 +122,18 @@ class RuleTable:
                 after[uid] = old
                 continue
             since = self._missing.get(uid, now)
-            if _buries(buried.get(uid, -1), old) or now - since >= patience:
+            if _covers(tombstones.get(uid, -1), old) or now - since >= patience:
                 changes.append(RuleChange(uid, old, None))
             else:
                 after[uid] = old
                 missing[uid] = since
         self._rules = after
         self._missing = missing
-        self._buried.clear()
+        self._removed.clear()
         return changes
 
 
-def _buries(generation: int | None, old: Rule) -> bool:
+def _covers(generation: int | None, old: Rule) -> bool:
     """Whether a tombstone of this generation (None: of any) is meant for what is known; -1: there is no tombstone."""
     return generation is None or generation >= old.generation
 

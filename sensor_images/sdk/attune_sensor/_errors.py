@@ -15,7 +15,7 @@ class CredentialsError(SensorError, WatchedFileError):
     """The token file is missing, empty or holds something else."""
 
 
-class InvalidRule(SensorError):  # noqa: N818 - read as a sentence: "raise InvalidRule"
+class InvalidRuleError(SensorError):
     """A rule cannot run as written. The text goes to the Rule's condition ``Active`` (reason ``Rejected``)."""
 
 
@@ -23,5 +23,5 @@ class SpoolError(SensorError):
     """The spool directory cannot be used."""
 
 
-class Stopping(SensorError, ValueError):  # noqa: N818 - read as a sentence: "raise Stopping"
+class StoppingError(SensorError, ValueError):
     """The sensor is stopping and takes no more events."""
