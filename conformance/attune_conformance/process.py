@@ -61,7 +61,7 @@ class SensorProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
-    def last_words(self) -> str:
+    def last_per_subject_stream(self) -> str:
         """The last lines that it printed, each cut to a readable length."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return " / ".join(line if len(line) <= 300 else f"{line[:300]}…" for line in text.splitlines()[-3:]) or "none"

@@ -249,7 +249,7 @@ class Testbed:
         while not condition():
             if (status := self.sensor.ended) is not None:
                 raise CheckFailedError(
-                    f"The sensor ended with status {status}. Its last words: {self.sensor.last_words()}"
+                    f"The sensor ended with status {status}. Its last words: {self.sensor.last_per_subject_stream()}"
                 )
             if time.monotonic() >= deadline:
                 raise CheckFailedError(f"{otherwise} (waited {limit:g} s)")
@@ -312,7 +312,7 @@ class Testbed:
                 return seen
             if (status := self.sensor.ended) is not None:
                 raise CheckFailedError(
-                    f"The sensor ended with status {status}. Its last words: {self.sensor.last_words()}"
+                    f"The sensor ended with status {status}. Its last words: {self.sensor.last_per_subject_stream()}"
                 )
             if time.monotonic() >= deadline:
                 wanted = " or ".join(states)
@@ -354,7 +354,7 @@ class Testbed:
                 return body
             if (ended := self.sensor.ended) is not None:
                 raise CheckFailedError(
-                    f"The sensor ended with status {ended}. Its last words: {self.sensor.last_words()}"
+                    f"The sensor ended with status {ended}. Its last words: {self.sensor.last_per_subject_stream()}"
                 )
             if time.monotonic() >= deadline:
                 seen = f"status {found}" if found else "no answer"

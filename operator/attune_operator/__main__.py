@@ -1,4 +1,4 @@
-"""``attune-operator``: runs the operator until it is told to stop. Settings come from the environment (``settings.py``)."""
+"""``attune-operator``: runs the operator until a signal stops it. Settings come from the environment (``settings.py``)."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ _log = structlog.stdlib.get_logger("attune_operator")
 
 
 def _problems(error: ValidationError) -> str:
-    lines = ["The operator's settings are wrong:"]
+    lines = ["Invalid settings of the operator:"]
     for problem in error.errors(include_url=False, include_input=False):
         name = "ATTUNE_OPERATOR_" + "_".join(map(str, problem["loc"])).upper()
         lines.append(f"  {name}: {problem['msg']}")
@@ -24,7 +24,7 @@ def _problems(error: ValidationError) -> str:
 
 
 async def _run(settings: Settings) -> int:
-    from attune_operator.app import Operator  # after the arguments were read: it takes a second to import
+    from attune_operator.app import Operator  # after parsing the arguments: it takes a second to import
     from attune_operator.runtime.client import ClusterError
 
     settle()

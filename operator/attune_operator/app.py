@@ -1,4 +1,4 @@
-"""Puts the operator together and runs it: who needs whom, what starts after what, and how it all ends."""
+"""Puts the operator together and runs it: dependencies, order of start, and shutdown."""
 
 import asyncio
 import signal
@@ -38,7 +38,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 async def _persist(what: str, step: Callable[[], Awaitable[object]]) -> None:
-    """Do ``step`` until Kubernetes lets it succeed."""
+    """Repeat ``step`` until it succeeds."""
     retries = RETRY.start()
     while True:
         try:
@@ -46,25 +46,23 @@ async def _persist(what: str, step: Callable[[], Awaitable[object]]) -> None:
             return
         except ClusterError as error:
             delay = retries.next_delay()
-            _log.warning("waiting", what=what, error=str(error), again_in=round(delay, 2))
+            _log.warning("waiting", what=what, error=str(error), retry_in=round(delay, 2))
             await asyncio.sleep(delay)
 
 
 async def _kubernetes(settings: Settings) -> Backend:
-    from attune_operator import (
-        kubernetes_backend,  # here: its libraries take a second to load, and not everybody needs it
-    )
+    from attune_operator import kubernetes_backend  # here, because its libraries take a second to load
 
     return await kubernetes_backend.connect(settings)
 
 
 class Operator:
-    """The whole operator in one event loop. :meth:`run` returns after :meth:`stop`, and raises when a part of it died.
+    """The operator in one event loop. :meth:`run` returns after :meth:`stop`, and raises if a part of it died.
 
     Args:
         settings: its settings.
-        connect: finds what it stands on.
-        rules: times and rates of the Rule side, as far as settings do not say them.
+        connect: finds the backend.
+        rules: times and rates of the Rule side that are not in the settings.
     """
 
     def __init__(
@@ -76,30 +74,30 @@ class Operator:
         self._stopping = asyncio.Event()
         self._signals = False
         self._closing: list[Callable[[], None]] = []
-        self.health = Probes(heartbeat=(heartbeat := Heartbeat()))
+        self.probes = Probes(heartbeat=(heartbeat := Heartbeat()))
         self._heartbeat = heartbeat
         self.server = ProbeServer(
-            health=self.health,
+            probes=self.probes,
             address=settings.bind_address,
             liveness_port=settings.liveness_port,
             metrics_port=settings.metrics_port,
         )
         self.ready = asyncio.Event()
-        """Set when everything was listed once and is being looked after."""
+        """Set when everything was listed once, and is reconciled from then on."""
 
     def stop(self) -> None:
-        """End in order."""
+        """Shut down."""
         self._stopping.set()
 
     def stop_on_signals(self) -> None:
-        """End in order on SIGTERM and SIGINT."""
+        """Shut down on SIGTERM and SIGINT."""
         self._signals = True
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
 
-    def _signals_again(self) -> None:
-        """Kopf has put its own handlers in place of ours; its tasks are told to end by us."""
+    def _restore_signals(self) -> None:
+        """Install our handlers again: kopf has replaced them, and we end its tasks ourselves."""
         if self._signals:
             self.stop_on_signals()
 
@@ -111,13 +109,13 @@ class Operator:
         """Work until :meth:`stop`.
 
         Raises:
-            TaskDiedError: a part ended by itself; the process should end, to be started afresh.
-            ClusterError: there is no way to Kubernetes to be found.
+            TaskDiedError: a part ended by itself. The process should end, to be restarted.
+            ClusterError: no connection to Kubernetes is configured.
         """
-        self.health.awaits("signing keys")
-        self.health.awaits("the first complete list")
+        self.probes.wait_for("signing keys")
+        self.probes.wait_for("the first complete list")
         backend = await self._connect(self._settings)
-        supervisor = Supervisor(on_died=self.health.died)
+        supervisor = Supervisor(on_died=self.probes.died)
         try:
             await self.server.start()
             supervisor.start("heartbeat", self._heartbeat.run())
@@ -129,7 +127,7 @@ class Operator:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
-            if work in done:  # first: it ends the supervised tasks on its way out, so those say less
+            if work in done:  # first: it ends the supervised tasks, so their end says less
                 work.result()
                 raise TaskDiedError("the operator's main task ended by itself")
             if died in done:
@@ -158,9 +156,9 @@ class Operator:
             interval=settings.key_check_interval,
             on_change=enqueue_all,
         )
-        # Before anything else: the API's pod waits for the ConfigMap, and no token can be made without a key.
+        # Before anything else: the API's pod waits for the ConfigMap, and no token can be issued without a key.
         await _persist("the signing keys", keys.ensure)
-        self.health.arrived("signing keys")
+        self.probes.completed("signing keys")
 
         recorder = EventRecorder(client, instance=settings.instance)
         cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces)
@@ -224,7 +222,7 @@ class Operator:
         supervisor.start("identities", identities.run())
         supervisor.start("rules", rules.run())
         supervisor.start("sensors", controller.run())
-        watching = asyncio.create_task(watches.run(on_started=self._signals_again), name="watches")
+        watching = asyncio.create_task(watches.run(on_started=self._restore_signals), name="watches")
         try:
             await asyncio.shield(watching)
             raise TaskDiedError("the watches ended by themselves")
@@ -234,12 +232,12 @@ class Operator:
             await asyncio.wait({watching})
 
     async def _nats_auth(self, client: Client, on_change: Callable[[], None]) -> NatsAuth:
-        """NATS's authorisation, written before anything connects: the server waits for it."""
+        """Write NATS's authorisation before anything connects: the server waits for it."""
         auth = NatsAuth(client, namespace=self._settings.namespace, on_change=on_change)
         self._closing.append(auth.close)
         await _persist("NATS's authorisation", auth.ensure)
         return auth
 
     def _swept(self) -> None:
-        self.health.arrived("the first complete list")
+        self.probes.completed("the first complete list")
         self.ready.set()

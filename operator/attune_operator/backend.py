@@ -1,6 +1,6 @@
-"""What the operator stands on: Kubernetes (:mod:`attune_operator.kubernetes_backend`), or something that speaks as it does.
+"""The backend of the operator: Kubernetes (:mod:`attune_operator.kubernetes_backend`), or something that behaves like it.
 
-Everything above decides and asks through these protocols only, so it runs unchanged over another backend.
+The operator uses these protocols only, so it runs unchanged over another backend (docs/decisions/0022).
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,25 +15,25 @@ class Watching(Protocol):
     """Watch streams."""
 
     async def run(self, *, on_started: Callable[[], None]) -> None:
-        """Watch until :meth:`stop`; raises when a stream cannot go on. ``on_started``: everything was set up."""
+        """Watch until :meth:`stop`; raises if a stream fails for good. ``on_started`` is called when everything is set up."""
 
     def stop(self) -> None:
         """Let the streams end."""
 
 
 class Backend(Protocol):
-    """A way to a place where objects are kept."""
+    """A connection to a store of objects."""
 
     @property
     def client(self) -> Client:
-        """For single calls."""
+        """The client for single calls."""
         ...
 
     async def serves_our_kinds(self) -> None:
         """Return when Sensors and Rules are known there.
 
         Raises:
-            ClusterError: they are not (yet), with what to do about it.
+            ClusterError: they are not (yet); the text says what to do.
         """
 
     def watches(self, observers: Observers) -> Watching:
@@ -41,8 +41,8 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
 
 
-#: Finds the way; raises ClusterError where there is none.
+#: Connects; raises ClusterError if no connection is configured.
 Connect = Callable[[Settings], Awaitable[Backend]]

@@ -1,7 +1,8 @@
-"""All that the operator reacts to: every kopf handler, and nothing else.
+"""Everything that the operator reacts to: every kopf handler, and nothing else.
 
-All are ``on.event``: they need no finalizer and no annotation, so nothing hangs in Terminating when the operator is gone, and ten
-thousand Rules carry nothing of ours. Handlers only hand over; what to do is decided level-triggered, from what is there.
+All are ``on.event``: they need no finalizer and no annotation, so nothing is stuck in Terminating if the operator is gone,
+and Rules carry nothing of ours (docs/decisions/0004, 0009). Handlers only pass on what was seen; what to do is decided
+level-triggered, from the present state.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,14 +17,14 @@ from attune_operator.runtime.client import Body, WatchEventType
 
 
 def _seen(event: kopf.RawEvent) -> tuple[WatchEventType, Body]:
-    """What was seen; bookmarks never come to handlers."""
+    """Return what was seen; bookmarks never reach handlers."""
     return cast("WatchEventType", event["type"]), cast("Body", event["object"])
 
 
 def registry(
     observers: Observers, *, login: Callable[[], Awaitable[kopf.ConnectionInfo]], namespaces: bool
 ) -> kopf.OperatorRegistry:
-    """The handlers. ``namespaces``: whether namespaces may be watched (not where the operator is limited to some)."""
+    """Build the handlers. ``namespaces``: whether namespaces may be watched (not if the operator is limited to some)."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)

@@ -26,16 +26,16 @@ class KubernetesBackend:
         for kind in (SENSOR, RULE):
             if not await self.client.serves(kind):
                 raise ClusterError(
-                    f"Kubernetes does not know {kind.plural}.{kind.group} yet; install the CustomResourceDefinitions "
+                    f"Kubernetes does not serve {kind.plural}.{kind.group} yet; install the CustomResourceDefinitions "
                     "(deploy/crds, or the chart with crds.install)"
                 )
 
     def watches(self, observers: Observers) -> Watches:
-        """Watch streams for ``observers``."""
+        """Create watch streams for ``observers``."""
         return Watches(observers, configuration=self.client.configuration, namespaces=self._namespaces)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self.client.close()
 
 
@@ -43,6 +43,6 @@ async def connect(settings: Settings) -> KubernetesBackend:
     """The cluster of the environment (:func:`~attune_operator.kube.load_configuration`).
 
     Raises:
-        ClusterError: there is none to be found.
+        ClusterError: none is configured.
     """
     return KubernetesBackend(KubeClient(await load_configuration()), namespaces=settings.watch_namespaces)

@@ -1,4 +1,4 @@
-"""What sensors are told of the world around them, from the settings; certificates are read again while the operator runs."""
+"""What every sensor is given besides its own spec, from the settings. Certificates are read again while the operator runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _LARGEST: Final = 256 * 1024
 
 
 class SensorEnvironment:
-    """The :class:`~attune_operator.resources.common.Environment` of now; ``on_change`` is told when it is another one."""
+    """The present :class:`~attune_operator.resources.common.Environment`; ``on_change`` is called when it changes."""
 
     def __init__(self, settings: Settings, *, on_change: Callable[[], None]) -> None:
         self._settings = settings
@@ -25,7 +25,7 @@ class SensorEnvironment:
         self._certificates: str | None = None
 
     def current(self) -> Environment:
-        """What sensors are told."""
+        """Return the present environment."""
         settings = self._settings
         return Environment(
             nats_url=settings.nats_url_for_sensors,
@@ -38,7 +38,7 @@ class SensorEnvironment:
         )
 
     async def read(self) -> None:
-        """Read the certificates. A file that cannot be read leaves what was there."""
+        """Read the certificates. If the file cannot be read, the previous ones stay."""
         path = self._settings.sensor_ca_file
         if path is None:
             return
@@ -63,5 +63,5 @@ def _read(path: Path) -> str:
         raise ValueError(f"it is larger than {_LARGEST} bytes")
     text = path.read_text(encoding="ascii")
     if "BEGIN CERTIFICATE" not in text:
-        raise ValueError("it holds no certificate in PEM form")
+        raise ValueError("it contains no PEM certificate")
     return text

@@ -1,4 +1,4 @@
-"""kopf as this operator uses it: only to watch. Its settings, its login, and how it is started and stopped."""
+"""How the operator uses kopf: only to watch (docs/decisions/0009). Settings, login, start and stop."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,34 +16,34 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _PATIENCE: Final = 10.0
 _TLS_CLOSE: Final = 0.25
-#: Seconds between attempts of a request that fails: quick at first, then every half minute for a quarter of an hour. Only
-#: then is the watch given up, and with it the process, for Kubernetes to start it afresh.
+#: Seconds between attempts of a request that fails: short at first, then half a minute for a quarter of an hour. After that
+#: the watch fails, and with it the process, which Kubernetes restarts.
 _BACKOFFS: Final = (0.5, 1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 28)
 
 
 class NoDifferences(kopf.DiffBaseStorage):
-    """Keeps nothing of an object: no handler here asks what has changed, and copying each object for that is not free."""
+    """Stores nothing of an object: no handler asks what has changed, and copying each object for that would cost time."""
 
     def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
-        """What of the object is worth comparing: nothing."""
+        """Return what is compared: nothing."""
         return kopf.BodyEssence()
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        """What was kept of it: nothing."""
+        """Return what was stored: nothing."""
         return None
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """Never called: only handlers of changes have something to keep."""
+        """Never called: only handlers of changes store something."""
 
 
 def settings() -> kopf.OperatorSettings:
-    """Kopf's settings."""
+    """Return kopf's settings."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
-    # The resources are known, and the operator waits for their definitions itself: no need for rights to watch those.
+    # The resources are known, and the operator waits for their definitions itself, so it needs no right to watch those.
     chosen.scanning.disabled = True
-    chosen.posting.enabled = False  # Events are ours to write, on purpose and one by one
-    # Nothing here needs them, but if it ever did, nothing of anybody else's name would be put on objects.
+    chosen.posting.enabled = False  # the operator writes its Events itself
+    # Unused at present. If kopf ever wrote to objects, it would be under our own name.
     chosen.persistence.finalizer = f"{names.GROUP}/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{names.GROUP}")
     chosen.persistence.diffbase_storage = NoDifferences()
@@ -56,7 +56,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = 500
     chosen.queueing.worker_limit = None
     chosen.queueing.idle_timeout = 1
-    chosen.process.ultimate_exiting_timeout = None  # the supervisor and kubelet see to that
+    chosen.process.ultimate_exiting_timeout = None  # the supervisor and the kubelet do that
     for kind in WATCHED:
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = (
             f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
@@ -65,7 +65,7 @@ def settings() -> kopf.OperatorSettings:
 
 
 async def connection_info(configuration: Any) -> kopf.ConnectionInfo:
-    """How kopf reaches the API server: as ``kubernetes.aio`` does. Asked again when a token is no longer taken."""
+    """Return how kopf reaches the API server: like ``kubernetes.aio``. Called again when a token is refused."""
     bearer = await configuration.get_api_key_with_prefix("BearerToken")
     token = bearer.split(" ", 1)[-1].strip() if bearer else None
     return kopf.ConnectionInfo(
@@ -82,7 +82,7 @@ async def connection_info(configuration: Any) -> kopf.ConnectionInfo:
 
 
 class Watches:
-    """The watch streams. :meth:`run` ends when :meth:`stop` was called, and raises when a stream cannot go on."""
+    """The watch streams. :meth:`run` ends after :meth:`stop`, and raises if a stream fails for good."""
 
     def __init__(self, observers: Observers, *, configuration: Any, namespaces: Sequence[str]) -> None:
         self._observers = observers
@@ -95,7 +95,7 @@ class Watches:
         self._stop.set()
 
     async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
-        """Watch. ``on_started`` is called when kopf has done with setting things up, signal handlers among them."""
+        """Watch. ``on_started`` is called when kopf has set everything up, including signal handlers."""
         tasks = await kopf.spawn_tasks(
             registry=registry(
                 self._observers,
@@ -109,7 +109,7 @@ class Watches:
             stop_flag=self._stop,
         )
         on_started()
-        # Not kopf.run_tasks(): that takes every task of the loop that is younger than kopf for one of its own, and ends it.
+        # Not kopf.run_tasks(): it treats every later task of the loop as its own, and cancels it.
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -123,6 +123,6 @@ class Watches:
             task.cancel()
         _, pending = await asyncio.wait(tasks, timeout=_PATIENCE)
         for task in pending:
-            _log.error("watch_would_not_stop", task=task.get_name())
-        # Encrypted connections that were cut off take a moment to close (aiohttp's documentation, "Graceful Shutdown").
+            _log.error("watch_did_not_stop", task=task.get_name())
+        # Encrypted connections take a moment to close (aiohttp's documentation, "Graceful Shutdown").
         await asyncio.sleep(_TLS_CLOSE)

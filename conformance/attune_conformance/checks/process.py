@@ -43,7 +43,7 @@ async def sigterm_flush(testbed: Testbed) -> None:
         raise CheckFailedError(f"The sensor still ran {time.monotonic() - began:.0f} s after SIGTERM.")
     if status != 0:
         raise CheckFailedError(
-            f"The sensor ended with status {status} after SIGTERM. Its last words: {testbed.sensor.last_words()}"
+            f"The sensor ended with status {status} after SIGTERM. Its last words: {testbed.sensor.last_per_subject_stream()}"
         )
     lost = waiting - {event.report.id for event in testbed.api.stored}
     if lost:

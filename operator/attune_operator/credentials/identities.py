@@ -1,7 +1,8 @@
-"""Tells the API which tokens are still accepted: the stream ``ATTUNE_IDENTITIES``, one message a Sensor (design, "Credentials").
+"""Publishes which tokens are still accepted: the stream ``ATTUNE_IDENTITIES``, one message per Sensor (docs/credentials.md).
 
-Level-triggered like everything else: what should be there is kept here, what is there is read at each connection and again and
-again, and the difference is published. With NATS away nothing waits for it; on return the difference heals by itself.
+Level-triggered like everything else: the desired messages are kept here, the published ones are read for each connection
+and periodically, and the difference is published. Nothing waits for a NATS that is away; on return the difference is
+published.
 """
 
 import asyncio
@@ -24,23 +25,23 @@ from attune_kit.nats.last_per_subject import ReaderLostError, StreamMessage, rea
 from attune_operator.credentials.keys import RETAIN
 from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
 from attune_operator.runtime import metrics
-from attune_operator.streams.definitions import StreamUnusableError, ensure_stream, last_words
+from attune_operator.streams.definitions import StreamUnusableError, ensure_stream, last_per_subject_stream
 
 _log = structlog.stdlib.get_logger(__name__)
 
 _RETRY: Final = Backoff(initial=0.25, maximum=5.0)
-#: Seconds for which a renewal waits for its identity to be published before it goes on without.
+#: Seconds for which a renewal waits until its identity is published, before it goes on without.
 _PATIENCE: Final = 2.0
-#: Seconds after which what is published is read again, against a stream that was wiped or restored meanwhile.
+#: Seconds after which the published messages are read again, in case the stream was wiped or restored.
 _REREAD: Final = 60.0
 _SNAPSHOT: Final = 60.0
-#: A deleted Sensor's word is kept until the last token that it may have been given is over.
+#: A deleted Sensor's message is kept until the last token that it may have been given has expired.
 _DELETED_TTL: Final = str(int(RETAIN.total_seconds()))
 
 
 def identities_stream(*, replicas: int) -> api.StreamConfig:
-    """``ATTUNE_IDENTITIES``: the last word on each Sensor's tokens; that a Sensor is gone ends by its own TTL."""
-    return last_words(
+    """``ATTUNE_IDENTITIES``: which tokens of each Sensor are accepted. Messages of deleted Sensors end by their own TTL."""
+    return last_per_subject_stream(
         name=subjects.IDENTITIES_STREAM,
         subject=subjects.ALL_IDENTITIES,
         description="Which tokens of each Sensor are accepted. Written by attune-operator only.",
@@ -52,77 +53,77 @@ def identities_stream(*, replicas: int) -> api.StreamConfig:
 
 
 class IdentityPublisher:
-    """Keeps ``ATTUNE_IDENTITIES`` as it should be. ``namespaces`` are those that are watched; empty means all."""
+    """Keeps ``ATTUNE_IDENTITIES`` in its desired state. ``namespaces`` are the watched ones; empty means all."""
 
     def __init__(self, *, endpoint: NatsEndpoint, replicas: int, namespaces: Sequence[str] = ()) -> None:
         self._endpoint = endpoint
         self._replicas = replicas
         self._namespaces = frozenset(namespaces)
-        self._wanted: dict[str, IdentityState] = {}
+        self._desired: dict[str, IdentityState] = {}
         self._published: dict[str, tuple[int, IdentityState | None]] = {}
-        self._living: dict[SensorRef, str] | None = None
+        self._listed: dict[SensorRef, str] | None = None
         self._connected = False
-        self._dirty = asyncio.Event()
-        self._settled: asyncio.Condition = asyncio.Condition()
+        self._changed = asyncio.Event()
+        self._progress: asyncio.Condition = asyncio.Condition()
 
     # -- what should be there ------------------------------------------------------------------------------------------
 
     def accepted_from(self, ref: SensorRef, *, uid: str) -> int | None:
-        """The earliest ``iat`` that was published for this Sensor; None for none."""
+        """Return the earliest ``iat`` that was published for this Sensor; None if there is none."""
         subject = subjects.identity_subject(ref)
-        known = (self._wanted.get(subject), self._published.get(subject, (0, None))[1])
+        known = (self._desired.get(subject), self._published.get(subject, (0, None))[1])
         return max(
             (state.not_before for state in known if state and state.uid == uid and state.not_before is not None),
             default=None,
         )
 
     async def publish(self, ref: SensorRef, state: IdentityState) -> None:
-        """Publish what is accepted from now on; returns when it is, or when waiting for NATS is no use."""
+        """Publish what is accepted from now on. Return when it is published, or when waiting for NATS is pointless."""
         subject = subjects.identity_subject(ref)
-        self._wanted[subject] = state
-        if self._stands(subject):
+        self._desired[subject] = state
+        if self._is_published(subject):
             return
-        self._dirty.set()
+        self._changed.set()
         if not self._connected:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE), self._settled:
-                await self._settled.wait_for(lambda: self._stands(subject) or not self._connected)
+            async with asyncio.timeout(_PATIENCE), self._progress:
+                await self._progress.wait_for(lambda: self._is_published(subject) or not self._connected)
 
     def on_deleted(self, ref: SensorRef, *, uid: str) -> None:
-        """The Sensor was deleted: none of its tokens is accepted any more."""
+        """The Sensor was deleted: none of its tokens is accepted from now on."""
         subject = subjects.identity_subject(ref)
-        wanted = self._wanted.get(subject)
-        if wanted is not None and wanted.uid != uid:
-            return  # one of the same name has taken its place, and its uid is published
-        self._wanted[subject] = IdentityState(sensor_ref=str(ref), uid=uid, deleted=True)
-        self._dirty.set()
+        desired = self._desired.get(subject)
+        if desired is not None and desired.uid != uid:
+            return  # another one of the same name exists, and its uid is published
+        self._desired[subject] = IdentityState(sensor_ref=str(ref), uid=uid, deleted=True)
+        self._changed.set()
 
-    def on_resync(self, living: dict[SensorRef, str]) -> None:
+    def on_resync(self, listed: dict[SensorRef, str]) -> None:
         """A complete list of Sensors came, by uid: others on the stream were deleted without an event."""
-        self._living = living
-        self._dirty.set()
+        self._listed = listed
+        self._changed.set()
 
-    def _stands(self, subject: str) -> bool:
-        return self._published.get(subject, (0, None))[1] == self._wanted.get(subject)
+    def _is_published(self, subject: str) -> bool:
+        return self._published.get(subject, (0, None))[1] == self._desired.get(subject)
 
-    def _bury_strangers(self) -> None:
-        if self._living is None:
+    def _delete_unlisted(self) -> None:
+        if self._listed is None:
             return
         for subject, (_, state) in self._published.items():
-            if state is None or state.deleted or subject in self._wanted:
+            if state is None or state.deleted or subject in self._desired:
                 continue
             try:
                 ref = SensorRef.parse(state.sensor_ref)
             except ValueError:
                 continue
-            if ref not in self._living and (not self._namespaces or ref.namespace in self._namespaces):
+            if ref not in self._listed and (not self._namespaces or ref.namespace in self._namespaces):
                 self.on_deleted(ref, uid=state.uid)
 
     def _forget(self) -> None:
-        """Deleted Sensors whose word has been published need no more care."""
-        for subject in [s for s, state in self._wanted.items() if state.deleted and self._stands(s)]:
-            del self._wanted[subject]
+        """Deleted Sensors need no attention once that is published."""
+        for subject in [s for s, state in self._desired.items() if state.deleted and self._is_published(s)]:
+            del self._desired[subject]
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -144,8 +145,8 @@ class IdentityPublisher:
 
     async def _disconnected(self) -> None:
         self._connected = False
-        async with self._settled:
-            self._settled.notify_all()
+        async with self._progress:
+            self._progress.notify_all()
 
     async def _serve(self, connection: NatsConnection) -> None:
         closed = asyncio.create_task(connection.wait_closed(), name="identities: connection")
@@ -167,7 +168,7 @@ class IdentityPublisher:
             try:
                 state: IdentityState | None = messages.decode_identity(message.data)
             except InvalidMessage:
-                state = None  # it will be written over
+                state = None  # it will be overwritten
             found[message.subject] = (message.sequence, state)
 
         await read_snapshot(
@@ -182,26 +183,26 @@ class IdentityPublisher:
     async def _publish_until(self, connection: NatsConnection, closed: "asyncio.Task[None]", until: float) -> None:
         loop = asyncio.get_running_loop()
         while not closed.done():
-            self._dirty.clear()
-            self._bury_strangers()
-            for subject in list(self._wanted):
-                if not self._stands(subject):
+            self._changed.clear()
+            self._delete_unlisted()
+            for subject in list(self._desired):
+                if not self._is_published(subject):
                     await self._write(connection, subject)
             self._forget()
-            async with self._settled:
-                self._settled.notify_all()
+            async with self._progress:
+                self._progress.notify_all()
             if (left := until - loop.time()) <= 0:
                 return
-            woken = asyncio.create_task(self._dirty.wait())
+            woken = asyncio.create_task(self._changed.wait())
             try:
                 await asyncio.wait({woken, closed}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 woken.cancel()
 
     async def _write(self, connection: NatsConnection, subject: str) -> None:
-        state = self._wanted[subject]
+        state = self._desired[subject]
         sequence = self._published.get(subject, (0, None))[0]
-        # A writer that does not know the latest word loses, instead of bringing a revoked token back.
+        # A writer that does not know the latest message fails, instead of bringing a revoked token back.
         headers = {"Nats-Expected-Last-Subject-Sequence": str(sequence)}
         if state.deleted:
             headers |= {"Nats-TTL": f"{_DELETED_TTL}s", "Nats-Rollup": "sub"}

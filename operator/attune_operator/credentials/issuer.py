@@ -1,6 +1,6 @@
-"""One Sensor's credentials: reads what is in its Secret, asks the policy, and makes new ones. Talks to nobody.
+"""One Sensor's credentials: reads what is in its Secret, asks the policy, and creates new ones. Talks to nothing outside.
 
-What it returns is for the reconciler to write; the token itself leaves only in :attr:`Issued.files`.
+The reconciler writes what it returns. The token itself leaves only in :attr:`Issued.files`.
 """
 
 import base64
@@ -19,28 +19,28 @@ from attune_operator.credentials import mint, policy
 from attune_operator.credentials.keys import KeySet
 from attune_operator.credentials.mint import DamagedError, ReadToken
 from attune_operator.credentials.policy import Input, NatsUser, Renewal
-from attune_operator.resources.small import NOT_BEFORE
+from attune_operator.resources.companions import NOT_BEFORE
 
 
 class NatsUsers(Protocol):
-    """Makes and reads NATS credentials of sensors."""
+    """Creates and reads NATS credentials of sensors."""
 
     def issue(self, ref: SensorRef, *, uid: str, issued_at: datetime, expires_at: datetime) -> str:
-        """The text of ``nats.creds``."""
+        """Return the text of ``nats.creds``."""
         ...
 
     def read(self, ref: SensorRef, text: str) -> NatsUser:
-        """Who the credentials are for.
+        """Return who the credentials are for.
 
         Raises:
-            DamagedError: they are nothing that the operator made.
+            DamagedError: the operator did not create them.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the Sensor's annotations ask for; ``problems`` are sentences about those that cannot be read."""
+class Requests:
+    """What the Sensor's annotations request; ``problems`` are sentences about those that cannot be read."""
 
     rotate_at: datetime | None = None
     revoke_before: datetime | None = None
@@ -60,28 +60,21 @@ class Assessment:
     """What is in the Secret, and what the policy says of it.
 
     ``files`` is what the Secret holds now (only the files that belong there). ``accepted_from`` is the earliest ``iat`` that
-    the API accepts, seconds since the epoch.
+    the API accepts, in seconds since the epoch. ``warnings`` are sentences for the condition CredentialsValid.
     """
 
     input: Input
     renewal: Renewal | None
     accepted_from: int | None
     files: dict[str, str] = field(repr=False)
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def possible_at(self) -> datetime:
-        """When a new token may be made: one with an earlier ``iat`` would be refused from the start."""
-        if self.accepted_from is None:
-            return self.input.now
-        return max(self.input.now, datetime.fromtimestamp(self.accepted_from, UTC))
+    warnings: tuple[str, ...] = ()
 
 
 def parse_time(text: str) -> datetime:
-    """A time with its zone, RFC 3339.
+    """Read a time with its zone (RFC 3339).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     parsed = datetime.fromisoformat(text.strip())
     if parsed.tzinfo is None:
@@ -89,7 +82,7 @@ def parse_time(text: str) -> datetime:
     return parsed.astimezone(UTC)
 
 
-def asked(annotations: Mapping[str, str]) -> Asked:
+def requests(annotations: Mapping[str, str]) -> Requests:
     """Read the annotations ``attune.dev/rotate-at`` and ``attune.dev/revoke-before``."""
     times: dict[str, datetime | None] = {}
     problems = []
@@ -100,22 +93,24 @@ def asked(annotations: Mapping[str, str]) -> Asked:
         except (ValueError, OverflowError):
             times[name] = None
             problems.append(
-                f"The annotation {name} is not a time; write it like 2026-11-23T12:00:00Z (`date -u +%Y-%m-%dT%H:%M:%SZ`)."
+                f"The annotation {name} is not a time. Example: 2026-11-23T12:00:00Z (`date -u +%Y-%m-%dT%H:%M:%SZ`)."
             )
-    return Asked(rotate_at=times[names.ROTATE_AT], revoke_before=times[names.REVOKE_BEFORE], problems=tuple(problems))
+    return Requests(
+        rotate_at=times[names.ROTATE_AT], revoke_before=times[names.REVOKE_BEFORE], problems=tuple(problems)
+    )
 
 
 def effective_ttl(wanted: timedelta, *, shortest: timedelta) -> tuple[timedelta, str]:
-    """The lifetime within its limits, and a sentence where that is not what was asked for."""
+    """Return the lifetime within its limits, and a sentence if that is not the requested one."""
     ttl = min(max(wanted, shortest), claims.MAX_TTL)
     if ttl == wanted:
         return ttl, ""
     which = "shortest" if ttl > wanted else "longest"
-    return ttl, f"spec.token.ttl asks for {wanted}; the {which} that is given is {ttl}."
+    return ttl, f"spec.token.ttl is {wanted}, but the {which} lifetime is {ttl}, which is used."
 
 
 class Issuer:
-    """Judges and makes credentials. ``nats`` is None where sensors need none for NATS."""
+    """Assesses and creates credentials. ``nats`` is None where sensors need none for NATS."""
 
     def __init__(
         self,
@@ -135,13 +130,13 @@ class Issuer:
         self._new_id = new_id
 
     def assess(self, sensor: Sensor, secret: Mapping[str, Any] | None) -> Assessment:
-        """Judge what is in the Sensor's Secret (None: there is none)."""
-        keys, data = self._keys(), (secret or {}).get("data") or {}
+        """Assess what is in the Sensor's Secret (None: there is none)."""
+        keys, encoded = self._keys(), (secret or {}).get("data") or {}
         files, damage = {}, {}
         for name in self._file_names():
-            if name in data:
+            if name in encoded:
                 try:
-                    files[name] = base64.b64decode(data[name], validate=True).decode()
+                    files[name] = base64.b64decode(encoded[name], validate=True).decode()
                 except ValueError:
                     damage[name] = "it is not text"
         token, nats = None, None
@@ -155,9 +150,9 @@ class Issuer:
                 nats = self._nats.read(sensor.ref, files[environment.NATS_CREDS_KEY])
             except DamagedError as error:
                 damage[environment.NATS_CREDS_KEY] = str(error)
-        wishes = asked(sensor.metadata.annotations)
-        ttl, remark = effective_ttl(sensor.spec.token.lifetime(), shortest=self._shortest_ttl)
-        judged = Input(
+        requested = requests(sensor.metadata.annotations)
+        ttl, warning = effective_ttl(sensor.spec.token.lifetime(), shortest=self._shortest_ttl)
+        data = Input(
             ref=sensor.ref,
             uid=sensor.metadata.uid,
             trigger_types=tuple(declared.name for declared in sensor.spec.trigger_types),
@@ -171,27 +166,27 @@ class Issuer:
             nats_wanted=self._nats is not None,
             nats=nats,
             nats_damage=damage.get(environment.NATS_CREDS_KEY, ""),
-            rotate_at=wishes.rotate_at,
-            revoke_before=wishes.revoke_before,
+            rotate_at=requested.rotate_at,
+            revoke_before=requested.revoke_before,
         )
-        renewal = policy.decide(judged)
+        renewal = policy.decide(data)
         return Assessment(
-            input=judged,
+            input=data,
             renewal=renewal,
-            accepted_from=policy.accepted_from(judged, renewal),
+            accepted_from=policy.accepted_from(data, renewal),
             files=files,
-            remarks=(*((remark,) if remark else ()), *wishes.problems),
+            warnings=(*((warning,) if warning else ()), *requested.problems),
         )
 
     def _file_names(self) -> tuple[str, ...]:
         return (environment.TOKEN_KEY,) + ((environment.NATS_CREDS_KEY,) if self._nats is not None else ())
 
     def issue(self, assessed: Assessment) -> Issued:
-        """Make new credentials.
+        """Create new credentials.
 
         Raises:
-            ValueError: there is no key to sign with, or what is made could not be read again: written, it would be found
-                damaged and made again, without end.
+            ValueError: there is no key to sign with, or the result could not be read back: it would be found damaged and
+                be created again, without end.
         """
         data = assessed.input
         key = data.keys.signing_key
@@ -212,7 +207,7 @@ class Issuer:
         try:
             mint.read(files[environment.TOKEN_KEY], keys=data.keys, issuer=self._issuer)
         except DamagedError as error:
-            raise ValueError(f"no token can be made for it: {error}") from None
+            raise ValueError(f"no token can be created for it: {error}") from None
         if self._nats is not None:
             files[environment.NATS_CREDS_KEY] = self._nats.issue(
                 data.ref, uid=data.uid, issued_at=issued_at, expires_at=token.expires_at

@@ -1,10 +1,11 @@
-"""The keys that sign tokens: several at a time, each published before it signs and kept published after (design, "Credentials").
+"""The keys that sign tokens: several at a time, each published before it signs and for a while after (docs/credentials.md).
 
 Pure values. A key is *next* (published, not signing yet), *active* (signs) or *retired* (no longer signs, still verifies). A
-key of which only the public half is left is retired as well: its tokens stay good until they expire.
+key whose private half is lost is retired as well: its tokens stay valid until they expire
+(docs/decisions/0013-lost-signing-keys.md).
 
-Kept as a JSON Web Key Set (RFC 7517; Ed25519 keys as RFC 8037 writes them) with private parts in a Secret, and without them in
-a ConfigMap that the API reads. A key's ``kid`` is its thumbprint (RFC 7638).
+The keys are kept as a JSON Web Key Set (RFC 7517; Ed25519 keys by RFC 8037): with private parts in a Secret, and without
+them in a ConfigMap that the API reads. A key's ``kid`` is its thumbprint (RFC 7638).
 """
 
 import base64
@@ -25,7 +26,7 @@ RETAIN: Final = claims.MAX_TTL + timedelta(minutes=5)
 
 
 class KeyState(StrEnum):
-    """What a key is for at a moment."""
+    """What a key is used for at a moment."""
 
     NEXT = "next"
     ACTIVE = "active"
@@ -48,7 +49,7 @@ def thumbprint(public: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """One Ed25519 key. ``seed`` is its private half, None when that is lost. It is left out of the representation."""
+    """One Ed25519 key. ``seed`` is its private half, None if that is lost. It is left out of the representation."""
 
     public: str
     seed: bytes | None
@@ -61,11 +62,11 @@ class SigningKey:
 
     @property
     def kid(self) -> str:
-        """Its id in a token's header."""
+        """The key's id, as in a token's header."""
         return thumbprint(self.public)
 
     def private_key(self) -> Ed25519PrivateKey:
-        """What signs.
+        """Return the key that signs.
 
         Raises:
             ValueError: the private half is lost.
@@ -75,11 +76,11 @@ class SigningKey:
         return Ed25519PrivateKey.from_private_bytes(self.seed)
 
     def public_key(self) -> Ed25519PublicKey:
-        """What verifies."""
+        """Return the key that verifies."""
         return Ed25519PublicKey.from_public_bytes(_decode(self.public))
 
     def public_jwk(self) -> dict[str, str]:
-        """The key as the API is given it."""
+        """Return the key as it is published for the API."""
         return {
             "kty": "OKP",
             "crv": "Ed25519",
@@ -91,39 +92,39 @@ class SigningKey:
 
 
 def make_key(seed: bytes, *, now: datetime, activates_at: datetime) -> SigningKey:
-    """A key from 32 random bytes."""
+    """Create a key from 32 random bytes."""
     raw = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
     return SigningKey(public=_encode(raw), seed=seed, created_at=now, activates_at=activates_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The keys that are published. ``rotation`` is the last request for a rotation that was carried out."""
+    """The published keys. ``rotation`` is the last request for a rotation that was carried out."""
 
     keys: tuple[SigningKey, ...] = ()
     active: str | None = None
     rotation: str = ""
 
     def find(self, kid: str) -> SigningKey | None:
-        """The key with this id."""
+        """Return the key with this id."""
         return next((key for key in self.keys if key.kid == kid), None)
 
     def state(self, key: SigningKey) -> KeyState:
-        """What the key is for."""
+        """Return what the key is used for."""
         if key.kid == self.active:
             return KeyState.ACTIVE
         return KeyState.NEXT if key.retired_at is None and key.seed is not None else KeyState.RETIRED
 
     @property
     def signing_key(self) -> SigningKey | None:
-        """The key that signs now: the active one; while there is none (the Secret was lost), the next."""
+        """The key that signs now: the active one, or the next while there is none (the Secret was lost)."""
         for key in self.keys:
             if self.state(key) is KeyState.ACTIVE:
                 return key
         return next((key for key in self.keys if self.state(key) is KeyState.NEXT), None)
 
     def jwks(self) -> dict[str, Any]:
-        """The public keys (RFC 7517 §5)."""
+        """Return the public keys (RFC 7517 §5)."""
         return {"keys": [key.public_jwk() for key in self.keys]}
 
 
@@ -139,14 +140,14 @@ class KeyPolicy:
 def advance(
     keys: KeySet, *, now: datetime, policy: KeyPolicy, requested: str, new_seed: Callable[[], bytes]
 ) -> tuple[KeySet, tuple[str, ...]]:
-    """The key set as it should be now, and what changed, in words for the log (no secret in them).
+    """Return the desired key set, and what changed, in words for the log (without secrets).
 
     Args:
-        keys: what there is; empty when nothing is left of it.
-        now: the time.
+        keys: the present keys; empty if they are lost.
+        now: the present time.
         policy: when keys change.
         requested: the latest request for a rotation (annotation ``attune.dev/rotate-keys``), empty for none.
-        new_seed: gives 32 random bytes.
+        new_seed: returns 32 random bytes.
     """
     changes: list[str] = []
     kept = list(keys.keys)
@@ -173,11 +174,11 @@ def advance(
     asked = bool(requested) and requested != rotation
     old = signing is not None and now >= signing.activates_at + policy.period
     if not waiting and (signing is None or asked or old):
-        # Whoever verifies must have the key before it signs. Only where nothing was ever published is there nobody to wait for.
+        # Verifiers must have the key before it signs. Only if nothing was ever published, nobody has to be waited for.
         activates_at = now + policy.lead if kept else now
         key = make_key(new_seed(), now=now, activates_at=activates_at)
         kept.append(key)
-        why = "asked for" if asked else "the active one is old" if old else "none could sign"
+        why = "requested" if asked else "the active one is old" if old else "none could sign"
         changes.append(f"added {key.kid} ({why})")
         if activates_at <= now:
             active = key.kid
@@ -188,7 +189,7 @@ def advance(
 
 
 def next_change(keys: KeySet, policy: KeyPolicy) -> datetime | None:
-    """When :func:`advance` will have something to do by itself; None when never."""
+    """Return when :func:`advance` will have something to do by itself; None for never."""
     times = [key.activates_at for key in keys.keys if keys.state(key) is KeyState.NEXT]
     times += [key.retired_at + policy.retain for key in keys.keys if key.retired_at is not None]
     times += [key.activates_at + policy.period for key in keys.keys if keys.state(key) is KeyState.ACTIVE]
@@ -196,7 +197,7 @@ def next_change(keys: KeySet, policy: KeyPolicy) -> datetime | None:
 
 
 def recovered(jwks: Mapping[str, Any], *, now: datetime) -> KeySet:
-    """What is left when the Secret is lost: the public halves that were published, as retired keys.
+    """Return what is left if the Secret is lost: the published public halves, as retired keys.
 
     Keys that are not Ed25519, or are damaged, are left out.
     """
@@ -223,7 +224,7 @@ def _time(value: Any, what: str) -> datetime:
 
 
 def dump(keys: KeySet) -> str:
-    """The key set with its private parts, as the Secret holds it."""
+    """Encode the key set with its private parts, as the Secret holds it."""
     entries = []
     for key in keys.keys:
         entry: dict[str, Any] = {
@@ -243,7 +244,7 @@ def load(text: str) -> KeySet:
     """Read what :func:`dump` wrote.
 
     Raises:
-        ValueError: the text is damaged. What it says names no private part.
+        ValueError: the text is damaged. The message names no private part.
     """
     try:
         document = json.loads(text)

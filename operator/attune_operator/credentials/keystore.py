@@ -1,8 +1,8 @@
 """Keeps the signing keys in a Secret and their public halves in a ConfigMap that the API mounts.
 
-Level-triggered: each look reads both, decides with :func:`~attune_operator.credentials.keys.advance` and writes what differs, the
-Secret first, so that no key is published whose private half could get lost. A key is used only after both were written. The
-Secret is written with its ``resourceVersion``, so of two operators one loses and reads again.
+Level-triggered: each check reads both, decides with :func:`~attune_operator.credentials.keys.advance` and writes the
+difference. The Secret is written first, so that no key is published whose private half could get lost. A key is used only
+after both were written. The Secret is written with its ``resourceVersion``, so of two operators one loses and reads again.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class KeyStore:
         self.keys = KeySet()
 
     def nudge(self) -> None:
-        """Look again soon: the Secret or the ConfigMap was touched."""
+        """Check again soon: the Secret or the ConfigMap was touched."""
         self._nudged.set()
 
     async def run(self) -> None:
@@ -67,7 +67,7 @@ class KeyStore:
             try:
                 await self.ensure()
             except ClusterError as error:
-                # What signed a moment ago still signs; nothing depends on this look but the next key.
+                # The key that signed a moment ago still signs; only the next key depends on this check.
                 _log.warning("signing_keys_not_checked", error=str(error))
             self._nudged.clear()
             try:
@@ -82,7 +82,7 @@ class KeyStore:
         return min(self._interval, max(0.05, (ahead - self._now()).total_seconds()))
 
     async def ensure(self) -> None:
-        """Bring Secret, ConfigMap and :attr:`keys` to what they should be now.
+        """Bring Secret, ConfigMap and :attr:`keys` to their desired state.
 
         Raises:
             ClusterError: Kubernetes could not be reached or refused.
@@ -95,7 +95,7 @@ class KeyStore:
                 if error.status != _CONFLICT:
                     raise
         else:
-            raise ClusterError(f"the Secret {self._namespace}/{KEYS_SECRET} changed under every attempt to write it")
+            raise ClusterError(f"the Secret {self._namespace}/{KEYS_SECRET} changed during every attempt to write it")
         if keys != self.keys:
             self.keys = keys
             for state in KeyState:
@@ -122,7 +122,7 @@ class KeyStore:
         return keys
 
     def _read(self, secret: Object | None, published: str, now: datetime) -> KeySet:
-        """The keys in the Secret; when they are lost, those that were published."""
+        """Return the keys in the Secret; if they are lost, those that were published."""
         if secret is not None:
             try:
                 return signing.load(_content(secret))
@@ -134,7 +134,7 @@ class KeyStore:
             left = {}
         keys = signing.recovered(left if isinstance(left, dict) else {}, now=now)
         if keys.keys:
-            _log.warning("signing_keys_lost", published=len(keys.keys), then="new ones are made; tokens stay valid")
+            _log.warning("signing_keys_lost", published=len(keys.keys), then="new ones are created; tokens stay valid")
         return keys
 
     async def _write_secret(self, old: Object | None, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Makes and reads sensors' tokens (JWT, RFC 7519; EdDSA, RFC 8037). The claims are the contract's."""
+"""Creates and reads sensors' tokens (JWT, RFC 7519; EdDSA, RFC 8037). The contract defines the claims."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from attune_operator.credentials.keys import KeySet, SigningKey
 
 
 class DamagedError(ValueError):
-    """Something in a Secret is not what the operator wrote. The text says what, and holds nothing of the content."""
+    """Something in a Secret is not what the operator wrote. The text says what, and contains nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,10 @@ def mint(token: SensorClaims, *, key: SigningKey) -> str:
 
 
 def read(text: str, *, keys: KeySet, issuer: str) -> ReadToken:
-    """Read a token that one of ``keys`` signed, also when it has expired.
+    """Read a token that one of ``keys`` signed, even if it has expired.
 
     Raises:
-        DamagedError: it is no such token.
+        DamagedError: it is not such a token.
     """
     try:
         kid = jwt.get_unverified_header(text).get("kid")

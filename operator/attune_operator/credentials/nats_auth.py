@@ -1,8 +1,8 @@
 """Keeps NATS's authorisation in Secrets: the keys, the server's configuration, and the users of operator, API and sensors.
 
-``attune-nats-auth`` holds the keys and is read by nobody but the operator; ``attune-nats-config`` is what the NATS pod mounts;
-``attune-nats-api`` what the API mounts. All but the first follow from it. The operator's own user is made anew at each start,
-and lives in a file of its own. What each user may do is in :func:`sensor_permissions` and :func:`api_permissions`.
+``attune-nats-auth`` has the keys and is read by the operator only. ``attune-nats-config`` is mounted by the NATS pod,
+``attune-nats-api`` by the API; both follow from the first. The operator's own user is created at each start, in a private
+file. :func:`sensor_permissions` and :func:`api_permissions` say what users may do.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class NatsKeys:
 
 
 def make_keys(*, now: datetime, new_seed: Callable[[], bytes]) -> NatsKeys:
-    """New keys, of 32 random bytes each."""
+    """Create keys, from 32 random bytes each."""
     return NatsKeys(
         operator=nats_jwt.make_seed("operator", new_seed()),
         account=nats_jwt.make_seed("account", new_seed()),
@@ -65,7 +65,7 @@ def make_keys(*, now: datetime, new_seed: Callable[[], bytes]) -> NatsKeys:
 
 
 def dump(keys: NatsKeys) -> str:
-    """The keys as the Secret holds them."""
+    """Encode the keys as the Secret holds them."""
     seeds = {name: getattr(keys, name) for name in ("operator", "account", "signing", "system")}
     return json.dumps({**seeds, "created": keys.created.isoformat()}, indent=1)
 
@@ -89,9 +89,10 @@ def load(text: str) -> NatsKeys:
 
 
 def server_config(keys: NatsKeys) -> str:
-    """The part of the server's configuration that says whom it trusts; the rest of it is the chart's, which includes this.
+    """Return the part of the server's configuration that says whom it trusts; the chart's configuration includes it.
 
-    The accounts are in the file (resolver MEMORY), and users are never: a new sensor needs no word to the server.
+    The accounts are in the file (resolver MEMORY), users are not: a new sensor needs no change at the server
+    (docs/decisions/0012).
     """
     account, system = nats_jwt.public_of(keys.account), nats_jwt.public_of(keys.system)
     operator = nats_jwt.operator_jwt(seed=keys.operator, system_account=system, created=keys.created)
@@ -119,10 +120,10 @@ def server_config(keys: NatsKeys) -> str:
 
 
 def sensor_permissions(ref: SensorRef) -> Permissions:
-    """A sensor reads its own rules through a consumer with its own filter, writes its own acks, and nothing else.
+    """Return a sensor's permissions: it reads its own rules through a consumer with its own filter, and writes its own acks.
 
-    A consumer with several filters goes by another subject, which is not among these; its deliveries and the answers come to
-    the sensor's own inbox only.
+    Consumers with several filters are created on another subject, which is not allowed. Deliveries and answers come to the
+    sensor's own inbox only.
     """
     stream = subjects.RULES_STREAM
     return Permissions(
@@ -136,7 +137,7 @@ def sensor_permissions(ref: SensorRef) -> Permissions:
 
 
 def api_permissions() -> Permissions:
-    """The API keeps the stream of events and reads what operator and sensors publish; it writes nothing of theirs."""
+    """Return the API's permissions: it owns the stream of events, and only reads the others."""
     events = subjects.EVENTS_STREAM
     read = (
         events,
@@ -169,7 +170,7 @@ EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
 
 
 class NatsAuth:
-    """NATS's authorisation. :meth:`ensure` comes before anything else; then it makes and reads sensors' users."""
+    """NATS's authorisation. Call :meth:`ensure` first; then it creates and reads sensors' users."""
 
     def __init__(
         self,
@@ -191,7 +192,7 @@ class NatsAuth:
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
-        """Look again soon: one of the Secrets was touched."""
+        """Check again soon: one of the Secrets was touched."""
         self._nudged.set()
 
     async def run(self, *, interval: float) -> None:
@@ -213,7 +214,7 @@ class NatsAuth:
         self._directory.cleanup()
 
     async def ensure(self) -> None:
-        """Bring the Secrets and the operator's own file to what they should be.
+        """Bring the Secrets and the operator's own file to their desired state.
 
         Raises:
             ClusterError: Kubernetes could not be reached or refused.
@@ -227,7 +228,7 @@ class NatsAuth:
             creds = self._creds(keys, name=OPERATOR_NAME, permissions=EVERYTHING)
             await asyncio.to_thread(_write_private, self.operator_creds_file, creds)
             if not first:
-                _log.warning("nats_keys_replaced", then="restart the NATS server, which trusts the old ones")
+                _log.warning("nats_keys_replaced", then="restart the NATS server, which trusts the old keys")
             self._on_change()
 
     async def _ensure_keys(self) -> NatsKeys:
@@ -237,7 +238,7 @@ class NatsAuth:
                 return load(_content(found, AUTH_KEY))
             except ValueError as error:
                 _log.error("nats_keys_damaged", secret=f"{self._namespace}/{AUTH_SECRET}", why=str(error))
-        # What the running server trusts must not change without need: keys in memory outlive a Secret that was deleted.
+        # The running server must not be given other keys without need: if the Secret was deleted, keep those in memory.
         keys = self._keys or make_keys(now=self._now(), new_seed=self._new_seed)
         await self._write(AUTH_SECRET, AUTH_KEY, dump(keys), found)
         _log.info("nats_keys_written", account=nats_jwt.public_of(keys.account))
@@ -261,7 +262,7 @@ class NatsAuth:
         await self._write(API_SECRET, environment.NATS_CREDS_KEY, creds, found)
 
     async def _write(self, name: str, key: str, text: str, found: Object | None) -> None:
-        """Write a Secret of the operator's own; of two operators that make one at once, one reads the other's (409)."""
+        """Write one of the operator's own Secrets. If two operators create it at once, one fails (409) and reads the other's."""
         data = {key: base64.b64encode(text.encode()).decode("ascii")}
         if found is None:
             metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}
@@ -272,7 +273,7 @@ class NatsAuth:
         metrics.WRITES.labels("Secret", name.removeprefix("attune-")).inc()
 
     def _creds(self, keys: NatsKeys, *, name: str, permissions: Permissions) -> str:
-        """Credentials of a service. They do not expire: they never leave a Secret, or this process's own file."""
+        """Create credentials of a service. They do not expire, because they never leave a Secret or this process's file."""
         return nats_jwt.user_creds(
             user_seed=nats_jwt.make_seed("user", self._new_seed()),
             signing_seed=keys.signing,
@@ -287,7 +288,7 @@ class NatsAuth:
     # -- sensors' users (credentials.issuer.NatsUsers) -----------------------------------------------------------------
 
     def issue(self, ref: SensorRef, *, uid: str, issued_at: datetime, expires_at: datetime) -> str:
-        """The text of a sensor's ``nats.creds``."""
+        """Create the text of a sensor's ``nats.creds``."""
         if self._keys is None:
             raise ValueError("there are no NATS keys yet")
         return nats_jwt.user_creds(
@@ -302,10 +303,10 @@ class NatsAuth:
         )
 
     def read(self, ref: SensorRef, text: str) -> NatsUser:
-        """Who a sensor's credentials are for.
+        """Return who a sensor's credentials are for.
 
         Raises:
-            DamagedError: they are nothing that the operator made.
+            DamagedError: the operator did not create them.
         """
         user = nats_jwt.read_creds(text)
         return NatsUser(subject=user.subject, expires_at=user.expires_at, current=self._is_current(ref, user))
@@ -325,7 +326,7 @@ def _content(secret: Object, key: str) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace the file in one step; only this user may read it."""
+    """Replace the file atomically; only this user may read it."""
     temporary = path.with_suffix(".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
         file.write(text)

@@ -1,7 +1,7 @@
 """NATS's decentralised authorisation: keys (NKeys) and the JWTs of operator, accounts and users (NATS ADR-14; jwt v2). Pure.
 
-An operator signs accounts, an account's signing key signs users, and the server trusts the operator: users are made without
-telling the server anything. The signature's algorithm is Ed25519 under the name ``ed25519-nkey``.
+An operator signs accounts, an account's signing key signs users, and the server trusts the operator. So users are created
+without the server. The signature's algorithm is Ed25519, under the name ``ed25519-nkey``.
 """
 
 import base64
@@ -30,18 +30,18 @@ _UNLIMITED: Final = -1
 
 
 def make_seed(role: Role, raw: bytes) -> str:
-    """A key's private half as NATS writes it, from 32 random bytes."""
+    """Encode a key's private half in NATS's form, from 32 random bytes."""
     return cast("bytes", nkeys.encode_seed(raw, _PREFIXES[role])).decode("ascii")
 
 
 def public_of(seed: str) -> str:
-    """The public half of a key: a letter for its role, and what identifies it.
+    """Return the public half of a key: a letter for its role, and its id.
 
     Raises:
-        ValueError: it is no seed.
+        ValueError: it is not a seed.
     """
     try:
-        # The library cuts nothing off: 35 bytes are 56 characters, without padding.
+        # No padding is needed: 35 bytes are 56 characters.
         return cast("bytes", nkeys.from_seed(seed.encode("ascii")).public_key).decode("ascii")
     except (nkeys.NkeysError, ValueError, IndexError):
         raise ValueError("it is not a NATS seed") from None
@@ -67,7 +67,7 @@ def _sign(claims: dict[str, Any], *, seed: str) -> str:
 
 
 def operator_jwt(*, seed: str, system_account: str, created: datetime) -> str:
-    """The operator, signed by itself: what a server is told to trust."""
+    """Create the operator's JWT, signed by itself: servers are configured to trust it."""
     return _sign(
         {
             "sub": public_of(seed),
@@ -82,7 +82,7 @@ def operator_jwt(*, seed: str, system_account: str, created: datetime) -> str:
 def account_jwt(
     *, operator_seed: str, account: str, name: str, created: datetime, signing_keys: Sequence[str] = (), jetstream: bool
 ) -> str:
-    """An account. With ``jetstream`` it may keep as much as the server has."""
+    """Create an account's JWT. With ``jetstream`` it may store as much as the server can."""
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _UNLIMITED)
     storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED if jetstream else 0)
     return _sign(
@@ -104,7 +104,7 @@ def account_jwt(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """What a user may publish and subscribe to; everything else is refused."""
+    """The subjects that a user may publish and subscribe to; others are refused."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -112,7 +112,7 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserClaims:
-    """What a user's JWT says. ``name`` and ``subject`` (a Sensor's uid; may be empty) tell whose it is."""
+    """The content of a user's JWT. ``name`` and ``subject`` (a Sensor's uid; may be empty) say whose it is."""
 
     name: str
     subject: str
@@ -133,7 +133,7 @@ def user_creds(
     issued_at: datetime,
     expires_at: datetime | None,
 ) -> str:
-    """A user's credentials file: its JWT, signed by the account's signing key, and its own seed."""
+    """Create a user's credentials file: its JWT, signed by the account's signing key, and its seed."""
     claims: dict[str, Any] = {
         "sub": public_of(user_seed),
         "name": name,
@@ -177,10 +177,10 @@ def _verifies(body: str, signature: str, issuer: str) -> bool:
 
 
 def read_creds(text: str) -> UserClaims:
-    """Read a credentials file and verify that its issuer signed it and its seed fits.
+    """Read a credentials file, and verify its issuer's signature and its seed.
 
     Raises:
-        DamagedError: it is no credentials file, or its parts do not fit. What it says holds nothing of the content.
+        DamagedError: it is not a credentials file, or its parts do not match. The text contains nothing of it.
     """
     token, seed = _section(text, "NATS USER JWT"), _section(text, "USER NKEY SEED")
     try:
@@ -209,5 +209,5 @@ def read_creds(text: str) -> UserClaims:
     except ValueError:
         fits = False
     if not fits:
-        raise DamagedError("its seed does not belong to its JWT")
+        raise DamagedError("its seed does not match its JWT")
     return found

@@ -1,8 +1,8 @@
-"""When a Sensor's credentials are made again, and why: a chain of small pure functions over one :class:`Input`.
+"""When a Sensor's credentials are renewed, and why: a chain of small pure functions over one :class:`Input`.
 
-Each looks at one aspect and returns a :class:`Renewal` or None; the first that has one decides, and its reason goes into the
-log line, the Event and the metric. The shape is cert-manager's (design, "Credentials"; RFC 7519 for the times, which are whole
-seconds). Everything is judged by the token that is really in the Secret, never by what the operator remembers.
+Each checks one aspect and returns a :class:`Renewal` or None. The first renewal decides, and its reason goes into the log
+line, the Event and the metric (the shape is cert-manager's; docs/credentials.md). Times are whole seconds, as in RFC 7519.
+The token that is really in the Secret is judged, never what the operator remembers.
 """
 
 import hashlib
@@ -16,26 +16,26 @@ from attune_contract.identity import SensorRef
 from attune_operator.credentials.keys import KeySet, KeyState
 from attune_operator.credentials.mint import ReadToken
 
-#: A token is renewed at this part of its life, give or take half of the jitter.
+#: A token is renewed at this fraction of its life, give or take half of the jitter.
 RENEW_AT: Final = 2 / 3
 JITTER: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsUser:
-    """The NATS credentials in a Secret, verified: who may use them and until when."""
+    """The verified NATS credentials in a Secret: who may use them and until when."""
 
     subject: str
     expires_at: datetime | None
-    current: bool  #: signed by the key that signs now, with the permissions that are given now
+    current: bool  #: signed by the present key, with the present permissions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
     """Everything that the decision depends on.
 
-    ``damage`` says why ``token`` is None although the Secret has one; ``nats_damage`` likewise. ``nats_wanted`` is whether
-    sensors are given NATS credentials at all. ``ttl`` has been brought within its limits already.
+    ``damage`` says why ``token`` is None although the Secret has one; ``nats_damage`` likewise. ``nats_wanted`` says
+    whether sensors get NATS credentials at all. ``ttl`` is within its limits already.
     """
 
     ref: SensorRef
@@ -57,7 +57,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """Make the credentials again. ``not_before``: tokens issued before it (seconds since the epoch) are refused from now on."""
+    """Renew the credentials. ``not_before``: tokens issued before it (seconds since the epoch) are refused from now on."""
 
     reason: str
     message: str
@@ -65,23 +65,23 @@ class Renewal:
 
 
 def whole_seconds(time: datetime) -> int:
-    """The first whole second that is not before ``time``: ``iat`` has no fractions to compare with."""
+    """Return the first whole second that is not before ``time``: ``iat`` has no fractions to compare with."""
     return math.ceil(time.timestamp())
 
 
 def _has_come(time: datetime, now: datetime) -> bool:
-    """Whether the first whole second after ``time`` is here: before that, a new token could not be told from the old one."""
+    """Whether the first whole second after ``time`` has come: before it, new and old tokens could not be distinguished."""
     return whole_seconds(time) <= now.timestamp()
 
 
 def _jitter(uid: str, issued_at: datetime) -> float:
-    """Between -1 and 1; the same for the same token, and spread evenly over Sensors."""
+    """Between -1 and 1: the same for the same token, and spread evenly over Sensors."""
     digest = hashlib.sha256(f"{uid}/{issued_at.timestamp()}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**63 - 1
 
 
 def due_at(token: ReadToken) -> datetime:
-    """When a token is renewed: at two thirds of its real life, jittered so that a thousand do not renew at once."""
+    """Return when a token is renewed: at two thirds of its real life, with jitter so that a thousand do not renew at once."""
     issued_at, expires_at = token.claims.issued_at, token.claims.expires_at
     life = expires_at - issued_at
     return issued_at + life * (RENEW_AT + JITTER / 2 * _jitter(token.claims.subject, issued_at))
@@ -110,7 +110,7 @@ def other_sensor(data: Input) -> Renewal | None:
 
 
 def expired(data: Input) -> Renewal | None:
-    """The token's time is over."""
+    """The token has expired."""
     if data.token and data.token.claims.expires_at <= data.now:
         return Renewal(
             reason="Expired", message=f"the token expired at {data.token.claims.expires_at:%Y-%m-%dT%H:%M:%SZ}"
@@ -119,7 +119,7 @@ def expired(data: Input) -> Renewal | None:
 
 
 def narrowed(data: Input) -> Renewal | None:
-    """A trigger type was taken away: tokens that still name it are refused at once."""
+    """A trigger type was removed: tokens that still name it are refused at once (docs/decisions/0014)."""
     if data.token is None:
         return None
     taken = sorted(set(data.token.claims.trigger_types) - set(data.trigger_types))
@@ -127,7 +127,7 @@ def narrowed(data: Input) -> Renewal | None:
         return None
     return Renewal(
         reason="TriggerTypesNarrowed",
-        message=f"the token allows what the Sensor no longer declares: {', '.join(taken)}",
+        message=f"the token allows trigger types that the Sensor no longer declares: {', '.join(taken)}",
         not_before=int(data.token.claims.issued_at.timestamp()) + 1,
     )
 
@@ -157,7 +157,7 @@ def revoked(data: Input) -> Renewal | None:
 
 
 def refused(data: Input) -> Renewal | None:
-    """The token is older than what the API still accepts (a renewal that was begun and not finished)."""
+    """The token is older than the API still accepts (a renewal that was not finished)."""
     if data.token is None or data.not_before is None:
         return None
     if int(data.token.claims.issued_at.timestamp()) >= data.not_before:
@@ -183,37 +183,39 @@ def asked(data: Input) -> Renewal | None:
         return None
     if int(data.token.claims.issued_at.timestamp()) >= whole_seconds(data.rotate_at):
         return None
-    return Renewal(reason="Asked", message=f"a renewal at {data.rotate_at:%Y-%m-%dT%H:%M:%SZ} was asked for")
+    return Renewal(reason="Asked", message=f"a renewal at {data.rotate_at:%Y-%m-%dT%H:%M:%SZ} was requested")
 
 
 def ttl_changed(data: Input) -> Renewal | None:
-    """The Sensor asks for another lifetime."""
+    """The Sensor's lifetime for tokens changed."""
     if data.token is None:
         return None
     life = data.token.claims.expires_at - data.token.claims.issued_at
     if life == data.ttl:
         return None
-    return Renewal(reason="TTLChanged", message=f"the token lives {life}, and the Sensor asks for {data.ttl}")
+    return Renewal(reason="TTLChanged", message=f"the token's lifetime is {life}, and the Sensor's is {data.ttl}")
 
 
 def nats_credentials(data: Input) -> Renewal | None:
-    """The NATS credentials are missing, damaged, of another time than the token, or signed by a key that was replaced."""
+    """The NATS credentials are missing or damaged, expire at another time, or were signed by a key that was replaced."""
     if not data.nats_wanted:
         return None
     if data.nats is None:
         what = f"are damaged: {data.nats_damage}" if data.nats_damage else "are missing"
         return Renewal(reason="NatsCredentials", message=f"the NATS credentials in the Secret {what}")
     if not data.nats.current or data.nats.subject != data.uid:
-        return Renewal(reason="NatsCredentials", message="the NATS credentials are not what this Sensor is given now")
+        return Renewal(
+            reason="NatsCredentials", message="the NATS credentials do not match the Sensor's present permissions"
+        )
     if data.token is not None and data.nats.expires_at != data.token.claims.expires_at:
-        return Renewal(reason="NatsCredentials", message="the NATS credentials end at another time than the token")
+        return Renewal(reason="NatsCredentials", message="the NATS credentials expire at another time than the token")
     return None
 
 
 def due(data: Input) -> Renewal | None:
-    """Two thirds of the token's life are over."""
+    """Two thirds of the token's lifetime have passed."""
     if data.token and due_at(data.token) <= data.now:
-        return Renewal(reason="Due", message="two thirds of the token's life are over")
+        return Renewal(reason="Due", message="two thirds of the token's lifetime have passed")
     return None
 
 
@@ -235,7 +237,7 @@ CHAIN: Final[tuple[Callable[[Input], Renewal | None], ...]] = (
 
 
 def decide(data: Input) -> Renewal | None:
-    """Whether the credentials are made again, and the first reason for it."""
+    """Return whether the credentials are renewed, and the first reason for it."""
     for check in CHAIN:
         if (renewal := check(data)) is not None:
             return renewal
@@ -243,9 +245,9 @@ def decide(data: Input) -> Renewal | None:
 
 
 def accepted_from(data: Input, renewal: Renewal | None) -> int | None:
-    """From which ``iat`` on the API accepts this Sensor's tokens (seconds since the epoch); None for all of them.
+    """Return the earliest ``iat`` that the API accepts for this Sensor (seconds since the epoch); None for any.
 
-    It only ever rises. A ``revoke-before`` that lies ahead does not count yet.
+    It never falls. A ``revoke-before`` in the future does not count yet.
     """
     limits = [data.not_before, renewal.not_before if renewal else None]
     if data.revoke_before is not None and _has_come(data.revoke_before, data.now):
@@ -253,8 +255,8 @@ def accepted_from(data: Input, renewal: Renewal | None) -> int | None:
     return max((limit for limit in limits if limit is not None), default=None)
 
 
-def look_again_at(data: Input) -> datetime | None:
-    """When the answer may change without anything else changing; None when there is no token."""
+def recheck_at(data: Input) -> datetime | None:
+    """Return when the decision may change by time alone; None if there is no token."""
     if data.token is None:
         return None
     times = [due_at(data.token)]

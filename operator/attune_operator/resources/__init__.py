@@ -1,4 +1,4 @@
-"""What a Sensor becomes in Kubernetes: pure builders, one object a module, and what differs between wanted and found.
+"""What a Sensor becomes in Kubernetes: kinds, pure builders, and the difference between a desired and a found object.
 
-A builder returns exactly the fields that the operator means to own (server-side apply) and nothing else.
+A builder returns exactly the fields that the operator owns (server-side apply) and nothing else.
 """

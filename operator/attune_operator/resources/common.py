@@ -1,4 +1,4 @@
-"""What all objects of a Sensor have in common: their name, labels and owner."""
+"""What all objects of a Sensor have in common: name, labels and owner."""
 
 import hashlib
 import json
@@ -8,13 +8,13 @@ from typing import Any, Final
 from attune_contract import __version__, names
 from attune_contract.resources import Sensor
 
-#: Digest of what the operator applied, on each object: tells "the Sensor changed" from "somebody edited the object".
+#: Digest of what the operator applied, on each object: distinguishes a changed Sensor from an edited object.
 APPLIED: Final = f"{names.GROUP}/applied"
 #: Digest of the config file, on the pods: a changed file rolls them.
 CONFIG_DIGEST: Final = f"{names.GROUP}/config-digest"
 #: Digest of the scripts, on the pods: a changed one rolls them.
 SCRIPTS_DIGEST: Final = f"{names.GROUP}/scripts-digest"
-#: When the credentials were made, on the pods: with onRotate Restart it rolls them.
+#: When the credentials were issued, on the pods: with onRotate Restart a change rolls them.
 CREDENTIALS_ISSUED: Final = f"{names.GROUP}/credentials-issued-at"
 
 #: Of every container (Pod Security Standards, "Restricted").
@@ -30,30 +30,30 @@ SECURITY_CONTEXT: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What sensors are told of the world around them."""
+    """What every sensor is given besides its own spec."""
 
     nats_url: str
     api_url: str
     log_level: str = "INFO"
-    nats_credentials: bool = False  #: the Secret holds ``nats.creds`` besides the token
+    nats_credentials: bool = False  #: the Secret has ``nats.creds`` besides the token
     network_policies: bool = True
     stdio_image: str = f"attune/sensor-stdio:{__version__}"  #: the image with the supervisor of ``runner: Stdio``
     ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against
 
 
 def digest(value: Any) -> str:
-    """A short digest of any JSON value; equal values have equal digests."""
+    """Return a short digest of a JSON value; equal values have equal digests."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def selector(sensor: Sensor) -> dict[str, str]:
-    """The labels that select a Sensor's pods. Fixed for ever: a Deployment's selector cannot be changed."""
+    """Return the labels that select a Sensor's pods. They never change: a Deployment's selector is immutable."""
     return {names.SENSOR_LABEL: sensor.metadata.name}
 
 
 def labels(sensor: Sensor) -> dict[str, str]:
-    """The labels of a Sensor's objects."""
+    """Return the labels of a Sensor's objects."""
     return {
         **selector(sensor),
         names.MANAGED_BY_LABEL: names.MANAGED_BY,
@@ -64,7 +64,7 @@ def labels(sensor: Sensor) -> dict[str, str]:
 
 
 def owner(sensor: Sensor) -> dict[str, Any]:
-    """The Sensor as controlling owner: Kubernetes deletes what it owned after it."""
+    """Return the Sensor as controlling owner: Kubernetes deletes its objects after it."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": "Sensor",
@@ -76,7 +76,7 @@ def owner(sensor: Sensor) -> dict[str, Any]:
 
 
 def metadata(sensor: Sensor) -> dict[str, Any]:
-    """The metadata of a Sensor's objects, without annotations."""
+    """Return the metadata of a Sensor's objects, without annotations."""
     return {
         "name": names.sensor_object_name(sensor.metadata.name),
         "namespace": sensor.metadata.namespace,
@@ -86,7 +86,7 @@ def metadata(sensor: Sensor) -> dict[str, Any]:
 
 
 def sealed(body: dict[str, Any]) -> dict[str, Any]:
-    """The object with the digest of itself among its annotations."""
+    """Return the object with its own digest among its annotations."""
     annotated = {**(body["metadata"].get("annotations") or {})}
     annotated[APPLIED] = digest(body)
     return {**body, "metadata": {**body["metadata"], "annotations": annotated}}

@@ -1,4 +1,4 @@
-"""Kinds of objects and where an API server serves them. Plain values: whoever needs them need not load a client."""
+"""Kinds of objects and where an API server serves them. Plain values, without a client."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,11 +21,11 @@ class Kind:
 
     @property
     def api_version(self) -> str:
-        """As an object's ``apiVersion`` says it."""
+        """The value of an object's ``apiVersion``."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path under the API server's root."""
+        """Return the path under the API server's root."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", namespace]
@@ -46,5 +46,5 @@ SERVICE: Final = Kind("Service", "services")
 POD: Final = Kind("Pod", "pods")
 EVENT: Final = Kind("Event", "events")
 
-#: What is watched besides Sensors, Rules and namespaces; of each only what carries the operator's label.
+#: Kinds that are watched besides Sensors, Rules and namespaces: only objects with the operator's label.
 WATCHED: Final = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, SERVICE, POD)

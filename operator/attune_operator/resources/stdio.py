@@ -1,7 +1,7 @@
 """What ``runner: Stdio`` adds to a Sensor's pods: the supervisor around its command, its scripts, and how they get there.
 
-In the image attune/sensor-stdio, and in those built on it, the supervisor is a program. Into any other image it is copied as
-one file that needs nothing but a python3, by a container of our image that runs before.
+In the image attune/sensor-stdio, and in images built on it, the supervisor is a program. Into any other image an init
+container of our image copies it as one file that needs only python3 (docs/decisions/0030).
 """
 
 from pathlib import PurePosixPath
@@ -13,7 +13,7 @@ from attune_contract.resources.sensor import StdioOptions
 from attune_operator.resources import common
 from attune_operator.resources.common import Environment
 
-#: Where the image attune/sensor-stdio has the supervisor as one file (Dockerfile).
+#: The supervisor as one file in the image attune/sensor-stdio (Dockerfile).
 _SOURCE: Final = PurePosixPath("/opt/attune") / environment.STDIO_ZIPAPP
 _TARGET: Final = PurePosixPath(environment.STDIO_MOUNT) / environment.STDIO_ZIPAPP
 COPIER: Final = "stdio"
@@ -22,44 +22,44 @@ _RESOURCES: Final = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"m
 
 
 def is_copied(sensor: Sensor) -> bool:
-    """Whether the supervisor is copied into the pod, because the image has none."""
+    """Whether the supervisor is copied into the pod because the image has none."""
     spec = sensor.spec
     return spec.runner == "Stdio" and spec.image is not None and (spec.stdio or StdioOptions()).supervisor != "Image"
 
 
 def command(sensor: Sensor) -> list[str]:
-    """What the container runs: the supervisor."""
-    # -I: neither variables nor the directory that it runs in change what it imports.
+    """Return the container's command: the supervisor."""
+    # -I: neither variables nor the working directory change what it imports.
     return ["python3", "-I", str(_TARGET)] if is_copied(sensor) else [environment.STDIO_PROGRAM]
 
 
 def arguments(sensor: Sensor) -> list[str]:
-    """What the supervisor runs: the Sensor's command."""
+    """Return the supervisor's arguments: the Sensor's command."""
     return ["--", *(sensor.spec.command or ()), *(sensor.spec.args or ())]
 
 
 def variables(sensor: Sensor) -> dict[str, str]:
-    """What the supervisor is told besides what every sensor is told."""
+    """Return the supervisor's variables."""
     spec = sensor.spec
     if spec.runner != "Stdio":
         return {}
     options = spec.stdio or StdioOptions()
-    told = {
+    found = {
         environment.STDIO_MODE: options.mode,
         environment.STDIO_LINES_PER_SECOND: str(options.lines_per_second),
         environment.STDIO_STOP_SECONDS: str(options.stop_seconds),
-        # A program can be made to wait, so nothing needs to be thrown away when the spool is full.
+        # A program can be blocked, so nothing has to be dropped when the spool is full.
         environment.SPOOL_FULL: "block",
     }
     if options.on_exit is not None:
-        told[environment.STDIO_ON_EXIT] = options.on_exit
+        found[environment.STDIO_ON_EXIT] = options.on_exit
     if spec.scripts:
-        told[environment.SCRIPTS_DIR] = environment.SCRIPTS_MOUNT
-    return told
+        found[environment.SCRIPTS_DIR] = environment.SCRIPTS_MOUNT
+    return found
 
 
 def mounts(sensor: Sensor) -> list[dict[str, Any]]:
-    """What is mounted into the container besides."""
+    """Return the additional mounts of the container."""
     found: list[dict[str, Any]] = []
     if sensor.spec.runner == "Stdio" and sensor.spec.scripts:
         found.append({"name": "scripts", "mountPath": environment.SCRIPTS_MOUNT, "readOnly": True})
@@ -69,7 +69,7 @@ def mounts(sensor: Sensor) -> list[dict[str, Any]]:
 
 
 def volumes(sensor: Sensor) -> list[dict[str, Any]]:
-    """The volumes of :func:`mounts`."""
+    """Return the volumes of :func:`mounts`."""
     found: list[dict[str, Any]] = []
     if sensor.spec.runner == "Stdio" and sensor.spec.scripts:
         name = names.scripts_object_name(sensor.metadata.name)
@@ -79,14 +79,14 @@ def volumes(sensor: Sensor) -> list[dict[str, Any]]:
     return found
 
 
-def init_containers(sensor: Sensor, surroundings: Environment) -> list[dict[str, Any]]:
-    """What runs before the sensor: the copying of the supervisor, where it is copied."""
+def init_containers(sensor: Sensor, given: Environment) -> list[dict[str, Any]]:
+    """Return the init container that copies the supervisor, if it is copied."""
     if not is_copied(sensor):
         return []
     return [
         {
             "name": COPIER,
-            "image": surroundings.stdio_image,
+            "image": given.stdio_image,
             "command": ["cp", str(_SOURCE), str(_TARGET)],
             "resources": _RESOURCES,
             "securityContext": common.SECURITY_CONTEXT,

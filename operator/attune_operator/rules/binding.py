@@ -1,7 +1,7 @@
-"""Which one Sensor serves a Rule (design, "The Rule resource").
+"""Which one Sensor serves a Rule (docs/architecture.md, "A Rule's way").
 
 Among the Sensors that declare the trigger type, or have it as an alias, and admit the Rule's namespace, one in the Rule's
-own namespace wins, then the oldest; of equally old ones, the first by its ref, so that there is always one answer.
+own namespace wins, then the oldest, then the first by its ref. So there is always exactly one answer.
 """
 
 import difflib
@@ -13,14 +13,14 @@ from typing import Final
 from attune_operator.rules import selectors
 from attune_operator.rules.records import SensorRecord, TriggerDeclaration
 
-#: Label that Kubernetes puts on every namespace; known even before the namespace itself was seen.
+#: Label that Kubernetes sets on every namespace; known even before the namespace was seen.
 _NAME_LABEL: Final = "kubernetes.io/metadata.name"
 _NAMED_IN_MESSAGES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The Sensor that serves the Rule, and the trigger type as it declares it."""
+    """The Sensor that serves the Rule, and its declaration of the trigger type."""
 
     sensor: SensorRecord
     trigger: TriggerDeclaration
@@ -35,7 +35,7 @@ class UnknownTriggerType:
 
 @dataclass(frozen=True, slots=True)
 class NotAllowed:
-    """Sensors offer the trigger type, and none takes Rules from the Rule's namespace."""
+    """Sensors offer the trigger type, but none admits the Rule's namespace."""
 
     message: str
 
@@ -44,7 +44,7 @@ Binding = Bound | UnknownTriggerType | NotAllowed
 
 
 def seniority(sensor: SensorRecord) -> tuple[float, str, str]:
-    """What Sensors are ordered by: age, then ref."""
+    """Sort key of Sensors: age, then ref."""
     return (sensor.created_at.timestamp(), sensor.ref.namespace, sensor.ref.name)
 
 
@@ -56,14 +56,14 @@ def bind(
     labels: Mapping[str, str] | None,
     known_types: frozenset[str],
 ) -> Binding:
-    """Decide who serves a Rule.
+    """Decide which Sensor serves a Rule.
 
     Args:
         namespace: the Rule's namespace.
-        trigger_type: what the Rule asks for, by whichever name.
+        trigger_type: the trigger type that the Rule names, possibly an alias.
         candidates: the Sensors that offer the trigger type, by any name.
-        labels: the labels of the Rule's namespace, None while they are not known.
-        known_types: every trigger type and alias that some Sensor offers, for the hint when there is no candidate.
+        labels: the labels of the Rule's namespace; None while they are not known.
+        known_types: every trigger type and alias that some Sensor offers, for a hint if there is no candidate.
     """
     offering = sorted(candidates, key=seniority)
     if not offering:
@@ -80,7 +80,7 @@ def bind(
 
 
 def admits(sensor: SensorRecord, *, namespace: str, labels: Mapping[str, str]) -> bool:
-    """Whether the Sensor takes Rules from the namespace. A selector that is not one takes none."""
+    """Whether the Sensor admits Rules of the namespace. An invalid selector admits none."""
     match sensor.namespaces.source:
         case "All":
             return True
@@ -93,22 +93,22 @@ def admits(sensor: SensorRecord, *, namespace: str, labels: Mapping[str, str]) -
             return sensor.ref.namespace == namespace
 
 
-@lru_cache(maxsize=1024)  # many Rules may ask for the same missing type
+@lru_cache(maxsize=1024)  # many Rules may name the same missing type
 def _unknown(trigger_type: str, known_types: frozenset[str]) -> str:
     text = f"No Sensor offers the trigger type {trigger_type}."
     if close := difflib.get_close_matches(trigger_type, sorted(known_types), n=_NAMED_IN_MESSAGES, cutoff=0.6):
         text += f" Did you mean {' or '.join(close)}?"
     elif known_types:
         shown = sorted(known_types)[: 2 * _NAMED_IN_MESSAGES]
-        text += f" Offered are {', '.join(shown)}{', …' if len(known_types) > len(shown) else ''}."
+        text += f" Known types: {', '.join(shown)}{', …' if len(known_types) > len(shown) else ''}."
     return f"{text} `kubectl get sensors -A` lists the Sensors."
 
 
 def _not_allowed(trigger_type: str, namespace: str, offering: list[SensorRecord]) -> str:
-    shown = "; ".join(f"{sensor.ref} takes Rules {_admitted(sensor)}" for sensor in offering[:_NAMED_IN_MESSAGES])
+    shown = "; ".join(f"{sensor.ref} admits Rules {_admitted(sensor)}" for sensor in offering[:_NAMED_IN_MESSAGES])
     more = len(offering) - _NAMED_IN_MESSAGES
     return (
-        f"No Sensor of {trigger_type} takes Rules from the namespace {namespace}: {shown}"
+        f"No Sensor of {trigger_type} admits Rules from the namespace {namespace}: {shown}"
         f"{f'; and {more} more' if more > 0 else ''}. {_remedy(offering[0], namespace)}"
     )
 

@@ -20,7 +20,7 @@ from attune_operator.runtime.controller import Controller
 from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.streams.publisher import ConnectionLostError
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Waits until a Rule that could not be handled is tried again.
 _RETRY: Final = Backoff(initial=1.0, maximum=300.0)
@@ -92,4 +92,4 @@ class RuleController(Controller[str]):
             return
         metrics.ERRORS.inc()
         self.queue.failed(key, urgent=False)
-        log.error("rule_not_reconciled", rule_uid=key, exc_info=error)
+        _log.error("rule_not_reconciled", rule_uid=key, exc_info=error)

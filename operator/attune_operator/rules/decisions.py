@@ -1,4 +1,4 @@
-"""Everything that is decided about one Rule from what Kubernetes said: accepted or not, by whom served, with which state."""
+"""Everything that is decided about one Rule from Kubernetes: whether it is accepted, its Sensor, and its state."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ from attune_operator.rules.records import RuleRecord
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a Rule is accepted, and what it should have on the rule stream (None: nothing)."""
+    """Whether a Rule is accepted, and what the rule stream should have of it (None: nothing)."""
 
     acceptance: Acceptance
     desired: Desired | None = None
 
 
 def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
-    """Decide about a Rule as things stand."""
+    """Decide about a Rule."""
     binding = bind(
         namespace=rule.namespace,
         trigger_type=rule.trigger_type,
@@ -59,7 +59,7 @@ def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
 
 
 def state_of(rule: RuleRecord, *, trigger_type: str, parameters: dict[str, Any]) -> RuleState:
-    """The message that a sensor gets: the trigger type by its canonical name, and the parameters decoded."""
+    """Build the message for the sensor: the trigger type by its canonical name, and the parameters decoded."""
     return RuleState(
         uid=rule.uid,
         namespace=rule.namespace,

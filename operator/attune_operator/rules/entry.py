@@ -24,7 +24,7 @@ class StreamEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``body`` is the rule's state as it stands there; empty for a tombstone, whose state nobody needs. ``seen`` is the tick
     (:attr:`~attune_operator.rules.cache.RuleCache.tick`) at which we learnt of it; 0 if we wrote it ourselves.
-    ``buried_at`` is in seconds since the epoch, for a tombstone; it ends by its own TTL.
+    ``tombstone_at`` is in seconds since the epoch, for a tombstone; it ends by its own TTL.
     """
 
     subject: str
@@ -33,7 +33,7 @@ class StreamEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tombstone: bool
     body: bytes
     seen: int
-    buried_at: float = 0.0
+    tombstone_at: float = 0.0
 
     @property
     def binding(self) -> str:

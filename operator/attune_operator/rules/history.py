@@ -37,7 +37,7 @@ from attune_operator.rules.projection import Write
 from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.streams.publisher import ConnectionLostError, Publisher, PublishError
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Entries that wait while NATS is away; the oldest go first when there are more.
 _MAX_WAITING: Final = 20_000
@@ -141,7 +141,7 @@ class HistoryLog:
         self._sent.pop(event_id, None)
         if isinstance(outcome, PublishError):
             metrics.HISTORY_DROPPED.inc()
-            log.warning("rule_history_not_written", error=str(outcome))
+            _log.warning("rule_history_not_written", error=str(outcome))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,10 @@ CONFLICTS: Final = Counter(
     "attune_rule_conflicts_total", "Writes to the rule stream that lost because somebody else had written."
 )
 PUBLISH_FAILURES: Final = Counter("attune_rule_publish_failures_total", "Messages that the rule stream refused.")
-CONTESTED: Final = Gauge("attune_rules_contested", "Rules whose place on the stream somebody else wrote last.")
-SESSIONS: Final = Counter("attune_rule_stream_sessions_total", "Connections to NATS after which all was compared anew.")
+CONTESTED: Final = Gauge("attune_rules_contested", "Rules whose subject on the stream somebody else wrote last.")
+SESSIONS: Final = Counter(
+    "attune_rule_stream_sessions_total", "Connections to NATS after which everything was compared again."
+)
 CONNECTED: Final = Gauge("attune_rule_stream_connected", "1 while the rule stream is read and written.")
 COMPARE_SECONDS: Final = Histogram(
     "attune_rules_list_seconds",
@@ -30,10 +32,10 @@ PUBLISH_SECONDS: Final = Histogram(
 )
 ACK_SECONDS: Final = Histogram(
     "attune_rule_ack_seconds",
-    "From the rule stream having a generation to the sensor's word on it.",
+    "From a generation being on the rule stream to the sensor's ack.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 300),
 )
-ACKS: Final = Counter("attune_rule_acks_total", "Acks of sensors by what they say; invalid: ignored.", ["state"])
+ACKS: Final = Counter("attune_rule_acks_total", "Acks of sensors by state; invalid ones are ignored.", ["state"])
 STATUS_WRITES: Final = Counter("attune_rule_status_writes_total", "Writes of Rules' statuses by outcome.", ["outcome"])
 STATUS_WAITING: Final = Gauge("attune_rule_status_waiting", "Rules whose status waits to be written.")
 HISTORY_DROPPED: Final = Counter(

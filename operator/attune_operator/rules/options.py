@@ -1,4 +1,4 @@
-"""What can be set about the Rule side."""
+"""Options of the Rule side."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ class RulesOptions:
 
     Attributes:
         sweep_interval: between complete lists from Kubernetes.
-        check_interval: between looks at whether somebody else changed the rule stream.
+        check_interval: between checks of whether somebody else changed the rule stream.
         stream_replicas: replicas of each stream; 3 for a NATS cluster.
         max_in_flight: rule messages that wait for NATS's answer.
-        tombstone_ttl: how long a tombstone stays for readers that are away; they compare whole snapshots anyway.
+        tombstone_ttl: how long a tombstone stays for readers that are away; they compare whole snapshots in any case.
         history_per_rule: lifecycle events that are kept of each Rule.
         history_max_age: how long they are kept.
         status_rate: status writes.
         status_concurrency: status writes at a time.
-        heartbeat: NATS's signs of life when there is nothing to deliver.
+        heartbeat: between NATS's heartbeats while there is nothing to deliver.
         snapshot_timeout: for reading a whole stream.
-        acks_grace: how long what statuses say is kept after the ack stream was found empty, for sensors to speak again.
-        believe_own_write: how long our own write of a status is believed more than what events say; they may be older.
-        last_event_interval: between looks for new events.
+        acks_grace: how long statuses stay as they are after the ack stream was found empty, for sensors to ack again.
+        believe_own_write: how long a status that we wrote is believed more than events, which may be older.
+        last_event_interval: between checks for new events.
         last_event_period: between writes of lastEventTime of one Rule.
         last_event_rate: writes of lastEventTime of all Rules.
         summary_interval: between two notices of changed summaries.

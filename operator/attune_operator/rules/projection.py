@@ -1,10 +1,10 @@
-"""What has to be written so that the rule stream says what Kubernetes says (design, "The rule stream").
+"""What has to be written so that the rule stream matches Kubernetes (docs/architecture.md, "A Rule's way").
 
-The stream is a projection, never a second truth. Two guards keep a stale operator from spoiling it:
+The stream is a projection, never a second truth. Two guards keep a stale operator from damaging it:
 
 - each write carries the sequence that the subject was last seen with, so it fails if somebody else wrote since;
-- what somebody else wrote is touched only by an operator that knows better: it has a newer generation of the Rule, or it has
-  listed everything from Kubernetes after it saw that message.
+- what somebody else wrote is changed only by an operator that knows better: it has a newer generation of the Rule, or it
+  has listed everything from Kubernetes after it saw that message.
 
 A tombstone carries the last state that was known, has a TTL and rolls its subject up.
 """
@@ -19,7 +19,7 @@ from attune_operator.rules.entry import StreamEntry
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Rule should have on the stream. ``body`` is ``state`` encoded."""
+    """What the stream should have of a Rule. ``body`` is ``state`` encoded."""
 
     subject: str
     state: RuleState
@@ -37,16 +37,16 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tombstone(self) -> bool:
-        """Whether it says that the rule is gone from the subject."""
+        """Whether it says that the rule has left the subject."""
         return self.event_type is RuleEventType.DELETED
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do for one rule.
 
-    ``writes`` are in the order in which they must be sent: what is left behind is buried before the new place is written, so
-    that no two sensors run the rule. ``contested`` says that something on the stream is not ours to touch until Kubernetes
-    was listed again; while that is a place left behind, no new one is taken.
+    ``writes`` are in the order in which they must be sent: the old subject gets its tombstone before the new one is written,
+    so that no two sensors run the rule. ``contested`` says that something on the stream is not ours to change until
+    Kubernetes was listed again; while that is an old subject, no new one is written.
     """
 
     writes: tuple[Write, ...] = ()
@@ -64,14 +64,14 @@ def plan(
     generation: int | None,
     confirmed_gone: bool = False,
 ) -> Plan:
-    """Compare what a rule should have on the stream with what is there.
+    """Compare what the stream should have of a rule with what it has.
 
     Args:
-        desired: what it should have; None: nothing (it is gone, or not accepted).
-        present: what is known of the stream for this rule.
+        desired: what it should have; None: nothing (the Rule is gone, or not accepted).
+        present: the messages on the stream for this rule.
         listed: when the latest complete list from Kubernetes began, on the count of ``StreamEntry.seen``.
-        generation: the Rule's generation as we know it; None: we know of no such Rule.
-        confirmed_gone: Kubernetes told that the Rule was deleted; a uid never comes back.
+        generation: the Rule's generation as we know it; None: we know no such Rule.
+        confirmed_gone: Kubernetes said that the Rule was deleted; a uid never comes back.
     """
     writes: list[Write] = []
     contested = False
@@ -85,7 +85,7 @@ def plan(
             else:
                 contested = True
     in_place = standing is not None and not standing.tombstone
-    # While a place that was left behind cannot be buried, another would make it two that run the rule.
+    # While an old subject cannot get its tombstone, two sensors would run the rule if the new one was written.
     if desired is not None and not _stands(standing, desired) and (in_place or not contested):
         if standing is None or _may_touch(standing, listed=listed, generation=generation):
             writes.append(
@@ -107,7 +107,7 @@ def _stands(standing: StreamEntry | None, desired: Desired) -> bool:
 
 
 def _may_touch(entry: StreamEntry, *, listed: int, generation: int | None) -> bool:
-    """Whether we know better than whoever wrote the entry."""
+    """Whether we know better than the writer of the entry."""
     if entry.seen < listed:
         return True
     return generation is not None and not entry.tombstone and generation > entry.generation
@@ -124,7 +124,7 @@ def _tombstone(entry: StreamEntry) -> Write:
 
 
 def _event_type(standing: StreamEntry | None, state: RuleState) -> RuleEventType:
-    """What the new state means to a reader of the subject."""
+    """Return what the new state means to a reader of the subject."""
     if standing is None or standing.tombstone:
         return RuleEventType.CREATED
     try:

@@ -35,7 +35,7 @@ from attune_operator.streams.publisher import (
     WrongSequenceError,
 )
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 #: JetStream's "no message found"; a missing stream has another code.
 _NO_MESSAGE: Final = 10037
@@ -139,8 +139,8 @@ class Projector:
         state = _readable(write.body)
         body = write.body
         if state is None:
-            # Somebody else's message: buried with what its subject tells.
-            log.warning("rule_message_unreadable", subject=write.subject)
+            # Somebody else's message: its tombstone has what the subject says.
+            _log.warning("rule_message_unreadable", subject=write.subject)
             state = _unknown_state(entry.uid)
             body = encode(state)
         time, event_id = self._clock(), uuid.uuid4()
@@ -176,7 +176,7 @@ class Projector:
                 tombstone=write.tombstone,
                 body=b"" if write.tombstone else write.body,
                 seen=0,
-                buried_at=self._clock().timestamp() if write.tombstone else 0.0,
+                tombstone_at=self._clock().timestamp() if write.tombstone else 0.0,
             ),
         )
         metrics.PUBLISHED[write.event_type].inc()
@@ -197,7 +197,7 @@ class Projector:
         match error:
             case WrongSequenceError():
                 metrics.CONFLICTS.inc()
-                log.info("rule_message_conflict", subject=write.subject, expected=write.expected_sequence)
+                _log.info("rule_message_conflict", subject=write.subject, expected=write.expected_sequence)
                 self._reloads.put_nowait((entry, write.subject))  # at most one for each message in flight
                 return  # the plan ends when that was read
             case StreamGoneError():
@@ -211,7 +211,7 @@ class Projector:
     def _refused(self, entry: RuleEntry, why: str) -> None:
         metrics.PUBLISH_FAILURES.inc()
         if not entry.refusal:
-            log.warning("rule_message_refused", rule_uid=entry.uid, error=why)
+            _log.warning("rule_message_refused", rule_uid=entry.uid, error=why)
         entry.refusal = why
         self._cache.stream.refused.add(entry.uid)
         entry.refusals += 1
@@ -269,7 +269,7 @@ class Projector:
                 tombstone=headers.get("ce-type") == RuleEventType.DELETED,
                 body=message.data or b"",
                 seen=self._cache.tick,
-                buried_at=self._clock().timestamp(),
+                tombstone_at=self._clock().timestamp(),
             ),
         )
 

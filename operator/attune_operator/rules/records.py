@@ -1,7 +1,7 @@
-"""What is kept of Rules, Sensors and namespaces: the fields that decisions need, and no more.
+"""Rules, Sensors and namespaces, reduced to the fields that decisions need.
 
-There may be 100,000 Rules, so whole objects are not kept: strings that repeat are interned, parameters stay the JSON that
-they are sent as, and records are immutable, so that "did anything change" is a comparison.
+There may be 100,000 Rules, so whole objects are not kept: repeated strings are interned, parameters stay the JSON that is
+sent, and records are immutable, so that "did anything change" is a comparison.
 """
 
 import sys
@@ -16,11 +16,11 @@ from attune_operator.resources.canonical import canonical_json
 
 
 class InvalidObjectError(ValueError):
-    """An object of Kubernetes that is not what its CustomResourceDefinition promises."""
+    """A Kubernetes object that does not match its CustomResourceDefinition."""
 
 
 class ConditionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A condition as it stands in Kubernetes (``attune_contract.resources.Condition``)."""
+    """A condition (``attune_contract.resources.Condition``)."""
 
     status: str
     reason: str
@@ -30,7 +30,7 @@ class ConditionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A Rule's status as it stands in Kubernetes, or as it should."""
+    """A Rule's status: the present or the desired one."""
 
     observed_generation: int | None = None
     sensor: str | None = None
@@ -39,7 +39,7 @@ class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` the manager of spec's last change."""
+    """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` is the spec's last field manager."""
 
     uid: str
     namespace: str
@@ -54,7 +54,7 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A Rule as it was seen once: its record, its status, the latest event that the status tells of, its resourceVersion."""
+    """A Rule as it was seen once: record, status, the status's ``lastEventTime``, and resourceVersion."""
 
     rule: RuleRecord
     status: StatusRecord
@@ -63,7 +63,7 @@ class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TriggerDeclaration(msgspec.Struct, frozen=True, kw_only=True):
-    """A trigger type that a Sensor declares. ``schema`` is canonical JSON, empty when there is none."""
+    """A trigger type that a Sensor declares. ``schema`` is canonical JSON, empty if there is none."""
 
     name: str
     aliases: tuple[str, ...]
@@ -71,14 +71,14 @@ class TriggerDeclaration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NamespacePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which namespaces' Rules a Sensor takes. ``selector`` is canonical JSON of a label selector."""
+    """Which namespaces' Rules a Sensor admits. ``selector`` is canonical JSON of a label selector."""
 
     source: str
     selector: bytes = b""
 
 
 class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What bindings need of a Sensor."""
+    """The part of a Sensor that bindings depend on."""
 
     ref: SensorRef
     uid: str
@@ -88,7 +88,7 @@ class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: NamespacePolicy
 
     def declaration(self, trigger_type: str) -> TriggerDeclaration | None:
-        """The trigger type that goes by this name or alias here."""
+        """Return the declaration of the trigger type with this name or alias."""
         for declared in self.triggers:
             if trigger_type == declared.name or trigger_type in declared.aliases:
                 return declared
@@ -96,7 +96,7 @@ class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def offered(self) -> frozenset[str]:
-        """Every name and alias that Rules may ask this Sensor for."""
+        """Every name and alias of this Sensor's trigger types."""
         return frozenset(name for declared in self.triggers for name in (declared.name, *declared.aliases))
 
 
@@ -228,7 +228,7 @@ def _condition(condition: Mapping[str, Any] | None) -> ConditionRecord | None:
 
 
 def _last_change_of_spec(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """Who last changed the spec, and when, as far as ``managedFields`` tells (Kubernetes, server-side apply)."""
+    """Return who last changed the spec, and when, as far as ``managedFields`` says (Kubernetes, server-side apply)."""
     latest = ("", "")
     for entry in metadata.get("managedFields") or ():
         if entry.get("subresource") or "f:spec" not in (entry.get("fieldsV1") or {}):
@@ -246,17 +246,17 @@ def _text(value: Any) -> str:
 
 
 def _time(value: Any) -> datetime:
-    """A time of Kubernetes; the epoch when there is none, so that the object counts as the oldest."""
+    """Read a time of Kubernetes; the epoch if there is none, so that the object counts as the oldest."""
     if value is None:
         return datetime.fromtimestamp(0, UTC)
     return value if isinstance(value, datetime) else parse_time(str(value))
 
 
 def parse_time(text: str) -> datetime:
-    """Read a time as RFC 3339 writes it; one without a zone is taken as UTC.
+    """Read a time (RFC 3339); one without a zone counts as UTC.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a time.
     """
     time = datetime.fromisoformat(text)
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -42,7 +42,7 @@ from attune_operator.streams.definitions import (
 )
 from attune_operator.streams.publisher import Publisher, PublishError
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Where the server announces streams that were deleted, created or changed (JetStream advisories).
 _STREAM_ADVISORIES: Final = "$JS.EVENT.ADVISORY.STREAM.*.*"
@@ -110,7 +110,7 @@ class SessionRunner:
             for cause in causes:
                 if not isinstance(cause, _EXPECTED):
                     # A defect, ours or nats-py's. A new session may be spared it, and the rest of the operator goes on.
-                    log.error("rule_stream_session_failed", exc_info=cause)
+                    _log.error("rule_stream_session_failed", exc_info=cause)
             raise NatsUnavailableError(_sentence(causes[0])) from failures
         except _EXPECTED as error:
             raise NatsUnavailableError(_sentence(error)) from error
@@ -205,7 +205,7 @@ class SessionRunner:
         now = asyncio.get_running_loop().time()
         if now - self._invalid_logged > _INVALID_ACKS_LOGGED_EVERY:
             self._invalid_logged = now
-            log.warning("ack_ignored", subject=subject, error=str(error))
+            _log.warning("ack_ignored", subject=subject, error=str(error))
 
     async def _end_of_grace(self) -> None:
         """From now on a missing ack means that the sensor does not run the rule."""
@@ -238,7 +238,7 @@ class SessionRunner:
 
     async def _load_view(self, connection: NatsConnection) -> None:
         """Read the last message of each subject of the rule stream."""
-        buried_at = self._clock().timestamp()
+        tombstone_at = self._clock().timestamp()
 
         def receive(message: StreamMessage) -> None:
             try:
@@ -253,7 +253,7 @@ class SessionRunner:
                     tombstone=is_tombstone(message.headers),
                     body=message.data,
                     seen=self._cache.tick,
-                    buried_at=buried_at,
+                    tombstone_at=tombstone_at,
                 ),
             )
 
@@ -293,11 +293,11 @@ class SessionRunner:
                 raise ReaderLostError(
                     f"the stream {subjects.RULES_STREAM} was deleted and created again", reason="recreated"
                 )
-            self._view.forget_tombstones(buried_before=self._clock().timestamp() - self._options.tombstone_ttl - 60)
+            self._view.forget_tombstones(set_before=self._clock().timestamp() - self._options.tombstone_ttl - 60)
             if not at_rest or publisher.sent != sent:
                 continue  # the numbers were moving; next time
             if now.last_sequence > sequence or now.messages < live:
-                log.warning("rule_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
+                _log.warning("rule_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
                 async with projector.paused():
                     await self._load_view(connection)
                 self.compare_all()
@@ -316,7 +316,7 @@ class SessionRunner:
                 await reader.poll()
             except (ReaderLostError, nats.errors.Error, TimeoutError) as error:
                 # A column in a table is no reason to give the rule stream up.
-                log.warning("last_events_not_read", error=_sentence(error))
+                _log.warning("last_events_not_read", error=_sentence(error))
             await asyncio.sleep(self._options.last_event_interval * self._rng.uniform(0.8, 1.2))
 
 

@@ -39,7 +39,7 @@ from attune_operator.runtime.cluster import RuleCluster
 from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.runtime.views import RuleSummary, SensorRuntime, SummaryListener
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def _utc_now() -> datetime:
@@ -123,7 +123,7 @@ class RuleSide:
             try:
                 affected = self._cache.put_rule(parse_rule(body), now=now)
             except InvalidObjectError as error:
-                log.warning("rule_unreadable", error=str(error))
+                _log.warning("rule_unreadable", error=str(error))
                 return
         awaited = kind is not None  # nobody waits for what a list shows
         for uid in affected:
@@ -136,7 +136,7 @@ class RuleSide:
         try:
             record = parse_sensor(body)
         except InvalidObjectError as error:
-            log.warning("sensor_unreadable", error=str(error))
+            _log.warning("sensor_unreadable", error=str(error))
             return
         if kind == "DELETED" or is_deleting(body):
             affected = self._cache.delete_sensor(record.ref, record.uid)
@@ -152,7 +152,7 @@ class RuleSide:
         try:
             record = parse_namespace(body)
         except InvalidObjectError as error:
-            log.warning("namespace_unreadable", error=str(error))
+            _log.warning("namespace_unreadable", error=str(error))
             return
         if kind == "DELETED":
             self._queue.enqueue_all(self._cache.delete_namespace(record.name, record.uid))
@@ -202,13 +202,13 @@ class RuleSide:
         while True:
             try:
                 async with self._runner.open() as projector:
-                    log.info("rule_stream_ready", messages=self._cache.stream.live)
+                    _log.info("rule_stream_ready", messages=self._cache.stream.live)
                     retries.reset()
                     self._connected(projector)
                     await asyncio.Event().wait()  # until something fails
             except NatsUnavailableError as error:
                 if str(error) != self._cache.stream.outage:
-                    log.warning("rule_stream_unavailable", reason=str(error))
+                    _log.warning("rule_stream_unavailable", reason=str(error))
                 self._cache.stream.outage = str(error)
             finally:
                 self._controller.projector = None

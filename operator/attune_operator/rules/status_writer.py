@@ -18,7 +18,7 @@ from attune_operator.runtime.client import ClusterError
 from attune_operator.runtime.controller import Controller
 from attune_operator.runtime.queue import PriorityQueue
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Of so many writes one is from the bulk, even if urgent ones never end.
 _BULK_SHARE: Final = 4
@@ -102,7 +102,7 @@ class StatusWriter(Controller[str]):
                 raise
             if self._failing:
                 self._failing = False
-                log.info("rule_status_written_again", waiting=len(self))
+                _log.info("rule_status_written_again", waiting=len(self))
             metrics.STATUS_WRITES.labels("written").inc()
             write.done()
         metrics.STATUS_WAITING.set(len(self) - 1)
@@ -117,7 +117,7 @@ class StatusWriter(Controller[str]):
     def _log_failure(self, write: StatusWrite, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            log.warning(
+            _log.warning(
                 "rule_status_not_written",
                 rule=f"{write.namespace}/{write.name}",
                 error=str(error) or type(error).__name__,

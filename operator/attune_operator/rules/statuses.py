@@ -31,7 +31,7 @@ from attune_operator.runtime.controller import Controller
 from attune_operator.runtime.events import ObjectEvent, ObjectReference
 from attune_operator.runtime.queue import PriorityQueue
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 _WARNED_REASONS: Final = frozenset({ActiveReason.REJECTED, ActiveReason.FAILING})
 _NOWHERE: Final = RuleContext()
@@ -87,7 +87,7 @@ class Statuses(Controller[str]):
         """One Rule that cannot be handled must not stop the others."""
         metrics.ERRORS.inc()
         self.queue.failed(key, urgent=False)
-        log.error("rule_status_not_worked_out", rule_uid=key, exc_info=error)
+        _log.error("rule_status_not_worked_out", rule_uid=key, exc_info=error)
 
     def update(self, entry: RuleEntry, *, urgent: bool) -> None:
         """Work out what a Rule's status should say, and have it written if Kubernetes says something else.
@@ -218,7 +218,7 @@ class _EventTimes(Controller[str]):
 
     async def on_error(self, key: str, error: Exception) -> None:
         """It is only a column of a table; the next event brings it again."""
-        log.error("rule_event_time_not_written", rule_uid=key, exc_info=error)
+        _log.error("rule_event_time_not_written", rule_uid=key, exc_info=error)
         self.queue.done(key)
 
 

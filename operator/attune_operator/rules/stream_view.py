@@ -6,11 +6,11 @@ from attune_operator.rules.entry import RuleEntry, StreamEntry
 
 
 def entry_of(
-    *, subject: str, sequence: int, tombstone: bool, body: bytes, seen: int, buried_at: float = 0.0
+    *, subject: str, sequence: int, tombstone: bool, body: bytes, seen: int, tombstone_at: float = 0.0
 ) -> StreamEntry:
     """Read a message of the stream.
 
-    Something that cannot be read has generation -1: it is overwritten or buried like any other state that is not the
+    Something that cannot be read has generation -1: it is overwritten or gets a tombstone like any other state that is not the
     desired one.
     """
     try:
@@ -24,7 +24,7 @@ def entry_of(
         tombstone=tombstone,
         body=b"" if tombstone else body,
         seen=seen,
-        buried_at=buried_at if tombstone else 0.0,
+        tombstone_at=tombstone_at if tombstone else 0.0,
     )
 
 
@@ -61,7 +61,7 @@ class StreamView:
             self._cache.release(rule)
         self._cache.stream.last_sequence = 0
 
-    def forget_tombstones(self, *, buried_before: float) -> int:
+    def forget_tombstones(self, *, set_before: float) -> int:
         """Drop tombstones that the stream has let go by now, and those of Rules that do not come back; returns how many.
 
         A tombstone of a Rule that there is (or may be, before the first complete list) is kept: the Rule may return to the
@@ -71,7 +71,7 @@ class StreamView:
             (rule.uid, entry.subject)
             for rule in self._cache.entries()
             for entry in rule.stream
-            if entry.tombstone and (entry.buried_at < buried_before or (rule.rule is None and self._cache.complete))
+            if entry.tombstone and (entry.tombstone_at < set_before or (rule.rule is None and self._cache.complete))
         ]
         for uid, subject in ended:
             self.forget(uid, subject)

@@ -16,7 +16,7 @@ from attune_operator.rules.records import parse_time
 from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.runtime.views import HealthView, RuleSummary, SensorRuntime, SummaryListener
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 SYNCED: Final = "Synced"
 NATS_UNAVAILABLE: Final = "NatsUnavailable"
@@ -190,7 +190,7 @@ class Summaries:
                 try:
                     self._listener(ref)
                 except Exception:
-                    log.exception("summary_listener_failed", sensor=str(ref))
+                    _log.exception("summary_listener_failed", sensor=str(ref))
 
     def _notice_progress(self) -> None:
         stream = self._cache.stream

@@ -28,7 +28,7 @@ from attune_operator.runtime.client import Body, ClusterError
 from attune_operator.runtime.cluster import RuleCluster
 from attune_operator.runtime.queue import PriorityQueue
 
-log = structlog.stdlib.get_logger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Shortest time between two lists that were requested, in seconds.
 _SHORTEST: Final = 1.0
@@ -82,11 +82,11 @@ class Sweeper:
                 await self.sweep()
             except (ClusterError, TimeoutError, OSError) as error:
                 if retries.failures in (0, 5):
-                    log.warning("rules_not_listed", error=str(error) or "timeout")
+                    _log.warning("rules_not_listed", error=str(error) or "timeout")
                 await asyncio.sleep(retries.next_delay())
                 continue
             if retries.failures:
-                log.info("rules_listed_again")
+                _log.info("rules_listed_again")
                 retries.reset()
             await asyncio.sleep(_SHORTEST * self._rng.uniform(0.5, 1.0))
             await self._wait(self._options.sweep_interval * self._rng.uniform(0.8, 1.2))
@@ -120,7 +120,7 @@ class Sweeper:
         metrics.COMPARE_SECONDS.observe(time.monotonic() - started)
         if not self.first_list.is_set():
             rules_listed = len(listing.rules) + len(listing.unchanged)
-            log.info("rules_listed", rules=rules_listed, sensors=len(listing.sensors))
+            _log.info("rules_listed", rules=rules_listed, sensors=len(listing.sensors))
             self.first_list.set()
         self._queue.enqueue_all(affected)
         self._queue.enqueue_all(self._cache.stream.contested)
@@ -133,7 +133,7 @@ def _read(kind: str, body: Body, parse: Callable[[Body], _Parsed], *, deleting: 
     try:
         return parse(body) if deleting or not is_deleting(body) else None
     except InvalidObjectError as error:
-        log.warning("object_unreadable", kind=kind, error=str(error))
+        _log.warning("object_unreadable", kind=kind, error=str(error))
         return None
 
 

@@ -1,4 +1,4 @@
-"""Whether a Rule's parameters are what its trigger type asks for, in words that help its author."""
+"""Whether a Rule's parameters match the schema of its trigger type, in words that help the author."""
 
 from functools import lru_cache
 from typing import Any, Final
@@ -14,8 +14,8 @@ from attune_operator.rules.records import TriggerDeclaration
 
 _MAX_ERRORS: Final = 3
 _ROOT: Final = "parameters"
-#: Verdicts on parameters up to this size are remembered: thousands of Rules often have the same few.
-_REMEMBERED_BYTES: Final = 4096
+#: Results for parameters up to this size are cached: thousands of Rules often have the same parameters.
+_CACHED_BYTES: Final = 4096
 
 
 def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclaration, sensor: SensorRef) -> str | None:
@@ -23,36 +23,36 @@ def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclarati
 
     Args:
         parameters: the parameters as JSON.
-        value: the same, decoded.
+        value: the parameters, decoded.
         trigger: the trigger type.
-        sensor: who declares it, for messages.
+        sensor: the Sensor that declares it, for messages.
 
     Returns:
-        None when they fit; else a sentence for the condition Accepted, reason InvalidParameters.
+        None if they match; else a sentence for the condition Accepted, reason InvalidParameters.
     """
     if not trigger.schema:
         return None
-    quick = _quick(trigger.schema)
-    if quick is not None and quick(value):
+    fast_path = _fast_path(trigger.schema)
+    if fast_path is not None and fast_path(value):
         return None
-    verdict = _remembered if len(parameters) <= _REMEMBERED_BYTES else _verdict
+    verdict = _cached if len(parameters) <= _CACHED_BYTES else _verdict
     problem = verdict(trigger.schema, parameters)
     if problem is None:
         return None
     blames_schema, text = problem
     if blames_schema:
         return (
-            f"The parametersSchema of {trigger.name} in the Sensor {sensor} cannot be used: {text}. Its author has to "
-            "mend it."
+            f"The parametersSchema of {trigger.name} in the Sensor {sensor} cannot be used: {text}. Its author must fix "
+            "it."
         )
     return text
 
 
 def too_large(size: int) -> str | None:
-    """What to say when a rule's state has ``size`` bytes; None when that is allowed."""
+    """Return what is wrong with a rule's state of ``size`` bytes; None if it is allowed."""
     if size <= MAX_STATE_BYTES:
         return None
-    return f"{_ROOT}: the rule has {size} bytes, and at most {MAX_STATE_BYTES} can be sent to a sensor."
+    return f"{_ROOT}: the rule has {size} bytes; at most {MAX_STATE_BYTES} can be sent to a sensor."
 
 
 def _verdict(schema: bytes, parameters: bytes) -> tuple[bool, str] | None:
@@ -70,11 +70,11 @@ def _verdict(schema: bytes, parameters: bytes) -> tuple[bool, str] | None:
     return False, "; ".join(shown)
 
 
-_remembered = lru_cache(maxsize=2048)(_verdict)
+_cached = lru_cache(maxsize=2048)(_verdict)
 
 
 class _Broken:
-    """A schema that cannot be used, remembered like one that can."""
+    """A schema that cannot be used, cached like one that can."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
@@ -84,7 +84,7 @@ class _Broken:
 
 
 @lru_cache(maxsize=1024)
-def _quick(schema: bytes) -> Check | None:
+def _fast_path(schema: bytes) -> Check | None:
     if len(schema) > MAX_SCHEMA_BYTES:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the Sensor side and of the process. The Rule side keeps its own beside its code."""
+"""Prometheus metrics of the Sensor side and of the process. The Rule side's are in ``rules/metrics.py``."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
-"""Liveness, readiness and metrics over HTTP, served by the loop that does the work.
+"""Liveness, readiness and metrics over HTTP, served by the event loop that does the work.
 
-That is the point: an answer proves that the loop turns. ``/healthz`` besides fails when the loop was held up, or when one of
-the supervised tasks is no longer there; ``/readyz`` until the operator has its keys and a complete list of everything.
+So an answer proves that the loop runs. ``/healthz`` also fails if the loop was blocked, or a supervised task has ended.
+``/readyz`` fails until the operator has its keys and a complete list of everything.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ _STALLED = 15.0
 
 
 class Heartbeat:
-    """Measures that the event loop turns."""
+    """Measures that the event loop runs."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._last = monotonic()
 
     def stalled(self) -> bool:
-        """Whether the loop has not come around for too long."""
+        """Whether the loop has been blocked for too long."""
         return self._monotonic() - self._last > _STALLED
 
     async def run(self) -> None:
@@ -41,35 +41,35 @@ class Heartbeat:
 
 
 class Probes:
-    """What the probes answer. ``alive`` tells of the supervised tasks; ``ready`` names what is still awaited."""
+    """The answers to the probes."""
 
     def __init__(self, *, heartbeat: Heartbeat) -> None:
         self._heartbeat = heartbeat
         self._awaited: set[str] = set()
         self._dead: str | None = None
 
-    def awaits(self, what: str) -> None:
-        """Not ready before :meth:`arrived` was called for this too."""
+    def wait_for(self, what: str) -> None:
+        """Be not ready until :meth:`completed` was called for this too."""
         self._awaited.add(what)
 
-    def arrived(self, what: str) -> None:
-        """What was awaited is there now."""
+    def completed(self, what: str) -> None:
+        """What :meth:`wait_for` named is complete."""
         self._awaited.discard(what)
 
     def died(self, what: str) -> None:
-        """A supervised task ended that should not have."""
+        """A supervised task ended by itself."""
         self._dead = what
 
     def liveness(self) -> tuple[int, str]:
-        """HTTP status and text of ``/healthz``."""
+        """Return HTTP status and text of ``/healthz``."""
         if self._dead is not None:
             return 503, f"{self._dead} has ended"
         if self._heartbeat.stalled():
-            return 503, "the event loop was held up"
+            return 503, "the event loop was blocked"
         return 200, "ok"
 
     def readiness(self) -> tuple[int, str]:
-        """HTTP status and text of ``/readyz``."""
+        """Return HTTP status and text of ``/readyz``."""
         status, text = self.liveness()
         if status == 200 and self._awaited:
             return 503, f"waiting for {', '.join(sorted(self._awaited))}"
@@ -85,7 +85,7 @@ def _answers(question: Callable[[], tuple[int, str]]) -> Callable[[web.Request],
 
 
 async def _metrics(_: web.Request) -> web.Response:
-    # Built in a thread: with thousands of series it takes longer than the loop should be held.
+    # Built in a thread: with thousands of series it takes too long for the loop.
     body = await asyncio.to_thread(generate_latest)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -93,22 +93,22 @@ async def _metrics(_: web.Request) -> web.Response:
 class ProbeServer:
     """The two HTTP servers. ``liveness_port`` and ``metrics_port`` are the real ports once :meth:`start` returned."""
 
-    def __init__(self, *, health: Probes, address: str, liveness_port: int, metrics_port: int) -> None:
-        self._health = health
+    def __init__(self, *, probes: Probes, address: str, liveness_port: int, metrics_port: int) -> None:
+        self._probes = probes
         self._address = address
         self.liveness_port = liveness_port
         self.metrics_port = metrics_port
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> None:
-        """Begin to answer.
+        """Start answering.
 
         Raises:
             OSError: a port is taken.
         """
         probes = web.Application()
-        probes.router.add_get("/healthz", _answers(self._health.liveness))
-        probes.router.add_get("/readyz", _answers(self._health.readiness))
+        probes.router.add_get("/healthz", _answers(self._probes.liveness))
+        probes.router.add_get("/readyz", _answers(self._probes.readiness))
         scrapes = web.Application()
         scrapes.router.add_get("/metrics", _metrics)
         self.liveness_port = await self._serve(probes, self.liveness_port)

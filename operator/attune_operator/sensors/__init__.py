@@ -1,5 +1,5 @@
-"""The Sensor side: from what Kubernetes holds to what it should hold, again and again.
+"""The Sensor side of the operator: brings each Sensor's objects and its status to their desired state.
 
-``store`` keeps what was seen, ``queue`` says whose turn it is, ``reconcile`` brings one Sensor to what it should be, and
-``controller`` drives them. ``pods``, ``readiness`` and ``status`` are pure.
+``cache`` keeps what was seen, ``controller`` decides which Sensor is reconciled when, and ``reconcile`` does it. ``pods``,
+``readiness`` and ``status`` are pure.
 """

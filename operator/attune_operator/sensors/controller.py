@@ -182,7 +182,7 @@ class SensorController(Controller[SensorRef]):
         delay = self.queue.failed(key)
         if isinstance(error, ClusterError):
             metrics.RECONCILES.labels("failed").inc()
-            _log.warning("reconcile_failed", sensor=str(key), error=str(error), again_in=round(delay, 2))
+            _log.warning("reconcile_failed", sensor=str(key), error=str(error), retry_in=round(delay, 2))
         else:
             metrics.RECONCILES.labels("error").inc()
-            _log.error("reconcile_error", sensor=str(key), again_in=round(delay, 2), exc_info=error)
+            _log.error("reconcile_error", sensor=str(key), retry_in=round(delay, 2), exc_info=error)

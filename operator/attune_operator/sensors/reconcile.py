@@ -20,7 +20,7 @@ from attune_contract.resources import Sensor
 from attune_operator.credentials import policy
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Assessment, Issued, Issuer
-from attune_operator.resources import small
+from attune_operator.resources import companions
 from attune_operator.resources.common import Environment
 from attune_operator.resources.deployment import deployment
 from attune_operator.resources.kinds import (
@@ -145,7 +145,7 @@ class Reconciler:
         after = (
             self._issuer.assess(sensor, await self._objects.find(SECRET, sensor)) if issued is not None else assessed
         )
-        ahead = policy.look_again_at(after.input)
+        ahead = policy.recheck_at(after.input)
         if ahead is not None:
             context.requeue_after.append(max(0.05, (ahead - self._now()).total_seconds()))
         info = TokenInfo(
@@ -155,7 +155,7 @@ class Reconciler:
             key_id=token.kid,
         )
         metrics.TOKEN_EXPIRY.labels(sensor.ref.namespace, sensor.ref.name).set(info.expires_at.timestamp())
-        message = " ".join(["The credentials in the Secret are valid and renewed in time.", *assessed.remarks])
+        message = " ".join(["The credentials in the Secret are valid and renewed in time.", *assessed.warnings])
         return Verdict(status="True", reason="Valid", message=message), info
 
     def _identity(self, sensor: Sensor, assessed: Assessment, accepted_from: int | None) -> IdentityState:
@@ -179,7 +179,7 @@ class Reconciler:
             context.requeue_after.append(wait + 0.01)
             return None
         issued = self._issuer.issue(assessed)
-        desired = small.secret(sensor, issued.files, not_before=accepted_from)
+        desired = companions.secret(sensor, issued.files, not_before=accepted_from)
         outcome = await self._objects.ensure(SECRET, sensor, desired, renewed=True)
         metrics.TOKENS_ISSUED.labels(renewal.reason).inc()
         first = outcome.change == "Created" and not (context.body.get("status") or {}).get("token")
@@ -199,7 +199,7 @@ class Reconciler:
 
     async def _keep_secret(self, context: ReconcileContext, assessed: Assessment, accepted_from: int | None) -> None:
         """Nothing is renewed; labels, owner and additions by hand are still put right."""
-        desired = small.secret(context.sensor, assessed.files, not_before=accepted_from)
+        desired = companions.secret(context.sensor, assessed.files, not_before=accepted_from)
         self._record_change(context, SECRET, await self._objects.ensure(SECRET, context.sensor, desired))
 
     def _not_renewed(self, context: ReconcileContext, error: Exception) -> Verdict:
@@ -240,11 +240,11 @@ class Reconciler:
         issued_at = token.issued_at if token is not None else self._issued_before(context)
         own, scripts = (of(sensor.metadata.name) for of in (names.sensor_object_name, names.scripts_object_name))
         desired: list[tuple[Kind, str, Object | None]] = [
-            (SERVICE_ACCOUNT, own, small.service_account(sensor)),
-            (CONFIG_MAP, own, small.config_map(sensor, environment)),
-            (CONFIG_MAP, scripts, small.scripts_config_map(sensor)),
-            (NETWORK_POLICY, own, small.network_policy(sensor, environment)),
-            (SERVICE, names.sensor_service_name(sensor.metadata.name), small.service(sensor)),
+            (SERVICE_ACCOUNT, own, companions.service_account(sensor)),
+            (CONFIG_MAP, own, companions.config_map(sensor, environment)),
+            (CONFIG_MAP, scripts, companions.scripts_config_map(sensor)),
+            (NETWORK_POLICY, own, companions.network_policy(sensor, environment)),
+            (SERVICE, names.sensor_service_name(sensor.metadata.name), companions.service(sensor)),
             (DEPLOYMENT, own, deployment(sensor, environment, issued_at=issued_at)),
         ]
         running: Object | None = None

@@ -1,4 +1,4 @@
-"""Whether the JSON Schemas that a Sensor declares are schemas, and can be used to check Rules."""
+"""Whether the JSON Schemas that a Sensor declares are valid and can be used."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _METASCHEMAS: Final = "https://json-schema.org/"
 
 
 def _values(schema: Any, keyword: str) -> Iterator[str]:
-    """The texts under ``keyword`` anywhere in the schema."""
+    """Return the strings under ``keyword`` anywhere in the schema."""
     if isinstance(schema, Mapping):
         for key, value in schema.items():
             if key == keyword and isinstance(value, str):
@@ -36,13 +36,15 @@ def _problem(schema: bytes) -> str | None:
     for reference in _values(document, "$ref"):
         resource = reference.partition("#")[0]
         if "://" in resource and resource not in named and not resource.startswith(_METASCHEMAS):
-            return f"it refers to {reference}, and nothing is fetched; put what is meant under $defs"
+            return f"it refers to {reference}, which is not fetched; put the schema under $defs"
     return None
 
 
 def payload_schemas(sensor: Sensor) -> dict[str, str]:
-    """What the API checks payloads by: the usable payload schemas as JSON, by trigger type. One that cannot be used shows in
-    the Sensor's conditions, and takes no event away; neither do schemas that are too large to be published.
+    """Return the usable payload schemas as JSON, by trigger type; the API checks payloads by them.
+
+    A schema that cannot be used, or is too large to be published, shows in the Sensor's conditions. Events are then accepted
+    unchecked (docs/decisions/0042).
     """
     found = {
         declared.name: schema.decode()
@@ -53,12 +55,12 @@ def payload_schemas(sensor: Sensor) -> dict[str, str]:
 
 
 def _size(schemas: Mapping[str, str]) -> int:
-    # As they are in the message: JSON in a JSON text, whose quotes are escaped.
+    # As in the message: JSON in a JSON string, with escaped quotes.
     return len(json.dumps(schemas))
 
 
 def problem(sensor: Sensor) -> tuple[str, str] | None:
-    """The first schema that cannot be used, as (reason of the condition, sentence); None when all can."""
+    """Return the first schema that cannot be used, as (reason of the condition, sentence); None if all can."""
     for index, declared in enumerate(sensor.spec.trigger_types):
         for field, reason, schema in (
             ("parametersSchema", "InvalidParametersSchema", declared.parameters_schema),
@@ -76,7 +78,7 @@ def problem(sensor: Sensor) -> tuple[str, str] | None:
     }
     if (size := _size(declared_schemas)) > MAX_PAYLOAD_SCHEMAS:
         return "InvalidPayloadSchema", (
-            f"The payloadSchemas in spec.triggerTypes have {size} bytes together, and {MAX_PAYLOAD_SCHEMAS} can be published; "
-            "until they are smaller, payloads are not checked."
+            f"The payloadSchemas in spec.triggerTypes have {size} bytes together; at most {MAX_PAYLOAD_SCHEMAS} can be "
+            "published. Payloads are not checked until they are smaller."
         )
     return None

@@ -1,7 +1,7 @@
-"""What the operator's streams are, and how they are made and put right (design, "The rule stream").
+"""The operator's streams, and how they are created and corrected (docs/architecture.md, "A Rule's way").
 
-A stream that somebody else made, or an older version of the operator, is corrected in place. What cannot be corrected (the
-kind of storage) and what the server is too old for is said clearly instead of working half.
+A stream that somebody else, or an older version of the operator, created is corrected in place. If it cannot be corrected
+(its storage), or the server is too old, that is an error instead of half a service.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from nats.js import api
 
 from attune_contract import subjects
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 #: Largest message of the rule stream, in bytes: a rule's state with its parameters, and its headers.
 MAX_RULE_MESSAGE: Final = 512 * 1024 + 8 * 1024
@@ -23,12 +23,12 @@ MAX_ACK_MESSAGE: Final = 16 * 1024
 
 
 class StreamUnusableError(Exception):
-    """A stream is there and cannot be made what it must be. The text says what to do."""
+    """A stream exists and cannot be corrected. The text says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamIdentity:
-    """Which incarnation of a stream this is: a stream that was deleted and made again has another ``created``."""
+    """Which incarnation of a stream this is: one that was deleted and created again has another ``created``."""
 
     name: str
     created: datetime | None
@@ -36,18 +36,18 @@ class StreamIdentity:
     messages: int
 
 
-def last_words(
+def last_per_subject_stream(
     *, name: str, subject: str, description: str, replicas: int, largest: int, **settings: Any
 ) -> api.StreamConfig:
-    """A stream of last words: on disk, one message of each subject (unless ``settings`` say otherwise) and no other bound.
+    """A stream on disk with the last message of each subject (unless ``settings`` say otherwise) and no other bound.
 
     Args:
-        name: the stream's.
-        subject: what it takes.
-        description: for people who look at it.
-        replicas: how many servers keep it.
-        largest: bytes of a message.
-        settings: whatever else is to be as it is not for all, by its name in :class:`nats.js.api.StreamConfig`.
+        name: of the stream.
+        subject: which subjects it stores.
+        description: for people.
+        replicas: how many servers store it.
+        largest: largest message, in bytes.
+        settings: other settings, by their names in :class:`nats.js.api.StreamConfig`.
     """
     common: dict[str, Any] = {
         "retention": api.RetentionPolicy.LIMITS,
@@ -70,8 +70,8 @@ def last_words(
 
 
 def rules_stream(*, replicas: int) -> api.StreamConfig:
-    """``ATTUNE_RULES``: the last state of each rule, for ever; tombstones end by their own TTL."""
-    return last_words(
+    """``ATTUNE_RULES``: the last state of each rule, without an age limit; tombstones end by their own TTL."""
+    return last_per_subject_stream(
         name=subjects.RULES_STREAM,
         subject=subjects.ALL_RULES,
         description="The state of each Rule, by the Sensor that serves it. Written by attune-operator only.",
@@ -83,11 +83,11 @@ def rules_stream(*, replicas: int) -> api.StreamConfig:
 
 
 def acks_stream(*, replicas: int) -> api.StreamConfig:
-    """``ATTUNE_ACKS``: each sensor's last word on each rule. The operator purges those of rules that are gone."""
-    return last_words(
+    """``ATTUNE_ACKS``: each sensor's latest ack of each rule. The operator purges acks of deleted rules."""
+    return last_per_subject_stream(
         name=subjects.ACKS_STREAM,
         subject=subjects.ALL_ACKS,
-        description="What each Sensor last said of each Rule. Written by the sensors.",
+        description="The latest ack of each rule, and health reports. Written by the sensors.",
         replicas=replicas,
         largest=MAX_ACK_MESSAGE,
         discard=api.DiscardPolicy.OLD,
@@ -96,7 +96,7 @@ def acks_stream(*, replicas: int) -> api.StreamConfig:
 
 def history_stream(*, replicas: int, per_rule: int, max_age: float) -> api.StreamConfig:
     """``ATTUNE_RULE_HISTORY``: the last ``per_rule`` lifecycle events of each rule, for ``max_age`` seconds."""
-    return last_words(
+    return last_per_subject_stream(
         name=subjects.HISTORY_STREAM,
         subject=subjects.ALL_HISTORY,
         description="The lifecycle events of each Rule, for people to read. Written by attune-operator only.",
@@ -108,7 +108,7 @@ def history_stream(*, replicas: int, per_rule: int, max_age: float) -> api.Strea
     )
 
 
-#: Settings that are compared with the server's and put right.
+#: Settings that are compared with the server's and corrected.
 _MANAGED: Final = (
     "description",
     "subjects",
@@ -128,57 +128,57 @@ _MANAGED: Final = (
 
 
 def _plain(value: Any) -> Any:
-    """Enums as their values, and "not set" as the server writes it, so that both sides compare."""
+    """Turn enums into values, and "not set" into what the server writes, so that both sides can be compared."""
     if value is None or value is False:
         return None
     return getattr(value, "value", value)
 
 
-def differing(*, wanted: api.StreamConfig, present: api.StreamConfig) -> dict[str, tuple[Any, Any]]:
-    """Managed settings that differ: name → (present, wanted)."""
-    pairs = {name: (_plain(getattr(present, name)), _plain(getattr(wanted, name))) for name in _MANAGED}
+def differing(*, desired: api.StreamConfig, present: api.StreamConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the managed settings that differ: name → (present, desired)."""
+    pairs = {name: (_plain(getattr(present, name)), _plain(getattr(desired, name))) for name in _MANAGED}
     return {name: (now, then) for name, (now, then) in pairs.items() if now != then}
 
 
-async def ensure_stream(jetstream: Any, wanted: api.StreamConfig) -> StreamIdentity:
-    """Make the stream, or put its settings right, and say which incarnation it is.
+async def ensure_stream(jetstream: Any, desired: api.StreamConfig) -> StreamIdentity:
+    """Create the stream, or correct its settings, and return which incarnation it is.
 
     Raises:
-        StreamUnusableError: its settings cannot be what they must be.
+        StreamUnusableError: its settings cannot be corrected.
         nats.errors.Error: the server did not answer or refused.
     """
     try:
-        info = await jetstream.stream_info(wanted.name)
+        info = await jetstream.stream_info(desired.name)
     except nats.js.errors.NotFoundError:
-        info = await jetstream.add_stream(wanted)
-        log.info("stream_created", stream=wanted.name, replicas=wanted.num_replicas)
-    difference = differing(wanted=wanted, present=info.config)
+        info = await jetstream.add_stream(desired)
+        _log.info("stream_created", stream=desired.name, replicas=desired.num_replicas)
+    difference = differing(desired=desired, present=info.config)
     if difference:
         if "storage" in difference or "retention" in difference:
             raise StreamUnusableError(
-                f"The stream {wanted.name} has {_listed(difference)}, which cannot be changed in place; delete the "
-                f"stream (`nats stream rm {wanted.name}`) and it is made anew from the Rules."
+                f"The stream {desired.name} has {_listed(difference)}, which cannot be changed in place; delete the "
+                f"stream (`nats stream rm {desired.name}`) and it is created again from the Rules."
             )
-        log.warning("stream_corrected", stream=wanted.name, difference=_listed(difference))
+        _log.warning("stream_corrected", stream=desired.name, difference=_listed(difference))
         try:
             info = await jetstream.update_stream(
-                info.config.evolve(**{name: getattr(wanted, name) for name in difference})
+                info.config.evolve(**{name: getattr(desired, name) for name in difference})
             )
         except nats.js.errors.APIError as error:
             raise StreamUnusableError(
-                f"The stream {wanted.name} has {_listed(difference)}, and the NATS server refuses to change it: "
+                f"The stream {desired.name} has {_listed(difference)}, and the NATS server refuses to change it: "
                 f"{error.description}."
             ) from error
-        if remaining := differing(wanted=wanted, present=info.config):
+        if remaining := differing(desired=desired, present=info.config):
             raise StreamUnusableError(
-                f"The NATS server does not take these settings of the stream {wanted.name}: {_listed(remaining)}. "
-                "nats-server 2.11 or newer is needed."
+                f"The NATS server ignores these settings of the stream {desired.name}: {_listed(remaining)}. "
+                "nats-server 2.11 or newer is required."
             )
     return identity(info)
 
 
 def identity(info: api.StreamInfo) -> StreamIdentity:
-    """Which incarnation of the stream the server's answer is about."""
+    """Return which incarnation of the stream the server's answer describes."""
     return StreamIdentity(
         name=info.config.name or "",
         created=info.created,

@@ -1,7 +1,7 @@
 """Publishes to JetStream with compare-and-set and many messages in flight.
 
-nats-py's ``publish_async`` never finishes the future of a message that the server refused (2.16: the error is raised
-inside its reply handler), and a refused compare-and-set is what this publisher is for; so it keeps its own books.
+nats-py's ``publish_async`` never completes the future of a message that the server refused (2.16: the error is raised
+inside its reply handler). A refused compare-and-set is what this publisher is for, so it matches the answers itself.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ class PublishError(Exception):
 
 
 class WrongSequenceError(PublishError):
-    """Somebody else wrote to the subject since we last saw it."""
+    """Somebody else wrote to the subject since we read it."""
 
 
 class StreamGoneError(PublishError):
-    """No stream takes the subject."""
+    """No stream stores the subject."""
 
 
 class ConnectionLostError(PublishError):
@@ -48,7 +48,7 @@ class _Reply(msgspec.Struct):
 
 _DECODER: Final = msgspec.json.Decoder(_Reply)
 
-#: Told the message's sequence, or what went wrong. Called once for each message; must not raise.
+#: Called with the message's sequence, or with what went wrong: once for each message. It must not raise.
 Completion = Callable[[int | PublishError], None]
 
 
@@ -84,7 +84,7 @@ class Publisher:
         await self._connection.client.subscribe(f"{self._prefix}.*", cb=self._answered, pending_msgs_limit=0)
 
     async def run(self) -> None:
-        """Watch the answers until the connection ends; then every message that waits for one is told so.
+        """Watch the answers until the connection ends; then complete every message in flight with an error.
 
         Raises:
             ConnectionLostError: an answer is overdue.
@@ -103,7 +103,7 @@ class Publisher:
             self.abandon()
 
     def abandon(self) -> None:
-        """Tell every message in flight that its answer will not come."""
+        """Complete every message in flight: its answer will not come."""
         for token in list(self._waiting):
             self._finish(token, ConnectionLostError(self._connection.reason))
 
@@ -116,14 +116,14 @@ class Publisher:
         expected_sequence: int | None,
         completion: Completion,
     ) -> None:
-        """Send one message, as soon as there is a slot for it.
+        """Send one message as soon as there is a slot.
 
         Args:
-            subject: where to.
-            body: the message.
+            subject: the subject.
+            body: the message's body.
             headers: its headers; the expected sequence is added to them.
-            expected_sequence: the subject's last message must have this sequence (0: there must be none); None: whatever.
-            completion: told the sequence of the stored message, or what went wrong.
+            expected_sequence: the sequence that the subject's last message must have (0: there is none); None: any.
+            completion: called with the sequence of the stored message, or with what went wrong.
 
         Raises:
             ConnectionLostError: it was not sent; ``completion`` is not called.
@@ -144,7 +144,7 @@ class Publisher:
         except (nats.errors.Error, OSError) as error:
             if self._forget(token) is not None:
                 raise ConnectionLostError(str(error) or type(error).__name__) from error
-            # abandon() has told it already.
+            # abandon() has completed it already.
         except asyncio.CancelledError:
             self._forget(token)
             raise

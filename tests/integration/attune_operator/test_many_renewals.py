@@ -16,7 +16,7 @@ from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import load as load_keys
 from attune_operator.credentials.keystore import KEYS_KEY, KEYS_SECRET
 from attune_operator.kube import Object
-from attune_operator.resources import small
+from attune_operator.resources import companions
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [
@@ -44,7 +44,7 @@ async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Han
         body = await hand.apply_sensor(f"s{number}", paused=True, token={"ttl": "1h"})
         sensor = Sensor.from_object(body)
         issued = past.issue(past.assess(sensor, None))
-        await hand.client.apply(kube.SECRET, small.secret(sensor, issued.files, not_before=None))
+        await hand.client.apply(kube.SECRET, companions.secret(sensor, issued.files, not_before=None))
 
     for begin in range(0, count, 20):
         await asyncio.gather(*(one(number) for number in range(begin, begin + 20)))

@@ -109,7 +109,7 @@ async def test_a_deleted_rule_leaves_a_tombstone(
         ("core.intervaltimer", {"interval": -1}, "InvalidParameters", "parameters.interval: -1 is less than"),
         ("core.timer", {"interval": 1, "unit": "fortnights"}, "InvalidParameters", "'fortnights' is not one of"),
         ("core.intervaltimr", {}, "UnknownTriggerType", "Did you mean core.intervaltimer"),
-        ("web.hook", {}, "NotAllowed", "web/hook takes Rules from its own namespace web only"),
+        ("web.hook", {}, "NotAllowed", "web/hook admits Rules from its own namespace web only"),
         ("any.thing", {"x": "y" * 600_000}, "InvalidParameters", "at most 524288 can be sent to a sensor"),
     ],
 )

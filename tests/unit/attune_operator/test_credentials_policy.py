@@ -163,13 +163,13 @@ def test_an_ordinary_renewal_refuses_nothing() -> None:
 
 
 def test_the_next_look_is_at_the_earliest_time_at_which_something_changes() -> None:
-    assert policy.look_again_at(state(token=None)) is None
-    due = policy.look_again_at(state())
+    assert policy.recheck_at(state(token=None)) is None
+    due = policy.recheck_at(state())
     assert due is not None
     assert due - policy.due_at(token()) < timedelta(seconds=1)
     asked = ISSUED + timedelta(hours=2)
-    assert policy.look_again_at(state(rotate_at=asked)) == asked
-    assert policy.look_again_at(state(revoke_before=asked, rotate_at=ISSUED)) == asked
+    assert policy.recheck_at(state(rotate_at=asked)) == asked
+    assert policy.recheck_at(state(revoke_before=asked, rotate_at=ISSUED)) == asked
 
 
 def test_a_token_is_read_as_it_was_minted_also_when_it_has_expired() -> None:
@@ -220,5 +220,5 @@ def test_credentials_that_could_not_be_read_again_are_not_made() -> None:
     assert issuer.issue(issuer.assess(Sensor.from_object(body), None)).token.claims.subject == "uid-1"
     body["metadata"] = {"name": "../x", "namespace": "ns", "uid": "uid-1"}
     assessed = issuer.assess(Sensor.from_object(body), None)
-    with pytest.raises(ValueError, match="no token can be made"):
+    with pytest.raises(ValueError, match="no token can be created"):
         issuer.issue(assessed)

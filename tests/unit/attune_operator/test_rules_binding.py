@@ -96,7 +96,7 @@ def test_an_unknown_type_like_no_other_lists_some() -> None:
         namespace="default", trigger_type="q.q", candidates=[], labels={}, known_types=frozenset({"web.hook"})
     )
     assert isinstance(result, UnknownTriggerType)
-    assert "Offered are web.hook." in result.message
+    assert "Known types: web.hook." in result.message
 
 
 def test_not_allowed_names_the_sensor_what_it_admits_and_what_to_change() -> None:
@@ -108,7 +108,7 @@ def test_not_allowed_names_the_sensor_what_it_admits_and_what_to_change() -> Non
         known_types=frozenset(),
     )
     assert isinstance(result, NotAllowed)
-    assert "attune-system/core.timer takes Rules from its own namespace attune-system only" in result.message
+    assert "attune-system/core.timer admits Rules from its own namespace attune-system only" in result.message
     assert "spec.rules.namespaces.from" in result.message
 
 

@@ -86,7 +86,7 @@ def test_a_rule_that_comes_back_to_its_tombstone_is_created_over_it() -> None:
     assert writes(desired(), entry(tombstone=True)) == [(HERE, "CREATED", 7)]
 
 
-def test_a_binding_that_moves_is_buried_before_it_is_written_anew() -> None:
+def test_a_binding_that_moves_is_set_before_it_is_written_anew() -> None:
     assert writes(desired(THERE), entry(HERE)) == [(HERE, "DELETED", 7), (THERE, "CREATED", 0)]
 
 
@@ -145,7 +145,7 @@ class TestWhatSomebodyElseWroteSinceTheLastList:
         assert writes(desired(), entry(generation=2, seen=LISTED), listed=LISTED + 1) == [(HERE, "UPDATED", 7)]
 
 
-def test_nothing_is_buried_before_the_first_complete_list() -> None:
+def test_nothing_is_set_before_the_first_complete_list() -> None:
     planned = plan(desired=None, present=[entry(seen=1)], listed=0, generation=None)
     assert planned.writes == ()
 
@@ -179,7 +179,7 @@ def test_the_view_counts_what_is_live(cache: RuleCache) -> None:
 
 def test_tombstones_leave_the_view_when_they_left_the_stream(cache: RuleCache) -> None:
     view = StreamView(cache)
-    for number, buried_at in enumerate((100.0, 200.0)):
+    for number, tombstone_at in enumerate((100.0, 200.0)):
         view.put(
             f"uid-{number}",
             entry_of(
@@ -188,13 +188,13 @@ def test_tombstones_leave_the_view_when_they_left_the_stream(cache: RuleCache) -
                 tombstone=True,
                 body=encode(state()),
                 seen=1,
-                buried_at=buried_at,
+                tombstone_at=tombstone_at,
             ),
         )
-    assert view.forget_tombstones(buried_before=150.0) == 1
+    assert view.forget_tombstones(set_before=150.0) == 1
     assert list(cache.orphans) == ["uid-1"]
     cache.replace(Listing(rules=[], sensors=[], namespaces=[]), began=cache.begin_list(), now=0)
-    assert view.forget_tombstones(buried_before=150.0) == 1
+    assert view.forget_tombstones(set_before=150.0) == 1
     assert not list(cache.entries())
 
 

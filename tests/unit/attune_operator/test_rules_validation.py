@@ -177,7 +177,7 @@ def test_a_schema_that_cannot_be_used_is_blamed_on_the_sensor(schema: Any, said:
     assert text is not None
     assert said in text
     assert "attune-system/core.timer" in text
-    assert "Its author has to mend it" in text
+    assert "Its author must fix it" in text
 
 
 def test_a_remote_reference_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_liveness_fails_when_the_loop_was_held_up_or_a_task_died() -> None:
     health = Probes(heartbeat=heartbeat)
     assert health.liveness()[0] == 200
     clock[0] = 16.0
-    assert health.liveness() == (503, "the event loop was held up")
+    assert health.liveness() == (503, "the event loop was blocked")
     clock[0] = 0.0
     health.died("rules")
     assert health.liveness() == (503, "rules has ended")
@@ -96,9 +96,9 @@ def test_liveness_fails_when_the_loop_was_held_up_or_a_task_died() -> None:
 
 def test_readiness_names_what_is_awaited() -> None:
     health = Probes(heartbeat=Heartbeat())
-    health.awaits("signing keys")
+    health.wait_for("signing keys")
     assert health.readiness() == (503, "waiting for signing keys")
-    health.arrived("signing keys")
+    health.completed("signing keys")
     assert health.readiness()[0] == 200
 
 
@@ -197,7 +197,7 @@ def test_an_event_is_what_kubectl_describe_shows() -> None:
     ],
 )
 def test_times_in_annotations(text: str, time: datetime | None) -> None:
-    found = issuer.asked({"attune.dev/rotate-at": text})
+    found = issuer.requests({"attune.dev/rotate-at": text})
     assert found.rotate_at == time
     assert bool(found.problems) is (time is None)
 

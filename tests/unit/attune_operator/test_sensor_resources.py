@@ -8,7 +8,7 @@ import pytest
 
 from attune_contract import environment, names
 from attune_contract.resources import Sensor
-from attune_operator.resources import common, difference, small
+from attune_operator.resources import common, companions, difference
 from attune_operator.resources.common import Environment
 from attune_operator.resources.deployment import deployment, sensor_environment
 
@@ -69,10 +69,10 @@ def test_files_are_named_only_where_they_are() -> None:
             environment.CA_FILE: "/etc/attune/ca.crt",
         }.items()
     )
-    config_map = small.config_map(sensor(config={"a": 1}), around)
+    config_map = companions.config_map(sensor(config={"a": 1}), around)
     assert config_map is not None
     assert set(config_map["data"]) == {"config.json", "ca.crt"}
-    assert small.config_map(sensor(), AROUND) is None
+    assert companions.config_map(sensor(), AROUND) is None
 
 
 def test_authors_variables_come_first_and_cannot_replace_ours() -> None:
@@ -151,11 +151,11 @@ def test_what_is_given_is_passed_on_as_it_is() -> None:
 
 
 def test_the_network_policy_lets_in_scrapes_alone_and_leaves_the_way_out_open() -> None:
-    policy = small.network_policy(sensor(), AROUND)
+    policy = companions.network_policy(sensor(), AROUND)
     assert policy is not None
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
-    assert small.network_policy(sensor(), Environment(nats_url="n", api_url="a", network_policies=False)) is None
+    assert companions.network_policy(sensor(), Environment(nats_url="n", api_url="a", network_policies=False)) is None
 
 
 LISTENING: dict[str, Any] = {
@@ -172,10 +172,10 @@ def test_ports_open_the_pod_and_make_a_service() -> None:
         ("http", 8000),
         ("grpc-in", 9000),
     ]
-    policy = small.network_policy(sensor(**LISTENING), AROUND)
+    policy = companions.network_policy(sensor(**LISTENING), AROUND)
     assert policy is not None
     assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == ["metrics", "http", "grpc-in"]
-    service = small.service(sensor(**LISTENING))
+    service = companions.service(sensor(**LISTENING))
     assert service is not None
     assert service["metadata"]["name"] == "sensor-core-timer", "a Service's name may have no dot"
     assert service["spec"]["selector"] == body["spec"]["selector"]["matchLabels"]
@@ -183,7 +183,7 @@ def test_ports_open_the_pod_and_make_a_service() -> None:
         (80, "http"),
         (9000, "grpc-in"),
     ]
-    assert small.service(sensor()) is None
+    assert companions.service(sensor()) is None
 
 
 def test_names_of_services_are_short_enough_and_differ() -> None:
@@ -207,16 +207,16 @@ def test_secrets_are_mounted_whole_and_need_not_be_there() -> None:
 def test_an_account_that_the_sensor_names_is_used_with_its_token() -> None:
     spec = pod(built(serviceAccountName="watcher"))
     assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("watcher", True)
-    assert small.service_account(sensor(serviceAccountName="watcher")) is None
+    assert companions.service_account(sensor(serviceAccountName="watcher")) is None
     spec = pod(built())
     assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("sensor-core.timer", False)
-    assert small.service_account(sensor()) is not None
+    assert companions.service_account(sensor()) is not None
 
 
 def test_a_secret_holds_no_digest_of_what_is_in_it() -> None:
-    body = small.secret(sensor(), {"token": "t"}, not_before=None)
+    body = companions.secret(sensor(), {"token": "t"}, not_before=None)
     assert "annotations" not in body["metadata"]
-    assert small.secret(sensor(), {}, not_before=7)["metadata"]["annotations"] == {small.NOT_BEFORE: "7"}
+    assert companions.secret(sensor(), {}, not_before=7)["metadata"]["annotations"] == {companions.NOT_BEFORE: "7"}
 
 
 # -- difference --------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from attune_contract.resources import Sensor
-from attune_operator.resources import small
+from attune_operator.resources import companions
 from attune_operator.resources.common import Environment
 from attune_operator.resources.deployment import deployment
 from attune_operator.sensors.pods import problem
@@ -72,10 +72,10 @@ def test_scripts_are_executable_files_and_a_change_rolls_the_pods() -> None:
     assert volume["configMap"] == {"name": "sensor-ticks-scripts", "defaultMode": 0o555}
     assert env(scripts={"tick": ""})["ATTUNE_SCRIPTS_DIR"] == "/var/lib/attune/scripts"
     assert template(scripts={"tick": "#!/bin/sh\n"})["metadata"] != found["metadata"]
-    made = small.scripts_config_map(sensor(scripts={"tick": "#!/bin/sh"}))
+    made = companions.scripts_config_map(sensor(scripts={"tick": "#!/bin/sh"}))
     assert made is not None
     assert (made["metadata"]["name"], made["data"]) == ("sensor-ticks-scripts", {"tick": "#!/bin/sh"})
-    assert small.scripts_config_map(sensor()) is None
+    assert companions.scripts_config_map(sensor()) is None
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_rules_are_checked_against_sensors_of_other_files(tmp_path: Path) -> Non
         ("kind: [", "r.yaml:2: : this is not YAML"),
         (
             rule("acme.file"),
-            "r.yaml:3: metadata.namespace: No Sensor of acme.file takes Rules from the namespace default",
+            "r.yaml:3: metadata.namespace: No Sensor of acme.file admits Rules from the namespace default",
         ),
         (
             SENSOR.replace("type: string", "type: strin").replace("files,", "other,"),
@@ -149,7 +149,7 @@ def test_a_namespaces_labels_count_where_they_are_known(tmp_path: Path) -> None:
     folder = write(tmp_path, r=rule("acme.file", "{directory: x}"), sensor=selecting)
     attune("lint", folder)  # who knows what labels the namespace has
     namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {team: b}}\n"
-    assert "takes Rules" in found(write(tmp_path, namespace=namespace))[0]
+    assert "admits Rules" in found(write(tmp_path, namespace=namespace))[0]
     write(tmp_path, namespace=namespace.replace("team: b", "team: a"))
     attune("lint", folder)
 

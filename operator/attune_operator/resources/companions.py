@@ -1,4 +1,4 @@
-"""The smaller objects of a Sensor: ServiceAccount, Secret, ConfigMap, NetworkPolicy, Service."""
+"""The objects that accompany a Sensor's Deployment: ServiceAccount, Secret, ConfigMaps, NetworkPolicy, Service."""
 
 import base64
 import json
@@ -12,13 +12,13 @@ from attune_operator.resources.common import Environment, sealed
 
 CA_KEY: Final = "ca.crt"
 METRICS_PORT_NAME: Final = "metrics"
-#: On the Secret: from which ``iat`` on the API accepts this Sensor's tokens.
+#: On the Secret: the earliest ``iat`` that the API accepts for this Sensor.
 NOT_BEFORE: Final = f"{names.GROUP}/not-before"
 
 
 def service_account(sensor: Sensor) -> dict[str, Any] | None:
-    """An account without rights, whose token is not mounted either: a sensor has no business with Kubernetes. None for one that
-    has, and names an account of its author's.
+    """Build an account without rights, whose token is not mounted: most sensors need no access to Kubernetes. None for a
+    Sensor that names its own account.
     """
     if sensor.spec.service_account_name is not None:
         return None
@@ -33,9 +33,9 @@ def service_account(sensor: Sensor) -> dict[str, Any] | None:
 
 
 def secret(sensor: Sensor, files: Mapping[str, str], *, not_before: int | None) -> dict[str, Any]:
-    """The credentials, one key a file.
+    """Build the Secret with the credentials, one key per file.
 
-    It carries no digest of itself: what is in it is judged by what it says, and a digest of a secret is no public matter.
+    It has no digest: its content is judged by itself, and a digest of a secret must not be public.
     """
     metadata = common.metadata(sensor)
     if not_before is not None:
@@ -44,37 +44,37 @@ def secret(sensor: Sensor, files: Mapping[str, str], *, not_before: int | None) 
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
 
 
-def config_files(sensor: Sensor, surroundings: Environment) -> dict[str, str]:
-    """The files under ``/etc/attune``, empty when there are none."""
+def config_files(sensor: Sensor, given: Environment) -> dict[str, str]:
+    """Return the files under ``/etc/attune``; empty if there are none."""
     files = {}
     if sensor.spec.config is not None:
         files[environment.CONFIG_KEY] = json.dumps(sensor.spec.config, indent=2, sort_keys=True, ensure_ascii=False)
-    if surroundings.ca_certificates:
-        files[CA_KEY] = surroundings.ca_certificates
+    if given.ca_certificates:
+        files[CA_KEY] = given.ca_certificates
     return files
 
 
-def config_map(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | None:
-    """The sensor's configuration as a file; None when it has none."""
-    files = config_files(sensor, surroundings)
+def config_map(sensor: Sensor, given: Environment) -> dict[str, Any] | None:
+    """Build the ConfigMap with the sensor's configuration; None if it has none."""
+    files = config_files(sensor, given)
     if not files:
         return None
     return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": common.metadata(sensor), "data": files})
 
 
 def scripts_config_map(sensor: Sensor) -> dict[str, Any] | None:
-    """``spec.scripts`` as files; None when there are none."""
+    """Build the ConfigMap with ``spec.scripts`` as files; None if there are none."""
     if not sensor.spec.scripts:
         return None
     metadata = {**common.metadata(sensor), "name": names.scripts_object_name(sensor.metadata.name)}
     return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(sensor.spec.scripts)})
 
 
-def network_policy(sensor: Sensor, surroundings: Environment) -> dict[str, Any] | None:
-    """Nothing gets in but scrapes and probes, and what goes to the ports on which the sensor listens. What goes out is not
-    restricted: sensors watch the world outside.
+def network_policy(sensor: Sensor, given: Environment) -> dict[str, Any] | None:
+    """Build the NetworkPolicy: only scrapes, probes and the sensor's own ports are reachable. Egress is not restricted,
+    because sensors watch the outside world.
     """
-    if not surroundings.network_policies:
+    if not given.network_policies:
         return None
     return sealed(
         {
@@ -98,7 +98,7 @@ def network_policy(sensor: Sensor, surroundings: Environment) -> dict[str, Any] 
 
 
 def service(sensor: Sensor) -> dict[str, Any] | None:
-    """The Service under which a sensor that listens is reached; None for one that does not."""
+    """Build the Service of a sensor that listens; None for one that does not."""
     if not sensor.spec.ports:
         return None
     return sealed(
