@@ -79,7 +79,7 @@ class TestDefinitions:
             again = await ensure_stream(connection.jetstream, config)
             assert made.created == again.created
             info = await connection.jetstream.stream_info(config.name)
-            assert differing(wanted=config, present=info.config) == {}
+            assert differing(desired=config, present=info.config) == {}
 
     async def test_settings_that_somebody_changed_are_put_right_and_messages_kept(
         self, connection: NatsConnection
@@ -92,7 +92,7 @@ class TestDefinitions:
         )
         corrected = await ensure_stream(connection.jetstream, config)
         info = await connection.jetstream.stream_info(STREAM)
-        assert differing(wanted=config, present=info.config) == {}
+        assert differing(desired=config, present=info.config) == {}
         assert (corrected.created, corrected.messages) == (made.created, 1)
 
     async def test_a_kind_of_storage_that_cannot_be_changed_is_said_clearly(self, connection: NatsConnection) -> None:
