@@ -99,7 +99,7 @@ class LazyGroup(TyperGroup):
             typer.echo(f"attune: {error}", err=True)
             raise typer.Exit(int(error.code)) from None
         except BrokenPipeError:
-            # Whoever read our output has enough of it (`attune events list | head`).
+            # The reader of our output stopped reading (`attune events list | head`).
             # What is still buffered goes nowhere, so that the interpreter's own flush does not fail (Python docs, "SIGPIPE").
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(int(ExitCode.OK)) from None

@@ -63,7 +63,7 @@ class RuleHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A sensor's word on one generation of a rule. ``instance`` tells replicas and restarts apart (the pod's name)."""
+    """What a sensor did with one generation of a rule. ``instance`` is the process (the pod's name)."""
 
     rule_uid: str
     generation: int
@@ -74,18 +74,18 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SensorHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one instance of a sensor fares, said every ``every`` seconds and when it changes; silence for three times as long means
-    that it cannot reach NATS. On :func:`attune_contract.subjects.health_subject`, the last one of each instance is kept.
+    """The health of one instance of a sensor, reported every ``every`` seconds and when it changes. Silence for three times as
+    long means that the instance cannot reach NATS. :func:`attune_contract.subjects.health_subject` keeps the last report of each.
 
     ``problems`` has a sentence for each thing that is wrong now, by a name: ``api`` (it cannot be reached, or refuses the
     sensor), ``token``, ``rules`` (they were not read), ``spool``, ``events`` (some are dropped), or one of the sensor's own.
-    A sentence stays the same while the problem does, so it says since when and not for how long.
+    A sentence stays the same as long as the problem does, so it says since when, not for how long.
     """
 
     instance: str  #: the pod's name (``ATTUNE_SENSOR_INSTANCE``)
     at: datetime
     every: float  #: seconds
-    rules: int  #: rules that it knows of, enabled or not
+    rules: int  #: rules that it knows, enabled or not
     problems: dict[str, str] = {}
 
 
@@ -93,17 +93,17 @@ class IdentityState(msgspec.Struct, frozen=True, kw_only=True):
     """Which tokens of one sensor are still accepted (stream ``ATTUNE_IDENTITIES``, last message per sensor).
 
     The operator publishes it, on :func:`attune_contract.subjects.identity_subject`, before it hands out a token that needs
-    it, so that a new token is never refused for the old state. The API enforces it on every call. A sensor of which no
-    state was ever published (one outside the cluster) is judged by its token alone.
+    it, so that a new token is never refused because of the old state. The API enforces it on every call. For a sensor
+    without a published state (one outside the cluster) only the token is checked.
     """
 
     sensor_ref: str  #: ``namespace/name``
     uid: str  #: the Sensor's ``metadata.uid``; a token with another ``sub`` is refused
     not_before: int | None = None  #: earliest ``iat`` still accepted, seconds since the epoch; None accepts any
-    trigger_types: tuple[str, ...] = ()  #: canonical names that may be reported now; a token may name more
+    trigger_types: tuple[str, ...] = ()  #: canonical names that are allowed now; a token may name more
     deleted: bool = False  #: the Sensor is gone: every token of it is refused
-    #: JSON Schemas of payloads as JSON, by canonical trigger type; a type that is absent takes any payload. Texts, since most
-    #: readers keep them unread.
+    #: JSON Schemas of payloads as JSON, by canonical trigger type; without an entry, any payload is accepted. As text, because
+    #: most readers never parse them.
     payload_schemas: dict[str, str] = {}
 
 

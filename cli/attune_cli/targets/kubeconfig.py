@@ -21,7 +21,7 @@ from typing import Any, Final
 from attune_cli.errors import RefusedError, UsageError
 
 _EXEC_TIMEOUT: Final = 120.0
-#: A credential that ends within this time is fetched anew.
+#: A credential that expires within this time is fetched again.
 _SLACK: Final = timedelta(seconds=30)
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -36,10 +36,10 @@ class Access:
         server: its URL.
         verify: for TLS; carries the client's certificate, if there is one.
         bearer: the token to send now, or None; may run a plugin.
-        headers: to send besides.
+        headers: additional headers.
         server_name: what the server's certificate is checked against, when it is not the URL's host.
         proxy: URL of a proxy, or None.
-        namespace: what to look at when none is named.
+        namespace: the default namespace.
         origin: where this was found, for people.
     """
 

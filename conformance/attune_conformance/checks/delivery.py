@@ -71,7 +71,7 @@ async def api_429(testbed: Testbed) -> None:
     await testbed.fires(rule)
 
 
-@check("api-away", "keeps its events while nobody listens at the API's address, and delivers them in order afterwards")
+@check("api-away", "keeps its events while nothing listens at the API's address, and then delivers them in order")
 async def api_away(testbed: Testbed) -> None:
     rule = await _running(testbed)
     last = testbed.api.of(rule.uid)[-1].report.occurred_at

@@ -102,7 +102,7 @@ async def unknown_fields(testbed: Testbed) -> None:
     await testbed.start()
     testbed.expect(rule)
     await testbed.rules.put_raw(rule.uid, _with_unknown_field(rule))
-    await testbed.runs(rule, when="although its message has a field that nobody knows yet")
+    await testbed.runs(rule, when="although its message has an unknown field")
 
 
 def _with_unknown_field(rule: RuleState) -> bytes:

@@ -49,7 +49,7 @@ async def stream_missing_at_start(testbed: Testbed) -> None:
     await testbed.runs(rule, within=testbed.profile.recovery, when="after the stream was made")
 
 
-@check("stream-made-again", "finds its rules again when the stream was deleted and made anew")
+@check("stream-made-again", "finds its rules again after the stream was deleted and created again")
 async def stream_made_again(testbed: Testbed) -> None:
     """The sequence begins at 1 again; a consumer that resumes at its old one loses what comes before it."""
     rules = [await testbed.put(testbed.new_rule()) for _ in range(5)]

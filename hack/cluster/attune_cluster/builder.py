@@ -33,7 +33,7 @@ _KEPT = 4
 """Archives of images that stay in the cache."""
 
 ISOLATED = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--propagation", "private", "--mount-proc")
-"""Put before a command: it ends with whoever waits for it, and its mounts with it."""
+"""A prefix for commands: the command ends when its parent does, and its mounts go with it."""
 
 _HOOKS = (
     'ln -s python3 "$1/usr/bin/python"',
@@ -57,7 +57,7 @@ class Target(Protocol):
 
 
 def _authorities() -> Path | None:
-    """The machine's certificate authorities, those it was told to use first."""
+    """The machine's certificate authorities; those of SSL_CERT_FILE first."""
     candidates = (Path(os.environ.get("SSL_CERT_FILE") or _CERTIFICATES), _CERTIFICATES)
     return next((path for path in candidates if path.is_file()), None)
 

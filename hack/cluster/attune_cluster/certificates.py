@@ -5,7 +5,7 @@ when it passes requests on to extension servers, and `etcd-ca` keeps etcd to the
 network that holds a certificate of the cluster gets no way around the API.
 
 Elliptic keys, as making a dozen RSA ones would take longer than starting the cluster. They are valid for a year: a
-development cluster is made anew more often than that.
+development cluster is created again more often than that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def authority(folder: Path, name: str) -> Pair:
     folder.mkdir(parents=True, exist_ok=True)
     pair = Pair.named(folder, name)
     command = ["openssl", "req", "-x509", *_KEY, "-days", DAYS, "-subj", f"/CN={name}"]
-    # The default configuration's v3_ca section already says CA:TRUE; a usage is what clients check besides.
+    # The default configuration's v3_ca section already says CA:TRUE; clients also check a usage.
     usage = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"]
     capture([*command, *usage, "-keyout", pair.key, "-out", pair.certificate], what="making a certificate authority")
     pair.key.chmod(0o600)

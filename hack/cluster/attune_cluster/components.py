@@ -74,7 +74,7 @@ def cni_config(layout: Layout, *, mtu: int) -> str:
 
 
 def kubelet_config(layout: Layout) -> str:
-    """kubelet: changed Secrets reach pods within seconds, images are never collected, a full disk evicts nobody early."""
+    """kubelet: changed Secrets reach pods within seconds, images are never deleted, and a full disk evicts no pod early."""
     config: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

@@ -49,7 +49,7 @@ class Layout:
     def private(self) -> dict[Path, Path]:
         """Machine folder → the folder that takes its place inside the node.
 
-        These are paths that programs have built in; everything else is told where to be.
+        These are paths that programs have built in; everything else is configurable.
         """
         return {
             Path("/var/lib/kubelet"): self.folder / "kubelet",

@@ -151,7 +151,7 @@ def up(settings: Settings) -> Layout:
             say(f"• the local cluster runs already (Kubernetes {KUBERNETES})")
         else:
             if before is not None and not same:
-                say("• the cluster was started from other versions or settings: starting anew, with nothing in it")
+                say("• the cluster was started with other versions or settings: starting an empty one")
             _start_or_restart(layout, spec, keep=same)
         archives.load_pause(settings, found["pause"], into=node.inside(settings))
         node.write_admin_kubeconfig(layout)
@@ -175,7 +175,7 @@ def _start_or_restart(layout: Layout, spec: dict[str, Any], *, keep: bool) -> No
         remaining = _launch(layout, spec)
         if not remaining:
             return
-        say(f"• that did not work ({'; '.join(remaining)}): starting anew, with nothing in it")
+        say(f"• that did not work ({'; '.join(remaining)}): starting an empty one")
         node.stop(settings)
     node.discard(settings)
     remaining = _launch(layout, spec)

@@ -29,7 +29,7 @@ def look(api: Api, volumes: Path) -> None:
         if wanted(claim):
             folder = volumes / folder_name(claim)
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o777)  # whoever the pod runs as: there is no fsGroup in every pod
+            folder.chmod(0o777)  # any user that the pod runs as: not every pod has an fsGroup
             api.apply([volume(claim, folder=folder)])
             print("made", folder, flush=True)
     for item in api.request("GET", "/api/v1/persistentvolumes")["items"]:

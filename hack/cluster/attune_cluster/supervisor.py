@@ -2,7 +2,7 @@
 
 It is process 1 of a process namespace of its own. When it ends, for whatever reason, the kernel ends every process of
 the node, containers included, and with the last of them go the node's mounts, network interfaces and firewall rules.
-That is why nothing can be left behind by a killed run, and why nobody has to look for leftovers.
+So a killed run leaves nothing behind, and nothing has to search for leftovers.
 
 Started as `python3 -m attune_cluster.supervisor SPEC`; SPEC is the JSON that `node.specification` writes.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 LOG_LIMIT = 20 * 1024 * 1024
-"""Bytes after which a component's log is begun anew when it (re)starts; one older log is kept."""
+"""Size in bytes above which a component's log is rotated when it (re)starts; one older log is kept."""
 KUBELET_SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
