@@ -81,7 +81,6 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
         payloads = PayloadChecks(states=states, metrics=metrics)
-        stack.callback(payloads.close)
         rules = RuleBook()
         rule_check: RuleCheck | None = None
         keys = VerificationKeys(settings.jwks_file)

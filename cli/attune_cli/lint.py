@@ -15,7 +15,9 @@ import msgspec
 from attune_cli.errors import UsageError
 from attune_contract.calendar import cron
 from attune_contract.resources import Sensor
-from attune_contract.schemas.bounded import BoundedSchema, TooCostly, UnusableSchema, describe
+from attune_contract.schemas.json_schema import CheckTooCostlyError, JsonSchema
+from attune_contract.schemas.structure import UnusableSchemaError
+from attune_contract.schemas.violations import describe
 from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
 from attune_operator.public.checks import (
     Bound,
@@ -204,14 +206,14 @@ def _parameters(checked: Checked, declaration: TriggerDeclaration, parameters: A
         return
     place = ("spec", "trigger", "parameters")
     try:
-        errors = BoundedSchema(declaration.schema).errors(canonical_json(parameters), limit=_MOST)
-    except UnusableSchema:
+        errors = JsonSchema(declaration.schema).violations(canonical_json(parameters), limit=_MOST)
+    except UnusableSchemaError:
         return  # said of the Sensor
-    except (TooCostly, msgspec.MsgspecError) as error:
+    except (CheckTooCostlyError, msgspec.MsgspecError) as error:
         yield _at(checked, place, f"cannot be checked: {error}")
         return
     for wrong in errors:
-        yield _at(checked, (*place, *wrong.absolute_path), describe(wrong, root="parameters").partition(": ")[2])
+        yield _at(checked, (*place, *wrong.path), describe(wrong, root="parameters").partition(": ")[2])
     if not errors:
         yield from _cron_warnings(checked, place, declaration, parameters)
         yield from _expressions(checked, place, declaration, parameters)

@@ -5,7 +5,6 @@ These two are by far the busiest calls, so they are answered without FastAPI's m
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from starlette.types import Receive, Scope
 from attune_api.body import check_headers
 from attune_api.dependencies import SENSOR_ONLY, services_of
 from attune_api.events import reports
-from attune_api.events.payloads import Suspect
+from attune_api.events.payloads import Payload
 from attune_api.events.store import Outcome, Status
 from attune_api.events.writer import EventWriter, Overloaded, StorageUnavailable
 from attune_api.identity.callers import SensorCaller
@@ -83,8 +82,8 @@ async def answer_event(services: Services, scope: Scope, receive: Receive) -> Re
     """
     sensor, encoding = _enter(services, scope)
     with services.bodies.hold() as held:
-        row, suspect = _read_one(services, await services.bodies.read(held, receive, encoding=encoding), sensor)
-        refused = None if suspect is None else (await _unfit(services, [suspect]))[0]
+        row, payload = _read_one(services, await services.bodies.read(held, receive, encoding=encoding), sensor)
+        refused = None if payload is None else (await _check_payloads(services, [payload]))[0]
         if refused is None:
             (refused,) = await _check(services, [row], sensor)
         if refused is not None:
@@ -107,13 +106,14 @@ async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Re
     sensor, encoding = _enter(services, scope)
     with services.bodies.hold() as held:
         body = await services.bodies.read(held, receive, encoding=encoding)
-        items, suspects = _read_batch(services, body, sensor)
+        items, payloads = _read_batch(services, body, sensor)
         del body
-        if suspects:
-            faults = await _unfit(services, list(suspects.values()))
-            for place, fault in zip(suspects, faults, strict=True):
-                if fault is not None:
-                    items[place] = reports.Refusal(id=str(suspects[place].row["id"]), reason=fault.reason)
+        if payloads:
+            refusals = await _check_payloads(services, list(payloads.values()))
+            for place, refusal in zip(payloads, refusals, strict=True):
+                row = items[place]
+                if refusal is not None and not isinstance(row, reports.Refusal):
+                    items[place] = reports.Refusal(id=str(row["id"]), reason=refusal.reason)
         rows = [item for item in items if not isinstance(item, reports.Refusal)]
         verdicts = await _check(services, rows, sensor)
         good = [row for row, refused in zip(rows, verdicts, strict=True) if refused is None]
@@ -130,33 +130,25 @@ LEAN: Final[Mapping[str, Answer]] = {"/api/v1/events": answer_event, "/api/v1/ev
 _STATUS: Final = {"rule-mismatch": 422, "invalid-payload": 422}
 
 
-@dataclass(frozen=True, slots=True)
-class _Unsure:
-    """A row whose payload has yet to be checked by a schema."""
-
-    row: Row
-    suspect: Suspect
-
-
 def _row(
     services: Services, report: reports.Report, *, sensor_ref: str, received_at: datetime
-) -> tuple[Row, _Unsure | None]:
-    """The row of a report, and whether its payload has yet to be checked."""
-    schema = services.payloads.suspect(sensor_ref=sensor_ref, trigger_type=report.trigger_type, payload=report.payload)
+) -> tuple[Row, Payload | None]:
+    """The row of a report, and its payload if there is a schema to check it by."""
     row = reports.as_row(report, sensor_ref=sensor_ref, received_at=received_at)
+    schema = services.payloads.schema_of(sensor_ref=sensor_ref, trigger_type=report.trigger_type)
     if schema is None:
         return row, None
-    return row, _Unsure(row, Suspect(schema, row["payload"], report.trigger_type))
+    return row, Payload(schema, report.trigger_type, row["payload"])
 
 
-async def _unfit(services: Services, unsure: Sequence[_Unsure]) -> Sequence[Refused | None]:
-    """What is wrong with payloads that did not fit at first sight."""
-    faults = await services.payloads.faults([each.suspect for each in unsure])
+async def _check_payloads(services: Services, payloads: Sequence[Payload]) -> Sequence[Refused | None]:
+    """Why events are refused for their payloads; None for those that fit."""
+    problems = await services.payloads.check(payloads)
     return [
         None
-        if fault is None
-        else Refused("invalid-payload", f"The payload is not what {each.suspect.trigger_type} has: {fault}.")
-        for each, fault in zip(unsure, faults, strict=True)
+        if problem is None
+        else Refused("invalid-payload", f"The payload does not fit the schema of {payload.trigger_type}: {problem}.")
+        for payload, problem in zip(payloads, problems, strict=True)
     ]
 
 
@@ -174,7 +166,7 @@ def _enter(services: Services, scope: Scope) -> tuple[SensorCaller, str]:
     return sensor, check_headers(content_type=content_type, content_encoding=content_encoding)
 
 
-def _read_one(services: Services, body: bytes, sensor: SensorCaller) -> tuple[Row, _Unsure | None]:
+def _read_one(services: Services, body: bytes, sensor: SensorCaller) -> tuple[Row, Payload | None]:
     try:
         report = reports.read_report(body)
     except reports.NotJson as error:
@@ -192,8 +184,8 @@ def _read_one(services: Services, body: bytes, sensor: SensorCaller) -> tuple[Ro
 
 def _read_batch(
     services: Services, body: bytes, sensor: SensorCaller
-) -> tuple[list[Row | reports.Refusal], dict[int, _Unsure]]:
-    """The rows to be stored, or why they are not, and by their places those whose payloads have yet to be checked.
+) -> tuple[list[Row | reports.Refusal], dict[int, Payload]]:
+    """The rows to be stored, or why they are not; and by their places the payloads that a schema has to check.
 
     What was read of the body is gone when this returns: decoded, a megabyte can be thirty.
     """
@@ -207,18 +199,18 @@ def _read_batch(
         raise Problem(422, str(error), kind="invalid-batch") from None
     sensor_ref, now = str(sensor.claims.sensor), datetime.now(UTC)
     items: list[Row | reports.Refusal] = []
-    unsure: dict[int, _Unsure] = {}
+    payloads: dict[int, Payload] = {}
     for item in batch:
         if isinstance(item, reports.Refusal):
             items.append(item)
         elif item.trigger_type not in sensor.trigger_types:
             items.append(reports.Refusal(id=str(item.id), reason=_not_allowed(item.trigger_type, sensor)))
         else:
-            row, suspect = _row(services, item, sensor_ref=sensor_ref, received_at=now)
-            if suspect is not None:
-                unsure[len(items)] = suspect
+            row, payload = _row(services, item, sensor_ref=sensor_ref, received_at=now)
+            if payload is not None:
+                payloads[len(items)] = payload
             items.append(row)
-    return items, unsure
+    return items, payloads
 
 
 async def _check(services: Services, rows: Sequence[Row], sensor: SensorCaller) -> Sequence[Refused | None]:

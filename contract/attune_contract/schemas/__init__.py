@@ -1,4 +1,4 @@
 """JSON Schemas that strangers wrote, checked within bounds: the operator checks parameters of Rules, the API payloads of events.
 
-Needs jsonschema and google-re2, which the rest of the contract does not: sensors import none of this.
+:class:`.json_schema.JsonSchema` is the interface. It needs jsonschema-rs, which sensors do not: they import none of this.
 """

@@ -24,6 +24,8 @@ from typing import Any, Final
 from attune_contract.schemas.formats import parse_time
 
 KEYWORD: Final = "x-attune-comparisons"
+#: Between the property that is blamed and the message, where only one text can be handed on. No name or message has it.
+SEPARATOR: Final = "\0"
 #: Comparisons that one object of a schema may have.
 MAX_COMPARISONS: Final = 16
 _MAX_MESSAGE: Final = 200

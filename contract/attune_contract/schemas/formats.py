@@ -6,18 +6,17 @@ zone, RFC 3339, section 5.6, of the years 1 to 9999) and ``date``. Other formats
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, Final
-
-from jsonschema import ValidationError
 
 from attune_contract.calendar import cron, zones
 
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_SHOWN: Final = 80
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -67,20 +66,39 @@ _FORMATS: Final[Mapping[str, tuple[str, Callable[[str], str | None]]]] = {
 }
 
 
-def check_format(validator: Any, name: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    """The keyword ``format``."""
-    found = _FORMATS.get(name) if isinstance(name, str) else None
-    if found is None or not validator.is_type(instance, "string"):
-        return
+def format_problem(name: str, value: Any) -> str | None:
+    """What is wrong with a text that should be of a format; None when nothing is, or the format is unknown."""
+    found = _FORMATS.get(name)
+    if found is None or not isinstance(value, str):
+        return None
     title, problem = found
-    if (text := problem(str(instance))) is not None:
-        yield ValidationError(f"{instance!r} is not {title}: {text}")
+    text = problem(value)
+    return None if text is None else f"{value[:_SHOWN]!r}{'…' if len(value) > _SHOWN else ''} is not {title}: {text}"
 
 
-def format_fits(name: Any) -> Callable[[Any], bool]:
-    """Whether a value is of the format; one that is not a string is, and so is any of a format that is but a remark."""
-    found = _FORMATS.get(name) if isinstance(name, str) else None
-    if found is None:
-        return lambda value: True
-    problem = found[1]
-    return lambda value: not isinstance(value, str) or problem(str(value)) is None
+def _fits(problem: Callable[[str], str | None]) -> Callable[[str], bool]:
+    return lambda text: problem(text) is None
+
+
+#: Formats that jsonschema-rs would check as well, and that are annotations here.
+_ANNOTATIONS: Final = (
+    *(
+        "time",
+        "duration",
+        "email",
+        "idn-email",
+        "hostname",
+        "idn-hostname",
+        "ipv4",
+        "ipv6",
+        "uri",
+        "uri-reference",
+        "iri",
+    ),
+    *("iri-reference", "uri-template", "json-pointer", "relative-json-pointer", "regex", "uuid"),
+)
+#: The formats as a validator takes them: by name, whether a text is of the format.
+FORMATS: Final[dict[str, Callable[[str], bool]]] = {
+    **dict.fromkeys(_ANNOTATIONS, lambda _: True),
+    **{name: _fits(problem) for name, (_, problem) in _FORMATS.items()},
+}

@@ -3,19 +3,15 @@
 from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
-from jsonschema import ValidationError
-
 from attune_contract.identity import SensorRef
-from attune_contract.schemas.bounded import MAX_SCHEMA_BYTES, BoundedSchema, TooCostly, UnusableSchema, cut, describe
-from attune_contract.schemas.quick import Check, compile_plain
+from attune_contract.schemas.json_schema import CheckTooCostlyError, JsonSchema
+from attune_contract.schemas.structure import UnusableSchemaError
+from attune_contract.schemas.violations import cut, describe
 from attune_operator.resources.limits import MAX_STATE_BYTES
 from attune_operator.rules.records import TriggerDeclaration
 
 _MAX_ERRORS: Final = 3
 _ROOT: Final = "parameters"
-#: Results for parameters up to this size are cached: thousands of Rules often have the same parameters.
-_CACHED_BYTES: Final = 4096
 
 
 def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclaration, sensor: SensorRef) -> str | None:
@@ -32,20 +28,20 @@ def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclarati
     """
     if not trigger.schema:
         return None
-    fast_path = _fast_path(trigger.schema)
-    if fast_path is not None and fast_path(value):
-        return None
-    verdict = _cached if len(parameters) <= _CACHED_BYTES else _verdict
-    problem = verdict(trigger.schema, parameters)
-    if problem is None:
-        return None
-    blames_schema, text = problem
-    if blames_schema:
+    compiled = _compiled(trigger.schema)
+    if isinstance(compiled, UnusableSchemaError):
         return (
-            f"The parametersSchema of {trigger.name} in the Sensor {sensor} cannot be used: {text}. Its author must fix "
-            "it."
+            f"The parametersSchema of {trigger.name} in the Sensor {sensor} cannot be used: {cut(str(compiled))}. "
+            "Its author must fix it."
         )
-    return text
+    try:
+        found = compiled.violations(parameters, value=value, limit=_MAX_ERRORS + 1)
+    except CheckTooCostlyError as error:
+        return f"{_ROOT}: cannot be checked, {error}."
+    if not found:
+        return None
+    shown = [describe(each, root=_ROOT) for each in found[:_MAX_ERRORS]]
+    return "; ".join([*shown, "and more"] if len(found) > _MAX_ERRORS else shown)
 
 
 def too_large(size: int) -> str | None:
@@ -55,47 +51,10 @@ def too_large(size: int) -> str | None:
     return f"{_ROOT}: the rule has {size} bytes; at most {MAX_STATE_BYTES} can be sent to a sensor."
 
 
-def _verdict(schema: bytes, parameters: bytes) -> tuple[bool, str] | None:
-    try:
-        errors = _compiled(schema).errors(parameters, limit=_MAX_ERRORS + 1)
-    except UnusableSchema as error:
-        return True, cut(str(error))
-    except TooCostly as error:
-        return False, f"{_ROOT}: cannot be checked, {error}."
-    if not errors:
-        return None
-    shown = [describe(error, root=_ROOT) for error in errors[:_MAX_ERRORS]]
-    if len(errors) > _MAX_ERRORS:
-        shown.append("and more")
-    return False, "; ".join(shown)
-
-
-_cached = lru_cache(maxsize=2048)(_verdict)
-
-
-class _Broken:
-    """A schema that cannot be used, cached like one that can."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def errors(self, document: bytes, *, limit: int) -> list[ValidationError]:
-        raise UnusableSchema(self._reason)
-
-
 @lru_cache(maxsize=1024)
-def _fast_path(schema: bytes) -> Check | None:
-    if len(schema) > MAX_SCHEMA_BYTES:
-        return None
+def _compiled(schema: bytes) -> JsonSchema | UnusableSchemaError:
+    """The schema, ready to check parameters; or why it cannot be used, which is remembered as well."""
     try:
-        return compile_plain(msgspec.json.decode(schema))
-    except msgspec.DecodeError:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _compiled(schema: bytes) -> BoundedSchema | _Broken:
-    try:
-        return BoundedSchema(schema)
-    except UnusableSchema as error:
-        return _Broken(str(error))
+        return JsonSchema(schema)
+    except UnusableSchemaError as error:
+        return error

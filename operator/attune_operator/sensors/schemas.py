@@ -1,42 +1,22 @@
 """Whether the JSON Schemas that a Sensor declares are valid and can be used."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
 
 from attune_contract.resources import Sensor
-from attune_contract.schemas.bounded import BoundedSchema, UnusableSchema
+from attune_contract.schemas.json_schema import JsonSchema
+from attune_contract.schemas.structure import UnusableSchemaError
 from attune_operator.resources.canonical import canonical_json
 from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
-
-_METASCHEMAS: Final = "https://json-schema.org/"
-
-
-def _values(schema: Any, keyword: str) -> Iterator[str]:
-    """Return the strings under ``keyword`` anywhere in the schema."""
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if key == keyword and isinstance(value, str):
-                yield value
-            yield from _values(value, keyword)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from _values(item, keyword)
 
 
 @lru_cache(maxsize=1024)
 def _problem(schema: bytes) -> str | None:
     try:
-        BoundedSchema(schema)
-    except UnusableSchema as error:
+        JsonSchema(schema)
+    except UnusableSchemaError as error:
         return str(error)
-    document = json.loads(schema)
-    named = set(_values(document, "$id"))
-    for reference in _values(document, "$ref"):
-        resource = reference.partition("#")[0]
-        if "://" in resource and resource not in named and not resource.startswith(_METASCHEMAS):
-            return f"it refers to {reference}, which is not fetched; put the schema under $defs"
     return None
 
 

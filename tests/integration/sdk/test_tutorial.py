@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from attune_contract.resources import Rule, Sensor
-from attune_contract.schemas.bounded import BoundedSchema
+from attune_contract.schemas.json_schema import JsonSchema
 from attune_sensor import AckState
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -89,19 +89,19 @@ def test_the_manifests_are_valid_and_fit_each_other() -> None:
     sensor, rule = Sensor.from_object(yaml.safe_load(sensor_text)), Rule.from_object(yaml.safe_load(rule_text))
     declared = sensor.spec.canonical(rule.spec.trigger.type)
     assert declared is not None
-    schema = BoundedSchema(json.dumps(declared.parameters_schema).encode())
-    assert schema.errors(json.dumps(rule.spec.trigger.parameters).encode(), limit=1) == []
+    schema = JsonSchema(json.dumps(declared.parameters_schema).encode())
+    assert schema.violations(json.dumps(rule.spec.trigger.parameters).encode(), limit=1) == []
 
 
 def test_the_comparisons_are_what_the_text_says() -> None:
-    schema = BoundedSchema(json.dumps(yaml.safe_load(blocks("yaml")[2])["parametersSchema"]).encode())
+    schema = JsonSchema(json.dumps(yaml.safe_load(blocks("yaml")[2])["parametersSchema"]).encode())
     early, late = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00.5+00:30"
     for parameters, said in (
         ({"from": early, "until": late, "every": 100, "unit": "milliseconds"}, []),
         ({"from": late, "until": early}, ["until is before from"]),
         ({"every": 0.09}, ["the shortest is 0.1 seconds"]),
     ):
-        assert [error.message for error in schema.errors(json.dumps(parameters).encode(), limit=9)] == said
+        assert [error.message for error in schema.violations(json.dumps(parameters).encode(), limit=9)] == said
 
 
 async def test_a_restarted_sensor_goes_on_after_its_last_event() -> None:

@@ -13,7 +13,7 @@ from support.eventually import until
 from support.stdio_programs import events_of, harness
 
 from attune_contract.resources import Rule, Sensor
-from attune_contract.schemas.bounded import BoundedSchema
+from attune_contract.schemas.json_schema import JsonSchema
 from attune_sensor import AckState, event_id
 from attune_sensor.testing import FakeApi, SensorHarness
 from attune_stdio.settings import Mode
@@ -44,8 +44,8 @@ async def test_a_sample_makes_events(name: str, tmp_path: Path) -> None:
         pytest.skip("Node.js is not installed here; the cluster's test has it in its image")
     [declared] = sensor.spec.trigger_types
     parameters = rule.spec.trigger.parameters
-    schema = BoundedSchema(json.dumps(declared.parameters_schema).encode())
-    assert schema.errors(json.dumps(parameters).encode(), limit=1) == []
+    schema = JsonSchema(json.dumps(declared.parameters_schema).encode())
+    assert schema.violations(json.dumps(parameters).encode(), limit=1) == []
     mode = Mode(sensor.spec.stdio.mode) if sensor.spec.stdio is not None else Mode.PER_RULE
     async with harness(command, mode=mode, scripts=tmp_path / "scripts", trigger_types=(declared.name,)) as run:
         applied = run.apply(declared.name, parameters)

@@ -13,7 +13,7 @@ from support.rule_stream import rule_state
 
 from attune_api.events.reports import Report, read_report
 from attune_contract.resources import Sensor as SensorResource
-from attune_contract.schemas.bounded import BoundedSchema
+from attune_contract.schemas.json_schema import JsonSchema
 from attune_kit.cel.library import EvaluationError, Expression
 from attune_kubernetes.changes import Change, Verdict, as_requested, event_of, found_late, values_of, verdict_of
 from attune_kubernetes.filter_failures import FilterFailures
@@ -39,8 +39,8 @@ def selection(**parameters: Any) -> Selection:
 def accepted(parameters: dict[str, Any]) -> bool:
     """Whether the operator accepts them."""
     assert DECLARED is not None
-    schema = BoundedSchema(json.dumps(DECLARED.parameters_schema).encode())
-    return schema.errors(json.dumps(parameters).encode(), limit=1) == []
+    schema = JsonSchema(json.dumps(DECLARED.parameters_schema).encode())
+    return schema.violations(json.dumps(parameters).encode(), limit=1) == []
 
 
 def config_map(version: int = 7, **data: Any) -> dict[str, Any]:

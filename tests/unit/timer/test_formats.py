@@ -9,13 +9,13 @@ from support.rule_stream import rule_state
 
 from attune_contract.calendar import cron
 from attune_contract.identity import SensorRef
-from attune_contract.schemas.bounded import BoundedSchema
+from attune_contract.schemas.json_schema import JsonSchema
 from attune_operator.rules.records import TriggerDeclaration
 from attune_operator.rules.validation import check_parameters
 from attune_sensor import InvalidRuleError, Rule
 from attune_timer.parameters import CRON_TIMER, timer_of
 
-SCHEMA = BoundedSchema(
+SCHEMA = JsonSchema(
     json.dumps(
         {"properties": {"cron": {"format": "cron"}, "timezone": {"format": "timezone"}, "other": {"format": "email"}}}
     ).encode()
@@ -23,7 +23,7 @@ SCHEMA = BoundedSchema(
 
 
 def problem(**parameters: object) -> str | None:
-    errors = SCHEMA.errors(json.dumps(parameters).encode(), limit=1)
+    errors = SCHEMA.violations(json.dumps(parameters).encode(), limit=1)
     return errors[0].message if errors else None
 
 

@@ -9,7 +9,7 @@ import yaml
 from support.rule_stream import rule_state
 
 from attune_contract.resources import Sensor as SensorResource
-from attune_contract.schemas.bounded import BoundedSchema
+from attune_contract.schemas.json_schema import JsonSchema
 from attune_sensor import InvalidRuleError, Rule
 from attune_webhook.auth import TYPES
 from attune_webhook.handshakes import HANDSHAKES
@@ -30,8 +30,8 @@ def hook(parameters: dict[str, Any]) -> Hook:
 def accepted(parameters: dict[str, Any]) -> bool:
     """Whether the operator accepts them."""
     assert DECLARED is not None
-    schema = BoundedSchema(json.dumps(DECLARED.parameters_schema).encode())
-    return schema.errors(json.dumps(parameters).encode(), limit=1) == []
+    schema = JsonSchema(json.dumps(DECLARED.parameters_schema).encode())
+    return schema.violations(json.dumps(parameters).encode(), limit=1) == []
 
 
 @pytest.mark.parametrize(
