@@ -116,7 +116,10 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _on_invalid_request(request: Request, error: Exception) -> Response:
     errors = [
-        {"where": ".".join(str(part) for part in item["loc"]), "what": item["msg"]}
+        {
+            "where": ".".join(str(part) for part in item["loc"]),
+            "what": item["msg"].removeprefix("Value error, "),
+        }  # pydantic's words before ours
         for item in cast("RequestValidationError", error).errors()
     ]
     detail = "; ".join(f"{item['where']}: {item['what']}" for item in errors)
