@@ -23,8 +23,8 @@ from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
 from attune_api.streaming import AbortableProtocol
 from attune_api.tls import renew_certificate
-from attune_contract.memory import give_back, settle
 from attune_kit.logs import configure_logs
+from attune_kit.memory import freeze_startup_objects, limit_allocator
 
 log = structlog.get_logger("attune_api")
 
@@ -61,7 +61,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
-            settle()
+            freeze_startup_objects()
             log.info("listening", addresses=[listener.getsockname()[:2] for listener in self._listeners()])
 
     def _listeners(self) -> Iterator[socket.socket]:
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = "ATTUNE_API_" + "_".join(str(part) for part in fault["loc"]).upper()
             sys.stderr.write(f"attune-api: {name}: {fault['msg']}\n")
         sys.exit(2)
-    give_back()
+    limit_allocator()
     # A second series for each counter, which nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     configure_logs(

@@ -7,8 +7,8 @@ import sys
 import structlog
 from pydantic import ValidationError
 
-from attune_contract.memory import give_back, settle
 from attune_kit.logs import configure_logs
+from attune_kit.memory import freeze_startup_objects, limit_allocator
 from attune_kit.supervisor import TaskDiedError
 from attune_operator.settings import Settings
 
@@ -27,7 +27,7 @@ async def _run(settings: Settings) -> int:
     from attune_operator.app import Operator  # after parsing the arguments: it takes a second to import
     from attune_operator.runtime.client import ClusterError
 
-    settle()
+    freeze_startup_objects()
     operator = Operator(settings)
     operator.stop_on_signals()
     try:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         sys.stderr.write(_problems(error) + "\n")
         return 2
-    give_back()
+    limit_allocator()
     configure_logs(level=settings.log_level, style=settings.log_format, stream=sys.stderr)
     _log.info("settings", **settings.masked())
     return 0 if options.check else asyncio.run(_run(settings))
