@@ -17,7 +17,7 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import (
     Ack,
-    InvalidMessage,
+    InvalidMessageError,
     RuleEventType,
     RuleState,
     decode_ack,
@@ -117,7 +117,7 @@ class RuleWriter:
             return None
         try:
             ack = decode_ack(message.data)
-        except InvalidMessage as error:
+        except InvalidMessageError as error:
             self.unreadable_acks.append(str(error))
             return None
         if ack.rule_uid != uid:

@@ -110,7 +110,7 @@ class IdentityState(msgspec.Struct, frozen=True, kw_only=True):
 _T = TypeVar("_T")
 
 
-class InvalidMessage(ValueError):  # noqa: N818 - read as a sentence: "raise InvalidMessage"
+class InvalidMessageError(ValueError):
     """A message that is not what its subject promises. The text says what is wrong with it."""
 
 
@@ -131,14 +131,14 @@ def _decoded(decoder: "msgspec.json.Decoder[_T]", body: bytes, what: str) -> _T:
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessage(f"not {what}: {error}") from error
+        raise InvalidMessageError(f"not {what}: {error}") from error
 
 
 def decode_rule(body: bytes) -> RuleState:
     """Read a rule's state.
 
     Raises:
-        InvalidMessage: the body is not JSON of the right shape.
+        InvalidMessageError: the body is not JSON of the right shape.
     """
     return _decoded(_RULE_DECODER, body, "a rule's state")
 
@@ -147,7 +147,7 @@ def decode_rule_head(body: bytes) -> RuleHead:
     """Read a rule's state without its parameters.
 
     Raises:
-        InvalidMessage: the body is not JSON of the right shape.
+        InvalidMessageError: the body is not JSON of the right shape.
     """
     return _decoded(_RULE_HEAD_DECODER, body, "a rule's state")
 
@@ -156,7 +156,7 @@ def decode_ack(body: bytes) -> Ack:
     """Read an ack.
 
     Raises:
-        InvalidMessage: the body is not JSON of the right shape.
+        InvalidMessageError: the body is not JSON of the right shape.
     """
     return _decoded(_ACK_DECODER, body, "an ack")
 
@@ -165,7 +165,7 @@ def decode_health(body: bytes) -> SensorHealth:
     """Read a sensor's health report.
 
     Raises:
-        InvalidMessage: the body is not JSON of the right shape.
+        InvalidMessageError: the body is not JSON of the right shape.
     """
     return _decoded(_HEALTH_DECODER, body, "a sensor's health")
 
@@ -174,7 +174,7 @@ def decode_identity(body: bytes) -> IdentityState:
     """Read which tokens of a sensor are accepted.
 
     Raises:
-        InvalidMessage: the body is not JSON of the right shape.
+        InvalidMessageError: the body is not JSON of the right shape.
     """
     return _decoded(_IDENTITY_DECODER, body, "a sensor's identity")
 

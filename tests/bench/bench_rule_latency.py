@@ -26,7 +26,7 @@ from support.scripted_api import ScriptedApi
 from support.timer_process import timer_environment, timer_process
 
 from attune_contract import subjects
-from attune_contract.messages import AckState, InvalidMessage, decode_ack
+from attune_contract.messages import AckState, InvalidMessageError, decode_ack
 from attune_operator import kube
 from attune_operator.kube import KubeClient
 
@@ -74,7 +74,7 @@ async def measured(client: KubeClient, hand: Hand, server: NatsServer, directory
     async def receive(message: Any) -> None:
         try:
             ack = decode_ack(message.data)
-        except InvalidMessage:
+        except InvalidMessageError:
             return  # the sensor's word on itself
         if ack.state is AckState.ACTIVE:
             arrivals.setdefault((ack.rule_uid, ack.generation), time.perf_counter())

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from attune_contract.messages import AckState, InvalidMessage, RuleState, decode_rule
+from attune_contract.messages import AckState, InvalidMessageError, RuleState, decode_rule
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, StreamUnavailableError
 from attune_kit.outage import Outage
 from attune_kit.watched_file import WatchedFile
@@ -120,7 +120,7 @@ def dies_of_a_message() -> None:
 def refuses_fields_that_it_does_not_know() -> None:
     def strict(rule: RuleState, body: bytes) -> RuleState:
         if set(msgspec.json.decode(body)) - set(RuleState.__struct_fields__):
-            raise InvalidMessage("unknown fields")
+            raise InvalidMessageError("unknown fields")
         return rule
 
     _decode_with(strict)

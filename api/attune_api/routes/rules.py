@@ -25,7 +25,7 @@ from attune_api.services import Services
 from attune_api.streams.stored import all_messages, last_messages
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
-from attune_contract.messages import Ack, InvalidMessage, decode_ack, decode_rule
+from attune_contract.messages import Ack, InvalidMessageError, decode_ack, decode_rule
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +161,7 @@ async def history(
     for message in messages:
         try:
             entries.append(past_event(decode_rule(message.data), message.headers or {}))
-        except InvalidMessage as error:
+        except InvalidMessageError as error:
             log.error("history_message_invalid", subject=message.subject, reason=str(error))
     if not entries:
         raise Problem(404, f"Nothing is known of a rule {namespace}/{name}, now or before.", kind="rule-not-found")
@@ -251,7 +251,7 @@ async def _acks(services: Services, known: list[KnownRule]) -> dict[str, Ack] | 
     for message in messages:
         try:
             ack = decode_ack(message.data)
-        except InvalidMessage:
+        except InvalidMessageError:
             continue  # a sensor's own word; the operator logs it
         # The subject is what a sensor's rights bind, not the body.
         if (message.headers or {}).get("Nats-Subject", "").endswith("." + ack.rule_uid):

@@ -13,7 +13,7 @@ from attune_api.identity.revocation import IdentityStates, forget_deleted, save_
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
 from attune_api.streams.outbox import OUTAGES
-from attune_contract.messages import IdentityState, InvalidMessage, decode_identity
+from attune_contract.messages import IdentityState, InvalidMessageError, decode_identity
 from attune_contract.subjects import ALL_IDENTITIES, IDENTITIES_STREAM
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connector import NatsConnector
@@ -94,7 +94,7 @@ class IdentityReader:
     def _take(self, message: StreamMessage) -> None:
         try:
             state = decode_identity(message.data)
-        except InvalidMessage as error:
+        except InvalidMessageError as error:
             log.error("identity_message_invalid", subject=message.subject, reason=str(error))
             return
         if self._states.apply(state):

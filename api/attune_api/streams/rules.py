@@ -16,7 +16,7 @@ from attune_api.metrics import Metrics
 from attune_api.rules.bonds import Bond, PastEntry, bond_in_history
 from attune_api.rules.book import KnownRule, RuleBook
 from attune_api.rules.check import NotKnownYet
-from attune_contract.messages import InvalidMessage, RuleHead, decode_rule_head, is_tombstone
+from attune_contract.messages import InvalidMessageError, RuleHead, decode_rule_head, is_tombstone
 from attune_contract.subjects import ALL_RULES, HISTORY_STREAM, RULES_STREAM, history_filter, split_binding
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connector import NatsConnector
@@ -131,7 +131,7 @@ class RuleReader:
                 else:
                     return _bond_now(message, uid)
                 return await _bond_before(jetstream, uid, binding=binding)
-        except (nats.errors.Error, OSError, TimeoutError, InvalidMessage) as error:
+        except (nats.errors.Error, OSError, TimeoutError, InvalidMessageError) as error:
             raise NotKnownYet(f"{type(error).__name__}: {error}") from None
 
     # -- what the reader delivers --------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class RuleReader:
         headers = message.headers
         try:
             state = _state(message.data, uid)
-        except InvalidMessage as error:
+        except InvalidMessageError as error:
             if not is_tombstone(headers):
                 log.error("rule_message_invalid", subject=message.subject, reason=str(error))
                 return
@@ -168,7 +168,7 @@ class RuleReader:
 def _state(body: bytes, uid: str) -> RuleHead:
     state = decode_rule_head(body)
     if state.uid != uid:
-        raise InvalidMessage(f"the body is about rule {state.uid!r}")
+        raise InvalidMessageError(f"the body is about rule {state.uid!r}")
     return state
 
 
@@ -178,7 +178,7 @@ def _bond_now(message: RawStreamMsg, uid: str) -> Bond:
     ended_at = message.time.timestamp() if is_tombstone(headers) and message.time else None
     try:
         state = _state(message.data or b"", uid)
-    except InvalidMessage:
+    except InvalidMessageError:
         if ended_at is None:
             raise
         return Bond("", "", ended_at)
@@ -192,7 +192,7 @@ async def _bond_before(jetstream: JetStreamContext, uid: str, *, binding: str) -
         while True:
             message = await jetstream.get_msg(HISTORY_STREAM, sequence, subject=history_filter(rule_uid=uid), next=True)
             sequence = (message.seq or 0) + 1
-            with contextlib.suppress(InvalidMessage):
+            with contextlib.suppress(InvalidMessageError):
                 entry = PastEntry(_state(message.data or b"", uid), message.headers or {})
                 found = bond_in_history(entry, binding=binding) or found
     return found

@@ -18,7 +18,7 @@ from nats.js import api
 
 from attune_contract import messages, subjects
 from attune_contract.identity import SensorRef
-from attune_contract.messages import IdentityState, InvalidMessage
+from attune_contract.messages import IdentityState, InvalidMessageError
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_kit.nats.last_per_subject import ReaderLostError, StreamMessage, read_snapshot
@@ -167,7 +167,7 @@ class IdentityPublisher:
         def take(message: StreamMessage) -> None:
             try:
                 state: IdentityState | None = messages.decode_identity(message.data)
-            except InvalidMessage:
+            except InvalidMessageError:
                 state = None  # it will be overwritten
             found[message.subject] = (message.sequence, state)
 

@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from attune_contract import subjects
-from attune_contract.messages import InvalidMessage, decode_ack
+from attune_contract.messages import InvalidMessageError, decode_ack
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.entry import AckEntry
 
@@ -23,15 +23,15 @@ def parse_ack(*, subject: str, sequence: int, body: bytes, seen: int) -> tuple[s
         The rule's uid, as the subject names it, and the ack.
 
     Raises:
-        InvalidMessage: it is not an ack, or is about another rule than its subject.
+        InvalidMessageError: it is not an ack, or is about another rule than its subject.
     """
     try:
         binding, uid = subjects.split_binding(subject)
     except ValueError as error:
-        raise InvalidMessage(str(error)) from error
+        raise InvalidMessageError(str(error)) from error
     ack = decode_ack(body)
     if ack.rule_uid != uid:
-        raise InvalidMessage(f"it is about the rule {ack.rule_uid[:64]!r}, but on the subject of {uid!r}")
+        raise InvalidMessageError(f"it is about the rule {ack.rule_uid[:64]!r}, but on the subject of {uid!r}")
     return uid, AckEntry(
         binding=sys.intern(binding),
         generation=ack.generation,

@@ -11,7 +11,7 @@ from typing import Final
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
-from attune_contract.messages import InvalidMessage, SensorHealth, decode_health
+from attune_contract.messages import InvalidMessageError, SensorHealth, decode_health
 from attune_contract.names import HealthReason
 from attune_operator.runtime.views import HealthView, SensorRuntime
 
@@ -56,7 +56,7 @@ def parse_health(*, subject: str, body: bytes) -> tuple[str, SensorHealth] | Non
         The binding that it is about, and the report.
 
     Raises:
-        InvalidMessage: it cannot be read, or is about another instance than its subject.
+        InvalidMessageError: it cannot be read, or is about another instance than its subject.
     """
     found = subjects.split_health(subject)
     if found is None:
@@ -64,7 +64,9 @@ def parse_health(*, subject: str, body: bytes) -> tuple[str, SensorHealth] | Non
     binding, instance = found
     health = decode_health(body)
     if subjects.health_subject("", health.instance).rpartition(".")[2] != instance:
-        raise InvalidMessage(f"it is about the instance {health.instance[:64]!r}, but on the subject of {instance!r}")
+        raise InvalidMessageError(
+            f"it is about the instance {health.instance[:64]!r}, but on the subject of {instance!r}"
+        )
     return binding, health
 
 

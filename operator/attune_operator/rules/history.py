@@ -22,7 +22,7 @@ from attune_contract.messages import (
     HISTORY_CHANGED_BY,
     HISTORY_REASON,
     HISTORY_SENSOR,
-    InvalidMessage,
+    InvalidMessageError,
     RuleEventType,
     RuleState,
     decode_rule,
@@ -171,7 +171,7 @@ async def read_history(connection: NatsConnection, *, rule_uid: str, timeout: fl
         headers = message.headers or {}
         try:
             state = decode_rule(message.data)
-        except InvalidMessage:
+        except InvalidMessageError:
             return
         found.append(
             PastEvent(

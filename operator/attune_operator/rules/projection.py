@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule
+from attune_contract.messages import InvalidMessageError, RuleEventType, RuleState, decode_rule
 from attune_operator.rules.entry import StreamEntry
 
 
@@ -129,7 +129,7 @@ def _event_type(standing: StreamEntry | None, state: RuleState) -> RuleEventType
         return RuleEventType.CREATED
     try:
         before = decode_rule(standing.body)
-    except InvalidMessage:
+    except InvalidMessageError:
         return RuleEventType.UPDATED
     if before.enabled == state.enabled:
         return RuleEventType.UPDATED

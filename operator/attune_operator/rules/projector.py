@@ -16,7 +16,14 @@ import nats.js.errors
 import structlog
 
 from attune_contract import subjects
-from attune_contract.messages import InvalidMessage, RuleEventType, RuleState, decode_rule, encode, rule_event_headers
+from attune_contract.messages import (
+    InvalidMessageError,
+    RuleEventType,
+    RuleState,
+    decode_rule,
+    encode,
+    rule_event_headers,
+)
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection
 from attune_operator.rules import metrics
@@ -284,7 +291,7 @@ class Projector:
 def _readable(body: bytes) -> RuleState | None:
     try:
         return decode_rule(body)
-    except InvalidMessage:
+    except InvalidMessageError:
         return None
 
 

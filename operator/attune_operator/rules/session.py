@@ -15,7 +15,7 @@ import nats.errors
 import structlog
 
 from attune_contract import subjects
-from attune_contract.messages import InvalidMessage, is_tombstone
+from attune_contract.messages import InvalidMessageError, is_tombstone
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.rules import metrics
@@ -186,7 +186,7 @@ class SessionRunner:
             uid, ack = parse_ack(
                 subject=message.subject, sequence=message.sequence, body=message.data, seen=self._cache.tick
             )
-        except InvalidMessage as error:
+        except InvalidMessageError as error:
             self._log_invalid_ack(message.subject, error)
             return
         metrics.ACKS.labels(ack.state).inc()
@@ -200,7 +200,7 @@ class SessionRunner:
             entry.published_at = None
         self._queue.enqueue(uid, urgent=awaited)
 
-    def _log_invalid_ack(self, subject: str, error: InvalidMessage) -> None:
+    def _log_invalid_ack(self, subject: str, error: InvalidMessageError) -> None:
         metrics.ACKS.labels("invalid").inc()
         now = asyncio.get_running_loop().time()
         if now - self._invalid_logged > _INVALID_ACKS_LOGGED_EVERY:

@@ -1,6 +1,6 @@
 """What the operator knows of the rule stream: the last message of each subject, kept in the entries of the cache."""
 
-from attune_contract.messages import InvalidMessage, decode_rule
+from attune_contract.messages import InvalidMessageError, decode_rule
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.entry import RuleEntry, StreamEntry
 
@@ -15,7 +15,7 @@ def entry_of(
     """
     try:
         generation = decode_rule(body).generation
-    except InvalidMessage:
+    except InvalidMessageError:
         generation = -1
     return StreamEntry(
         subject=subject,

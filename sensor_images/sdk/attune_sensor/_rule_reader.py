@@ -14,7 +14,7 @@ import msgspec
 import nats.errors
 
 from attune_contract import subjects
-from attune_contract.messages import InvalidMessage, decode_rule, is_tombstone
+from attune_contract.messages import InvalidMessageError, decode_rule, is_tombstone
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.last_per_subject import (
@@ -181,8 +181,8 @@ class _Reading:
         try:
             state = decode_rule(message.data)
             if state.uid != uid:
-                raise InvalidMessage(f"the body is about rule {state.uid!r}, the subject about {uid!r}")
-        except InvalidMessage as error:
+                raise InvalidMessageError(f"the body is about rule {state.uid!r}, the subject about {uid!r}")
+        except InvalidMessageError as error:
             if not gone:
                 self._unreadable.add(uid)
                 self._reader._malformed(message.subject, str(error))

@@ -7,7 +7,7 @@ import pytest
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
-from attune_contract.messages import Ack, AckState, InvalidMessage, encode
+from attune_contract.messages import Ack, AckState, InvalidMessageError, encode
 from attune_contract.names import AcceptedReason
 from attune_operator.rules import cache as caches
 from attune_operator.rules.acks import parse_ack, stale_acks
@@ -76,13 +76,13 @@ def test_a_repeated_ack_is_no_change_and_an_older_message_changes_nothing() -> N
     ],
 )
 def test_what_is_no_ack_is_refused(subject: str, body: bytes) -> None:
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(InvalidMessageError):
         parse_ack(subject=subject, sequence=1, body=body, seen=1)
 
 
 def test_an_ack_of_another_rule_than_its_subject_names_is_refused() -> None:
     ack = Ack(rule_uid="victim", generation=1, state=AckState.ACTIVE, instance="x", at=datetime(2026, 1, 1, tzinfo=UTC))
-    with pytest.raises(InvalidMessage, match="is about the rule 'victim'"):
+    with pytest.raises(InvalidMessageError, match="is about the rule 'victim'"):
         parse_ack(subject=subjects.ack_subject(A, "mine"), sequence=1, body=encode(ack), seen=1)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
-from attune_contract.messages import InvalidMessage, SensorHealth, encode
+from attune_contract.messages import InvalidMessageError, SensorHealth, encode
 from attune_operator.rules.acks import parse_ack
 from attune_operator.rules.health import SensorHealthCache, parse_health
 from attune_operator.runtime.views import HealthView, SensorRuntime
@@ -174,10 +174,10 @@ def test_the_message_goes_beside_the_acks() -> None:
     assert subject == "attune.acks.attune-system.core_timer.health.a_pod___"
     said = word("a pod.>*", problems={"api": "away"})
     assert parse_health(subject=subject, body=encode(said)) == (TIMER.token, said)
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(InvalidMessageError):
         parse_ack(subject=subject, sequence=1, body=encode(said), seen=1)
     assert parse_health(subject=subjects.ack_subject(TIMER, "uid"), body=b"{}") is None
-    with pytest.raises(InvalidMessage, match="is about the instance 'other'"):
+    with pytest.raises(InvalidMessageError, match="is about the instance 'other'"):
         parse_health(subject=subject, body=encode(word("other")))
-    with pytest.raises(InvalidMessage, match="not a sensor's health"):
+    with pytest.raises(InvalidMessageError, match="not a sensor's health"):
         parse_health(subject=subject, body=b"[]")

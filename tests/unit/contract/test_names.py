@@ -14,7 +14,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import (
     Ack,
     AckState,
-    InvalidMessage,
+    InvalidMessageError,
     RuleEventType,
     RuleState,
     decode_ack,
@@ -108,9 +108,9 @@ def test_an_ack_survives_the_wire_and_unknown_fields_are_ignored() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"uid": 1}', b"{" * 5000])
 def test_a_malformed_message_is_refused_with_a_reason(body: bytes) -> None:
-    with pytest.raises(InvalidMessage, match="not a rule's state"):
+    with pytest.raises(InvalidMessageError, match="not a rule's state"):
         decode_rule(body)
-    with pytest.raises(InvalidMessage, match="not an ack"):
+    with pytest.raises(InvalidMessageError, match="not an ack"):
         decode_ack(body)
 
 
