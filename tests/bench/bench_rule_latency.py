@@ -19,8 +19,8 @@ import nats
 from bench_rule_projection import NAMESPACE, RULES, SENSOR, kubernetes, make_rules, rule
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import watch as kubernetes_watch
+from support.kubectl_user import KubectlUser, running, settings_for
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, running, settings_for
 from support.quiet import quiet
 from support.scripted_api import ScriptedApi
 from support.timer_process import timer_environment, timer_process
@@ -65,7 +65,7 @@ async def latencies(client: KubeClient, arrivals: Arrivals, seen: asyncio.Event,
     return sorted(times)
 
 
-async def measured(client: KubeClient, hand: Hand, server: NatsServer, directory: Path) -> list[float]:
+async def measured(client: KubeClient, user: KubectlUser, server: NatsServer, directory: Path) -> list[float]:
     """With the operator and the timer sensor."""
     arrivals: Arrivals = {}
     seen = asyncio.Event()
@@ -86,7 +86,7 @@ async def measured(client: KubeClient, hand: Hand, server: NatsServer, directory
     environment = timer_environment(SENSOR, nats_url=server.url, api_url=api.url, directory=directory)
     try:
         async with (
-            running(settings_for(hand, server, sweep_interval="60s")),
+            running(settings_for(user, server, sweep_interval="60s")),
             timer_process(environment, directory / "log"),
         ):
             await _until(lambda: _armed(arrivals))
@@ -166,7 +166,7 @@ async def run() -> dict[str, object]:
             server = NatsServer(Path(directory))
             server.start()
             try:
-                times = await measured(client, Hand(client, NAMESPACE), server, Path(directory))
+                times = await measured(client, KubectlUser(client, NAMESPACE), server, Path(directory))
                 bare = await reference(client, server)
             finally:
                 server.stop()

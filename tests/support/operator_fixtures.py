@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from support.eventually import eventually
+from support.kubectl_user import KubectlUser, running, settings_for
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, running, settings_for
 
 from attune_cluster.api import Api, ApiError
 from attune_cluster.apiserver import ApiServer
@@ -46,19 +46,19 @@ def _served(api: Api, plural: str) -> bool:
 
 
 @pytest.fixture
-async def hand(kubernetes: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hand]:
+async def user(kubernetes: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubectlUser]:
     """Somebody at work in a namespace of this test's own, where the restricted Pod Security level is enforced."""
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
     client = KubeClient(await kube.load_configuration())
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}}
     await client.create(kube.NAMESPACE, body)
-    yield Hand(client, namespace)
+    yield KubectlUser(client, namespace)
     await client.close()
 
 
 @pytest.fixture
-async def operator(hand: Hand, nats_server: NatsServer) -> AsyncIterator[Operator]:
+async def operator(user: KubectlUser, nats_server: NatsServer) -> AsyncIterator[Operator]:
     """A running operator."""
-    async with running(settings_for(hand, nats_server)) as started:
+    async with running(settings_for(user, nats_server)) as started:
         yield started

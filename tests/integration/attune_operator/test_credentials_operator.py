@@ -12,8 +12,8 @@ import nats
 import pytest
 from nats.aio.client import Client, RawCredentials
 from support.eventually import until
+from support.kubectl_user import KubectlUser, running, secret_text, settings_for
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, running, secret_text, settings_for
 
 from attune_contract import claims, messages, subjects
 from attune_contract.claims import SensorClaims
@@ -44,39 +44,39 @@ class Token:
     kid: str
 
 
-async def published(hand: Hand) -> list[dict[str, str]]:
-    config_map = await hand.get(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
+async def published(user: KubectlUser) -> list[dict[str, str]]:
+    config_map = await user.get(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
     keys: list[dict[str, str]] = json.loads(config_map["data"]["jwks.json"])["keys"]
     return keys
 
 
-async def token(hand: Hand, name: str = "core.timer") -> Token:
-    text = secret_text(await hand.get(kube.SECRET, f"sensor-{name}"), "token")
-    return await verified(hand, text)
+async def token(user: KubectlUser, name: str = "core.timer") -> Token:
+    text = secret_text(await user.get(kube.SECRET, f"sensor-{name}"), "token")
+    return await verified(user, text)
 
 
-async def verified(hand: Hand, text: str) -> Token:
+async def verified(user: KubectlUser, text: str) -> Token:
     kid = jwt.get_unverified_header(text)["kid"]
-    [key] = [key for key in await published(hand) if key["kid"] == kid]
+    [key] = [key for key in await published(user) if key["kid"] == kid]
     payload = jwt.decode(
         text, jwt.PyJWK(key).key, algorithms=["EdDSA"], audience=claims.AUDIENCE, issuer=claims.DEFAULT_ISSUER
     )
     return Token(text, SensorClaims.from_payload(payload), kid)
 
 
-async def another_than(hand: Hand, old: Token, *, within: float = 10) -> Token:
+async def another_than(user: KubectlUser, old: Token, *, within: float = 10) -> Token:
     async def look() -> Token | None:
-        new = await token(hand)
+        new = await token(user)
         return new if new.text != old.text else None
 
     renewed: Token = await until(look, within=within, what="another token")
     return renewed
 
 
-async def first_token(hand: Hand) -> Token:
+async def first_token(user: KubectlUser) -> Token:
     async def look() -> Token:
-        assert (await hand.condition("CredentialsValid"))["status"] == "True"
-        return await token(hand)
+        assert (await user.condition("CredentialsValid"))["status"] == "True"
+        return await token(user)
 
     found: Token = await until(look, what="the first token")
     return found
@@ -112,131 +112,137 @@ async def accepted(nats_server: NatsServer) -> AsyncIterator[Accepted]:
     await client.close()
 
 
-async def test_the_token_says_who_and_what_for_how_long(hand: Hand, operator: Operator) -> None:
-    sensor = await hand.apply_sensor(triggerTypes=TYPES, token={"ttl": "1h"})
-    found = await first_token(hand)
-    assert found.claims.sensor == SensorRef(hand.namespace, "core.timer")
+async def test_the_token_says_who_and_what_for_how_long(user: KubectlUser, operator: Operator) -> None:
+    sensor = await user.apply_sensor(triggerTypes=TYPES, token={"ttl": "1h"})
+    found = await first_token(user)
+    assert found.claims.sensor == SensorRef(user.namespace, "core.timer")
     assert found.claims.subject == sensor["metadata"]["uid"]
     assert found.claims.trigger_types == ("core.intervaltimer", "core.crontimer")
     assert found.claims.expires_at - found.claims.issued_at == timedelta(hours=1)
-    status = (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]
+    status = (await user.get(kube.SENSOR, "core.timer"))["status"]["token"]
     assert status["expiresAt"] == at(found.claims.expires_at)
     assert status["keyId"] == found.kid
     assert at(found.claims.issued_at) < status["rotatesAt"] < status["expiresAt"]
 
 
-async def test_it_is_renewed_at_two_thirds_of_its_life_and_the_pods_are_told(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor(token={"ttl": "9s"})
-    first = await first_token(hand)
-    await until(hand.pods)
-    second = await another_than(hand, first, within=9)
+async def test_it_is_renewed_at_two_thirds_of_its_life_and_the_pods_are_told(
+    user: KubectlUser, operator: Operator
+) -> None:
+    await user.apply_sensor(token={"ttl": "9s"})
+    first = await first_token(user)
+    await until(user.pods)
+    second = await another_than(user, first, within=9)
     age = (second.claims.issued_at - first.claims.issued_at).total_seconds()
     assert 5 <= age <= 8
-    assert await verified(hand, first.text), "the old one is good until its own end"
+    assert await verified(user, first.text), "the old one is good until its own end"
 
     async def touched() -> bool:
         return any(
-            "attune.dev/credentials-renewed-at" in pod["metadata"].get("annotations", {}) for pod in await hand.pods()
+            "attune.dev/credentials-renewed-at" in pod["metadata"].get("annotations", {}) for pod in await user.pods()
         )
 
     await until(touched)
 
 
-async def test_a_renewal_is_had_for_the_asking(hand: Hand, operator: Operator, accepted: Accepted) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
-    await another_than(hand, first)
+async def test_a_renewal_is_had_for_the_asking(user: KubectlUser, operator: Operator, accepted: Accepted) -> None:
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+    await another_than(user, first)
     assert await accepted.accepts(first), "to rotate is not to revoke"
 
 
-async def test_an_annotation_that_is_no_time_is_answered(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.annotate(rotate_at="tomorrow")
+async def test_an_annotation_that_is_no_time_is_answered(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.annotate(rotate_at="tomorrow")
 
     async def answered() -> bool:
-        condition = await hand.condition("CredentialsValid")
+        condition = await user.condition("CredentialsValid")
         return condition["status"] == "True" and "attune.dev/rotate-at is not a time" in condition["message"]
 
     await until(answered)
-    assert (await token(hand)).text == first.text
+    assert (await token(user)).text == first.text
 
 
-async def test_revoked_tokens_are_refused_at_once(hand: Hand, operator: Operator, accepted: Accepted) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
+async def test_revoked_tokens_are_refused_at_once(user: KubectlUser, operator: Operator, accepted: Accepted) -> None:
+    await user.apply_sensor()
+    first = await first_token(user)
     assert await accepted.accepts(first)
-    await hand.annotate(revoke_before=at(first.claims.issued_at + timedelta(seconds=1)))
+    await user.annotate(revoke_before=at(first.claims.issued_at + timedelta(seconds=1)))
 
     async def refused() -> bool:
         return not await accepted.accepts(first)
 
     await until(refused, within=2)
-    second = await another_than(hand, first)
+    second = await another_than(user, first)
     assert await accepted.accepts(second)
 
 
 async def test_a_revocation_that_lies_ahead_does_not_lock_the_sensor_out(
-    hand: Hand, operator: Operator, accepted: Accepted
+    user: KubectlUser, operator: Operator, accepted: Accepted
 ) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.annotate(revoke_before=at(datetime.now(UTC) + timedelta(hours=1)))
-    await hand.annotate(rotate_at="nonsense")  # answered when the Sensor was looked at again
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.annotate(revoke_before=at(datetime.now(UTC) + timedelta(hours=1)))
+    await user.annotate(rotate_at="nonsense")  # answered when the Sensor was looked at again
 
     async def answered() -> bool:
-        return "not a time" in (await hand.condition("CredentialsValid"))["message"]
+        return "not a time" in (await user.condition("CredentialsValid"))["message"]
 
     await until(answered)
     assert await accepted.accepts(first)
 
 
-async def test_narrowed_it_loses_the_old_token_at_once(hand: Hand, operator: Operator, accepted: Accepted) -> None:
-    await hand.apply_sensor(triggerTypes=TYPES)
-    first = await first_token(hand)
-    await hand.apply_sensor(triggerTypes=TYPES[:1])
+async def test_narrowed_it_loses_the_old_token_at_once(
+    user: KubectlUser, operator: Operator, accepted: Accepted
+) -> None:
+    await user.apply_sensor(triggerTypes=TYPES)
+    first = await first_token(user)
+    await user.apply_sensor(triggerTypes=TYPES[:1])
 
     async def refused() -> bool:
         state = await accepted.of(first.claims.sensor)
         return state.trigger_types == ("core.intervaltimer",) and not await accepted.accepts(first)
 
     await until(refused, within=2)
-    second = await another_than(hand, first)
+    second = await another_than(user, first)
     assert second.claims.trigger_types == ("core.intervaltimer",)
     assert await accepted.accepts(second)
 
 
 async def test_widened_it_gets_a_new_token_and_keeps_the_old(
-    hand: Hand, operator: Operator, accepted: Accepted
+    user: KubectlUser, operator: Operator, accepted: Accepted
 ) -> None:
-    await hand.apply_sensor(triggerTypes=TYPES[:1])
-    first = await first_token(hand)
-    await hand.apply_sensor(triggerTypes=TYPES)
-    second = await another_than(hand, first)
+    await user.apply_sensor(triggerTypes=TYPES[:1])
+    first = await first_token(user)
+    await user.apply_sensor(triggerTypes=TYPES)
+    second = await another_than(user, first)
     assert second.claims.trigger_types == ("core.intervaltimer", "core.crontimer")
     assert await accepted.accepts(first)
 
 
 async def test_what_was_refused_stays_refused_whatever_is_lost(
-    hand: Hand, nats_server: NatsServer, accepted: Accepted
+    user: KubectlUser, nats_server: NatsServer, accepted: Accepted
 ) -> None:
-    async with running(settings_for(hand, nats_server)):
-        await hand.apply_sensor(triggerTypes=TYPES)
-        first = await first_token(hand)
-        await hand.apply_sensor(triggerTypes=TYPES[:1])
-        second = await another_than(hand, first)
-    await hand.delete(kube.SECRET)
-    async with running(settings_for(hand, nats_server)):
-        third = await another_than(hand, second)
+    async with running(settings_for(user, nats_server)):
+        await user.apply_sensor(triggerTypes=TYPES)
+        first = await first_token(user)
+        await user.apply_sensor(triggerTypes=TYPES[:1])
+        second = await another_than(user, first)
+    await user.delete(kube.SECRET)
+    async with running(settings_for(user, nats_server)):
+        third = await another_than(user, second)
         assert not await accepted.accepts(first)
         assert await accepted.accepts(third)
 
 
-async def test_a_deleted_sensors_token_is_refused_at_once(hand: Hand, operator: Operator, accepted: Accepted) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.delete(kube.SENSOR, "core.timer")
+async def test_a_deleted_sensors_token_is_refused_at_once(
+    user: KubectlUser, operator: Operator, accepted: Accepted
+) -> None:
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.delete(kube.SENSOR, "core.timer")
 
     async def refused() -> bool:
         return (await accepted.of(first.claims.sensor)).deleted
@@ -245,13 +251,13 @@ async def test_a_deleted_sensors_token_is_refused_at_once(hand: Hand, operator: 
 
 
 async def test_so_is_one_that_was_deleted_while_nobody_looked(
-    hand: Hand, nats_server: NatsServer, accepted: Accepted
+    user: KubectlUser, nats_server: NatsServer, accepted: Accepted
 ) -> None:
-    async with running(settings_for(hand, nats_server)):
-        await hand.apply_sensor()
-        first = await first_token(hand)
-    await hand.delete(kube.SENSOR, "core.timer")
-    async with running(settings_for(hand, nats_server)):
+    async with running(settings_for(user, nats_server)):
+        await user.apply_sensor()
+        first = await first_token(user)
+    await user.delete(kube.SENSOR, "core.timer")
+    async with running(settings_for(user, nats_server)):
 
         async def refused() -> bool:
             return (await accepted.of(first.claims.sensor)).deleted
@@ -260,13 +266,13 @@ async def test_so_is_one_that_was_deleted_while_nobody_looked(
 
 
 async def test_and_the_one_that_came_before_another_of_its_name(
-    hand: Hand, operator: Operator, accepted: Accepted
+    user: KubectlUser, operator: Operator, accepted: Accepted
 ) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.delete(kube.SENSOR, "core.timer")
-    await hand.apply_sensor()
-    second = await another_than(hand, first)
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.delete(kube.SENSOR, "core.timer")
+    await user.apply_sensor()
+    second = await another_than(user, first)
     assert second.claims.subject != first.claims.subject
 
     async def changed_over() -> bool:
@@ -275,17 +281,17 @@ async def test_and_the_one_that_came_before_another_of_its_name(
     await until(changed_over)
 
 
-async def test_a_wiped_stream_is_filled_again(hand: Hand, operator: Operator, nats_server: NatsServer) -> None:
-    await hand.apply_sensor(triggerTypes=TYPES)
-    await first_token(hand)
-    await hand.apply_sensor(triggerTypes=TYPES[:1])
+async def test_a_wiped_stream_is_filled_again(user: KubectlUser, operator: Operator, nats_server: NatsServer) -> None:
+    await user.apply_sensor(triggerTypes=TYPES)
+    await first_token(user)
+    await user.apply_sensor(triggerTypes=TYPES[:1])
     nats_server.wipe()
     nats_server.start()
 
     async def filled() -> bool:
         client = await nats.connect(nats_server.url)
         try:
-            state = await Accepted(client).of(SensorRef(hand.namespace, "core.timer"))
+            state = await Accepted(client).of(SensorRef(user.namespace, "core.timer"))
         except nats.errors.Error as error:
             raise LookupError("not yet") from error
         finally:
@@ -296,31 +302,31 @@ async def test_a_wiped_stream_is_filled_again(hand: Hand, operator: Operator, na
 
 
 async def test_without_nats_tokens_are_renewed_all_the_same(
-    hand: Hand, operator: Operator, nats_server: NatsServer
+    user: KubectlUser, operator: Operator, nats_server: NatsServer
 ) -> None:
     nats_server.stop()
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
-    await another_than(hand, first)
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+    await another_than(user, first)
 
 
-async def test_a_ttl_below_the_least_is_raised_and_that_is_said(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor(token={"ttl": "2s"})
-    found = await first_token(hand)
+async def test_a_ttl_below_the_least_is_raised_and_that_is_said(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor(token={"ttl": "2s"})
+    found = await first_token(user)
     assert found.claims.expires_at - found.claims.issued_at == timedelta(seconds=5)
-    assert "shortest that is given" in (await hand.condition("CredentialsValid"))["message"]
+    assert "shortest that is given" in (await user.condition("CredentialsValid"))["message"]
 
 
-async def test_restart_rolls_the_pods_with_each_renewal(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor(token={"onRotate": "Restart"})
-    first = await first_token(hand)
-    template = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]
-    await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
-    await another_than(hand, first)
+async def test_restart_rolls_the_pods_with_each_renewal(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor(token={"onRotate": "Restart"})
+    first = await first_token(user)
+    template = (await user.get(kube.DEPLOYMENT))["spec"]["template"]
+    await user.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+    await another_than(user, first)
 
     async def rolled() -> bool:
-        return bool((await hand.get(kube.DEPLOYMENT))["spec"]["template"] != template)
+        return bool((await user.get(kube.DEPLOYMENT))["spec"]["template"] != template)
 
     await until(rolled)
 
@@ -328,51 +334,51 @@ async def test_restart_rolls_the_pods_with_each_renewal(hand: Hand, operator: Op
 # -- signing keys ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_signing_key_is_published_before_it_signs(hand: Hand, nats_server: NatsServer) -> None:
-    async with running(settings_for(hand, nats_server, signing_key_lead="2s")):
-        await hand.apply_sensor()
-        first = await first_token(hand)
+async def test_a_new_signing_key_is_published_before_it_signs(user: KubectlUser, nats_server: NatsServer) -> None:
+    async with running(settings_for(user, nats_server, signing_key_lead="2s")):
+        await user.apply_sensor()
+        first = await first_token(user)
         now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "please"}}}
-        await hand.edit(kube.SECRET, now, name=KEYS_SECRET)
+        await user.edit(kube.SECRET, now, name=KEYS_SECRET)
 
         async def two() -> bool:
-            return len(await published(hand)) == 2
+            return len(await published(user)) == 2
 
         await until(two)
-        assert (await token(hand)).text == first.text, "nothing is signed with a key that nobody has seen"
-        second = await another_than(hand, first)
+        assert (await token(user)).text == first.text, "nothing is signed with a key that nobody has seen"
+        second = await another_than(user, first)
         assert second.kid != first.kid
-        assert await verified(hand, first.text)
+        assert await verified(user, first.text)
 
 
 async def test_when_the_signing_keys_are_lost_new_ones_take_over_and_no_token_fails(
-    hand: Hand, nats_server: NatsServer
+    user: KubectlUser, nats_server: NatsServer
 ) -> None:
-    async with running(settings_for(hand, nats_server, signing_key_lead="2s")):
-        await hand.apply_sensor()
-        first = await first_token(hand)
-        await hand.delete(kube.SECRET, KEYS_SECRET)
-        second = await another_than(hand, first)
+    async with running(settings_for(user, nats_server, signing_key_lead="2s")):
+        await user.apply_sensor()
+        first = await first_token(user)
+        await user.delete(kube.SECRET, KEYS_SECRET)
+        second = await another_than(user, first)
         assert second.kid != first.kid
-        assert await verified(hand, first.text)
+        assert await verified(user, first.text)
 
 
-async def test_damaged_signing_keys_are_replaced_too(hand: Hand, nats_server: NatsServer) -> None:
-    async with running(settings_for(hand, nats_server, signing_key_lead="1s")):
-        await hand.apply_sensor()
-        first = await first_token(hand)
-        await hand.edit(kube.SECRET, {"data": {"signing-keys.json": "bm8="}}, name=KEYS_SECRET)
-        second = await another_than(hand, first)
+async def test_damaged_signing_keys_are_replaced_too(user: KubectlUser, nats_server: NatsServer) -> None:
+    async with running(settings_for(user, nats_server, signing_key_lead="1s")):
+        await user.apply_sensor()
+        first = await first_token(user)
+        await user.edit(kube.SECRET, {"data": {"signing-keys.json": "bm8="}}, name=KEYS_SECRET)
+        second = await another_than(user, first)
         assert second.kid != first.kid
 
 
-async def test_a_lost_key_list_is_published_again(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    first = await first_token(hand)
-    await hand.delete(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
+async def test_a_lost_key_list_is_published_again(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    first = await first_token(user)
+    await user.delete(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
 
     async def back() -> Any:
-        return await verified(hand, first.text)
+        return await verified(user, first.text)
 
     await until(back, within=5)
 
@@ -380,25 +386,27 @@ async def test_a_lost_key_list_is_published_again(hand: Hand, operator: Operator
 # -- NATS users --------------------------------------------------------------------------------------------------------
 
 
-async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(hand: Hand, tmp_path: Path) -> None:
+async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
+    user: KubectlUser, tmp_path: Path
+) -> None:
     server = NatsServer(tmp_path)
-    async with running(settings_for(hand, server, nats_auth="managed")):
+    async with running(settings_for(user, server, nats_auth="managed")):
         # The server's pod waits for its configuration, and the operator for the server.
-        config = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
+        config = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
         server.extra_config = config
         server.start()
         try:
-            await hand.apply_sensor()
-            first = await first_token(hand)
+            await user.apply_sensor()
+            first = await first_token(user)
 
             async def synced() -> bool:
-                return (await hand.condition("RulesSynced")).get("status") == "True"
+                return (await user.condition("RulesSynced")).get("status") == "True"
 
             await until(synced, within=20)
-            creds = secret_text(await hand.get(kube.SECRET), "nats.creds")
-            user = nats_jwt.read_creds(creds)
-            assert user.expires_at == first.claims.expires_at
-            ref = SensorRef(hand.namespace, "core.timer")
+            creds = secret_text(await user.get(kube.SECRET), "nats.creds")
+            nats_user = nats_jwt.read_creds(creds)
+            assert nats_user.expires_at == first.claims.expires_at
+            ref = SensorRef(user.namespace, "core.timer")
             sensor = await nats.connect(
                 server.url, user_credentials=RawCredentials(creds), inbox_prefix=ref.inbox_prefix.encode()
             )
@@ -407,25 +415,25 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(ha
             await sensor.close()
             api = await nats.connect(
                 server.url,
-                user_credentials=RawCredentials(secret_text(await hand.get(kube.SECRET, API_SECRET), "nats.creds")),
+                user_credentials=RawCredentials(secret_text(await user.get(kube.SECRET, API_SECRET), "nats.creds")),
             )
             assert (await Accepted(api).of(ref)).uid == first.claims.subject
             await api.close()
-            env = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["env"]
+            env = (await user.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["env"]
             assert {"name": "ATTUNE_NATS_CREDS_FILE", "value": "/var/run/attune/credentials/nats.creds"} in env
             # Renewed together with the token.
-            await hand.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
-            second = await another_than(hand, first)
-            renewed = secret_text(await hand.get(kube.SECRET), "nats.creds")
+            await user.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
+            second = await another_than(user, first)
+            renewed = secret_text(await user.get(kube.SECRET), "nats.creds")
             assert renewed != creds
             assert nats_jwt.read_creds(renewed).expires_at == second.claims.expires_at
             # Deleted, each comes back as it was, or works as it did.
             for name in (AUTH_SECRET, CONFIG_SECRET, API_SECRET):
-                await hand.delete(kube.SECRET, name)
+                await user.delete(kube.SECRET, name)
 
             async def back() -> bool:
-                again = secret_text(await hand.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
-                return again == config and await hand.find(kube.SECRET, API_SECRET) is not None
+                again = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
+                return again == config and await user.find(kube.SECRET, API_SECRET) is not None
 
             await until(back)
         finally:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import jwt
 import pytest
 from support.eventually import until
+from support.kubectl_user import KubectlUser, running, secret_text, settings_for
 from support.nats_server import NatsServer
-from support.operator_hand import Hand, running, secret_text, settings_for
 
 from attune_contract import claims
 from attune_contract.resources import Sensor
@@ -27,10 +27,12 @@ pytestmark = [
 
 
 @pytest.mark.timeout(400)
-async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Hand, nats_server: NatsServer) -> None:
+async def test_500_that_are_due_at_once_are_renewed_before_any_expires(
+    user: KubectlUser, nats_server: NatsServer
+) -> None:
     count, left, ttl = 500, timedelta(seconds=240), timedelta(hours=1)
-    async with running(settings_for(hand, nats_server)):
-        signing = load_keys(secret_text(await hand.get(kube.SECRET, KEYS_SECRET), KEYS_KEY))
+    async with running(settings_for(user, nats_server)):
+        signing = load_keys(secret_text(await user.get(kube.SECRET, KEYS_SECRET), KEYS_KEY))
     # Written some time ago: two thirds of their life are long over, and the rest will not last.
     past = Issuer(
         issuer=claims.DEFAULT_ISSUER,
@@ -41,17 +43,17 @@ async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Han
 
     async def one(number: int) -> None:
         # Paused, for the API server has enough to do without 500 pods.
-        body = await hand.apply_sensor(f"s{number}", paused=True, token={"ttl": "1h"})
+        body = await user.apply_sensor(f"s{number}", paused=True, token={"ttl": "1h"})
         sensor = Sensor.from_object(body)
         issued = past.issue(past.assess(sensor, None))
-        await hand.client.apply(kube.SECRET, companions.secret(sensor, issued.files, not_before=None))
+        await user.client.apply(kube.SECRET, companions.secret(sensor, issued.files, not_before=None))
 
     for begin in range(0, count, 20):
         await asyncio.gather(*(one(number) for number in range(begin, begin + 20)))
 
     async def expiries() -> list[float]:
-        secrets: list[Object] = await hand.client.list_objects(
-            kube.SECRET, hand.namespace, labels="app.kubernetes.io/name=attune-sensor"
+        secrets: list[Object] = await user.client.list_objects(
+            kube.SECRET, user.namespace, labels="app.kubernetes.io/name=attune-sensor"
         )
         texts = [secret_text(body, "token") for body in secrets]
         return [float(jwt.decode(text, options={"verify_signature": False})["exp"]) for text in texts]
@@ -60,7 +62,7 @@ async def test_500_that_are_due_at_once_are_renewed_before_any_expires(hand: Han
     assert len(old) == count
     began = datetime.now(UTC).timestamp()
     assert max(old) < began + left.total_seconds()
-    async with running(settings_for(hand, nats_server, sweep_interval="60s")):
+    async with running(settings_for(user, nats_server, sweep_interval="60s")):
 
         async def all_renewed() -> bool:
             ends = await expiries()

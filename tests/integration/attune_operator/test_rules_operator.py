@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from support.eventually import until
+from support.kubectl_user import KubectlUser
 from support.nats_server import NatsServer
-from support.operator_hand import Hand
 from support.rule_side import Stream
 
 from attune_contract.messages import AckState
@@ -32,25 +32,25 @@ SCHEMA = {
 class Rules:
     """Somebody who applies Rules."""
 
-    def __init__(self, hand: Hand) -> None:
-        self.hand = hand
+    def __init__(self, user: KubectlUser) -> None:
+        self.user = user
 
     async def sensor(self) -> str:
         trigger = {"name": "core.intervaltimer", "aliases": ["core.timer"], "parametersSchema": SCHEMA}
-        await self.hand.apply_sensor(triggerTypes=[trigger])
-        return f"{self.hand.namespace}/core.timer"
+        await self.user.apply_sensor(triggerTypes=[trigger])
+        return f"{self.user.namespace}/core.timer"
 
     async def apply(
         self, name: str, kind: str = "core.timer", *, enabled: bool = True, **parameters: Any
     ) -> dict[str, Any]:
-        applied: dict[str, Any] = await self.hand.client.call(
+        applied: dict[str, Any] = await self.user.client.call(
             "PATCH",
-            kube.RULE.path(self.hand.namespace, name),
+            kube.RULE.path(self.user.namespace, name),
             query={"fieldManager": "kubectl", "force": "true"},
             body={
                 "apiVersion": "attune.dev/v1alpha1",
                 "kind": "Rule",
-                "metadata": {"name": name, "namespace": self.hand.namespace},
+                "metadata": {"name": name, "namespace": self.user.namespace},
                 "spec": {"enabled": enabled, "trigger": {"type": kind, "parameters": parameters}},
             },
             content_type="application/apply-patch+yaml",
@@ -58,7 +58,7 @@ class Rules:
         return applied
 
     async def condition(self, name: str, kind: str) -> dict[str, Any]:
-        found = await self.hand.get(kube.RULE, name)
+        found = await self.user.get(kube.RULE, name)
         conditions = found.get("status", {}).get("conditions", [])
         return next((each for each in conditions if each["type"] == kind), {})
 
@@ -72,8 +72,8 @@ class Rules:
 
 
 @pytest.fixture
-def rules(hand: Hand) -> Rules:
-    return Rules(hand)
+def rules(user: KubectlUser) -> Rules:
+    return Rules(user)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
     await rules.says("echo", "Active", "False", "AwaitingSensor")
     await stream.shows(_told, {uid: (1, True, {"interval": 1, "unit": "seconds"})})
 
-    await until(rules.hand.pods, within=20)
-    await rules.hand.run_pods()
+    await until(rules.user.pods, within=20)
+    await rules.user.run_pods()
     await until(lambda: _waits_for_word(rules), within=20)
     await stream.ack(ref, uid, 1)
     await rules.says("echo", "Active", "True", "Active")
@@ -106,11 +106,11 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
     assert (said["message"], said["observedGeneration"]) == ("no room for it", 4)
 
     async def counted() -> bool:
-        sensor = await rules.hand.get(kube.SENSOR, "core.timer")
+        sensor = await rules.user.get(kube.SENSOR, "core.timer")
         return bool(sensor["status"].get("rules") == {"bound": 1, "active": 0, "rejected": 1})
 
     await until(counted)
-    await rules.hand.delete(kube.RULE, "echo")
+    await rules.user.delete(kube.RULE, "echo")
     await stream.shows(_told, {})
 
 
@@ -137,7 +137,7 @@ async def test_what_is_wrong_with_a_rule_shows_in_kubectl(operator: Operator, ru
     await rules.says("good", "Accepted", "True", "Accepted")
 
     async def events() -> bool:
-        reasons = {event["reason"] for name in ("negative", "unknown") for event in await rules.hand.events(name)}
+        reasons = {event["reason"] for name in ("negative", "unknown") for event in await rules.user.events(name)}
         return reasons == {"InvalidParameters", "UnknownTriggerType"}
 
     await until(events)
@@ -152,7 +152,7 @@ async def test_a_rule_is_nothing_but_what_its_author_wrote_and_its_status(operat
     await rules.sensor()
     await rules.apply("echo", interval=1)
     await rules.says("echo", "Accepted", "True", "Accepted")
-    found = await rules.hand.get(kube.RULE, "echo")
+    found = await rules.user.get(kube.RULE, "echo")
     assert "finalizers" not in found["metadata"]
     assert "annotations" not in found["metadata"]
     assert found["spec"] == {"enabled": True, "trigger": {"type": "core.timer", "parameters": {"interval": 1}}}
@@ -184,7 +184,7 @@ async def test_timer_rules_that_cannot_be_used_are_not_accepted_and_say_why(oper
     rows = re.findall(r"^\| ([^|]+) \| `(parameters\..+)` \|$", (root / "docs" / "timers.md").read_text(), re.MULTILINE)
     said = dict(rows)
     assert set(said) == {row for _, _, row in WRONG.values()}, "each row of the table is tried"
-    await rules.hand.apply_sensor(triggerTypes=manifest["spec"]["triggerTypes"])
+    await rules.user.apply_sensor(triggerTypes=manifest["spec"]["triggerTypes"])
     for name, (kind, parameters, _) in WRONG.items():
         await rules.apply(name, kind, **parameters)
     for name, (_, _, row) in WRONG.items():

@@ -2,9 +2,9 @@
 
 The operator's Rule side and the SDK (reader, supervisor, acks) run as they are, against a real NATS server; what should be is
 worked out anew, by a few lines that have nothing in common with the operator's. Meanwhile a witness in each sensor sees that it
-never runs what nobody wanted, never goes back, and stops nothing that nobody stopped (``support.whole``).
+never runs what nobody wanted, never goes back, and stops nothing that nobody stopped (``support.system_model``).
 
-What these tests and those of ``test_rules_whole.py`` catch was tried by breaking the code, each time until the first failure;
+What these tests and those of ``test_rules_system.py`` catch was tried by breaking the code, each time until the first failure;
 where this test is not named, its ten examples did not happen upon the fault:
 
 - the sensor's table takes an older generation (``_supersedes``): ``TestRepeatedAndReordered.test_rule_messages``;
@@ -36,7 +36,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster, Object
 from support.rule_side import RuleSideUnderTest, Stream
-from support.whole import Whole
+from support.system_model import SystemModel
 
 from attune_contract import subjects
 from attune_contract.messages import AckState
@@ -83,7 +83,7 @@ class Faults(RuleBasedStateMachine):
         self.up = True
         self.cluster = MemoryCluster()
         self.side: RuleSideUnderTest | None = None
-        self.whole = Whole(self.cluster, self.server.url, *SENSORS)
+        self.model = SystemModel(self.cluster, self.server.url, *SENSORS)
         self.rng = random.Random(0)
         self.told: list[tuple[WatchEventType, Object]] = []
         self.cluster.onlookers.append(self._tell)
@@ -112,7 +112,7 @@ class Faults(RuleBasedStateMachine):
         self.run_async(self._start_sensors())
 
     async def _start_sensors(self) -> None:
-        self.whole.start()
+        self.model.start()
 
     # -- what users do
 
@@ -157,7 +157,7 @@ class Faults(RuleBasedStateMachine):
         if self.side is not None:
             self.side.sees_events = seen
         if not seen:
-            self.whole.truth.seen_at_once = False
+            self.model.reference.seen_at_once = False
 
     @rule(reachable=st.booleans())
     def kubernetes_is_away_or_back(self, reachable: bool) -> None:
@@ -215,11 +215,11 @@ class Faults(RuleBasedStateMachine):
             self.cluster, self.server.url, sweep_interval=0.5, check_interval=0.2, seed=self.rng.randrange(1000)
         )
         self.side.start()
-        self.whole.ready(self.side)
+        self.model.ready(self.side)
 
     @rule(ref=st.sampled_from(SENSORS))
     def a_sensor_is_killed_and_started_anew(self, ref: str) -> None:
-        self.run_async(self.whole.restart_sensor(ref))
+        self.run_async(self.model.restart_sensor(ref))
 
     @precondition(lambda self: self.side is not None)
     @rule(place=st.integers(0, 1000))
@@ -238,7 +238,7 @@ class Faults(RuleBasedStateMachine):
     async def _old_acks(self, how_old: int, state: AckState) -> None:
         stream = Stream(self.server.url)
         with contextlib.suppress(Exception):  # the streams may not be there
-            for ref, sensor in self.whole.sensors.items():
+            for ref, sensor in self.model.sensors.items():
                 for uid, (generation, _) in list(sensor.known().items())[:2]:
                     await stream.ack(ref, uid, generation - how_old, state, "an old word")
 
@@ -267,15 +267,15 @@ class Faults(RuleBasedStateMachine):
 
     async def _agrees(self) -> None:
         assert self.side is not None
-        self.whole.ready(self.side)  # of a Sensor that was deleted and made again, it knows no pods yet
-        for sensor in self.whole.sensors.values():
+        self.model.ready(self.side)  # of a Sensor that was deleted and made again, it knows no pods yet
+        for sensor in self.model.sensors.values():
             sensor.repeat_acks()
-        await self.whole.agrees()
+        await self.model.agrees()
 
     async def _stop(self) -> None:
         if self.side is not None:
             await self.side.stop()
-        await self.whole.stop()
+        await self.model.stop()
 
 
 TestFaults = Faults.TestCase

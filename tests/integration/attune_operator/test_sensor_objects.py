@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from support.eventually import until
+from support.kubectl_user import REPLICA_SET, KubectlUser, running, settings_for
 from support.nats_server import NatsServer
-from support.operator_hand import REPLICA_SET, Hand, running, settings_for
 
 from attune_operator import kube
 from attune_operator.app import Operator
@@ -21,36 +21,36 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 
 
 @pytest.fixture(autouse=True)
-def listening(hand: Hand) -> None:
+def listening(user: KubectlUser) -> None:
     """Sensors of these tests listen, and so have all kinds of objects."""
-    hand.defaults = {"ports": [{"name": "http", "port": 8000, "servicePort": 80}]}
+    user.defaults = {"ports": [{"name": "http", "port": 8000, "servicePort": 80}]}
 
 
-async def all_there(hand: Hand, *, config: bool = False) -> dict[str, Object]:
+async def all_there(user: KubectlUser, *, config: bool = False) -> dict[str, Object]:
     """The Sensor's objects by kind, once all of them are there."""
 
     async def look() -> dict[str, Object] | None:
-        found = {kind.kind: await hand.find(kind) for kind in CHILDREN if config or kind is not kube.CONFIG_MAP}
+        found = {kind.kind: await user.find(kind) for kind in CHILDREN if config or kind is not kube.CONFIG_MAP}
         return None if None in found.values() else found  # type: ignore[return-value]
 
     there: dict[str, Object] = await until(look, what="all objects of the Sensor")
     return there
 
 
-async def ready(hand: Hand, name: str = "core.timer") -> Object:
+async def ready(user: KubectlUser, name: str = "core.timer") -> Object:
     async def look() -> Any:
-        if await hand.pods(name):
-            await hand.run_pods(name)
-        condition = await hand.condition("Ready", name)
+        if await user.pods(name):
+            await user.run_pods(name)
+        condition = await user.condition("Ready", name)
         return condition if condition.get("status") == "True" else None
 
     found: Object = await until(look, what=f"{name} is ready", within=20)
     return found
 
 
-async def test_a_sensor_gets_what_it_needs_and_owns_it(hand: Hand, operator: Operator) -> None:
-    sensor = await hand.apply_sensor(config={"zone": "Europe/Vienna"})
-    objects = await all_there(hand, config=True)
+async def test_a_sensor_gets_what_it_needs_and_owns_it(user: KubectlUser, operator: Operator) -> None:
+    sensor = await user.apply_sensor(config={"zone": "Europe/Vienna"})
+    objects = await all_there(user, config=True)
     for body in objects.values():
         [owner] = body["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (
@@ -63,39 +63,39 @@ async def test_a_sensor_gets_what_it_needs_and_owns_it(hand: Hand, operator: Ope
     assert objects["ConfigMap"]["data"] == {"config.json": '{\n  "zone": "Europe/Vienna"\n}'}
 
 
-async def test_its_pods_pass_the_restricted_pod_security_level(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor(config={"a": 1})
-    [pod] = await until(hand.pods, what="a pod that the restricted level admits")
+async def test_its_pods_pass_the_restricted_pod_security_level(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor(config={"a": 1})
+    [pod] = await until(user.pods, what="a pod that the restricted level admits")
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert all(volume.get("projected") is None for volume in pod["spec"]["volumes"])
 
 
-async def test_it_is_ready_within_a_second_of_its_pod(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await until(hand.pods)
-    assert (await hand.condition("Ready"))["reason"] == "Progressing"
-    await hand.run_pods()
+async def test_it_is_ready_within_a_second_of_its_pod(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await until(user.pods)
+    assert (await user.condition("Ready"))["reason"] == "Progressing"
+    await user.run_pods()
 
     async def is_ready() -> bool:
-        return (await hand.condition("Ready")).get("status") == "True"
+        return (await user.condition("Ready")).get("status") == "True"
 
     await until(is_ready, within=3)
-    status = (await hand.get(kube.SENSOR, "core.timer"))["status"]
+    status = (await user.get(kube.SENSOR, "core.timer"))["status"]
     assert status["observedGeneration"] == 1
     assert {c["type"]: c["reason"] for c in status["conditions"]}["CredentialsValid"] == "Valid"
 
 
-async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_server: NatsServer) -> None:
+async def test_a_sensor_that_is_as_it_should_be_costs_no_write(user: KubectlUser, nats_server: NatsServer) -> None:
     # Quantities and numbers are kept by Kubernetes in another form than they are written in.
     resources = {"requests": {"cpu": 0.5, "memory": "1024Mi"}, "limits": {"memory": "2048Mi"}}
     tolerations = [{"key": "a", "operator": "Exists", "tolerationSeconds": 5, "effect": "NoExecute"}]
-    async with running(settings_for(hand, nats_server, sweep_interval="0.2")):
-        await hand.apply_sensor(resources=resources, tolerations=tolerations, config={"a": 1}, replicas=2)
-        await ready(hand)
+    async with running(settings_for(user, nats_server, sweep_interval="0.2")):
+        await user.apply_sensor(resources=resources, tolerations=tolerations, config={"a": 1}, replicas=2)
+        await ready(user)
 
         async def settled() -> bool:
             """The rules are compared, and the pods' health, which is looked at every other second, is judged."""
-            synced, healthy = [await hand.condition(name) for name in ("RulesSynced", "Healthy")]
+            synced, healthy = [await user.condition(name) for name in ("RulesSynced", "Healthy")]
             return synced.get("status") == "True" and healthy.get("message", "").startswith(
                 "Its pods send no health reports"
             )
@@ -103,7 +103,7 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(hand: Hand, nats_
         await until(settled, within=60)
 
         async def objects() -> list[Object]:
-            found = [await hand.get(kind) for kind in CHILDREN] + [await hand.get(kube.SENSOR, "core.timer")]
+            found = [await user.get(kind) for kind in CHILDREN] + [await user.get(kube.SENSOR, "core.timer")]
             return [body for body in found if body is not None]
 
         def versions(found: list[Object]) -> list[str]:
@@ -141,13 +141,13 @@ def _writes() -> float:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CHILDREN if kind is not kube.CONFIG_MAP], ids=lambda kind: kind.kind)
-async def test_what_is_deleted_comes_back(hand: Hand, operator: Operator, kind: Kind) -> None:
-    await hand.apply_sensor()
-    uid = (await all_there(hand))[kind.kind]["metadata"]["uid"]
-    await hand.delete(kind)
+async def test_what_is_deleted_comes_back(user: KubectlUser, operator: Operator, kind: Kind) -> None:
+    await user.apply_sensor()
+    uid = (await all_there(user))[kind.kind]["metadata"]["uid"]
+    await user.delete(kind)
 
     async def back() -> bool:
-        found = await hand.find(kind)
+        found = await user.find(kind)
         return found is not None and found["metadata"]["uid"] != uid
 
     await until(back, within=5)
@@ -188,175 +188,179 @@ def _content(body: Object) -> Object:
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
-async def test_what_is_edited_by_hand_is_put_back(hand: Hand, operator: Operator, edit: tuple[Kind, Object]) -> None:
+async def test_what_is_edited_by_hand_is_put_back(
+    user: KubectlUser, operator: Operator, edit: tuple[Kind, Object]
+) -> None:
     kind, patch = edit
-    await hand.apply_sensor()
-    await ready(hand)
-    before = await hand.get(kind)
-    assert _content(await hand.edit(kind, patch, strategic=True)) != _content(before), "the edit did nothing"
+    await user.apply_sensor()
+    await ready(user)
+    before = await user.get(kind)
+    assert _content(await user.edit(kind, patch, strategic=True)) != _content(before), "the edit did nothing"
 
     async def as_before() -> bool:
-        assert _content(await hand.get(kind)) == _content(before)
+        assert _content(await user.get(kind)) == _content(before)
         return True
 
     await until(as_before, within=5)
 
     async def said() -> bool:
-        return any(event["reason"] == "Repaired" for event in await hand.events())
+        return any(event["reason"] == "Repaired" for event in await user.events())
 
     await until(said)
 
 
-async def test_a_rollout_restart_is_let_be(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await ready(hand)
+async def test_a_rollout_restart_is_let_be(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await ready(user)
     at = {"kubectl.kubernetes.io/restartedAt": "2026-11-23T12:00:00Z"}
-    await hand.edit(kube.DEPLOYMENT, {"spec": {"template": {"metadata": {"annotations": at}}}})
-    await hand.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
+    await user.edit(kube.DEPLOYMENT, {"spec": {"template": {"metadata": {"annotations": at}}}})
+    await user.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
 
     async def repaired() -> bool:
-        return (await hand.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
+        return (await user.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
 
     await until(repaired)  # and so the Deployment was looked at as well
-    annotations = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]["metadata"]["annotations"]
+    annotations = (await user.get(kube.DEPLOYMENT))["spec"]["template"]["metadata"]["annotations"]
     assert annotations.items() >= at.items()
 
 
-async def test_a_token_that_was_damaged_by_hand_is_replaced(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await all_there(hand)
-    await hand.edit(kube.SECRET, {"data": {"token": base64.b64encode(b"garbage").decode()}})
+async def test_a_token_that_was_damaged_by_hand_is_replaced(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await all_there(user)
+    await user.edit(kube.SECRET, {"data": {"token": base64.b64encode(b"garbage").decode()}})
 
     async def good() -> bool:
-        return base64.b64decode((await hand.get(kube.SECRET))["data"]["token"]).count(b".") == 2
+        return base64.b64decode((await user.get(kube.SECRET))["data"]["token"]).count(b".") == 2
 
     await until(good, within=5)
-    assert (await hand.condition("CredentialsValid"))["status"] == "True"
+    assert (await user.condition("CredentialsValid"))["status"] == "True"
 
 
-async def test_a_secret_that_was_made_immutable_is_made_anew(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await all_there(hand)
-    await hand.edit(kube.SECRET, {"immutable": True})
+async def test_a_secret_that_was_made_immutable_is_made_anew(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await all_there(user)
+    await user.edit(kube.SECRET, {"immutable": True})
 
     async def mutable() -> bool:
-        return not (await hand.get(kube.SECRET)).get("immutable")
+        return not (await user.get(kube.SECRET)).get("immutable")
 
     await until(mutable, within=5)
 
 
-async def test_paused_it_has_no_pods_and_says_so(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await ready(hand)
-    await hand.apply_sensor(paused=True)
+async def test_paused_it_has_no_pods_and_says_so(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await ready(user)
+    await user.apply_sensor(paused=True)
 
     async def paused() -> bool:
-        return (await hand.condition("Ready")).get("reason") == "Paused"
+        return (await user.condition("Ready")).get("reason") == "Paused"
 
     await until(paused)
-    assert (await hand.get(kube.DEPLOYMENT))["spec"]["replicas"] == 0
-    assert (await hand.condition("CredentialsValid"))["status"] == "True"
-    await hand.apply_sensor(paused=False)
-    await ready(hand)
+    assert (await user.get(kube.DEPLOYMENT))["spec"]["replicas"] == 0
+    assert (await user.condition("CredentialsValid"))["status"] == "True"
+    await user.apply_sensor(paused=False)
+    await ready(user)
 
 
-async def test_a_changed_config_rolls_the_pods_and_a_removed_one_goes(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor(config={"a": 1})
-    await all_there(hand, config=True)
-    generation = (await hand.get(kube.DEPLOYMENT))["metadata"]["generation"]
-    await hand.apply_sensor(config={"a": 2})
+async def test_a_changed_config_rolls_the_pods_and_a_removed_one_goes(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor(config={"a": 1})
+    await all_there(user, config=True)
+    generation = (await user.get(kube.DEPLOYMENT))["metadata"]["generation"]
+    await user.apply_sensor(config={"a": 2})
 
     async def rolled() -> bool:
-        return bool((await hand.get(kube.DEPLOYMENT))["metadata"]["generation"] > generation)
+        return bool((await user.get(kube.DEPLOYMENT))["metadata"]["generation"] > generation)
 
     await until(rolled)
-    assert '"a": 2' in (await hand.get(kube.CONFIG_MAP))["data"]["config.json"]
-    await hand.apply_sensor()
+    assert '"a": 2' in (await user.get(kube.CONFIG_MAP))["data"]["config.json"]
+    await user.apply_sensor()
 
     async def gone() -> bool:
-        return await hand.find(kube.CONFIG_MAP) is None
+        return await user.find(kube.CONFIG_MAP) is None
 
     await until(gone)
-    mounts = (await hand.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    mounts = (await user.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert "config" not in {mount["name"] for mount in mounts}
 
 
-async def test_what_keeps_it_from_being_ready_is_in_its_condition(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await until(hand.pods)
+async def test_what_keeps_it_from_being_ready_is_in_its_condition(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await until(user.pods)
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}
-    await hand.run_pods(ready=False, state=waiting, started=False)
+    await user.run_pods(ready=False, state=waiting, started=False)
 
     async def image() -> bool:
-        condition = await hand.condition("Ready")
+        condition = await user.condition("Ready")
         return condition["reason"] == "ImagePullBackOff" and "no such host" in condition["message"]
 
     await until(image)
     ended = {"terminated": {"exitCode": 3, "reason": "Error", "message": "cannot open the queue"}}
     crashing = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
-    await hand.run_pods(ready=False, state=crashing, lastState=ended, restartCount=2, started=False)
+    await user.run_pods(ready=False, state=crashing, lastState=ended, restartCount=2, started=False)
 
     async def crash() -> bool:
-        condition = await hand.condition("Ready")
+        condition = await user.condition("Ready")
         return condition["reason"] == "CrashLoopBackOff" and "cannot open the queue" in condition["message"]
 
     await until(crash)
 
 
-async def test_a_schema_that_is_none_is_refused_and_nothing_else_is_disturbed(hand: Hand, operator: Operator) -> None:
+async def test_a_schema_that_is_none_is_refused_and_nothing_else_is_disturbed(
+    user: KubectlUser, operator: Operator
+) -> None:
     wrong = {"type": "object", "properties": {"interval": {"type": "integr"}}}
-    await hand.apply_sensor("broken", triggerTypes=[{"name": "acme.queue", "parametersSchema": wrong}])
-    await hand.apply_sensor()
+    await user.apply_sensor("broken", triggerTypes=[{"name": "acme.queue", "parametersSchema": wrong}])
+    await user.apply_sensor()
 
     async def refused() -> bool:
-        condition = await hand.condition("Ready", "broken")
+        condition = await user.condition("Ready", "broken")
         where = "spec.triggerTypes[0].parametersSchema"
         return condition["reason"] == "InvalidParametersSchema" and where in condition["message"]
 
     await until(refused)
-    assert await hand.find(kube.DEPLOYMENT, "sensor-broken") is None
-    await ready(hand)
+    assert await user.find(kube.DEPLOYMENT, "sensor-broken") is None
+    await ready(user)
 
 
-async def test_what_belongs_to_somebody_else_is_not_taken(hand: Hand, operator: Operator) -> None:
+async def test_what_belongs_to_somebody_else_is_not_taken(user: KubectlUser, operator: Operator) -> None:
     theirs = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "sensor-core.timer", "namespace": hand.namespace},
+        "metadata": {"name": "sensor-core.timer", "namespace": user.namespace},
     }
-    await hand.client.create(kube.SECRET, {**theirs, "stringData": {"password": "theirs"}})
-    await hand.apply_sensor()
+    await user.client.create(kube.SECRET, {**theirs, "stringData": {"password": "theirs"}})
+    await user.apply_sensor()
 
     async def refused() -> bool:
-        condition = await hand.condition("CredentialsValid")
+        condition = await user.condition("CredentialsValid")
         return condition["reason"] == "NameTaken" and "does not belong to this Sensor" in condition["message"]
 
     await until(refused)
-    assert set((await hand.get(kube.SECRET))["data"]) == {"password"}
+    assert set((await user.get(kube.SECRET))["data"]) == {"password"}
 
 
-async def test_what_kubernetes_refuses_is_said(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor(tolerations=[{"operator": "Sometimes"}])
+async def test_what_kubernetes_refuses_is_said(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor(tolerations=[{"operator": "Sometimes"}])
 
     async def refused() -> bool:
-        condition = await hand.condition("Ready")
+        condition = await user.condition("Ready")
         return condition["reason"] == "ApplyFailed" and "tolerations" in condition["message"]
 
     await until(refused)
-    assert (await hand.condition("CredentialsValid"))["status"] == "True"
-    await hand.apply_sensor()
-    await ready(hand)
+    assert (await user.condition("CredentialsValid"))["status"] == "True"
+    await user.apply_sensor()
+    await ready(user)
 
 
-async def test_one_that_is_made_again_gets_everything_anew(hand: Hand, operator: Operator) -> None:
-    first = await hand.apply_sensor()
-    old = await all_there(hand)
-    await hand.delete(kube.SENSOR, "core.timer")
-    second = await hand.apply_sensor()
+async def test_one_that_is_made_again_gets_everything_anew(user: KubectlUser, operator: Operator) -> None:
+    first = await user.apply_sensor()
+    old = await all_there(user)
+    await user.delete(kube.SENSOR, "core.timer")
+    second = await user.apply_sensor()
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
 
     async def anew() -> bool:
-        for kind, body in (await all_there(hand)).items():
+        for kind, body in (await all_there(user)).items():
             assert body["metadata"]["uid"] != old[kind]["metadata"]["uid"], kind
             assert [owner["uid"] for owner in body["metadata"]["ownerReferences"]] == [second["metadata"]["uid"]]
         return True
@@ -364,83 +368,87 @@ async def test_one_that_is_made_again_gets_everything_anew(hand: Hand, operator:
     await until(anew)
 
 
-async def test_deleted_it_takes_everything_with_it_and_hangs_nowhere(hand: Hand, nats_server: NatsServer) -> None:
-    async with running(settings_for(hand, nats_server)):
-        await hand.apply_sensor(config={"a": 1})
-        await all_there(hand, config=True)
-        sensor = await hand.get(kube.SENSOR, "core.timer")
+async def test_deleted_it_takes_everything_with_it_and_hangs_nowhere(
+    user: KubectlUser, nats_server: NatsServer
+) -> None:
+    async with running(settings_for(user, nats_server)):
+        await user.apply_sensor(config={"a": 1})
+        await all_there(user, config=True)
+        sensor = await user.get(kube.SENSOR, "core.timer")
         assert "finalizers" not in sensor["metadata"]
         assert not sensor["metadata"].get("annotations")
     # With the operator gone as well: nothing of it is needed for a Sensor to end.
-    await hand.delete(kube.SENSOR, "core.timer")
-    assert await hand.find(kube.SENSOR, "core.timer") is None
+    await user.delete(kube.SENSOR, "core.timer")
+    assert await user.find(kube.SENSOR, "core.timer") is None
 
     async def all_gone() -> bool:
-        left = [await hand.find(kind) for kind in CHILDREN]
+        left = [await user.find(kind) for kind in CHILDREN]
         return left == [None] * len(CHILDREN)
 
     # The garbage collector learns of new kinds of owners every half minute.
     await until(all_gone, within=60)
 
 
-async def test_while_nobody_looked_is_caught_up_with(hand: Hand, nats_server: NatsServer) -> None:
-    async with running(settings_for(hand, nats_server)):
-        await hand.apply_sensor()
-        await all_there(hand)
-    await hand.delete(kube.SECRET)
-    await hand.apply_sensor(replicas=3)
-    async with running(settings_for(hand, nats_server)):
+async def test_while_nobody_looked_is_caught_up_with(user: KubectlUser, nats_server: NatsServer) -> None:
+    async with running(settings_for(user, nats_server)):
+        await user.apply_sensor()
+        await all_there(user)
+    await user.delete(kube.SECRET)
+    await user.apply_sensor(replicas=3)
+    async with running(settings_for(user, nats_server)):
 
         async def caught_up() -> bool:
-            objects = await all_there(hand)
+            objects = await all_there(user)
             return bool(objects["Deployment"]["spec"]["replicas"] == 3)
 
         await until(caught_up, within=5)
 
 
-async def test_events_say_what_happened(hand: Hand, operator: Operator) -> None:
-    await hand.apply_sensor()
-    await ready(hand)
+async def test_events_say_what_happened(user: KubectlUser, operator: Operator) -> None:
+    await user.apply_sensor()
+    await ready(user)
 
     async def told() -> bool:
-        reasons = {event["reason"] for event in await hand.events()}
+        reasons = {event["reason"] for event in await user.events()}
         return reasons >= {"Created", "TokenIssued", "Available"}
 
     await until(told)
-    messages = {event["message"] for event in await hand.events()}
+    messages = {event["message"] for event in await user.events()}
     assert "Created ServiceAccount, NetworkPolicy, Service, Deployment sensor-core.timer." in messages
 
 
-async def test_only_the_watched_namespaces_are_looked_after(hand: Hand, operator: Operator) -> None:
-    other = Hand(hand.client, f"{hand.namespace}-other")
+async def test_only_the_watched_namespaces_are_looked_after(user: KubectlUser, operator: Operator) -> None:
+    other = KubectlUser(user.client, f"{user.namespace}-other")
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
-    await hand.client.create(kube.NAMESPACE, body)
+    await user.client.create(kube.NAMESPACE, body)
     await other.apply_sensor("elsewhere")
-    await hand.apply_sensor()
-    await ready(hand)
+    await user.apply_sensor()
+    await ready(user)
     assert await other.find(kube.SECRET, "sensor-elsewhere") is None
     assert "status" not in await other.get(kube.SENSOR, "elsewhere")
 
 
-async def test_a_whole_cluster_is_looked_after_where_no_namespace_is_named(hand: Hand, nats_server: NatsServer) -> None:
-    async with running(settings_for(hand, nats_server, watch_namespaces=())):
-        await hand.apply_sensor()
-        await ready(hand)
+async def test_a_whole_cluster_is_looked_after_where_no_namespace_is_named(
+    user: KubectlUser, nats_server: NatsServer
+) -> None:
+    async with running(settings_for(user, nats_server, watch_namespaces=())):
+        await user.apply_sensor()
+        await ready(user)
 
 
-async def test_it_rolls_no_pods_that_are_as_they_should_be(hand: Hand, nats_server: NatsServer) -> None:
-    async with running(settings_for(hand, nats_server)):
-        await hand.apply_sensor()
-        await ready(hand)
-        sets = await hand.client.list_objects(REPLICA_SET, hand.namespace)
-    async with running(settings_for(hand, nats_server)):
-        await hand.annotate(rotate_at="2026-01-01T00:00:00Z")
-        await ready(hand)
-        assert len(await hand.client.list_objects(REPLICA_SET, hand.namespace)) == len(sets) == 1
+async def test_it_rolls_no_pods_that_are_as_they_should_be(user: KubectlUser, nats_server: NatsServer) -> None:
+    async with running(settings_for(user, nats_server)):
+        await user.apply_sensor()
+        await ready(user)
+        sets = await user.client.list_objects(REPLICA_SET, user.namespace)
+    async with running(settings_for(user, nats_server)):
+        await user.annotate(rotate_at="2026-01-01T00:00:00Z")
+        await ready(user)
+        assert len(await user.client.list_objects(REPLICA_SET, user.namespace)) == len(sets) == 1
 
 
-async def test_a_client_says_which_call_failed(hand: Hand) -> None:
+async def test_a_client_says_which_call_failed(user: KubectlUser) -> None:
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "nowhere"}}
     with pytest.raises(ClusterError, match=r"PATCH /api/v1/namespaces/nowhere/secrets/x.*: 404 .*not found") as failed:
-        await hand.client.apply(kube.SECRET, body)
+        await user.client.apply(kube.SECRET, body)
     assert failed.value.status == 404

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from support.eventually import until
+from support.kubectl_user import KubectlUser
 from support.nats_server import NatsServer
-from support.operator_hand import Hand
 from support.operator_process import operator_process
 from support.rights import documented
 
@@ -28,20 +28,20 @@ ROLE = Kind("Role", "roles", "rbac.authorization.k8s.io")
 ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
 
 
-async def limited_kubeconfig(kubernetes: ApiServer, hand: Hand, directory: Path) -> Path:
+async def limited_kubeconfig(kubernetes: ApiServer, user: KubectlUser, directory: Path) -> Path:
     """A kubeconfig of an account that may do in the test's namespace what the document says, and nothing anywhere else."""
-    metadata = {"name": "attune-operator", "namespace": hand.namespace}
+    metadata = {"name": "attune-operator", "namespace": user.namespace}
     rules = documented("watched namespaces") + documented("own namespace")
-    await hand.client.create(kube.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    await user.client.create(kube.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
     rbac = "rbac.authorization.k8s.io/v1"
-    await hand.client.create(ROLE, {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules})
+    await user.client.create(ROLE, {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules})
     subject = {"kind": "ServiceAccount", **metadata}
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "attune-operator"}
     binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
-    await hand.client.create(ROLE_BINDING, {"apiVersion": rbac, "kind": "RoleBinding", **binding})
-    path = kube.SERVICE_ACCOUNT.path(hand.namespace, "attune-operator", "token")
+    await user.client.create(ROLE_BINDING, {"apiVersion": rbac, "kind": "RoleBinding", **binding})
+    path = kube.SERVICE_ACCOUNT.path(user.namespace, "attune-operator", "token")
     asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = (await hand.client.call("POST", path, body=asked))["status"]["token"]
+    token = (await user.client.call("POST", path, body=asked))["status"]["token"]
     config = yaml.safe_load(kubernetes.kubeconfig.read_text())
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
     file = directory / "kubeconfig"
@@ -54,13 +54,13 @@ def decoded(secret: dict[str, Any], key: str) -> str:
 
 
 async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secret(
-    kubernetes: ApiServer, hand: Hand, tmp_path: Path
+    kubernetes: ApiServer, user: KubectlUser, tmp_path: Path
 ) -> None:
-    kubeconfig = await limited_kubeconfig(kubernetes, hand, tmp_path)
+    kubeconfig = await limited_kubeconfig(kubernetes, user, tmp_path)
     server = NatsServer(tmp_path)
     settings = {
-        "NAMESPACE": hand.namespace,
-        "WATCH_NAMESPACES": hand.namespace,
+        "NAMESPACE": user.namespace,
+        "WATCH_NAMESPACES": user.namespace,
         "NATS_URL": server.url,
         "NATS_AUTH": "managed",
         "LOG_LEVEL": "DEBUG",
@@ -73,11 +73,11 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
     async def collect() -> None:
         """Everything that nobody may read anywhere else."""
         for name, key in ((KEYS_SECRET, KEYS_KEY), (AUTH_SECRET, AUTH_KEY)):
-            document = json.loads(decoded(await hand.get(kube.SECRET, name), key))
+            document = json.loads(decoded(await user.get(kube.SECRET, name), key))
             secrets.update(entry["d"] for entry in document.get("keys", []) if "d" in entry)
             secrets.update(document[name] for name in ("operator", "account", "signing", "system") if name in document)
         for name in ("sensor-core.timer", API_SECRET):
-            if (found := await hand.find(kube.SECRET, name)) is not None:
+            if (found := await user.find(kube.SECRET, name)) is not None:
                 secrets.update(
                     line
                     for key in found["data"]
@@ -89,7 +89,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
         try:
 
             async def config() -> Any:
-                return await hand.get(kube.SECRET, CONFIG_SECRET)
+                return await user.get(kube.SECRET, CONFIG_SECRET)
 
             server.extra_config = decoded(await until(config, within=30), "auth.conf")
             server.start()
@@ -99,61 +99,61 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
 
             await until(is_ready, within=30)
             assert (await operator.page(operator.liveness, "/healthz")) == (200, "ok\n")
-            await hand.apply_sensor(config={"a": 1})
+            await user.apply_sensor(config={"a": 1})
 
             async def runs() -> bool:
-                if await hand.pods():
-                    await hand.run_pods()
-                return (await hand.condition("Ready")).get("status") == "True"
+                if await user.pods():
+                    await user.run_pods()
+                return (await user.condition("Ready")).get("status") == "True"
 
             await until(runs, within=20)
             await collect()
             # What needs each of the rights: repair of additions, of labels, of immutable Secrets, removal, renewal, rotation.
             patch = {"spec": {"template": {"spec": {"containers": [{"name": "sensor", "env": [{"name": "X"}]}]}}}}
-            await hand.edit(kube.DEPLOYMENT, patch, strategic=True)
-            await hand.edit(kube.SECRET, {"data": {"more": "eA=="}})
-            await hand.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
-            await hand.edit(kube.NETWORK_POLICY, {"spec": {"egress": [{}]}})
-            await hand.apply_sensor()
+            await user.edit(kube.DEPLOYMENT, patch, strategic=True)
+            await user.edit(kube.SECRET, {"data": {"more": "eA=="}})
+            await user.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
+            await user.edit(kube.NETWORK_POLICY, {"spec": {"egress": [{}]}})
+            await user.apply_sensor()
 
             async def repaired() -> bool:
-                deployment, policy = await hand.get(kube.DEPLOYMENT), await hand.get(kube.NETWORK_POLICY)
+                deployment, policy = await user.get(kube.DEPLOYMENT), await user.get(kube.NETWORK_POLICY)
                 names = {e["name"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
                 assert "X" not in names
                 assert "egress" not in policy["spec"]
-                assert set((await hand.get(kube.SECRET))["data"]) == {"token", "nats.creds"}
-                assert await hand.find(kube.CONFIG_MAP) is None
-                return (await hand.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
+                assert set((await user.get(kube.SECRET))["data"]) == {"token", "nats.creds"}
+                assert await user.find(kube.CONFIG_MAP) is None
+                return (await user.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
 
             await until(repaired)
-            await hand.edit(kube.SECRET, {"immutable": True})
+            await user.edit(kube.SECRET, {"immutable": True})
             now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "now"}}}
-            kid = (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"]
-            await hand.edit(kube.SECRET, now, name=KEYS_SECRET)
+            kid = (await user.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"]
+            await user.edit(kube.SECRET, now, name=KEYS_SECRET)
 
             async def other_key() -> bool:
-                return (await hand.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"] != kid  # type: ignore[no-any-return]
+                return (await user.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"] != kid  # type: ignore[no-any-return]
 
             await until(other_key)
             await collect()
-            await hand.edit(kube.SECRET, {"data": {"token": "Z2FyYmFnZQ==", "nats.creds": "Z2FyYmFnZQ=="}})
+            await user.edit(kube.SECRET, {"data": {"token": "Z2FyYmFnZQ==", "nats.creds": "Z2FyYmFnZQ=="}})
             asked = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            await hand.annotate(rotate_at=asked, revoke_before=asked)
+            await user.annotate(rotate_at=asked, revoke_before=asked)
             server.restart()
 
             async def touched() -> bool:
                 return any(
                     "attune.dev/credentials-renewed-at" in p["metadata"].get("annotations", {})
-                    for p in await hand.pods()
+                    for p in await user.pods()
                 )
 
             await until(touched)
             await collect()
             _, exposition = await operator.page(operator.metrics, "/metrics")
-            expiry = f'attune_token_expiry_timestamp_seconds{{namespace="{hand.namespace}",sensor="core.timer"}}'
+            expiry = f'attune_token_expiry_timestamp_seconds{{namespace="{user.namespace}",sensor="core.timer"}}'
             assert expiry in exposition
-            said = await hand.client.list_objects(kube.EVENT, hand.namespace)
-            shown = json.dumps([said, await hand.get(kube.SENSOR, "core.timer")])
+            said = await user.client.list_objects(kube.EVENT, user.namespace)
+            shown = json.dumps([said, await user.get(kube.SENSOR, "core.timer")])
             assert await operator.end() == 0, operator.log.read_text()[-3000:]
         finally:
             server.stop()
@@ -167,7 +167,9 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             assert secret not in place
 
 
-async def test_the_api_server_may_go_away_and_come_back(hand: Hand, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_the_api_server_may_go_away_and_come_back(
+    user: KubectlUser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """An API server of its own, since others need theirs."""
     directory = tmp_path_factory.mktemp("own-api")
     crds = sorted((Path(__file__).parents[3] / "deploy" / "crds").glob("*.yaml"))

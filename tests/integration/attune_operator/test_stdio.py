@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from support.eventually import until
-from support.operator_hand import Hand
+from support.kubectl_user import KubectlUser
 
 from attune_operator import kube
 from attune_operator.app import Operator
@@ -17,14 +17,14 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 SCRIPT = "#!/bin/sh\nwhile :; do echo '{\"payload\": {}}'; sleep 1; done\n"
 
 
-async def apply(hand: Hand, **spec: Any) -> Object:
+async def apply(user: KubectlUser, **spec: Any) -> Object:
     """Apply a Sensor named ticks with just this spec and a trigger type."""
-    return await hand.client.apply(
+    return await user.client.apply(
         kube.SENSOR,
         {
             "apiVersion": "attune.dev/v1alpha1",
             "kind": "Sensor",
-            "metadata": {"name": "ticks", "namespace": hand.namespace},
+            "metadata": {"name": "ticks", "namespace": user.namespace},
             "spec": {"triggerTypes": [{"name": "acme.tick"}], **spec},
         },
     )
@@ -50,30 +50,30 @@ async def apply(hand: Hand, **spec: Any) -> Object:
         ({"runner": "Stdio", "command": ["a"], "scripts": {}}, "at least 1"),
     ],
 )
-async def test_what_cannot_work_is_refused_with_a_sentence(hand: Hand, spec: dict[str, Any], words: str) -> None:
+async def test_what_cannot_work_is_refused_with_a_sentence(user: KubectlUser, spec: dict[str, Any], words: str) -> None:
     with pytest.raises(ClusterError) as refused:
-        await apply(hand, **spec)
+        await apply(user, **spec)
     assert refused.value.status == 422
     assert words in str(refused.value)
 
 
-async def test_scripts_come_change_are_repaired_and_go(hand: Hand, operator: Operator) -> None:
+async def test_scripts_come_change_are_repaired_and_go(user: KubectlUser, operator: Operator) -> None:
     async def scripts() -> Object | None:
-        return await hand.client.get(kube.CONFIG_MAP, hand.namespace, "sensor-ticks-scripts")
+        return await user.client.get(kube.CONFIG_MAP, user.namespace, "sensor-ticks-scripts")
 
     async def template() -> dict[str, Any]:
-        found = await hand.client.get(kube.DEPLOYMENT, hand.namespace, "sensor-ticks")
+        found = await user.client.get(kube.DEPLOYMENT, user.namespace, "sensor-ticks")
         return {} if found is None else dict(found["spec"]["template"])
 
-    sensor = await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT})
+    sensor = await apply(user, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT})
     made = await until(scripts, what="the scripts")
     assert made["data"] == {"tick": SCRIPT}
     assert made["metadata"]["ownerReferences"][0]["uid"] == sensor["metadata"]["uid"]
     # The restricted level admits its pods.
-    await until(lambda: hand.pods("ticks"), what="a pod")
+    await until(lambda: user.pods("ticks"), what="a pod")
     first = await template()
 
-    await hand.client.merge(kube.CONFIG_MAP, hand.namespace, "sensor-ticks-scripts", {"data": {"tick": "evil"}})
+    await user.client.merge(kube.CONFIG_MAP, user.namespace, "sensor-ticks-scripts", {"data": {"tick": "evil"}})
 
     async def repaired() -> bool:
         found = await scripts()
@@ -81,14 +81,14 @@ async def test_scripts_come_change_are_repaired_and_go(hand: Hand, operator: Ope
 
     await until(repaired, what="the script put back")
 
-    await apply(hand, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT + "#\n"})
+    await apply(user, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT + "#\n"})
 
     async def rolled() -> bool:
         return bool((await template())["metadata"]["annotations"] != first["metadata"]["annotations"])
 
     await until(rolled, what="the pods rolled")
 
-    await apply(hand, runner="Stdio", command=["sh", "-c", "true"], image="busybox:1")
+    await apply(user, runner="Stdio", command=["sh", "-c", "true"], image="busybox:1")
 
     async def gone() -> bool:
         return await scripts() is None

@@ -62,7 +62,7 @@ def _takes(cluster: MemoryCluster, sensor: Object, namespace: str) -> bool:
     return bool(team == "blue") if "matchLabels" in policy["selector"] else bool(team != "red")
 
 
-class Truth:
+class ReferenceModel:
     """What Kubernetes ever wanted of each sensor, change by change."""
 
     def __init__(self, cluster: MemoryCluster) -> None:
@@ -144,9 +144,9 @@ class Truth:
 class Witness:
     """What runs in one sensor, and what was wrong about it (a ``RuleHandler``)."""
 
-    def __init__(self, ref: str, truth: Truth) -> None:
+    def __init__(self, ref: str, reference: ReferenceModel) -> None:
         self._ref = ref
-        self._truth = truth
+        self._reference = reference
         self._highest: dict[str, int] = {}
         self.running: dict[str, Rule] = {}
         self.wrong: list[str] = []
@@ -163,16 +163,16 @@ class Witness:
         self._highest[uid] = max(generation, self._highest.get(uid, 0))
 
     async def start(self, rule: Rule) -> None:
-        if not self._truth.ever_wanted(self._ref, rule):
+        if not self._reference.ever_wanted(self._ref, rule):
             self.wrong.append(f"{self._ref} runs {rule.uid} as nobody ever wanted it: {rule}")
         self.running[rule.uid] = rule
-        self._truth.ran(self._ref, rule)
+        self._reference.ran(self._ref, rule)
 
     async def update(self, old: Rule, new: Rule) -> None:
         await self.start(new)
 
     async def stop(self, rule: Rule) -> None:
-        if not self._truth.may_stop(self._ref, rule):
+        if not self._reference.may_stop(self._ref, rule):
             self.wrong.append(f"{self._ref} stopped {rule.uid} at {rule.generation}, which nobody had stopped")
         self.running.pop(rule.uid, None)
 
@@ -183,10 +183,10 @@ class Witness:
 class SensorUnderTest:
     """One sensor: the SDK's reader, supervisor and acks around a witness."""
 
-    def __init__(self, ref: str, url: str, truth: Truth, *, resync_seconds: float = 1.0) -> None:
+    def __init__(self, ref: str, url: str, reference: ReferenceModel, *, resync_seconds: float = 1.0) -> None:
         self.ref = ref
         self.table = RuleTable()
-        self.witness = Witness(ref, truth)
+        self.witness = Witness(ref, reference)
         self._parts = self._build(SensorRef.parse(ref), url, resync_seconds)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -240,14 +240,14 @@ class SensorUnderTest:
 _ANY_TYPE = ("core.timer", "core.cron", "web.hook", "core.canonical", "core.other")
 
 
-class Whole:
+class SystemModel:
     """All sides of one test."""
 
     def __init__(self, cluster: MemoryCluster, url: str, *refs: str) -> None:
         self.cluster = cluster
         self.url = url
-        self.truth = Truth(cluster)
-        self.sensors = {ref: SensorUnderTest(ref, url, self.truth) for ref in refs}
+        self.reference = ReferenceModel(cluster)
+        self.sensors = {ref: SensorUnderTest(ref, url, self.reference) for ref in refs}
         self._ended: list[Witness] = []
 
     def start(self) -> None:
@@ -262,7 +262,7 @@ class Whole:
         """End a sensor, and start one that knows nothing."""
         await self.sensors[ref].stop()
         self._ended.append(self.sensors[ref].witness)
-        self.sensors[ref] = SensorUnderTest(ref, self.url, self.truth)
+        self.sensors[ref] = SensorUnderTest(ref, self.url, self.reference)
         self.sensors[ref].start()
 
     def ready(self, side: RuleSideUnderTest) -> None:
@@ -320,7 +320,7 @@ class Whole:
     def nothing_was_wrong(self) -> None:
         """No sensor did what it must not, and no status claimed what was not so."""
         witnesses = [*self._ended, *(sensor.witness for sensor in self.sensors.values())]
-        wrong = [*self.truth.wrong, *(wrong for witness in witnesses for wrong in witness.wrong)]
+        wrong = [*self.reference.wrong, *(wrong for witness in witnesses for wrong in witness.wrong)]
         assert not wrong, "\n".join(wrong)
 
 
@@ -342,9 +342,9 @@ async def _on_stream(stream: Stream) -> dict[str, tuple[int, bool]]:
 
 
 @contextlib.asynccontextmanager
-async def whole(cluster: MemoryCluster, url: str, *refs: str) -> AsyncIterator[Whole]:
+async def system_model(cluster: MemoryCluster, url: str, *refs: str) -> AsyncIterator[SystemModel]:
     """Sensors at work; operators are the test's business."""
-    it = Whole(cluster, url, *refs)
+    it = SystemModel(cluster, url, *refs)
     it.start()
     try:
         yield it

@@ -1,7 +1,7 @@
 """Through each fault: the same state on all sides afterwards, and no rule run wrongly meanwhile.
 
 Kubernetes is in memory; the operator's Rule side, NATS and the sensors (the SDK, with a witness for a handler) are real. What the
-sensors run is judged all the time (``support.whole``).
+sensors run is judged all the time (``support.system_model``).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_cluster import MemoryCluster, Object
 from support.rule_side import RuleSideUnderTest, Stream, rule_side
-from support.whole import Whole, whole
+from support.system_model import SystemModel, system_model
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
@@ -48,13 +48,13 @@ def cluster() -> MemoryCluster:
 
 
 @pytest.fixture
-async def it(cluster: MemoryCluster, nats_server: NatsServer) -> AsyncIterator[Whole]:
-    async with whole(cluster, nats_server.url, TIMER, CRON) as started:
+async def it(cluster: MemoryCluster, nats_server: NatsServer) -> AsyncIterator[SystemModel]:
+    async with system_model(cluster, nats_server.url, TIMER, CRON) as started:
         yield started
 
 
 @contextlib.asynccontextmanager
-async def operator(it: Whole, **options: float) -> AsyncIterator[RuleSideUnderTest]:
+async def operator(it: SystemModel, **options: float) -> AsyncIterator[RuleSideUnderTest]:
     async with rule_side(it.cluster, it.url, **options) as side:
         it.ready(side)
         yield side
@@ -72,7 +72,7 @@ def some_changes(cluster: MemoryCluster, rng: random.Random, count: int = 8) -> 
 
 
 @pytest.mark.parametrize("how", ["killed", "wiped"])
-async def test_nats_is_killed_and_comes_back(it: Whole, nats_server: NatsServer, how: str) -> None:
+async def test_nats_is_killed_and_comes_back(it: SystemModel, nats_server: NatsServer, how: str) -> None:
     async with operator(it) as side:
         await it.agrees()
         running = {ref: sensor.running() for ref, sensor in it.sensors.items()}
@@ -87,7 +87,7 @@ async def test_nats_is_killed_and_comes_back(it: Whole, nats_server: NatsServer,
 
 
 @pytest.mark.parametrize("how", ["deleted", "purged"])
-async def test_somebody_takes_the_stream_away(it: Whole, nats_server: NatsServer, how: str) -> None:
+async def test_somebody_takes_the_stream_away(it: SystemModel, nats_server: NatsServer, how: str) -> None:
     async with operator(it, check_interval=0.2):
         await it.agrees()
         async with open_connection(NatsEndpoint(url=nats_server.url)) as connection:
@@ -99,7 +99,7 @@ async def test_somebody_takes_the_stream_away(it: Whole, nats_server: NatsServer
         await it.agrees()
 
 
-async def test_fifty_operators_killed_between_kubernetes_and_the_stream(it: Whole) -> None:
+async def test_fifty_operators_killed_between_kubernetes_and_the_stream(it: SystemModel) -> None:
     rng = random.Random(3)
     for round_ in range(50):
         side = RuleSideUnderTest(it.cluster, it.url, seed=round_)
@@ -115,7 +115,7 @@ async def test_fifty_operators_killed_between_kubernetes_and_the_stream(it: Whol
         await it.agrees()
 
 
-async def test_two_operators_of_which_one_is_deaf(it: Whole) -> None:
+async def test_two_operators_of_which_one_is_deaf(it: SystemModel) -> None:
     rng = random.Random(4)
     async with operator(it, check_interval=0.2, sweep_interval=0.5) as one, operator(it, sweep_interval=0.5) as two:
         await it.agrees()
@@ -128,7 +128,7 @@ async def test_two_operators_of_which_one_is_deaf(it: Whole) -> None:
         await it.agrees()
 
 
-async def test_ten_sweeps_long_no_watch_event_comes(it: Whole) -> None:
+async def test_ten_sweeps_long_no_watch_event_comes(it: SystemModel) -> None:
     """Ten minutes, where a sweep is due each minute; here it is due each half second. Each list makes good what was missed."""
     rng = random.Random(5)
     async with operator(it, sweep_interval=0.5) as side:
@@ -141,7 +141,7 @@ async def test_ten_sweeps_long_no_watch_event_comes(it: Whole) -> None:
         await it.agrees()
 
 
-async def test_sensors_that_end_and_begin_anew_at_any_moment(it: Whole) -> None:
+async def test_sensors_that_end_and_begin_anew_at_any_moment(it: SystemModel) -> None:
     rng = random.Random(6)
     async with operator(it):
         for _ in range(15):
@@ -152,7 +152,7 @@ async def test_sensors_that_end_and_begin_anew_at_any_moment(it: Whole) -> None:
 
 
 class TestRepeatedAndReordered:
-    async def test_watch_events(self, it: Whole) -> None:
+    async def test_watch_events(self, it: SystemModel) -> None:
         """The API server's watch never does that, but what stands between (a proxy, kopf's reconnect with an older list) may."""
         told: list[tuple[WatchEventType, Object]] = []
         it.cluster.onlookers.append(lambda kind, item: told.append((kind, item)))
@@ -167,7 +167,7 @@ class TestRepeatedAndReordered:
                 await asyncio.sleep(0.03)
             await it.agrees()
 
-    async def test_rule_messages(self, it: Whole, nats_server: NatsServer) -> None:
+    async def test_rule_messages(self, it: SystemModel, nats_server: NatsServer) -> None:
         rng = random.Random(8)
         past: list[tuple[str, RuleState]] = []
         async with operator(it, check_interval=0.2) as side:
@@ -190,7 +190,7 @@ class TestRepeatedAndReordered:
                         await _repeat(connection, subject, state, event)
                 await it.agrees()
 
-    async def test_acks(self, it: Whole, nats_server: NatsServer) -> None:
+    async def test_acks(self, it: SystemModel, nats_server: NatsServer) -> None:
         async with operator(it) as side:
             await it.agrees()
             rule = it.cluster.rule("default", "r1", "core.timer", interval=1)
@@ -217,7 +217,7 @@ def _live(side: RuleSideUnderTest) -> list[tuple[str, RuleState]]:
     return [(e.subject, decode_rule(e.body)) for rule in entries for e in rule.stream if not e.tombstone]
 
 
-def _outdated(it: Whole, state: RuleState) -> bool:
+def _outdated(it: SystemModel, state: RuleState) -> bool:
     return any(
         item["metadata"]["uid"] == state.uid and item["metadata"]["generation"] > state.generation
         for item in it.cluster.all("Rule")

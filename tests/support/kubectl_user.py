@@ -19,7 +19,7 @@ CORE_TIMER = SensorRef("", "core.timer")
 REPLICA_SET = Kind("ReplicaSet", "replicasets", "apps")
 
 
-class Hand:
+class KubectlUser:
     """A person at a keyboard, with all rights, and kubelet, as far as a test plays it. Works in one namespace."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
@@ -133,11 +133,11 @@ async def running(settings: Settings) -> AsyncIterator[Operator]:
             await work
 
 
-def settings_for(hand: Hand, nats: NatsServer, **changes: Any) -> Settings:
+def settings_for(user: KubectlUser, nats: NatsServer, **changes: Any) -> Settings:
     """Settings for an operator that looks after the test's namespace only, and often."""
     chosen: dict[str, Any] = {
-        "namespace": hand.namespace,
-        "watch_namespaces": (hand.namespace,),
+        "namespace": user.namespace,
+        "watch_namespaces": (user.namespace,),
         "nats_url": nats.url,
         "metrics_port": 0,
         "liveness_port": 0,
