@@ -95,8 +95,8 @@ def lint(
 
     Args:
         results: the files, judged by themselves.
-        known: Sensors and Namespaces that are there besides, like the core pack's; they are not judged.
-        allow_unknown_types: let Rules pass whose trigger type nobody here offers.
+        known: other Sensors and Namespaces, like the core pack's; they are not checked.
+        allow_unknown_types: accept Rules with a trigger type that no known Sensor offers.
     """
     objects = [checked for _, result in results for checked in result.objects]
     findings = [_finding(problem) for _, result in results for problem in result.problems]

@@ -2,7 +2,7 @@
 
 Every relative link leads to a file and, with ``#``, to a heading. Every path in backticks that begins with a folder of the
 repository exists. Prose has lines of at most 120 characters; tables, code and links that cannot be broken may be longer.
-Words that ``docs/glossary.md`` replaces, and phrases that are no plain English, are not used. Every decision is in the index.
+Phrases that are not plain English are not used, neither in pages nor in code. Every decision is in the index.
 """
 
 import re
@@ -24,6 +24,8 @@ BANNED: Final = {
     r"\b(?:is|are|was|were) told\b": "say who says what to whom",
     r"\bfares?\b": "health",
     r"\bbesides\b": "also, in addition",
+    r"\bmade again\b": "created again, issued again, renewed",
+    r"\(design\b|\bdesign, \"": "the page of docs/ that says it",
 }
 
 #: Pages that are being rewritten; only their links are checked.
@@ -31,6 +33,9 @@ PENDING: Final = (
     "docs/runners.md",
     "docs/webhook.md",
 )
+
+#: Folders with code whose phrases are checked, too.
+CODE: Final = ("cli", "conformance", "hack", "kit")
 
 #: A path of this repository, as written in backticks. ``<name>`` and ``…`` stand for something; such paths are not checked.
 _PATH: Final = re.compile(
@@ -111,6 +116,14 @@ def check_words(page: Path, text: str) -> Iterator[Problem]:
                 yield Problem(page, number, f'"{found[0]}": write instead: {instead}')
 
 
+def check_code(path: Path, text: str) -> Iterator[Problem]:
+    """Phrases in code that are not plain English."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        for pattern, instead in BANNED.items():
+            if found := re.search(pattern, line, re.IGNORECASE):
+                yield Problem(path, number, f'"{found[0]}": write instead: {instead}')
+
+
 def check_decisions(folder: Path) -> Iterator[Problem]:
     """Decisions that the index lacks, and numbers that are used twice."""
     index = folder / "README.md"
@@ -151,6 +164,10 @@ def check(root: Path) -> list[Problem]:
         if page.parent != decisions and page.name != "CHANGELOG.md":  # they speak of the tree as it was
             problems += check_paths(page, text, root)
     problems += check_decisions(decisions)
+    for folder in CODE:
+        for path in sorted((root / folder).rglob("*.py")):
+            if path != Path(__file__).resolve():
+                problems += check_code(path, path.read_text())
     return problems
 
 

@@ -61,9 +61,11 @@ async def stream_made_again(testbed: Testbed) -> None:
     for rule in rules:
         await testbed.rules.put(rule)
     later = await testbed.put(testbed.new_rule())
-    await testbed.runs(later, within=testbed.profile.recovery, when="which was created after the stream was made again")
+    await testbed.runs(
+        later, within=testbed.profile.recovery, when="which was created after the stream was created again"
+    )
     for rule in rules:
-        await testbed.fires(rule, when="after the stream was made again")
+        await testbed.fires(rule, when="after the stream was created again")
 
 
 @check("consumer-lost", "notices that its consumer is gone, and makes another")

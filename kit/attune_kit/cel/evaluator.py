@@ -1,8 +1,8 @@
-"""Evaluates other people's expressions off the event loop, with a deadline and a limit of memory for each evaluation.
+"""Evaluates other people's expressions outside the event loop, with a deadline and a memory limit for each evaluation.
 
-There are two lanes, each with a process and a second one that stands by. Expressions are evaluated in the fast lane. One that
-takes longer than its deadline there is stopped, by the end of the process, and its owner goes to the slow lane for a minute,
-where it has more time and delays nobody but others that are slow.
+There are two lanes, each with a process and a standby process. Expressions are evaluated in the fast lane. When one misses its
+deadline there, its process is killed, and its owner goes to the slow lane for a minute. There it has more time, and delays only
+other slow ones.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from attune_kit.cel.worker import Answer, Request
 #: Seconds for a process to start.
 _START: Final = 30.0
 _ANSWERS: Final = msgspec.msgpack.Decoder(list[Answer])
-#: Variables that the process is given, besides where its modules are.
+#: Environment variables of the process, in addition to the path of its modules.
 _INHERITED: Final = ("PYTHONTZPATH", "LD_LIBRARY_PATH", "PATH")
 
 

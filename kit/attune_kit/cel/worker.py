@@ -1,7 +1,7 @@
 """The process that evaluates expressions for :mod:`attune_kit.cel.evaluator`.
 
-It has a limit of address space, and whoever started it kills it at the deadline. It talks over one socket: frames of a length
-(four bytes) and MessagePack.
+Its address space is limited, and its parent kills it at the deadline. It talks over one socket, in frames of a length (four
+bytes) and MessagePack.
 """
 
 import collections

@@ -42,7 +42,7 @@ class NatsEndpoint:
         name: the client's name in the server's monitoring.
         creds_file: a user JWT and its seed, read for each connection; None where the server asks for none.
         ca_file: certificates (PEM) that the server's certificate is checked against; None for the system's.
-        system_ca: trust the system's certificates besides those in ``ca_file``.
+        system_ca: trust the system's certificates in addition to those in ``ca_file``.
         inbox_prefix: prefix of the subjects under which replies and deliveries arrive.
         ping_interval: time between pings; after two without an answer the connection counts as lost.
     """

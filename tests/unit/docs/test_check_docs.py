@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from check_docs import anchors, check, check_decisions, check_lines, check_links, check_paths, check_words
+from check_docs import anchors, check, check_code, check_decisions, check_lines, check_links, check_paths, check_words
 
 PAGE = Path("page.md")
 
@@ -60,6 +60,10 @@ def test_long_lines_of_prose_only() -> None:
 def test_banned_words() -> None:
     text = "Whoever may.\nIt is read anew.\n```\nwhoever\n```\n"
     assert [p.line for p in check_words(PAGE, text)] == [1, 2]
+
+
+def test_words_in_code() -> None:
+    assert [p.line for p in check_code(PAGE, '"""Read anew."""\nnew = 1\n# Not anew.\n')] == [1, 3]
 
 
 def test_decisions_are_listed_once_and_have_a_status(root: Path) -> None:
