@@ -38,6 +38,8 @@ STDIO_MODE: Final = "ATTUNE_STDIO_MODE"
 STDIO_ON_EXIT: Final = "ATTUNE_STDIO_ON_EXIT"
 STDIO_LINES_PER_SECOND: Final = "ATTUNE_STDIO_LINES_PER_SECOND"
 STDIO_STOP_SECONDS: Final = "ATTUNE_STDIO_STOP_SECONDS"
+STDIO_MAX_RESTART_SECONDS: Final = "ATTUNE_STDIO_MAX_RESTART_SECONDS"
+STDIO_OUTPUT: Final = "ATTUNE_STDIO_OUTPUT"  #: how output is read, as JSON; absent for events
 
 #: Directory where the Secret is mounted. A whole volume, because a subPath is never refreshed.
 CREDENTIALS_DIR: Final = "/var/run/attune/credentials"

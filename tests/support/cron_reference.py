@@ -32,6 +32,8 @@ def _allowed(kind: str, term: str) -> set[int]:
         walk = list(range(low, high + 1))
     elif "-" in base:
         begin, end = (_number(kind, part) for part in base.split("-"))
+        if kind == "weekday" and begin == 7 and end != 7:
+            begin = 0
         walk = [begin]
         while walk[-1] != end and len(walk) <= high - low:
             # Sunday is both 0 and 7, so a walk over the week may pass it by either name.

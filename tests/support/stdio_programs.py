@@ -8,6 +8,7 @@ from typing import Any
 from attune_sensor import Rule
 from attune_sensor.testing import FakeApi, SensorHarness
 from attune_stdio.handler import handler_for
+from attune_stdio.output import OutputOptions
 from attune_stdio.restarts import Restarts
 from attune_stdio.settings import Mode, OnExit, StdioSettings
 
@@ -42,6 +43,7 @@ def harness(
     lines_per_second: float = 1000.0,
     stop_seconds: float = 5.0,
     scripts: Path | None = None,
+    output: OutputOptions | None = None,
     retry: float = 0.05,
     healthy_after: float = 0.3,
     trigger_types: tuple[str, ...] = (TYPE,),
@@ -56,6 +58,7 @@ def harness(
         lines_per_second=lines_per_second,
         stop_seconds=stop_seconds,
         scripts_dir=scripts,
+        output=output or OutputOptions(),
     )
     handler = handler_for(
         settings,

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from attune_contract.identity import MAX_SENSOR_NAME_LENGTH, SensorRef
 from attune_contract.resources.common import Conditions, FreeForm, Metadata, Model, TriggerTypeName, cel
+from attune_contract.resources.stdio import StdioOptions
 
 _DURATION = re.compile(r"([0-9]+)(h|m|s)")
 _DURATION_UNITS = {"h": 3600, "m": 60, "s": 1}
@@ -106,35 +107,6 @@ class EnvironmentVariable(Model):
     """Where its value comes from, as in a container: secretKeyRef, configMapKeyRef, fieldRef or resourceFieldRef."""
 
 
-class StdioOptions(Model):
-    """How a program that prints JSON lines is run."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                cel(
-                    "self.mode == 'perRule' || !has(self.onExit)",
-                    "onExit is only for mode: perRule; a perSensor program is always restarted",
-                )
-            ]
-        }
-    )
-
-    mode: Literal["perRule", "perSensor"] = "perRule"
-    """perRule: one process for each active rule, with the rule's parameters in its environment. perSensor: one process for
-    all rules, which reads them from its standard input."""
-    on_exit: Literal["Complete", "Restart"] | None = None
-    """What happens when a rule's program ends with status 0. Complete (the default): the rule is completed. Restart: the
-    program is restarted. Any other status is a failure, after which the program is always restarted."""
-    lines_per_second: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """How many lines per second are read from each process. A faster process has to wait."""
-    stop_seconds: Annotated[int, Field(ge=0, le=20)] = 5
-    """How long a process has from SIGTERM to SIGKILL."""
-    supervisor: Literal["Copied", "Image"] | None = None
-    """Where the supervisor comes from when spec.image is set. Copied (the default): it is copied into the pod, and the image
-    needs python3 (3.11 or later). Image: the image is built on attune/sensor-stdio and contains it."""
-
-
 class SensorPort(Model):
     """A port on which the sensor's program listens."""
 
@@ -168,6 +140,13 @@ class SensorSpec(Model):
                 ),
                 cel("self.runner == 'Stdio' || !has(self.stdio)", "spec.stdio is only for runner: Stdio"),
                 cel("self.runner == 'Stdio' || !has(self.scripts)", "spec.scripts is only for runner: Stdio"),
+                cel(
+                    "!has(self.image) || !has(self.stdio) || "
+                    "(has(self.stdio.supervisor) && self.stdio.supervisor == 'Image') || "
+                    "!(has(self.stdio.when) || has(self.stdio.payload) || has(self.stdio.occurrence) || "
+                    "has(self.stdio.occurredAt))",
+                    "CEL in spec.stdio needs an image that is built on attune/sensor-stdio: set supervisor: Image",
+                ),
                 cel(
                     "has(self.image) || !has(self.stdio) || !has(self.stdio.supervisor)",
                     "spec.stdio.supervisor is only for an image of your own (spec.image)",

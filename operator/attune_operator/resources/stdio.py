@@ -4,12 +4,13 @@ In the image attune/sensor-stdio, and in images built on it, the supervisor is a
 container of our image copies it as one file that needs only python3 (docs/decisions/0030).
 """
 
+import json
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from attune_contract import environment, names
 from attune_contract.resources import Sensor
-from attune_contract.resources.sensor import StdioOptions
+from attune_contract.resources.stdio import StdioOptions
 from attune_operator.resources import common
 from attune_operator.resources.common import Environment
 
@@ -17,6 +18,8 @@ from attune_operator.resources.common import Environment
 _SOURCE: Final = PurePosixPath("/opt/attune") / environment.STDIO_ZIPAPP
 _TARGET: Final = PurePosixPath(environment.STDIO_MOUNT) / environment.STDIO_ZIPAPP
 COPIER: Final = "stdio"
+#: The fields of ``spec.stdio`` that say how output is read.
+_OUTPUT: Final = {"format", "pattern", "columns", "when", "payload", "occurrence", "occurred_at"}
 _SIZE: Final = "32Mi"
 _RESOURCES: Final = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
 
@@ -48,9 +51,14 @@ def variables(sensor: Sensor) -> dict[str, str]:
         environment.STDIO_MODE: options.mode,
         environment.STDIO_LINES_PER_SECOND: str(options.lines_per_second),
         environment.STDIO_STOP_SECONDS: str(options.stop_seconds),
+        environment.STDIO_MAX_RESTART_SECONDS: str(options.max_restart_seconds),
         # A program can be blocked, so nothing has to be dropped when the spool is full.
         environment.SPOOL_FULL: "block",
     }
+    output = options.model_dump(by_alias=True, exclude_none=True, include=_OUTPUT)
+    if output:
+        # Kubernetes reads `$(NAME)` and `$$` in values; a pattern may well have a dollar.
+        told[environment.STDIO_OUTPUT] = json.dumps(output).replace("$", "$$")
     if options.on_exit is not None:
         found[environment.STDIO_ON_EXIT] = options.on_exit
     if spec.scripts:

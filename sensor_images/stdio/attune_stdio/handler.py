@@ -5,9 +5,11 @@ import random
 from collections.abc import Callable, Mapping
 
 from attune_sensor import RuleHandler, SensorContext
+from attune_stdio.interpreter import Expressions
 from attune_stdio.metrics import StdioMetrics
 from attune_stdio.per_rule import PerRuleHandler
 from attune_stdio.per_sensor import PerSensorHandler
+from attune_stdio.process import own
 from attune_stdio.restarts import HEALTHY_AFTER, Restarts
 from attune_stdio.settings import Mode, StdioSettings
 
@@ -36,8 +38,9 @@ def handler_for(
             context=context,
             settings=settings,
             metrics=StdioMetrics(context.metrics.registry),
+            expressions=Expressions(settings.output, context=context, adopt=own.add, forget=own.discard),
             environment=environment,
-            restarts=restarts or Restarts(),
+            restarts=restarts or Restarts(maximum=settings.max_restart_seconds),
             healthy_after=healthy_after,
             chance=chance,
         )

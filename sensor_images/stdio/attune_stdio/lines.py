@@ -32,6 +32,11 @@ class LineSplitter:
         self._parts: list[bytes] = []
         self._length = 0
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of a line that has not ended yet."""
+        return self._length
+
     def feed(self, data: bytes) -> list[Line]:
         """Take bytes; returns the lines that they complete."""
         *complete, rest = data.split(b"\n")

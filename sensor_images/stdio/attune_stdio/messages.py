@@ -1,11 +1,14 @@
 """What programs and their supervisor say to each other: one JSON object a line (docs/runners.md). Pure."""
 
+import json
+import re
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from attune_sensor import AckState, Rule
+from attune_stdio.moments import MomentError, parse_moment
 
 #: A line may have so many bytes. An event with more would be refused by the API.
 MAX_LINE: Final = 1024 * 1024
@@ -38,8 +41,8 @@ class AckLine(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload: dict[str, Any] | None = None
-    occurrence: str | int | None = None
-    occurred_at: datetime | None = None
+    occurrence: str | int | float | None = None
+    occurred_at: str | int | float | None = None
     rule: str | None = None
     trigger_type: str | None = None
     ack: AckState | None = None
@@ -47,6 +50,47 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 _DECODER: Final = msgspec.json.Decoder(_Line)
+_BOM: Final = b"\xef\xbb\xbf"
+#: An escaped NUL, which PostgreSQL cannot store; not where the backslash is itself escaped.
+_NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+_NOT_JSON: Final = re.compile(rb"\b(NaN|Infinity)\b")
+
+
+def repaired(record: bytes) -> bytes:
+    """A record as UTF-8 without NUL and byte order mark. What is no UTF-8 becomes a replacement character: one raw byte in a
+    message is no reason to lose the event.
+    """
+    record = record.removeprefix(_BOM)
+    try:
+        record.decode()
+    except UnicodeDecodeError:
+        record = record.decode("utf-8", "replace").encode()
+    if b"\\u0000" in record:
+        record = _NUL.sub(rb"\1\\ufffd", record)
+    return record.replace(b"\0", "\ufffd".encode())
+
+
+def decoded(record: bytes) -> Any:
+    """A JSON value. NaN and Infinity, which Python prints, are null.
+
+    Raises:
+        LineError: it is something else.
+    """
+    try:
+        return msgspec.json.decode(_without_nan(record))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise LineError(str(error)) from None
+    except RecursionError:
+        raise LineError("nested too deeply") from None
+
+
+def _without_nan(record: bytes) -> bytes:
+    if not _NOT_JSON.search(record):
+        return record
+    try:
+        return json.dumps(json.loads(record, parse_constant=lambda _name: None)).encode()
+    except (ValueError, RecursionError):
+        return record
 
 
 def parse(text: bytes) -> EventLine | AckLine:
@@ -55,10 +99,11 @@ def parse(text: bytes) -> EventLine | AckLine:
     Raises:
         LineError: it is something else.
     """
+    text = repaired(text)
     if not text.startswith(b"{"):
         raise LineError("not a JSON object")
     try:
-        line = _DECODER.decode(text)
+        line = _DECODER.decode(_without_nan(text))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise LineError(str(error)) from None
     except RecursionError:
@@ -69,15 +114,20 @@ def parse(text: bytes) -> EventLine | AckLine:
         raise LineError("it has neither a `payload` nor an `ack`")
     if line.message is not None:
         raise LineError("`message` goes with an `ack`, not with a `payload`")
-    if line.occurred_at is not None and line.occurred_at.tzinfo is None:
-        raise LineError("`occurred_at` has no zone; write it like 2026-11-23T12:00:00Z")
-    occurrence = None if line.occurrence is None else str(line.occurrence)
+    occurred_at = None
+    if line.occurred_at is not None:
+        try:
+            occurred_at = parse_moment(line.occurred_at)
+        except MomentError as error:
+            raise LineError(f"`occurred_at`: {error}") from None
+    # An empty one is a variable that was not set, or a message without an id: as if it were absent.
+    occurrence = None if line.occurrence in (None, "") else str(line.occurrence)
     if occurrence is not None and len(occurrence) > _MAX_OCCURRENCE:
         raise LineError(f"`occurrence` has more than {_MAX_OCCURRENCE} characters")
     return EventLine(
         payload=line.payload,
         occurrence=occurrence,
-        occurred_at=line.occurred_at,
+        occurred_at=occurred_at,
         rule=line.rule,
         trigger_type=line.trigger_type,
     )

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-LINES = ("event", "ack", "malformed", "too_long", "late")
+LINES = ("event", "ack", "skipped", "malformed", "too_long", "late")
 EXITS = ("success", "failure", "signal", "stopped", "killed")
 
 
@@ -25,7 +25,7 @@ class StdioMetrics:
         )
         self.lines = Counter(
             "attune_stdio_lines",
-            "Lines on standard output: events, acks, malformed, too long, after the rule's stop (late)",
+            "Records on standard output: events, acks, not wanted (skipped), malformed, too long, after the rule's stop (late)",
             ["result"],
             registry=registry,
         )

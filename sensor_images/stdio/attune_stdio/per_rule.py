@@ -16,6 +16,7 @@ import msgspec
 from attune_kit.supervisor import end
 from attune_sensor import AckState, Rule, SensorContext, event_of
 from attune_stdio import variables
+from attune_stdio.interpreter import Expressions, Interpreter
 from attune_stdio.messages import AckLine, EventLine, LineError
 from attune_stdio.metrics import StdioMetrics
 from attune_stdio.process import Process
@@ -37,6 +38,7 @@ class PerRuleHandler:
         context: how events are reported.
         settings: what is run, and how.
         metrics: where processes and lines are counted.
+        expressions: of the Sensor.
         environment: the supervisor's environment.
         restarts: when a program that ended is started again.
         healthy_after: seconds after which a program that was started again is said to work.
@@ -49,6 +51,7 @@ class PerRuleHandler:
         context: SensorContext,
         settings: StdioSettings,
         metrics: StdioMetrics,
+        expressions: Expressions,
         environment: Mapping[str, str],
         restarts: Restarts,
         healthy_after: float = HEALTHY_AFTER,
@@ -57,6 +60,7 @@ class PerRuleHandler:
         self._context = context
         self._settings = settings
         self._metrics = metrics
+        self._expressions = expressions
         self._environment = variables.of_program(environment, scripts_dir=settings.scripts_dir)
         self._restarts = restarts
         self._healthy_after = healthy_after
@@ -67,7 +71,12 @@ class PerRuleHandler:
         self._starts = itertools.count(1)
 
     async def start(self, rule: Rule) -> None:
-        """Start the rule's program, as soon as the one that it had before has ended."""
+        """Start the rule's program, as soon as the one that it had before has ended.
+
+        Raises:
+            InvalidRuleError: an expression of the Sensor cannot be used.
+        """
+        await self._expressions.check()
         if self._folder is None:
             self._folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="attune-stdio-"))
         await self.stop(rule)
@@ -106,6 +115,7 @@ class PerRuleHandler:
                 await asyncio.wait(tasks)
         finally:
             await end(*tasks)
+            await self._expressions.close()
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -116,14 +126,18 @@ class PerRuleHandler:
     def _program(self, rule: Rule, file: Path) -> "_RuleProgram":
         settings = self._settings
         found = _RuleProgram(rule=rule, context=self._context, file=file)
+        given = {**self._environment, **variables.of_rule(rule, parameters_file=file)}
         found.program = Program(
-            command=settings.command,
-            variables={**self._environment, **variables.of_rule(rule, parameters_file=file)},
+            command=variables.expanded(settings.command, given),
+            variables=given,
             directory=settings.scripts_dir,
             stdin=False,
             finite=True,
             done_at_success=settings.on_exit is OnExit.COMPLETE,
             observer=found,
+            interpreter=Interpreter(
+                settings.output, expressions=self._expressions, owner=rule.uid, parameters=rule.parameters
+            ),
             lines_per_second=settings.lines_per_second,
             metrics=self._metrics,
             log=self._context.log.bind(rule=rule.ref, rule_uid=rule.uid),

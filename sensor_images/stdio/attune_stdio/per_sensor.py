@@ -9,6 +9,7 @@ from typing import Final
 from attune_kit.supervisor import end
 from attune_sensor import AckState, Rule, SensorContext
 from attune_stdio import variables
+from attune_stdio.interpreter import Expressions, Interpreter
 from attune_stdio.messages import AckLine, EventLine, LineError, lifecycle_line
 from attune_stdio.metrics import StdioMetrics
 from attune_stdio.per_rule import report
@@ -36,6 +37,7 @@ class PerSensorHandler:
         context: how events are reported.
         settings: what is run, and how.
         metrics: where processes and lines are counted.
+        expressions: of the Sensor.
         environment: the supervisor's environment.
         restarts: when a program that ended is started again.
         healthy_after: seconds after which a program that was started again is said to work.
@@ -49,6 +51,7 @@ class PerSensorHandler:
         context: SensorContext,
         settings: StdioSettings,
         metrics: StdioMetrics,
+        expressions: Expressions,
         environment: Mapping[str, str],
         restarts: Restarts,
         healthy_after: float = HEALTHY_AFTER,
@@ -57,6 +60,7 @@ class PerSensorHandler:
     ) -> None:
         self._context = context
         self._settings = settings
+        self._expressions = expressions
         self._not_reading_after = not_reading_after
         self._rules: dict[str, Rule] = {}
         self._by_ref: dict[str, str] = {}
@@ -68,14 +72,18 @@ class PerSensorHandler:
         self._problem = ""  # why no rule is served now
         self._feeding: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        given = variables.of_program(environment, scripts_dir=settings.scripts_dir)
         self._program = Program(
-            command=settings.command,
-            variables=variables.of_program(environment, scripts_dir=settings.scripts_dir),
+            command=variables.expanded(settings.command, given),
+            variables=given,
             directory=settings.scripts_dir,
             stdin=True,
             finite=False,
             done_at_success=False,
             observer=self,
+            interpreter=Interpreter(
+                settings.output, expressions=expressions, owner=str(context.settings.sensor), parameters=None
+            ),
             lines_per_second=settings.lines_per_second,
             metrics=metrics,
             log=context.log,
@@ -87,7 +95,12 @@ class PerSensorHandler:
     # -- rules ---------------------------------------------------------------------------------------------------------
 
     async def start(self, rule: Rule) -> None:
-        """Tell the program of a rule; the first one starts it."""
+        """Tell the program of a rule; the first one starts it.
+
+        Raises:
+            InvalidRuleError: an expression of the Sensor cannot be used.
+        """
+        await self._expressions.check()
         self._rules[rule.uid] = rule
         self._by_ref[rule.ref] = rule.uid
         self._reported.discard(rule.uid)
@@ -114,6 +127,7 @@ class PerSensorHandler:
     async def close(self) -> None:
         """End the program. What it says until then is taken."""
         if self._task is None:
+            await self._expressions.close()
             return
         grace = max(0.1, self._context.settings.grace_seconds / 2 - _RESERVE)
         self._program.stop(within=min(self._settings.stop_seconds, grace), listen=True)
@@ -121,6 +135,7 @@ class PerSensorHandler:
             await asyncio.wait({self._task})
         finally:
             await end(self._task)
+            await self._expressions.close()
 
     # -- what the program is told --------------------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from attune_kit.supervisor import end
-from attune_stdio.lines import Line, LineSplitter
-from attune_stdio.messages import MAX_LINE, AckLine, EventLine, LineError, parse
+from attune_stdio.hints import hints
+from attune_stdio.interpreter import Interpreter
+from attune_stdio.lines import Line
+from attune_stdio.messages import MAX_LINE, AckLine, EventLine, LineError
 from attune_stdio.metrics import StdioMetrics
 from attune_stdio.pipes import CHUNK
 from attune_stdio.process import Process
@@ -81,6 +83,7 @@ class Program:
         finite: whether ending with status 0 is all right; it is then either done or started again without a complaint.
         done_at_success: with ``finite``, whether it is then done.
         observer: who hears of it.
+        interpreter: reads its output.
         lines_per_second: lines that are taken from it.
         metrics: where it is counted.
         log: a structlog logger that names it.
@@ -99,6 +102,7 @@ class Program:
         finite: bool,
         done_at_success: bool,
         observer: ProgramObserver,
+        interpreter: Interpreter,
         lines_per_second: float,
         metrics: StdioMetrics,
         log: Any,
@@ -113,19 +117,21 @@ class Program:
         self._finite = finite
         self._done_at_success = done_at_success
         self._observer = observer
+        self._interpreter = interpreter
         self._rate = lines_per_second
         self._metrics = metrics
         self._log = log
         self._restarts = restarts
         self._healthy_after = healthy_after
         self._chance = chance
-        self._warnings = ProgramWarnings()
+        self._warnings = ProgramWarnings(hints(command))
         self._stop = asyncio.Event()
         self._stop_seconds = 0.0
         self._listening = True
         self._waiting_for_output = False
         self._chunks = 0  # read so far
         self._failing = False
+        self._useless = False
 
     def stop(self, *, within: float, listen: bool) -> None:
         """Have :meth:`run` end the program and return.
@@ -155,6 +161,7 @@ class Program:
                 if self._done_at_success:
                     self._observer.completed()
                     return
+                self._warnings.ended_well(ran=end_.ran, words=end_.words, now=time.monotonic())
             else:
                 attempt, delay = self._restarts.after(attempt=attempt, ran=end_.ran, chance=self._chance())
                 self._failing = True
@@ -222,6 +229,13 @@ class Program:
 
     def _look(self, process: Process) -> None:
         now = time.monotonic()
+        useless = self._warnings.useless
+        if useless is not None:
+            if not self._useless:
+                self._useless = self._failing = True
+                self._observer.failing(useless)
+            return
+        self._useless = False
         if self._failing:
             if process.running_for >= self._healthy_after:
                 self._failing = False
@@ -261,7 +275,7 @@ class Program:
     # -- lines ---------------------------------------------------------------------------------------------------------
 
     async def _read(self, process: Process) -> None:
-        splitter = LineSplitter(limit=MAX_LINE)
+        splitter = self._interpreter.splitter()
         throttle = Throttle(rate=self._rate, now=time.monotonic())
         while True:
             self._waiting_for_output = True
@@ -269,6 +283,7 @@ class Program:
             self._waiting_for_output = False
             self._chunks += 1
             lines = splitter.feed(data) if data else [last] if (last := splitter.end()) is not None else []
+            self._warnings.waiting(splitter.waiting, now=time.monotonic())
             for number, line in enumerate(lines, start=1):
                 await self._take(line)
                 await self._pace(throttle, 1)
@@ -291,8 +306,8 @@ class Program:
         await asyncio.sleep(wait)
 
     async def _take(self, line: Line) -> None:
-        text = line.text.strip()
-        if not text:
+        text = line.text.rstrip(b"\r\n")
+        if not text.strip():
             return
         if not self._listening:
             self._metrics.lines.labels("late").inc()
@@ -301,18 +316,21 @@ class Program:
             self._bad("too_long", f"it has {line.length} bytes, and {MAX_LINE} are allowed", text)
             return
         try:
-            parsed = parse(text)
-            await self._observer.take(parsed)
+            parsed = await self._interpreter.read(text)
+            if parsed is not None:
+                await self._observer.take(parsed)
         except LateLineError:
             self._metrics.lines.labels("late").inc()
         except LineError as error:
             self._bad("malformed", str(error), text)
         except Exception:
-            # Nobody else reads this pipe: the program would wait for ever.
+            # No one else reads this pipe: the program would wait for ever.
             self._log.exception("line_failed")
             self._bad("malformed", "the sensor failed to take it; its log says why", text)
         else:
-            self._metrics.lines.labels("ack" if isinstance(parsed, AckLine) else "event").inc()
+            self._warnings.good_line()
+            result = "skipped" if parsed is None else "ack" if isinstance(parsed, AckLine) else "event"
+            self._metrics.lines.labels(result).inc()
 
     def _bad(self, result: str, why: str, text: bytes) -> None:
         self._metrics.lines.labels(result).inc()

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,14 @@ _SHARED: Final = frozenset(
         "ATTUNE_CONFIG_FILE",
         "ATTUNE_LOG_LEVEL",
         "ATTUNE_SCRIPTS_DIR",
+        "ATTUNE_SECRETS_DIR",
+        "ATTUNE_LISTEN_HOST",
     }
 )
+#: The ports of ``spec.ports`` are a program's business, too.
+_PORT: Final = "ATTUNE_PORT_"
+#: `$$` counts before a name only: elsewhere it is a shell's process id.
+_REFERENCE: Final = re.compile(r"\$\$(\([A-Za-z_][A-Za-z0-9_]*\))|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 #: Linux takes no variable above 128 KiB, and no environment above a few MiB. What is left out here is in the file.
 _MAX_VALUE: Final = 32 * 1024
 _MAX_TOTAL: Final = 256 * 1024
@@ -39,12 +45,28 @@ def of_program(variables: Mapping[str, str], *, scripts_dir: Path | None) -> dic
         variables: the supervisor's environment.
         scripts_dir: where the scripts are; programs are looked for there first.
     """
-    given = {name: value for name, value in variables.items() if not name.startswith("ATTUNE_") or name in _SHARED}
+    given = {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith("ATTUNE_") or name in _SHARED or name.startswith(_PORT)
+    }
     # Python keeps what is printed into a pipe until 8 KiB are together: events would come in lumps, minutes late.
     given.setdefault("PYTHONUNBUFFERED", "1")
     if scripts_dir is not None:
         given["PATH"] = f"{scripts_dir}:{given['PATH']}" if given.get("PATH") else str(scripts_dir)
     return given
+
+
+def expanded(command: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """A command with each ``$(NAME)`` replaced by the variable's value, as Kubernetes does it: without a shell, so that a value
+    stays one argument whatever is in it. Unknown names stay as they are, and ``$$(NAME)`` is ``$(NAME)``.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        escaped, name = match[1], match[2]
+        return f"${escaped}" if escaped else variables.get(name, match[0])
+
+    return tuple(_REFERENCE.sub(value, text) for text in command)
 
 
 def of_rule(rule: Rule, *, parameters_file: Path) -> dict[str, str]:

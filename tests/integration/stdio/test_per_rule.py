@@ -6,8 +6,10 @@ from pathlib import Path
 from support.eventually import until
 from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python, shell
 
-from attune_sensor import AckState, event_id, scheduled
+from attune_sensor import AckState, event_id
 from attune_sensor.testing import FakeApi, SensorHarness
+from attune_stdio.messages import EventLine
+from attune_stdio.output import named as named_by_time
 from attune_stdio.settings import OnExit
 
 
@@ -72,7 +74,8 @@ hold()
         assert await payloads(sensor, 4) == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 3}]
         first, second, third, fourth = sensor.api.events
     assert first.id == event_id(rule.uid, "first")
-    assert second.id == event_id(rule.uid, scheduled(datetime(2026, 11, 23, 12, tzinfo=UTC)))
+    named = named_by_time(EventLine(payload={"n": 2}, occurred_at=datetime(2026, 11, 23, 12, tzinfo=UTC)))
+    assert second.id == event_id(rule.uid, named.occurrence or ""), "by the time and the payload"
     assert second.occurred_at == datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert third.id != fourth.id
 

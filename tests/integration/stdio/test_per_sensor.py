@@ -7,8 +7,11 @@ from support.stdio_programs import TYPE, alive, events_of, harness, payloads, py
 
 from attune_sensor import AckState, SensorContext, event_id
 from attune_sensor.testing import SensorHarness
+from attune_stdio.interpreter import Expressions
 from attune_stdio.metrics import StdioMetrics
+from attune_stdio.output import OutputOptions
 from attune_stdio.per_sensor import PerSensorHandler
+from attune_stdio.process import own
 from attune_stdio.restarts import Restarts
 from attune_stdio.settings import Mode, StdioSettings
 
@@ -97,6 +100,7 @@ async def test_one_that_does_not_read_is_found_out_and_takes_no_memory() -> None
             context=context,
             settings=StdioSettings(command=program, mode=Mode.PER_SENSOR),
             metrics=StdioMetrics(context.metrics.registry),
+            expressions=Expressions(OutputOptions(), context=context, adopt=own.add, forget=own.discard),
             environment={},
             restarts=Restarts(),
             not_reading_after=0.3,

