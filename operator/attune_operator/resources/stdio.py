@@ -58,7 +58,7 @@ def variables(sensor: Sensor) -> dict[str, str]:
     output = options.model_dump(by_alias=True, exclude_none=True, include=_OUTPUT)
     if output:
         # Kubernetes reads `$(NAME)` and `$$` in values; a pattern may well have a dollar.
-        told[environment.STDIO_OUTPUT] = json.dumps(output).replace("$", "$$")
+        found[environment.STDIO_OUTPUT] = json.dumps(output).replace("$", "$$")
     if options.on_exit is not None:
         found[environment.STDIO_ON_EXIT] = options.on_exit
     if spec.scripts:
