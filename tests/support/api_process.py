@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Self
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.eventually import eventually
 
 from attune_contract.claims import DEFAULT_ISSUER, SensorClaims
 from attune_contract.events import event_id, scheduled
@@ -90,6 +90,10 @@ def report(k: int = 0, *, rule_uid: str = "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10"
     }
 
 
+def _answers(url: str) -> bool:
+    return httpx.get(url, trust_env=False, verify=False).status_code == 200
+
+
 class ApiProcess:
     """``python -m attune_api`` with a directory of its own. Port and directory stay the same over restarts."""
 
@@ -141,18 +145,14 @@ class ApiProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"the API ended with {self._process.returncode}:\n{self.log.read_text()}")
-            try:
-                if httpx.get(self.url + path, trust_env=False, verify=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        self.kill()
-        raise TimeoutError(f"the API was not up within 300 s:\n{self.log.read_text()}")
+        process = self._process
+
+        def ended_or_up() -> bool:
+            return process.poll() is not None or _answers(self.url + path)
+
+        eventually(ended_or_up, within=300, every=0.05, what=f"the API, whose log is {self.log}, is up")
+        if process.poll() is not None:
+            raise RuntimeError(f"the API ended with {process.returncode}:\n{self.log.read_text()}")
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":

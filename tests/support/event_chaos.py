@@ -20,6 +20,7 @@ import nats
 import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from support.api_process import ApiProcess, report
+from support.eventually import eventually
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 from support.rule_stream import RuleStream, rule_state
@@ -74,16 +75,12 @@ class System:
 
     def _start_api(self) -> None:
         """As kubelet does: again, if it ends because its database is away."""
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                self.api.start()
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
-            else:
-                return
+
+        def starts() -> bool:
+            self.api.start()
+            return True
+
+        eventually(starts, within=120, every=0.5)
 
 
 async def go_through(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from support.api_process import ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.sensor_process import SensorProcess, drained, serve, stored_events
 
@@ -109,13 +110,12 @@ async def go_through(
             await changes
         await change_all(client, namespace, names[: number // 2], label="last", versions=versions)
         wanted = set(versions.items())
-        stored: list[dict[str, Any]] = []
-        async with asyncio.timeout(120):
-            while True:
-                stored = await stored_events(api, rule_uid=rule.uid)
-                if wanted <= {(event["payload"]["name"], event["payload"]["resourceVersion"]) for event in stored}:
-                    break
-                await asyncio.sleep(0.5)
+
+        async def all_stored() -> bool:
+            found = await stored_events(api, rule_uid=rule.uid)
+            return wanted <= {(event["payload"]["name"], event["payload"]["resourceVersion"]) for event in found}
+
+        await until(all_stored, within=120, every=0.5)
         assert await sensor.stop() == 0
         await drained(sensor, within=10)
         stored = await stored_events(api, rule_uid=rule.uid)

@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+from support.eventually import eventually
 
 from attune_local.ports import free_port
 
@@ -87,12 +88,16 @@ class PostgresServer:
                 cwd="/",
                 **self._as_user,
             )
-        deadline = time.monotonic() + 30
+        process = self._process
         ready: list[str | Path] = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        while subprocess.run(ready, check=False, cwd="/").returncode != 0:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{(self.directory / 'postgres.log').read_text()}")
-            time.sleep(0.05)
+        eventually(
+            lambda: process.poll() is not None or subprocess.run(ready, check=False, cwd="/").returncode == 0,
+            within=30,
+            every=0.05,
+            what="PostgreSQL answers",
+        )
+        if process.poll() is not None:
+            raise RuntimeError(f"PostgreSQL did not start:\n{(self.directory / 'postgres.log').read_text()}")
 
     def stop(self) -> None:
         """End it (fast shutdown); connections are cut."""

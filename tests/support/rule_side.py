@@ -145,20 +145,13 @@ class Stream:
 
     async def shows(self, look: Callable[["Stream"], Awaitable[Any]], wanted: Any, *, within: float = 15) -> None:
         """Wait until an onlooker sees what is wanted."""
-        deadline = asyncio.get_running_loop().time() + within
-        while True:
-            try:
-                seen = await look(self)
-            except (
-                nats.errors.Error,
-                OSError,
-                ValueError,
-            ) as error:  # the server may be down, or hold rubbish, on purpose
-                seen = error
-            if seen == wanted:
-                return
-            assert asyncio.get_running_loop().time() < deadline, f"seen {seen!r}, wanted {wanted!r}"
-            await asyncio.sleep(0.02)
+
+        async def seen() -> bool:
+            found = await look(self)  # raises while the server is down, or holds rubbish, on purpose
+            assert found == wanted
+            return True
+
+        await until(seen, within=within, what=f"{wanted!r} in the stream")
 
     async def ack(
         self, ref: str, uid: str, generation: int, state: AckState = AckState.ACTIVE, message: str = ""

@@ -10,6 +10,7 @@ import msgspec
 import nats
 import nats.js.errors
 from nats.js.api import StreamConfig
+from support.eventually import until
 
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
@@ -107,16 +108,14 @@ class RuleStream:
 
     async def wait_ack(self, state: RuleState, expected: AckState, *, within: float = 5.0) -> Ack:
         """Wait until this generation of the rule was acked with this state."""
-        seen: Ack | None = None
-        try:
-            async with asyncio.timeout(within):
-                while True:
-                    seen = await self.ack(state.uid)
-                    if seen is not None and seen.generation == state.generation and seen.state is expected:
-                        return seen
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"no ack {expected} of generation {state.generation}; seen last: {seen}") from None
+
+        async def acked() -> Ack:
+            seen = await self.ack(state.uid)
+            assert seen is not None
+            assert (seen.generation, seen.state) == (state.generation, expected)
+            return seen
+
+        return await until(acked, within=within, what=f"the ack {expected} of generation {state.generation}")
 
     async def acks_stored(self) -> int:
         """How many acks the stream holds."""
@@ -125,9 +124,8 @@ class RuleStream:
 
     async def _again(self, call: Any) -> Any:
         """Repeat a call while the server comes back."""
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    return await call()
-                except (nats.errors.Error, OSError):
-                    await asyncio.sleep(0.05)
+
+        async def answered() -> tuple[Any]:
+            return (await call(),)
+
+        return (await until(answered, within=10))[0]

@@ -91,15 +91,13 @@ class SensorProcess:
 
     async def ready(self, *, within: float = 30) -> None:
         """Wait until ``/ready`` passes."""
-        async with asyncio.timeout(within), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"http://127.0.0.1:{self.metrics_port}/ready") as answer:
-                        if answer.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.05)
+        async with aiohttp.ClientSession() as session:
+
+            async def passes() -> bool:
+                async with session.get(f"http://127.0.0.1:{self.metrics_port}/ready") as answer:
+                    return answer.status == 200
+
+            await until(passes, within=within)
 
     def rule(self, number: int, parameters: dict[str, Any], **changes: Any) -> RuleState:
         """The state of one of its rules."""

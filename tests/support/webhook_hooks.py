@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 from multidict import CIMultiDictProxy
+from support.eventually import until
 
 from attune_sensor import AckState, Rule, SensorContext
 from attune_sensor.testing import SensorHarness
@@ -65,9 +66,11 @@ class Hooks:
 
     async def answers(self, path: str, status: int, *, within: float = 5) -> None:
         """Wait until the path answers so."""
-        async with asyncio.timeout(within):
-            while await self.status(path) != status:  # noqa: ASYNC110 - asked over HTTP
-                await asyncio.sleep(0.02)
+
+        async def does() -> bool:
+            return await self.status(path) == status
+
+        await until(does, within=within)
 
     async def raw(self, text: bytes, *, then: bytes = b"", pause: float = 0) -> bytes:
         """Send bytes as they are, and read until the other side closes."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 from support.api_process import ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.sensor_process import SensorProcess, drained, serve, stored_events
 
@@ -89,9 +90,7 @@ async def go_through(
             await deliver(session, queue.popleft())
 
     async def reach(share: float) -> None:
-        async with asyncio.timeout(300):
-            while len(sent.accepted) < deliveries * share:  # noqa: ASYNC110 - a count that others raise
-                await asyncio.sleep(0.02)
+        await until(lambda: len(sent.accepted) >= deliveries * share, within=300)
 
     try:
         await sensor.start()

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.api_process import ApiProcess, report
+from support.eventually import until
 from support.postgres import PostgresServer
 
 pytest_plugins = ["support.api_fixtures"]
@@ -30,11 +31,8 @@ async def _send_until_it_dies(api: ApiProcess, accepted: set[str], *, worker: in
 
 async def _accepted(accepted: set[str], count: int, senders: list["asyncio.Task[None]"]) -> None:
     """Wait until so many events were accepted."""
-    while True:
-        if len(accepted) >= count:
-            return
-        assert not any(sender.done() for sender in senders)
-        await asyncio.sleep(0.01)
+    await until(lambda: len(accepted) >= count or any(sender.done() for sender in senders), within=100)
+    assert not any(sender.done() for sender in senders)
 
 
 async def _ids(api: ApiProcess) -> list[str]:

@@ -73,13 +73,13 @@ async def operator(nats_server: NatsServer) -> Operator:
 
 async def _within(seconds: float, question: Callable[[], Awaitable[httpx.Response]], status: int) -> httpx.Response:
     """The first answer with this status; it must come in time."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    async def wanted() -> httpx.Response:
         answer = await question()
-        if answer.status_code == status:
-            return answer
-        assert time.monotonic() < deadline, f"after {seconds} s: {answer.status_code} {answer.text}"
-        await asyncio.sleep(0.02)
+        assert answer.status_code == status, answer.text
+        return answer
+
+    return await until(wanted, within=seconds)
 
 
 @pytest.mark.nats

@@ -13,8 +13,8 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import NotFoundError
 from support.api_process import ApiProcess, report
+from support.eventually import until
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 
@@ -42,16 +42,10 @@ async def _listening(server: NatsServer) -> AsyncIterator["asyncio.Queue[Msg]"]:
     client = await nats.connect(server.url)
     received: asyncio.Queue[Msg] = asyncio.Queue()
     jetstream = client.jetstream()
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await jetstream.subscribe(
-                    ALL_EVENTS, stream=EVENTS_STREAM, cb=received.put, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
-                )
-            except NotFoundError:
-                await asyncio.sleep(0.05)
-            else:
-                break
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+    await until(
+        lambda: jetstream.subscribe(ALL_EVENTS, stream=EVENTS_STREAM, cb=received.put, config=config), within=20
+    )
     try:
         yield received
     finally:

@@ -113,9 +113,12 @@ async def results(api: ApiProcess, *events: dict[str, Any]) -> list[tuple[str, s
 
 async def heard(api: ApiProcess, rules: int) -> None:
     """Wait until the API knows so many rules."""
-    async with api.client() as client, asyncio.timeout(30):
-        while f"attune_api_rules {rules}.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110 - over HTTP
-            await asyncio.sleep(0.05)
+    async with api.client() as client:
+
+        async def known() -> bool:
+            return f"attune_api_rules {rules}.0" in (await client.get("/metrics")).text
+
+        await until(known, within=30)
 
 
 async def test_only_for_rules_that_are_bound_to_the_sensor(
@@ -262,9 +265,11 @@ async def test_what_cannot_be_known_is_asked_for_again_and_never_refused(
         assert [s for s, _ in await results(api, event(fired, rule_namespace="kube-system"))] == ["refused"]
         nats_server.start()
         await operator.rules.put(unknown)
-        async with asyncio.timeout(30):
-            while (await post(api, event(unknown))).status_code != 200:  # noqa: ASYNC110 - over HTTP
-                await asyncio.sleep(0.1)
+
+        async def taken() -> bool:
+            return (await post(api, event(unknown))).status_code == 200
+
+        await until(taken, within=30)
 
 
 async def test_a_wiped_stream_takes_no_rule_away_at_once(

@@ -1,6 +1,5 @@
 """Rules, sensors and a rule's history over HTTP: what the streams say, by a real NATS server."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 from support.api_process import ApiProcess
+from support.eventually import until
 from support.nats_server import NatsServer
 
 from attune_contract import subjects
@@ -104,19 +104,24 @@ def api(tmp_path: Path, nats_server: NatsServer) -> Iterator[ApiProcess]:
 
 async def _get(reader: httpx.AsyncClient, path: str, **query: Any) -> Any:
     """The answer's body, once the API has heard of rules and sensors at all."""
-    async with asyncio.timeout(30):
-        while (answer := await reader.get(f"/api/v1/{path}", params=query)).status_code == 503:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+
+    async def answered() -> httpx.Response | None:
+        found = await reader.get(f"/api/v1/{path}", params=query)
+        return None if found.status_code == 503 else found
+
+    answer = await until(answered, within=30)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 async def _settled(reader: httpx.AsyncClient, path: str, *, count: int) -> list[Any]:
     """What is listed, once there are so many."""
-    async with asyncio.timeout(30):
-        while len(listed := (await _get(reader, path))["data"]) < count:  # noqa: ASYNC110 - another process hears of them
-            await asyncio.sleep(0.05)
-    return list(listed)
+
+    async def listed() -> list[Any] | None:
+        found: list[Any] = (await _get(reader, path))["data"]
+        return None if len(found) < count else found
+
+    return await until(listed, within=30)
 
 
 async def test_rules_are_listed_with_their_sensors_word_on_them(api: ApiProcess, nats_server: NatsServer) -> None:

@@ -34,13 +34,12 @@ async def test_no_5xx_and_no_undocumented_answer(tmp_path: Path, nats_server: Na
         await _make_streams(nats_server)
         async with api.client() as sensor, api.reader() as reader:
             events = [report(k) for k in range(50)]
+
             # Until the rule stream was read, the API does not know whose rules these are.
-            async with asyncio.timeout(30):
-                stored = await sensor.post("/api/v1/events/batch", json={"events": events})
-                while stored.status_code == 503:
-                    await asyncio.sleep(0.1)
-                    stored = await sensor.post("/api/v1/events/batch", json={"events": events})
-            assert stored.status_code == 200
+            async def stored() -> bool:
+                return (await sensor.post("/api/v1/events/batch", json={"events": events})).status_code == 200
+
+            await until(stored, within=30)
             for path in ("rules", "sensors"):
                 await until(lambda path=path: _answers(reader, path), within=30)  # type: ignore[misc]
             tokens = f"""

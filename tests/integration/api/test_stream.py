@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support.api_process import ApiProcess, report, write_jwks
 from support.event_stream import StreamReader
+from support.eventually import until
 from support.postgres import PostgresServer
 from support.process_figures import resident_mib
 
@@ -147,9 +148,11 @@ async def test_more_readers_than_may_are_sent_away(tmp_path: Path) -> None:
                 assert (answer.status_code, answer.json()["type"]) == (503, "urn:attune:problem:too-many-streams")
                 assert answer.headers["retry-after"]
             second.close()
-            async with asyncio.timeout(30):
-                while await _metric(api, "attune_api_stream_readers") == 2:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+
+            async def one_left() -> bool:
+                return await _metric(api, "attune_api_stream_readers") == 1
+
+            await until(one_left, within=30)
             async with StreamReader(api.port) as third:
                 assert third.status == 200
 
@@ -194,10 +197,12 @@ async def test_one_of_200_readers_never_reads_and_the_others_are_not_slowed(tmp_
                 dead.sendall(StreamReader(api.port, after=0).request)
                 beside = await round_trip()
                 memory.append(resident_mib(api.process.pid))
-                async with asyncio.timeout(60):
-                    while await _metric(api, "attune_api_stream_readers_cut_off_total") < 1:
-                        memory.append(resident_mib(api.process.pid))
-                        await asyncio.sleep(0.1)
+
+                async def cut_off() -> bool:
+                    memory.append(resident_mib(api.process.pid))
+                    return await _metric(api, "attune_api_stream_readers_cut_off_total") >= 1
+
+                await until(cut_off, within=60, every=0.1)
             afterwards = await round_trip()
             for reader in others:
                 assert [event["seq"] for event in reader.events] == list(range(backlog + 1, sent + 1))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.certificates import Authority
+from support.eventually import until
 
 from attune_api.tls import renew_certificate
 from attune_kit.tls import client_context
@@ -52,9 +53,11 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(tmp_path: Path)
         put(certificate, key, (authority.issue("attune-api")[0], authority.issue("attune-api")[1]))
         assert await serial_number(port, client) == first
         put(certificate, key, authority.issue("attune-api"))
-        async with asyncio.timeout(10):
-            while await serial_number(port, client) == first:
-                pass
+
+        async def changed() -> bool:
+            return await serial_number(port, client) != first
+
+        await until(changed)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from support.cli import answer, attune
+from support.eventually import eventually
 
 from attune_cli.errors import ExitCode
 from attune_cli.targets import kube
@@ -207,8 +208,7 @@ def test_waiting_ends_when_the_sensor_has_said_it_of_this_generation(cluster: Cl
     cluster.say("rules", "team-a", "waited-for", **state)
 
     def operator() -> None:
-        while cluster.get("rules", "team-a", "waited-for")["spec"]["enabled"]:
-            pass
+        eventually(lambda: not cluster.get("rules", "team-a", "waited-for")["spec"]["enabled"], within=60, every=0.01)
         generation = cluster.get("rules", "team-a", "waited-for")["metadata"]["generation"]
         stopped = said("Active", "False", "Disabled", "The rule is disabled.", generation)
         cluster.say("rules", "team-a", "waited-for", conditions=[stopped])

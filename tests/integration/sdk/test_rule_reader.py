@@ -295,11 +295,11 @@ async def test_everything_is_read_again_periodically(nats_server: NatsServer, st
 async def test_old_consumers_do_not_pile_up(nats_server: NatsServer, stream: RuleStream) -> None:
     async with reading(nats_server.url, resync_seconds=0.1) as it:
         await until(lambda: it.snapshots >= 10)
-    left = 1
-    async with asyncio.timeout(20):
-        while left:
-            left = len(await stream.js.consumers_info(subjects.RULES_STREAM))
-            await asyncio.sleep(0.1)
+
+    async def none_left() -> bool:
+        return not await stream.js.consumers_info(subjects.RULES_STREAM)
+
+    await until(none_left, within=20)
 
 
 async def test_few_rights_are_enough(tmp_path: Path) -> None:

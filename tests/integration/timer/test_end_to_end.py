@@ -244,10 +244,11 @@ async def test_what_a_sensor_lacks_is_told_beside_its_readiness(
                 return found
 
         async def wait_notes(*names: str) -> dict[str, str]:
-            async with asyncio.timeout(10):
-                while set(told := await notes()) != set(names):  # noqa: ASYNC110 - asked over HTTP
-                    await asyncio.sleep(0.05)
-            return told
+            async def wanted() -> bool:
+                return set(await notes()) == set(names)
+
+            await until(wanted)
+            return await notes()
 
         assert (await wait_notes("rules"))["rules"] == "no rule is bound to this sensor"
         await stream.put(rule_state(parameters={"interval": 0.1}))

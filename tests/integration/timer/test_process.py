@@ -1,7 +1,6 @@
 """The timer sensor as the process that runs in a pod."""
 
 import asyncio
-import contextlib
 import json
 import re
 import resource
@@ -115,18 +114,23 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
         # No file may grow beyond this, as if the disk were full.
         resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
         await api.stop()
-        async with asyncio.timeout(20):
-            while await count("attune_sensor_spool_errors_total") < 2:  # noqa: ASYNC110 - asked over HTTP
-                await asyncio.sleep(0.1)
-            while await count("attune_sensor_queued_events") < 50:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+
+        async def full() -> bool:
+            return (
+                await count("attune_sensor_spool_errors_total") >= 2
+                and await count("attune_sensor_queued_events") >= 50
+            )
+
+        await until(full, within=20)
         resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         before = len(api.events)
         await api.start()
         await api.wait_for(lambda: len(api.events) > before + 100, within=40)
-        async with asyncio.timeout(40):
-            while await count("attune_sensor_spool_events") > 0:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+
+        async def empty() -> bool:
+            return await count("attune_sensor_spool_events") == 0
+
+        await until(empty, within=40)
         sensor.send_signal(signal.SIGTERM)
         log = await output(sensor)
     said = [line for line in log if line["event"] == "spool_unavailable"]
@@ -141,13 +145,12 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
 async def test_idle_memory_is_small(stream: RuleStream, environment: dict[str, str]) -> None:
     port = environment["ATTUNE_METRICS_PORT"]
     async with timer_process(environment) as sensor, aiohttp.ClientSession() as session:
-        async with asyncio.timeout(20):
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"http://127.0.0.1:{port}/ready") as ready:
-                        if ready.status == 200:
-                            break
-                await asyncio.sleep(0.05)
+
+        async def ready() -> bool:
+            async with session.get(f"http://127.0.0.1:{port}/ready") as answer:
+                return answer.status == 200
+
+        await until(ready, within=20)
         assert resident_kib(sensor.pid) <= 60 * 1024
 
 
@@ -161,13 +164,11 @@ async def test_a_thousand_rules_take_at_most_4_mib(stream: RuleStream, environme
     async with timer_process(environment) as sensor, aiohttp.ClientSession() as session:
 
         async def wait_active(number: int) -> None:
-            async with asyncio.timeout(90):
-                while True:
-                    with contextlib.suppress(aiohttp.ClientError):
-                        async with session.get(metrics) as answer:
-                            if f'attune_sensor_rules{{state="Active"}} {float(number)}\n' in await answer.text():
-                                return
-                    await asyncio.sleep(0.1)
+            async def active() -> bool:
+                async with session.get(metrics) as answer:
+                    return f'attune_sensor_rules{{state="Active"}} {float(number)}\n' in await answer.text()
+
+            await until(active, within=90, every=0.1)
 
         await stream.put_many([rule_state(9999)])
         await wait_active(1)

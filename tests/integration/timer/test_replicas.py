@@ -1,6 +1,5 @@
 """Two replicas against the real API: the same occurrences, each stored once, and none missing when a pod goes."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,11 @@ async def test_two_replicas_make_one_event_of_each_occurrence(
 
             async def wait_more(number: int) -> None:
                 wanted = len(await stored()) + number
-                async with asyncio.timeout(30):
-                    while len(await stored()) < wanted:  # noqa: ASYNC110 - asked over HTTP
-                        await asyncio.sleep(0.1)
+
+                async def enough() -> bool:
+                    return len(await stored()) >= wanted
+
+                await until(enough, within=30, every=0.1)
 
             one, two = replicas
             await one.start()
