@@ -88,8 +88,9 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         cluster = None
         if server is not None:
             cluster = Cluster(
-                client=cluster_client(url=server, ca_file=settings.kubernetes_ca_file),
-                token_file=settings.kubernetes_token_file,
+                client=cluster_client(
+                    url=server, token_file=settings.kubernetes_token_file, ca_file=settings.kubernetes_ca_file
+                ),
                 clock=time.monotonic,
             )
             stack.push_async_callback(cluster.close)

@@ -72,7 +72,8 @@ class Supervisor:
         """End every task, in the reverse order of their start.
 
         Args:
-            within: seconds after which those that have not ended are cancelled together and left behind, which is logged;
+            within: seconds after which those that have not ended are cancelled together and left behind, which is
+            logged;
                 None waits for all.
         """
         try:

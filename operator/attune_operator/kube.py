@@ -1,23 +1,19 @@
-"""A thin client for the Kubernetes API on plain objects, over ``kubernetes.aio``.
+"""A thin client for the Kubernetes API on plain objects.
 
-Plain dictionaries, because server-side apply must send exactly the fields that the operator means to own: a typed model would
-add its defaults. Every call has a timeout and raises :class:`ClusterError` with a sentence that names the call.
+Plain dictionaries, because server-side apply must send exactly the fields that the operator means to own: a typed model
+would add its defaults. Every call has a timeout and raises :class:`ClusterError` with a sentence that names the call.
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, cast
 
-import aiohttp
 import msgspec
-from kubernetes.aio import client as kubernetes_client
-from kubernetes.aio import config as kubernetes_config
-from kubernetes.aio.client.exceptions import ApiException
 
 from attune_contract import names
+from attune_kit.kubernetes.access import Access, AccessError, find_access
+from attune_kit.kubernetes.client import KubernetesClient, KubernetesError
 from attune_operator.resources.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -36,10 +32,6 @@ from attune_operator.resources.kinds import (
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Body, ClusterError, Known, Listed, Read
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
-_DEFAULT_KUBECONFIG: Final = str(Path("~/.kube/config").expanduser())
-#: Objects in one page of a list. Small enough that decoding a page never holds the loop for long.
-_PAGE: Final = 500
 _LIST_ATTEMPTS: Final = 3
 #: Objects of a page that are read before the loop lets others run.
 _CHUNK: Final = 100
@@ -59,7 +51,7 @@ __all__ = [
     "Kind",
     "KubeClient",
     "Object",
-    "load_configuration",
+    "load_access",
 ]
 
 
@@ -69,68 +61,41 @@ class _Version(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _Versioned(msgspec.Struct, gc=False):
-    """What says whether an object is news."""
+    """What says whether an object has changed."""
 
     metadata: _Version
 
 
-class _PageMetadata(msgspec.Struct, gc=False):
-    further: str = msgspec.field(name="continue", default="")
-
-
-class _Page(msgspec.Struct, gc=False):
-    """A page of a list, its objects not decoded yet."""
-
-    metadata: _PageMetadata
-    items: list[msgspec.Raw] | None = None
-
-
-_PAGES: Final = msgspec.json.Decoder(_Page)
 _VERSIONS: Final = msgspec.json.Decoder(_Versioned)
 _OBJECTS: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-async def load_configuration() -> Any:
-    """How to reach the API server: ``KUBECONFIG`` when it is set, else the pod's own account, else ``~/.kube/config``.
+def load_access() -> Access:
+    """How to reach the API server (:func:`attune_kit.kubernetes.access.find_access`).
 
     Raises:
-        ClusterError: there is none of them, or it cannot be read.
+        ClusterError: there is no way.
     """
-    configuration = kubernetes_client.Configuration()
     try:
-        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
-        else:
-            # Named here, since the library looks at the variable only once, when it is imported.
-            file = os.environ.get("KUBECONFIG") or _DEFAULT_KUBECONFIG
-            await kubernetes_config.load_kube_config(config_file=file, client_configuration=configuration)
-    except (kubernetes_config.ConfigException, OSError) as error:
-        raise ClusterError(
-            f"no way to the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG to a kubeconfig file."
-        ) from error
-    configuration.connection_pool_maxsize = 32
-    return configuration
+        return find_access(os.environ)
+    except (AccessError, OSError) as error:
+        raise ClusterError(f"The Kubernetes API cannot be reached: {error}") from error
 
 
-def _reason(body: bytes | str | None) -> str:
-    """The ``message`` of a ``Status`` answer, which is made for people."""
-    try:
-        decoded = json.loads(body or "{}")
-    except ValueError:
-        return ""
-    return str(decoded.get("message", ""))[:500] if isinstance(decoded, dict) else ""
+def _count(method: str, status: int) -> None:
+    metrics.REQUESTS.labels(method, str(status)).inc()
 
 
 class KubeClient:
     """Calls to one API server."""
 
-    def __init__(self, configuration: Any) -> None:
-        self.configuration = configuration
-        self._api = kubernetes_client.ApiClient(configuration)
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._client = KubernetesClient(access, user_agent=names.FIELD_MANAGER, on_answer=_count)
 
     async def close(self) -> None:
-        """Give the connections back."""
-        await self._api.close()
+        """Close the connections."""
+        await self._client.close()
 
     async def call(
         self,
@@ -144,42 +109,13 @@ class KubeClient:
         """One request; returns the decoded answer.
 
         Raises:
-            ClusterError: there was no answer in time, or it was none of 2xx.
+            ClusterError: there was no answer in time, or its status is not one of 2xx.
         """
-        return msgspec.json.decode(await self._call(method, path, query=query, body=body, content_type=content_type))
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = "application/json",
-    ) -> bytes:
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = content_type
-        status = 0
         try:
-            _, url, headers, _, _ = await self._api.param_serialize(
-                method, path, query_params=list((query or {}).items()), header_params=headers,
-                auth_settings=["BearerToken"],
-            )  # fmt: skip
-            answer = await self._api.call_api(method, url, headers, body, _request_timeout=_TIMEOUT)
-            raw = cast("bytes", await answer.read())
-            status = answer.status
-        except ApiException as error:
-            status = error.status or 0
-            reason = _reason(error.body)
-            raise ClusterError(f"{method} {path}: {status} {reason or error.reason}", status=status) from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from error
-        finally:
-            metrics.REQUESTS.labels(method, str(status)).inc()
-        if not 200 <= status <= 299:
-            raise ClusterError(f"{method} {path}: {status} {_reason(raw)}", status=status)
-        return raw
+            found = await self._client.request(method, path, query=query, body=body, content_type=content_type)
+        except KubernetesError as error:
+            raise ClusterError(str(error), status=error.status) from error
+        return msgspec.json.decode(found)
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object, or None when there is none."""
@@ -218,10 +154,10 @@ class KubeClient:
         for _ in range(_LIST_ATTEMPTS):
             try:
                 return await self._list_once(kind, namespace, labels, read, known)
-            except ClusterError as error:
+            except KubernetesError as error:
                 # 410: the pages took longer than the API server keeps their snapshot. From the start, then.
                 if error.status != 410:
-                    raise
+                    raise ClusterError(str(error), status=error.status) from error
             except msgspec.MsgspecError as error:
                 raise ClusterError(f"GET {kind.path(namespace)}: the answer is no list: {error}") from error
         raise ClusterError(f"GET {kind.path(namespace)}: the list expired {_LIST_ATTEMPTS} times while it was read")
@@ -229,11 +165,9 @@ class KubeClient:
     async def _list_once(
         self, kind: Kind, namespace: str | None, labels: str, read: Callable[[Body], Read | None], known: Known | None
     ) -> Listed[Read]:
-        query = {"limit": str(_PAGE)} | ({"labelSelector": labels} if labels else {})
         found: list[Read] = []
         unchanged: list[str] = []
-        while True:
-            page = _PAGES.decode(await self._call("GET", kind.path(namespace), query=query))
+        async for page in self._client.pages(kind.path(namespace), {"labelSelector": labels} if labels else {}):
             for position, raw in enumerate(page.items or ()):
                 if position % _CHUNK == 0:
                     await asyncio.sleep(0)  # others may want the loop
@@ -247,9 +181,7 @@ class KubeClient:
                 item.setdefault("kind", kind.kind)
                 if (one := read(item)) is not None:
                     found.append(one)
-            if not page.metadata.further:
-                return Listed(read=found, unchanged=unchanged)
-            query["continue"] = page.metadata.further
+        return Listed(read=found, unchanged=unchanged)
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply as the operator's field manager; returns the object as it is afterwards."""

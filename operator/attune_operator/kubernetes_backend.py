@@ -1,8 +1,8 @@
-"""Kubernetes as the operator's backend: ``kubernetes.aio`` for calls, kopf for watching."""
+"""Kubernetes as the operator's backend: the kit's client for calls, kopf for watching."""
 
 from collections.abc import Sequence
 
-from attune_operator.kube import KubeClient, load_configuration
+from attune_operator.kube import KubeClient, load_access
 from attune_operator.observers import Observers
 from attune_operator.resources.kinds import RULE, SENSOR
 from attune_operator.runtime.client import ClusterError
@@ -32,7 +32,7 @@ class KubernetesBackend:
 
     def watches(self, observers: Observers) -> Watches:
         """Create watch streams for ``observers``."""
-        return Watches(observers, configuration=self.client.configuration, namespaces=self._namespaces)
+        return Watches(observers, access=self.client.access, namespaces=self._namespaces)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -40,9 +40,9 @@ class KubernetesBackend:
 
 
 async def connect(settings: Settings) -> KubernetesBackend:
-    """The cluster of the environment (:func:`~attune_operator.kube.load_configuration`).
+    """The cluster of the environment (:func:`~attune_operator.kube.load_access`).
 
     Raises:
         ClusterError: none is configured.
     """
-    return KubernetesBackend(KubeClient(await load_configuration()), namespaces=settings.watch_namespaces)
+    return KubernetesBackend(KubeClient(load_access()), namespaces=settings.watch_namespaces)

@@ -1,6 +1,8 @@
 """How the operator uses kopf: only to watch (docs/decisions/0009). Settings, login, start and stop."""
 
 import asyncio
+import base64
+import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
@@ -8,6 +10,7 @@ import kopf
 import structlog
 
 from attune_contract import names
+from attune_kit.kubernetes.access import Access
 from attune_operator.handlers import registry
 from attune_operator.observers import Observers
 from attune_operator.resources.kinds import WATCHED
@@ -64,29 +67,31 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-async def connection_info(configuration: Any) -> kopf.ConnectionInfo:
-    """Return how kopf reaches the API server: like ``kubernetes.aio``. Called again when a token is refused."""
-    bearer = await configuration.get_api_key_with_prefix("BearerToken")
-    token = bearer.split(" ", 1)[-1].strip() if bearer else None
+async def connection_info(access: Access) -> kopf.ConnectionInfo:
+    """How kopf reaches the API server: as our own client does. Asked again when a token is no longer accepted."""
+    token = await asyncio.to_thread(access.bearer) if access.slow else access.bearer()
+    basic = base64.b64decode(access.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+    username, _, password = basic.partition(":")
+    certificate, key = access.certificate or (None, None)
     return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        username=configuration.username or None,
-        password=configuration.password or None,
+        server=access.server,
+        ca_data=access.authority.decode() if access.authority else None,
+        insecure=access.verify.verify_mode is ssl.CERT_NONE,
+        username=username or None,
+        password=password or None,
         token=token,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-        proxy_url=configuration.proxy,
+        certificate_data=certificate.decode() if certificate else None,
+        private_key_data=key.decode() if key else None,
+        proxy_url=access.proxy,
     )
 
 
 class Watches:
     """The watch streams. :meth:`run` ends after :meth:`stop`, and raises if a stream fails for good."""
 
-    def __init__(self, observers: Observers, *, configuration: Any, namespaces: Sequence[str]) -> None:
+    def __init__(self, observers: Observers, *, access: Access, namespaces: Sequence[str]) -> None:
         self._observers = observers
-        self._configuration = configuration
+        self._access = access
         self._namespaces = list(namespaces)
         self._stop = asyncio.Event()
 
@@ -99,7 +104,7 @@ class Watches:
         tasks = await kopf.spawn_tasks(
             registry=registry(
                 self._observers,
-                login=lambda: connection_info(self._configuration),
+                login=lambda: connection_info(self._access),
                 namespaces=not self._namespaces,
             ),
             settings=settings(),

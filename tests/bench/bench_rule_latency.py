@@ -9,6 +9,7 @@ requests, seen by a bare watch, published as they are and received by a bare sub
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from typing import Any
 import nats
 from bench_rule_projection import NAMESPACE, RULES, SENSOR, kubernetes, make_rules, rule
 from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio import watch as kubernetes_watch
 from support.kubectl_user import KubectlUser, running, settings_for
 from support.nats_server import NatsServer
@@ -114,7 +116,9 @@ async def reference(client: KubeClient, server: NatsServer) -> list[float]:
 
     await connection.subscribe("bare.rules", cb=receive)
     listed = await client.call("GET", kube.RULE.path(NAMESPACE), query={"limit": "1"})
-    api = kubernetes_client.ApiClient(client.configuration)
+    configuration = kubernetes_client.Configuration()
+    await kubernetes_config.load_kube_config(config_file=os.environ["KUBECONFIG"], client_configuration=configuration)
+    api = kubernetes_client.ApiClient(configuration)
     objects = kubernetes_client.CustomObjectsApi(api)
 
     async def watch() -> None:

@@ -69,7 +69,7 @@ async def kubernetes(directory: Path) -> AsyncIterator[KubeClient]:
                 yaml.safe_load(file.read_text(encoding="utf-8")),
             )
         os.environ["KUBECONFIG"] = str(server.kubeconfig)
-        client = KubeClient(await kube.load_configuration())
+        client = KubeClient(kube.load_access())
         try:
             await _served(client)
             yield client

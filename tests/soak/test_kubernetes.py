@@ -29,7 +29,7 @@ async def test_a_thousand_config_maps(
     lose_state: bool,
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
-    client = KubeClient(await kube.load_configuration())
+    client = KubeClient(kube.load_access())
     namespace = f"soak-{'lost' if lose_state else 'kept'}"
     await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     try:

@@ -44,7 +44,7 @@ async def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             definition = yaml.safe_load(file.read_text())
             server.api().request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
-        client = KubeClient(await kube.load_configuration())
+        client = KubeClient(kube.load_access())
 
         async def served() -> bool:
             return await client.serves(kube.RULE) and await client.serves(kube.SENSOR)

@@ -49,7 +49,7 @@ def _served(api: Api, plural: str) -> bool:
 async def user(kubernetes: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubectlUser]:
     """Somebody at work in a namespace of this test's own, where the restricted Pod Security level is enforced."""
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
-    client = KubeClient(await kube.load_configuration())
+    client = KubeClient(kube.load_access())
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}}
     await client.create(kube.NAMESPACE, body)

@@ -5,19 +5,19 @@ that a reader who polls does not double the API server's load.
 """
 
 import hashlib
-import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-import httpx
 import msgspec
 import structlog
 
 from attune_api.identity.callers import ClusterCaller
-from attune_kit.watched_file import WatchedFile
+from attune_kit.kubernetes.access import service_account
+from attune_kit.kubernetes.client import KubernetesClient, KubernetesError
+from attune_kit.watched_file import WatchedFileError
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 KEEP_YES: Final = 10.0
 KEEP_NO: Final = 2.0
 _REMEMBERED: Final = 4096
-_TIMEOUT: Final = httpx.Timeout(5.0, pool=2.0)
+_TIMEOUT: Final = 5.0
+_CONNECTIONS: Final = 20
 
 
 class ClusterUnavailable(Exception):  # noqa: N818 - read as a sentence: "raise ClusterUnavailable"
@@ -89,24 +90,33 @@ class _Unknown:
     """A token that the cluster does not know."""
 
 
+class Requests(Protocol):
+    """What sends requests to the API server (:class:`attune_kit.kubernetes.client.KubernetesClient`)."""
+
+    async def request(self, method: str, path: str, *, body: Any = None) -> bytes:
+        """One request; returns the body of the answer."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
 class Cluster:
     """Asks the cluster's API server, with this pod's own ServiceAccount (ClusterRole ``system:auth-delegator``).
 
     Args:
         client: for requests to the API server; :func:`cluster_client` makes one. Closed by :meth:`close`.
-        token_file: this program's own token; kubelet renews it.
         clock: as ``time.monotonic``.
     """
 
-    def __init__(self, *, client: httpx.AsyncClient, token_file: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, *, client: Requests, clock: Callable[[], float]) -> None:
         self._client = client
-        self._token = WatchedFile(token_file, bytes)
         self._callers: ExpiringCache[bytes, ClusterCaller | _Unknown] = ExpiringCache(most=_REMEMBERED, clock=clock)
         self._rights: ExpiringCache[tuple[Hashable, ...], bool] = ExpiringCache(most=_REMEMBERED, clock=clock)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     async def who(self, token: str) -> ClusterCaller | None:
         """Whose token it is, or None when the cluster does not know it (TokenReview).
@@ -147,23 +157,20 @@ class Cluster:
 
     async def _review(self, path: str, kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         group_version = path.rpartition("/")[0]
+        body = {"apiVersion": group_version, "kind": kind, "spec": spec}
         try:
-            answer = await self._client.post(
-                f"/apis/{path}",
-                json={"apiVersion": group_version, "kind": kind, "spec": spec},
-                headers={"Authorization": f"Bearer {self._token.read().decode().strip()}"},
-            )
-        except OSError as error:
-            raise ClusterUnavailable(f"this program's own token cannot be used: {error}") from None
-        except httpx.HTTPError as error:
+            answer = await self._client.request("POST", f"/apis/{path}", body=body)
+        except KubernetesError as error:
+            if error.status:
+                log.error("cluster_refused_review", kind=kind, status=error.status)
+                raise ClusterUnavailable(f"{kind} was answered with {error.status}") from None
+            if isinstance(error.__cause__, WatchedFileError):
+                raise ClusterUnavailable(f"this program's own token cannot be used: {error.__cause__}") from None
             # Only the kind of the error: its text might hold the request.
-            raise ClusterUnavailable(f"{kind} failed: {type(error).__name__}") from None
-        if answer.status_code not in (200, 201):
-            log.error("cluster_refused_review", kind=kind, status=answer.status_code)
-            raise ClusterUnavailable(f"{kind} was answered with {answer.status_code}")
+            raise ClusterUnavailable(f"{kind} failed: {type(error.__cause__).__name__}") from None
         try:
-            status = answer.json()["status"]
-        except (ValueError, KeyError, TypeError):
+            status = msgspec.json.decode(answer)["status"]
+        except (msgspec.MsgspecError, KeyError, TypeError):
             raise ClusterUnavailable(f"{kind} was answered with something else") from None
         return status if isinstance(status, dict) else {}
 
@@ -180,8 +187,13 @@ def _caller(status: Mapping[str, Any]) -> ClusterCaller | None:
     )
 
 
-def cluster_client(*, url: str, ca_file: Path) -> httpx.AsyncClient:
-    """A client for the cluster's API server, which is checked against ``ca_file`` (the machine's own, if missing)."""
-    context = ssl.create_default_context(cafile=str(ca_file) if ca_file.exists() else None)
-    limits = httpx.Limits(max_connections=20, max_keepalive_connections=10)
-    return httpx.AsyncClient(base_url=url, verify=context, timeout=_TIMEOUT, limits=limits, trust_env=False)
+def cluster_client(*, url: str, token_file: Path, ca_file: Path) -> KubernetesClient:
+    """A client for the cluster's API server, with this program's own token.
+
+    Args:
+        url: the API server's URL.
+        token_file: the token; kubelet renews it.
+        ca_file: certificates that the server's is checked against; the system's are used when it is missing.
+    """
+    access = service_account(server=url, token_file=token_file, ca_file=ca_file)
+    return KubernetesClient(access, user_agent="attune-api", timeout=_TIMEOUT, connections=_CONNECTIONS)

@@ -3,16 +3,16 @@
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from attune_cli.errors import NotFoundError, RefusedError, UnreachableError, UsageError
-from attune_cli.targets import kubeconfig
 from attune_cli.targets.api import Api, no_certificates
 from attune_cli.targets.kube import Kube
 from attune_contract.local import DATA_DIR_NAME, Endpoint, Endpoints, read_endpoints
+from attune_kit.kubernetes import access as kubernetes_access
 
 DEFAULT_SYSTEM_NAMESPACE: Final = "attune-system"
 #: The ServiceAccount that the chart creates for callers whose kubeconfig has no token.
@@ -108,15 +108,40 @@ def choose(
             if _running(found, alive) is not None:
                 return _local(options, found, why="it runs here", alive=alive)
             stopped = found
-    paths = kubeconfig.files(options.kubeconfig, environment)
-    if paths:
-        access = kubeconfig.load(paths, context=options.context)
-    elif (access_in := kubeconfig.in_cluster(environment)) is not None:
-        access = access_in
-    else:
+    access = _kubernetes(options, environment)
+    if access is None:
         raise UnreachableError(_nothing(stopped))
     why = "by the flags" if flags else "no `attune up` runs here" if not options.as_plugin else "as a plugin of kubectl"
     return _cluster(options, access, why=f"{why}; {access.origin}")
+
+
+def _kubernetes(options: TargetOptions, environment: Mapping[str, str]) -> kubernetes_access.Access | None:
+    """The kubeconfig's cluster, else the one that we run in; None when there is none.
+
+    Raises:
+        RefusedError: the kubeconfig's credential plugin failed.
+        UsageError: the kubeconfig cannot be used.
+    """
+    try:
+        paths = kubernetes_access.files(options.kubeconfig, environment)
+        if paths:
+            access = kubernetes_access.load(paths, context=options.context)
+            return replace(access, bearer=_refusable(access.bearer))
+        return kubernetes_access.in_cluster(environment)
+    except kubernetes_access.PluginError as error:
+        raise RefusedError(str(error)) from None
+    except kubernetes_access.AccessError as error:
+        raise UsageError(str(error)) from None
+
+
+def _refusable(bearer: kubernetes_access.Bearer) -> kubernetes_access.Bearer:
+    def token() -> str | None:
+        try:
+            return bearer()
+        except kubernetes_access.AccessError as error:
+            raise RefusedError(str(error)) from None
+
+    return token
 
 
 def _nothing(stopped: Path | None) -> str:
@@ -167,7 +192,7 @@ def _local(options: TargetOptions, data_dir: Path, *, why: str, alive: Callable[
         raise UnreachableError(
             f"No `attune up` runs with the data directory {data_dir}. Start it with `attune up DIR`."
         )
-    access = kubeconfig.Access(
+    access = kubernetes_access.Access(
         server=endpoints.kubernetes.url.rstrip("/"),
         verify=no_certificates(),  # it is on loopback, without TLS
         bearer=_token_file(endpoints.kubernetes),
@@ -206,7 +231,7 @@ def _reader(path: Path) -> Callable[[], str]:
 # -- a cluster
 
 
-def _cluster(options: TargetOptions, access: kubeconfig.Access, *, why: str) -> Target:
+def _cluster(options: TargetOptions, access: kubernetes_access.Access, *, why: str) -> Target:
     kube = Kube(access)
 
     def api() -> Api:

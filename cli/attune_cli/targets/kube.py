@@ -7,8 +7,8 @@ from urllib.parse import quote
 from attune_cli.errors import NotFoundError, UnreachableError
 from attune_cli.targets.http import TIMEOUT, BearerAuth, failure, said, unreachable
 from attune_cli.targets.httpx_client import httpx
-from attune_cli.targets.kubeconfig import Access
 from attune_contract.names import API_VERSION
+from attune_kit.kubernetes.access import Access
 
 Object = dict[str, Any]
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}

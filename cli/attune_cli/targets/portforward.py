@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from attune_cli.targets.httpx_client import httpx
-from attune_cli.targets.kubeconfig import Access
+from attune_kit.kubernetes.access import Access
 
 _PROTOCOL: Final = Subprotocol("v4.channel.k8s.io")
 _DATA, _ERROR = b"\x00", b"\x01"

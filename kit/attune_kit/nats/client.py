@@ -1,9 +1,9 @@
 """nats-py's client, made safe to cancel and quick at headers.
 
-nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publish, request and subscription may wait in;
-``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment goes on as
-if nothing had happened, and whatever waits for its end waits forever. :class:`NatsClient` raises the error after the call
-instead.
+nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publish, request and subscription may wait
+in; ``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment goes
+on as if nothing had happened, and whatever waits for its end waits forever. :class:`NatsClient` raises the error after
+the call instead.
 """
 
 import asyncio

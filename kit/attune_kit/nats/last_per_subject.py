@@ -1,8 +1,8 @@
 """Reads the last message of each subject of a stream, then each new one.
 
 Each reader has a push consumer of its own under a fresh name, so that nothing of an earlier one is in its way. It
-counts what arrives: a gap in the consumer's sequence, a heartbeat that knows of more messages than arrived, or silence means
-that the reader does not have what the stream holds. Then it ends, and its owner takes a new snapshot.
+counts what arrives: a gap in the consumer's sequence, a heartbeat that knows of more messages than arrived, or silence
+means that the reader does not have what the stream holds. Then it ends, and its owner takes a new snapshot.
 
 nats-py's ordered consumer is not used: when a stream was deleted and created again, it resumes at the old sequence and
 loses messages without an error (nats-py 2.16).

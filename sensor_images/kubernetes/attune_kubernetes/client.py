@@ -1,36 +1,20 @@
-"""A light client of the Kubernetes API over aiohttp: discovery, complete lists in pages, and watches."""
+"""The Kubernetes API as the sensor uses it: discovery, complete lists in pages, and watches."""
 
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-import aiohttp
 import msgspec
 
-from attune_kubernetes.access import Access
+from attune_kit.kubernetes.access import Access
+from attune_kit.kubernetes.client import KubernetesClient, KubernetesError
 from attune_kubernetes.objects import Object
 
 #: What a watch yields first, once the API server has granted it.
 OPENED: Final = "OPENED"
-_PAGE: Final = 500
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0, sock_connect=5.0)
+_TIMEOUT: Final = 60.0
 #: A watch that says nothing for so long (seconds) is dead: the API server sends a bookmark every minute.
 _SILENCE: Final = 100.0
-#: No object is larger (etcd's limit is 1.5 MiB), with room for what JSON makes of it.
-_LONGEST_LINE: Final = 16 * 1024 * 1024
-
-
-class KubernetesError(Exception):
-    """A request failed. ``status`` is the HTTP status, 0 when there was no answer."""
-
-    def __init__(self, message: str, *, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-
-    @property
-    def gone(self) -> bool:
-        """Whether the API server no longer knows the version that was asked for."""
-        return self.status == HTTPStatus.GONE
 
 
 class Resource(NamedTuple):
@@ -45,17 +29,12 @@ class Resource(NamedTuple):
         return f"{self.base}/namespaces/{namespace}/{self.plural}" if namespace else f"{self.base}/{self.plural}"
 
 
-class _Page(msgspec.Struct):
-    items: list[Object] | None = None
-    metadata: dict[str, Any] = {}
-
-
 class _Line(msgspec.Struct):
     type: str
     object: Object
 
 
-_PAGES: Final = msgspec.json.Decoder(_Page)
+_OBJECTS: Final = msgspec.json.Decoder(dict[str, Any])
 _LINES: Final = msgspec.json.Decoder(_Line)
 
 
@@ -68,15 +47,11 @@ class KubernetesApi:
     """
 
     def __init__(self, access: Access, *, user_agent: str) -> None:
-        self._access = access
-        self._user_agent = user_agent
-        self._session: aiohttp.ClientSession | None = None
+        self._client = KubernetesClient(access, user_agent=user_agent, timeout=_TIMEOUT, connections=0)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._client.close()
 
     async def discover(self, api_version: str, kind: str) -> Resource:
         """Where the kind is served.
@@ -86,7 +61,7 @@ class KubernetesApi:
         """
         base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         try:
-            found = msgspec.json.decode(await self._get(base, {}))
+            found = msgspec.json.decode(await self._client.request("GET", base))
         except KubernetesError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 raise KubernetesError(f"the API server does not serve {api_version}", status=error.status) from None
@@ -113,21 +88,14 @@ class KubernetesApi:
         Raises:
             KubernetesError: it could not be read to its end.
         """
-        query = {**selectors, "limit": str(_PAGE)}
+        query = dict(selectors)
         if version is not None:
             query |= {"resourceVersion": str(version), "resourceVersionMatch": "Exact"}
-        while True:
-            body = await self._get(path, query)
+        async for page in self._client.pages(path, query):
             try:
-                page = _PAGES.decode(body)
-                at = int(page.metadata["resourceVersion"])
-            except (msgspec.MsgspecError, KeyError, ValueError) as error:
+                yield int(page.metadata.version), [_OBJECTS.decode(raw) for raw in page.items or ()]
+            except (msgspec.MsgspecError, ValueError) as error:
                 raise KubernetesError(f"GET {path}: the answer is no list: {error}") from None
-            yield at, page.items or []
-            token = page.metadata.get("continue")
-            if not token:
-                return
-            query = {**selectors, "limit": str(_PAGE), "continue": token}
 
     async def version(self, path: str, selectors: Mapping[str, str]) -> int:
         """The newest version there is.
@@ -135,7 +103,8 @@ class KubernetesApi:
         Raises:
             KubernetesError: the API server cannot be asked.
         """
-        return int(_PAGES.decode(await self._get(path, {**selectors, "limit": "1"})).metadata["resourceVersion"])
+        found = await self._client.request("GET", path, query={**selectors, "limit": "1"})
+        return int(_OBJECTS.decode(found)["metadata"]["resourceVersion"])
 
     async def watch(
         self, path: str, selectors: Mapping[str, str], *, version: int, seconds: int
@@ -153,24 +122,10 @@ class KubernetesApi:
             "resourceVersion": str(version),
             "timeoutSeconds": str(seconds),
         }
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=_SILENCE)
-        try:
-            async with self._opened().get(
-                self._access.server + path, params=query, headers=self._headers(), timeout=timeout
-            ) as answer:
-                if answer.status != HTTPStatus.OK:
-                    raise _refused("watch", path, answer.status, await answer.read())
-                yield OPENED, {}
-                rest = b""
-                async for chunk in answer.content.iter_any():
-                    *lines, rest = (rest + chunk if rest else chunk).split(b"\n")
-                    if len(rest) > _LONGEST_LINE:
-                        raise KubernetesError(f"watch {path}: an object is longer than {_LONGEST_LINE} bytes")
-                    for line in lines:
-                        if line.strip():
-                            yield self._event(path, line)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubernetesError(f"watch {path}: {error or type(error).__name__}") from None
+        async with self._client.stream(path, query, silence=_SILENCE) as lines:
+            yield OPENED, {}
+            async for line in lines:
+                yield self._event(path, line)
 
     def _event(self, path: str, line: bytes) -> tuple[str, Object]:
         try:
@@ -183,38 +138,3 @@ class KubernetesApi:
                 f"watch {path}: {event.object.get('message')}", status=code if isinstance(code, int) else 0
             )
         return event.type, event.object
-
-    def _headers(self) -> dict[str, str]:
-        token = self._access.token()
-        return {"Authorization": f"Bearer {token}"} if token else {}
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._access.tls or True),
-                headers={"User-Agent": self._user_agent, "Accept": "application/json"},
-                timeout=_TIMEOUT,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-    async def _get(self, path: str, query: Mapping[str, str]) -> bytes:
-        try:
-            async with self._opened().get(
-                self._access.server + path, params=query, headers=self._headers(), allow_redirects=False
-            ) as answer:
-                body = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubernetesError(f"GET {path}: {error or type(error).__name__}") from None
-        if answer.status != HTTPStatus.OK:
-            raise _refused("GET", path, answer.status, body)
-        return body
-
-
-def _refused(verb: str, path: str, status: int, body: bytes) -> KubernetesError:
-    """A refusal, with the ``message`` of the ``Status`` that the API server answers with."""
-    try:
-        reason = str(msgspec.json.decode(body).get("message", ""))[:500]
-    except (msgspec.MsgspecError, AttributeError):
-        reason = ""
-    return KubernetesError(f"{verb} {path}: {status} {reason}".rstrip(), status=status)

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from attune_kit.cel.evaluator import Evaluator
 from attune_kit.cel.library import EvaluationError
-from attune_kubernetes.access import access_of
+from attune_kit.kubernetes.access import Access, AccessError, find_access
 from attune_kubernetes.changes import Change, Verdict, as_requested, event_of, values_of, verdict_of
 from attune_kubernetes.client import KubernetesApi, Resource
 from attune_kubernetes.filter_failures import FilterFailures
@@ -168,9 +168,7 @@ class KubernetesHandler:
 
     async def _discover(self, api_version: str, kind: str) -> Resource:
         if self._api is None:
-            self._api = KubernetesApi(
-                access_of(os.environ), user_agent=f"attune-sensor/{self._context.settings.sensor}"
-            )
+            self._api = KubernetesApi(_access(), user_agent=f"attune-sensor/{self._context.settings.sensor}")
         found = self._resources.get((api_version, kind))
         if found is not None and time.monotonic() - found[0] < _DISCOVERED:
             return found[1]
@@ -345,3 +343,13 @@ class KubernetesHandler:
             await asyncio.to_thread(self._state.save, progress)
         except OSError as error:
             self._context.log.warning("watches_not_saved", error=error.strerror or str(error))
+
+
+def _access() -> Access:
+    try:
+        return find_access(os.environ)
+    except (AccessError, OSError) as error:
+        raise SettingsError(
+            f"{error} A pod needs a ServiceAccount (spec.serviceAccountName of the Sensor) that may list and watch what its "
+            "rules ask for"
+        ) from error

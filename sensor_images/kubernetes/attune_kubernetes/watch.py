@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from attune_kit.backoff import Backoff
+from attune_kit.kubernetes.client import KubernetesError
 from attune_kubernetes.changes import Change, found_late
-from attune_kubernetes.client import OPENED, KubernetesApi, KubernetesError, Resource
+from attune_kubernetes.client import OPENED, KubernetesApi, Resource
 from attune_kubernetes.objects import Object, ObjectSnapshot, snapshot_of
 from attune_kubernetes.parameters import ChangeKind
 
@@ -24,6 +25,8 @@ _GATHER: Final = 0.3
 #: Changes whose reports are not confirmed yet. With more, reading waits, and the API server keeps what comes.
 _MOST_PENDING: Final = 500
 #: The status of what is too large, here a collection of objects.
+#: The API server no longer knows the version that was asked for.
+_GONE: Final = 410
 _TOO_MANY: Final = 413
 #: A request to watch that ends sooner (seconds), having brought nothing, counts as failed.
 _TOO_SHORT: Final = 1.0
@@ -219,7 +222,7 @@ class Watch:
                 error = KubernetesError("the API server ends each watch at once")
             except KubernetesError as failure:
                 error = failure
-                if (failure.gone or failure.status == _TOO_MANY) and self._version:
+                if (failure.status == _GONE or failure.status == _TOO_MANY) and self._version:
                     self._log.info("watch_expired", version=self._version, reason=str(failure))
                     try:
                         await self._list_again()
@@ -239,7 +242,7 @@ class Watch:
                 version, objects = await self._read(self._resume_at)
                 self._replay_until = await self._api.version(self._path, self._selectors)
             except KubernetesError as error:
-                if not error.gone:
+                if not error.status == _GONE:
                     raise
                 self._log.info("watch_cannot_resume", version=self._resume_at)
             else:

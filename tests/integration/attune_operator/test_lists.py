@@ -3,6 +3,7 @@
 import pytest
 from support.kubectl_user import KubectlUser
 
+from attune_kit.kubernetes import client as kubernetes_client
 from attune_operator import kube
 from attune_operator.runtime.client import Body, ClusterError
 
@@ -23,7 +24,7 @@ def config_map(user: KubectlUser, name: str, **data: str) -> kube.Object:
 @pytest.fixture
 async def made(user: KubectlUser, monkeypatch: pytest.MonkeyPatch) -> dict[str, kube.Object]:
     """Five objects, where a page takes two."""
-    monkeypatch.setattr(kube, "_PAGE", 2)
+    monkeypatch.setattr(kubernetes_client, "PAGE", 2)
     bodies = [config_map(user, f"item-{number}", number=str(number)) for number in range(5)]
     created = [await user.client.create(kube.CONFIG_MAP, body) for body in bodies]
     return {body["metadata"]["uid"]: body for body in created}
@@ -64,6 +65,6 @@ async def test_what_is_no_list_is_said_to_be_none(user: KubectlUser, monkeypatch
     async def answer(*_: object, **__: object) -> bytes:
         return b"<html>"
 
-    monkeypatch.setattr(user.client, "_call", answer)
+    monkeypatch.setattr(user.client._client, "request", answer)
     with pytest.raises(ClusterError, match=r"GET .*/configmaps: the answer is no list: JSON is malformed"):
         await user.client.list_objects(kube.CONFIG_MAP, user.namespace)

@@ -108,7 +108,7 @@ class Sensor:
 @pytest.fixture
 async def world(kubernetes: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[World]:
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
-    client = KubeClient(await kube.load_configuration())
+    client = KubeClient(kube.load_access())
     made = World(client, tmp_path)
     made.namespace = await made.make_namespace()
     yield made

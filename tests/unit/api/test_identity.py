@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from support.api_process import SENSOR, TYPE, Minter, write_jwks
 
@@ -26,6 +25,7 @@ from attune_api.identity.revocation import accepted_types
 from attune_api.identity.tokens import CLOCK_LEEWAY, VerifiedToken, check_times, looks_like_sensor_token, verify
 from attune_contract.claims import DEFAULT_ISSUER, SensorClaims
 from attune_contract.messages import IdentityState
+from attune_kit.kubernetes.client import KubernetesError
 
 
 class Clock:
@@ -225,34 +225,38 @@ def test_a_cache_forgets_in_time_and_never_grows_beyond_its_bound() -> None:
     assert cache.get(4) is None
 
 
-class _Answers(httpx.AsyncBaseTransport):
-    """An API server as httpx sees it; what a real one answers is in tests/integration/api/test_cluster.py."""
+class _Answers:
+    """An API server as the client sees it; what a real one answers is in tests/integration/api/test_cluster.py."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
-        self.answer = httpx.Response(201, json={"status": {"authenticated": True, "user": {"username": "alice"}}})
+        self.answer: bytes | KubernetesError = b""
+        self.says({"authenticated": True, "user": {"username": "alice"}})
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(json.loads(request.content))
+    def says(self, status: dict[str, Any]) -> None:
+        self.answer = json.dumps({"status": status}).encode()
+
+    async def request(self, method: str, path: str, *, body: Any = None) -> bytes:
+        assert method == "POST"
+        self.asked.append(body)
+        if isinstance(self.answer, KubernetesError):
+            raise self.answer
         return self.answer
 
-
-def _cluster(tmp_path: Path, answers: _Answers, clock: Clock) -> Cluster:
-    (tmp_path / "token").write_text("own")
-    client = httpx.AsyncClient(base_url="https://cluster", transport=answers)
-    return Cluster(client=client, token_file=tmp_path / "token", clock=clock)
+    async def close(self) -> None:
+        pass
 
 
-async def test_the_cluster_is_asked_once_in_a_while(tmp_path: Path) -> None:
+async def test_the_cluster_is_asked_once_in_a_while() -> None:
     clock, answers = Clock(), _Answers()
-    cluster = _cluster(tmp_path, answers, clock)
+    cluster = Cluster(client=answers, clock=clock)
     caller = await cluster.who("token")
     assert caller == await cluster.who("token") == ClusterCaller(username="alice")
     assert len(answers.asked) == 1
     clock.now += KEEP_YES
     await cluster.who("token")
     assert len(answers.asked) == 2
-    answers.answer = httpx.Response(201, json={"status": {"allowed": True, "denied": True}})
+    answers.says({"allowed": True, "denied": True})
     assert not await cluster.may(caller, Right(verb="list", resource="rules"))
     assert answers.asked[-1]["spec"]["resourceAttributes"] == {
         "verb": "list",
@@ -265,27 +269,28 @@ async def test_the_cluster_is_asked_once_in_a_while(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        httpx.Response(500),
-        httpx.Response(403, json={"kind": "Status"}),
-        httpx.Response(201, text="not JSON"),
-        httpx.Response(201, json=[]),
-        httpx.Response(201, json={}),
+        KubernetesError("", status=500),
+        KubernetesError("", status=403),
+        KubernetesError("no answer"),
+        b"not JSON",
+        b"[]",
+        b"{}",
     ],
 )
-async def test_an_answer_that_is_none_lets_nobody_in(tmp_path: Path, answer: httpx.Response) -> None:
+async def test_an_answer_that_is_none_lets_nobody_in(answer: bytes | KubernetesError) -> None:
     answers = _Answers()
     answers.answer = answer
-    cluster = _cluster(tmp_path, answers, Clock(time.monotonic()))
+    cluster = Cluster(client=answers, clock=Clock(time.monotonic()))
     with pytest.raises(ClusterUnavailable):
         await cluster.who("token")
     await cluster.close()
 
 
 @pytest.mark.parametrize("status", [{}, {"authenticated": "yes", "user": {"username": "a"}}, {"authenticated": True}])
-async def test_only_a_plain_yes_counts(tmp_path: Path, status: dict[str, Any]) -> None:
+async def test_only_a_plain_yes_counts(status: dict[str, Any]) -> None:
     answers = _Answers()
-    answers.answer = httpx.Response(201, json={"status": status})
-    cluster = _cluster(tmp_path, answers, Clock())
+    answers.says(status)
+    cluster = Cluster(client=answers, clock=Clock())
     assert await cluster.who("token") is None
     assert not await cluster.may(ClusterCaller(username="a"), Right(verb="list", resource="rules"))
     await cluster.close()

@@ -1,6 +1,5 @@
 """Which system is asked, and how a kubeconfig is read."""
 
-import base64
 import json
 import os
 import socket
@@ -20,11 +19,11 @@ from websockets.sync.server import ServerConnection, serve
 
 from attune_cli.errors import RefusedError, UnreachableError, UsageError
 from attune_cli.session import Session
-from attune_cli.targets import kubeconfig
 from attune_cli.targets.api import Api
 from attune_cli.targets.choose import Target, TargetOptions, api_pod, choose, find_data_dir
 from attune_cli.targets.portforward import PodPort, PodTransport
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
+from attune_kit.kubernetes.access import Access
 
 # -- which system
 
@@ -109,66 +108,21 @@ def test_names_have_their_namespace_before_them_or_in_the_flag(
     session.close()
 
 
-# -- a kubeconfig
+# -- a kubeconfig (tests/unit/kit/test_kubernetes_access.py)
 
 
-def test_of_several_files_the_first_that_says_something_holds(tmp_path: Path) -> None:
-    second = kubeconfig_file(tmp_path / "second")
-    first = tmp_path / "first"
-    first.write_text(yaml.safe_dump({"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:2"}}]}))
-    paths = kubeconfig.files(None, {"KUBECONFIG": f"{first}{os.pathsep}{tmp_path / 'none'}{os.pathsep}{second}"})
-    access = kubeconfig.load(paths, context=None)
-    assert (access.server, access.namespace, access.bearer()) == ("https://127.0.0.1:2", "team-a", "t")
+def test_a_kubeconfig_that_cannot_be_used_is_a_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("clusters: 5")
+    with pytest.raises(UsageError, match="config is no kubeconfig"):
+        chosen(TargetOptions(kubeconfig=tmp_path / "config"), tmp_path)
+    with pytest.raises(UsageError, match="There is no kubeconfig"):
+        chosen(TargetOptions(kubeconfig=tmp_path / "none"), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[", "- a", "clusters: 5", "contexts: [{}]", "\x00"])
-def test_what_is_no_kubeconfig_is_said_to_be_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "config").write_text(text)
-    with pytest.raises(UsageError):
-        kubeconfig.load([tmp_path / "config"], context=None)
-
-
-def test_a_token_file_is_read_again_each_time(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("one\n")
-    access = kubeconfig.load([kubeconfig_file(tmp_path / "config", tokenFile="token")], context=None)
-    assert access.bearer() == "one"
-    (tmp_path / "token").write_text("two\n")
-    assert access.bearer() == "two"
-
-
-def plugin(tmp_path: Path, ends: str) -> kubeconfig.Access:
-    program = tmp_path / "plugin"
-    status = json.dumps({"status": {"token": "TOKEN", "expirationTimestamp": ends}})
-    program.write_text(
-        f"#!/bin/sh\necho x >> {tmp_path}/runs\necho '{status}' | sed s/TOKEN/$WHO-$(wc -l < {tmp_path}/runs | tr -d ' ')/\n"
-    )
-    program.chmod(0o700)
-    spec = {"command": str(program), "env": [{"name": "WHO", "value": "me"}], "interactiveMode": "Never"}
-    return kubeconfig.load([kubeconfig_file(tmp_path / "config", exec=spec)], context=None)
-
-
-def test_a_plugin_is_asked_again_only_when_its_credential_ends(tmp_path: Path) -> None:
-    access = plugin(tmp_path, "2099-01-01T00:00:00Z")
-    assert (access.bearer(), access.bearer()) == ("me-1", "me-1")
-    (tmp_path / "runs").unlink()
-    access = plugin(tmp_path, "2020-01-01T00:00:00Z")
-    assert access.bearer() != access.bearer()
-
-
-def test_a_plugin_that_is_missing_or_fails_is_named(tmp_path: Path) -> None:
-    missing = {"command": "no-such-plugin", "installHint": "Get it at the shop."}
-    with pytest.raises(UsageError, match=r"no-such-plugin is not installed\. Get it at the shop\."):
-        kubeconfig.load([kubeconfig_file(tmp_path / "config", exec=missing)], context=None)
-    with pytest.raises(RefusedError, match="failed"):
-        kubeconfig.load([kubeconfig_file(tmp_path / "config", exec={"command": "false"})], context=None)
-    with pytest.raises(RefusedError, match="printed no credential"):
-        kubeconfig.load([kubeconfig_file(tmp_path / "config", exec={"command": "true"})], context=None)
-
-
-def test_a_password_is_sent_and_shown_nowhere(tmp_path: Path) -> None:
-    access = kubeconfig.load([kubeconfig_file(tmp_path / "config", username="u", password="secret")], context=None)
-    assert access.headers["Authorization"] == f"Basic {base64.b64encode(b'u:secret').decode()}"
-    assert "Basic" not in repr(access)
+def test_a_plugin_that_fails_is_a_refusal(tmp_path: Path) -> None:
+    config = kubeconfig_file(tmp_path / "config", exec={"command": "false"})
+    with pytest.raises(RefusedError, match="plugin false failed"):
+        chosen(TargetOptions(kubeconfig=config), tmp_path)
 
 
 # -- port-forward
@@ -268,7 +222,7 @@ def test_requests_reach_the_pod_by_port_forward_with_their_token(tmp_path: Path,
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     with served(context) as port, forwarding(port) as (server, asked):
-        access = kubeconfig.Access(server=server, verify=anyone, bearer=lambda: "of-the-cluster")
+        access = Access(server=server, verify=anyone, bearer=lambda: "of-the-cluster")
         transport = PodTransport(PodPort(access, namespace="attune-system", pod="api-1", port=8000), verify=anyone)
         scheme = "https" if secure else "http"
         api = Api(f"{scheme}://api-1", bearer=lambda: "of-the-api", signed_in="a test", transport=transport)
@@ -283,7 +237,7 @@ def test_requests_reach_the_pod_by_port_forward_with_their_token(tmp_path: Path,
 def test_a_port_forward_that_is_refused_says_why(tmp_path: Path) -> None:
     nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with served(None) as port:  # answers GET with 501
-        access = kubeconfig.Access(server=f"http://127.0.0.1:{port}", verify=nobody, bearer=lambda: None)
+        access = Access(server=f"http://127.0.0.1:{port}", verify=nobody, bearer=lambda: None)
         transport = PodTransport(PodPort(access, namespace="n", pod="p", port=1), verify=nobody)
         with httpx.Client(transport=transport) as client, pytest.raises(httpx.ConnectError, match="answered with 501"):
             client.get("http://p/")

@@ -1,7 +1,8 @@
-"""A kubeconfig, as kubectl reads it: several files as one, relative paths, tokens, certificates and plugins (``exec``).
+"""How an API server is reached, and as whom: a pod's ServiceAccount, or a kubeconfig as kubectl reads it.
 
-Source: Kubernetes' documentation, "Organizing Cluster Access Using kubeconfig Files" and "client-go credential plugins". The
-official Python client reads them too, but importing it takes a second, and a whole command should not take that.
+A kubeconfig may be several files, with relative paths, tokens, certificates and credential plugins (``exec``). Source:
+the Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files" and "client-go credential plugins". The
+official Python client reads them too, but it costs 58 MiB of memory and a second to import.
 """
 
 import base64
@@ -18,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from attune_cli.errors import RefusedError, UsageError
+from attune_kit.watched_file import WatchedFile
 
 _EXEC_TIMEOUT: Final = 120.0
 #: A credential that expires within this time is fetched again.
@@ -28,6 +29,14 @@ _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 Bearer = Callable[[], str | None]
 
 
+class AccessError(Exception):
+    """There is no usable access. The text is a sentence that says why, and names the file."""
+
+
+class PluginError(AccessError):
+    """A credential plugin failed, or printed no credential."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How an API server is reached, and as whom.
@@ -35,33 +44,60 @@ class Access:
     Attributes:
         server: its URL.
         verify: for TLS; carries the client's certificate, if there is one.
-        bearer: the token to send now, or None; may run a plugin.
-        headers: additional headers.
+        bearer: the token to send now, or None; may run a plugin, which takes a while (``slow``).
+        slow: whether ``bearer`` may block for longer than a file takes to read.
+        headers: headers to send with each request.
         server_name: what the server's certificate is checked against, when it is not the URL's host.
         proxy: URL of a proxy, or None.
-        namespace: the default namespace.
+        namespace: the namespace to use where none is named.
         origin: where this was found, for people.
+        authority: the certificates that the server's is checked against (PEM); None for the system's.
+        certificate: the client's certificate and its key (PEM), or None.
     """
 
     server: str
     verify: ssl.SSLContext
     bearer: Bearer = field(repr=False)
+    slow: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     server_name: str | None = None
     proxy: str | None = None
     namespace: str = "default"
     origin: str = ""
+    authority: bytes | None = field(default=None, repr=False)
+    certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
+
+
+def find_access(environment: Mapping[str, str], *, account: Path = _SERVICE_ACCOUNT) -> Access:
+    """What a program uses: ``KUBECONFIG`` when it is set, else the pod's ServiceAccount, else ``~/.kube/config``.
+
+    Args:
+        environment: the environment variables.
+        account: where a pod finds its ServiceAccount.
+
+    Raises:
+        AccessError: there is none of them, or it cannot be used.
+    """
+    if not environment.get("KUBECONFIG") and "KUBERNETES_SERVICE_HOST" in environment:
+        access = in_cluster(environment, account=account)
+        if access is None:
+            raise AccessError(f"There is no ServiceAccount token in {account}.")
+        return access
+    paths = files(None, environment)
+    if not paths:
+        raise AccessError("There is no kubeconfig. Run in a pod, or set KUBECONFIG to a kubeconfig file.")
+    return load(paths, context=None)
 
 
 def files(explicit: Path | None, environment: Mapping[str, str]) -> list[Path]:
     """The files that count, in their order: the one that was named, or those of ``KUBECONFIG``, or ``~/.kube/config``.
 
     Raises:
-        UsageError: the one that was named is not there.
+        AccessError: the one that was named is not there.
     """
     if explicit is not None:
         if not explicit.is_file():
-            raise UsageError(f"There is no kubeconfig {explicit}.")
+            raise AccessError(f"There is no kubeconfig {explicit}.")
         return [explicit]
     if listed := environment.get("KUBECONFIG"):
         return [path for name in listed.split(os.pathsep) if name and (path := Path(name)).is_file()]
@@ -73,38 +109,56 @@ def load(paths: list[Path], *, context: str | None) -> Access:
     """The access that a context of these files gives.
 
     Raises:
-        UsageError: the files are no kubeconfig, or there is no such context.
+        AccessError: the files are no kubeconfig, or there is no such context.
     """
     merged = _merge(paths)
     where = ", ".join(map(str, paths))
     name = context or merged.current
     if not name:
-        raise UsageError(f"{where} has no current context: name one with --context ({_names(merged.contexts)}).")
+        raise AccessError(f"{where} has no current context: name one with --context ({_names(merged.contexts)}).")
     chosen = merged.contexts.get(name)
     if chosen is None:
-        raise UsageError(f"There is no context {name} in {where}: there are {_names(merged.contexts)}.")
+        raise AccessError(f"There is no context {name} in {where}: there are {_names(merged.contexts)}.")
     cluster = merged.clusters.get(str(chosen.get("cluster")))
     if cluster is None or not cluster.get("server"):
-        raise UsageError(f"The context {name} in {where} names no cluster with a server.")
+        raise AccessError(f"The context {name} in {where} names no cluster with a server.")
     user = merged.users.get(str(chosen.get("user")), _Entry({}, Path()))
     return _access(
         cluster, user, namespace=str(chosen.get("namespace") or "default"), origin=f"context {name} of {where}"
     )
 
 
-def in_cluster(environment: Mapping[str, str]) -> Access | None:
+def in_cluster(environment: Mapping[str, str], *, account: Path = _SERVICE_ACCOUNT) -> Access | None:
     """Access as the ServiceAccount of the pod that we run in; None when we run in none."""
-    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
-    token = _SERVICE_ACCOUNT / "token"
-    if not host or not port or not token.is_file():
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not (account / "token").is_file():
         return None
-    namespace = _SERVICE_ACCOUNT / "namespace"
-    return Access(
+    namespace = account / "namespace"
+    return service_account(
         server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-        verify=ssl.create_default_context(cafile=str(_SERVICE_ACCOUNT / "ca.crt")),
-        bearer=lambda: token.read_text().strip(),
+        token_file=account / "token",
+        ca_file=account / "ca.crt",
         namespace=namespace.read_text().strip() if namespace.is_file() else "default",
+    )
+
+
+def service_account(*, server: str, token_file: Path, ca_file: Path, namespace: str = "default") -> Access:
+    """Access by a token in a file, which kubelet renews.
+
+    Args:
+        server: the API server's URL.
+        token_file: the token, read again when it has changed.
+        ca_file: certificates that the server's is checked against; the system's are used when it is missing.
+        namespace: the namespace to use where none is named.
+    """
+    authority = ca_file.read_bytes() if ca_file.exists() else None
+    return Access(
+        server=server.rstrip("/"),
+        verify=ssl.create_default_context(cadata=authority.decode() if authority else None),
+        bearer=WatchedFile(token_file, lambda content: content.decode().strip()).latest,
+        namespace=namespace,
         origin="the ServiceAccount of this pod",
+        authority=authority,
     )
 
 
@@ -131,7 +185,7 @@ class _Entry(dict[str, Any]):
             try:
                 return (self.folder / str(path)).read_bytes()
             except OSError as error:
-                raise UsageError(f"{name} of the kubeconfig cannot be read: {error}.") from None
+                raise AccessError(f"{name} of the kubeconfig cannot be read: {error}.") from None
         return None
 
 
@@ -156,7 +210,7 @@ def _merge(paths: list[Path]) -> _Merged:
                 for entry in body.get(f"{kind}s") or ():
                     found.setdefault(str(entry["name"]), _Entry(entry.get(kind) or {}, path.parent))
         except (OSError, UnicodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path} is no kubeconfig that can be read: {type(error).__name__}: {error}") from None
+            raise AccessError(f"{path} is no kubeconfig that can be read: {type(error).__name__}: {error}") from None
     return merged
 
 
@@ -166,7 +220,7 @@ def _names(entries: Mapping[str, Any]) -> str:
 
 def _access(cluster: _Entry, user: _Entry, *, namespace: str, origin: str) -> Access:
     if "auth-provider" in user:
-        raise UsageError(f"The user of {origin} has an auth-provider, which Kubernetes gave up; use its exec plugin.")
+        raise AccessError(f"The user of {origin} has an auth-provider, which Kubernetes gave up; use its exec plugin.")
     authority = cluster.bytes_of("certificate-authority")
     verify = ssl.create_default_context(cadata=authority.decode() if authority else None)
     if cluster.get("insecure-skip-tls-verify"):
@@ -175,11 +229,12 @@ def _access(cluster: _Entry, user: _Entry, *, namespace: str, origin: str) -> Ac
     certificate, key = user.bytes_of("client-certificate"), user.bytes_of("client-key")
     if certificate and key:
         _load_certificate(verify, certificate, key)
+    slow = bool(user.get("exec"))
     bearer: Bearer
     headers = dict(_impersonation(user))
     if user.get("exec"):
         plugin = _Plugin(user, cluster)
-        plugin.use_certificate(verify)
+        certificate, key = plugin.use_certificate(verify) or (certificate, key)
         bearer = plugin.token
     elif path := user.get("tokenFile"):
         bearer = lambda: (user.folder / path).read_text().strip()  # noqa: E731 - read again each time: it is renewed
@@ -194,11 +249,14 @@ def _access(cluster: _Entry, user: _Entry, *, namespace: str, origin: str) -> Ac
         server=str(cluster["server"]).rstrip("/"),
         verify=verify,
         bearer=bearer,
+        slow=slow,
         headers=headers,
         server_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
         namespace=namespace,
         origin=origin,
+        authority=authority,
+        certificate=(certificate, key) if certificate and key else None,
     )
 
 
@@ -212,7 +270,7 @@ def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if groups := user.get("as-groups"):
             # One header each would be needed, and these are set once: an impersonation with one group is the usual one.
             if len(groups) > 1:
-                raise UsageError("The kubeconfig's user impersonates several groups, which attune cannot; name one.")
+                raise AccessError("The kubeconfig's user impersonates several groups, which attune cannot; name one.")
             yield "Impersonate-Group", str(groups[0])
 
 
@@ -247,13 +305,14 @@ class _Plugin:
         token = self._current().get("token")
         return str(token) if token else None
 
-    def use_certificate(self, context: ssl.SSLContext) -> None:
-        """Let ``context`` show the plugin's certificate, if it gives one."""
+    def use_certificate(self, context: ssl.SSLContext) -> tuple[bytes, bytes] | None:
+        """Let ``context`` show the plugin's certificate, if it gives one; returns it and its key."""
         status = self._current()
-        if status.get("clientCertificateData"):
-            _load_certificate(
-                context, status["clientCertificateData"].encode(), str(status.get("clientKeyData", "")).encode()
-            )
+        if not status.get("clientCertificateData"):
+            return None
+        pair = status["clientCertificateData"].encode(), str(status.get("clientKeyData", "")).encode()
+        _load_certificate(context, *pair)
+        return pair
 
     def _current(self) -> Mapping[str, Any]:
         if self._status is None or _ended(self._status.get("expirationTimestamp")):
@@ -290,11 +349,11 @@ class _Plugin:
             status: Mapping[str, Any] = json.loads(done.stdout)["status"]
         except FileNotFoundError:
             hint = f" {spec['installHint'].strip()}" if spec.get("installHint") else ""
-            raise UsageError(f"The kubeconfig's credential plugin {command} is not installed.{hint}") from None
+            raise AccessError(f"The kubeconfig's credential plugin {command} is not installed.{hint}") from None
         except subprocess.SubprocessError as error:
-            raise RefusedError(f"The kubeconfig's credential plugin {command} failed: {error}.") from None
+            raise PluginError(f"The kubeconfig's credential plugin {command} failed: {error}.") from None
         except (ValueError, KeyError, TypeError):
-            raise RefusedError(f"The kubeconfig's credential plugin {command} printed no credential.") from None
+            raise PluginError(f"The kubeconfig's credential plugin {command} printed no credential.") from None
         return status
 
 

@@ -1,0 +1,1 @@
+"""The Kubernetes API over REST: how it is reached, and one client for it."""
