@@ -4,6 +4,7 @@ Files are judged by the same code as in the cluster: the resource definitions' s
 (:mod:`attune_local.admission`), the binding of Rules to Sensors and the check of their parameters (:mod:`attune_operator.rules`).
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,8 @@ from attune_contract.resources import Sensor
 from attune_contract.schemas.json_schema import CheckTooCostlyError, JsonSchema
 from attune_contract.schemas.structure import UnusableSchemaError
 from attune_contract.schemas.violations import describe
-from attune_local.admission import Checked, Problem, Result, check_text, manifest_files
+from attune_local.admission import STDIN, Checked, Problem, Result, check_text, find
+from attune_local.manifests import kustomize
 from attune_operator.public.checks import (
     Bound,
     NotAllowed,
@@ -71,21 +73,33 @@ def core_pack() -> list[Path]:
     return sorted(path for path in _PACKS.iterdir() if path.is_dir())
 
 
-def read(paths: Iterable[Path], *, namespace: str) -> list[tuple[str, Result]]:
-    """Judge each file by itself.
+def read(paths: Iterable[Path], *, namespace: str, recursive: bool = False) -> list[tuple[str, Result]]:
+    """Judge each file by itself: manifests, kustomizations (which are built), and standard input.
 
     Raises:
         UsageError: a path does not exist, or a file cannot be read.
     """
+    paths = list(paths)
     results = []
     try:
-        for path in manifest_files(paths):
+        found = find(paths, recursive=recursive)
+        if STDIN in paths:
+            text = sys.stdin.buffer.read().decode()
+            results.append(("standard input", check_text(text, source="standard input", namespace=namespace)))
+        for path in found.files:
             results.append((str(path), check_text(path.read_text("utf-8"), source=str(path), namespace=namespace)))
     except FileNotFoundError as error:
         raise UsageError(str(error)) from None
     except (OSError, UnicodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from None
-    return results
+    return results + [(str(folder), _built(folder, namespace)) for folder in found.kustomizations]
+
+
+def _built(folder: Path, namespace: str) -> Result:
+    built = kustomize.build(folder)
+    if built.problem:
+        return Result(problems=[Problem(source=str(folder), line=1, field="", message=built.problem)])
+    return check_text(built.text, source=str(folder), namespace=namespace)
 
 
 def lint(

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +18,8 @@ import structlog
 from aiohttp import web
 
 from attune_local.admission import metadata as metadata_rules
-from attune_local.admission.definition import definitions
 from attune_local.admission.documents import DocumentError, read
+from attune_local.admission.judge import Judgement, judge, knows
 from attune_local.admission.violation import Violation, sentence
 from attune_local.objects import fields
 from attune_local.objects.store import ObjectStore
@@ -152,9 +152,9 @@ class Control:
         if (patch.get("metadata") or {}).get("resourceVersion") not in (None, before["metadata"]["resourceVersion"]):
             message = f'{kind.plural} "{name}": the object has been modified; read it again and retry'
             return status(409, message)
-        if sub is None:
-            self._admitted(kind, namespace, name, after, strict=_strict(request))
-        return web.json_response(self._store.merge(kind, namespace, name, patch, manager=manager, subresource=sub))
+        result = self._admitted(kind, namespace, name, after, strict=_strict(request)) if sub is None else None
+        merged = self._store.merge(kind, namespace, name, patch, manager=manager, subresource=sub, result=result)
+        return web.json_response(merged)
 
     @staticmethod
     async def _body(request: web.Request) -> Object:
@@ -204,20 +204,18 @@ class Control:
         """
         body = cls._read(kind, namespace, name, body)
         metadata = body["metadata"]
-        unknown = list(metadata_rules.unknown_fields(metadata))
-        if strict and unknown:
-            raise ValueError(sentence(unknown))
-        for violation in unknown:
-            del metadata[violation.path[-1]]
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = metadata["generateName"][:_LONGEST_PREFIX] + secrets.token_hex(3)[:5]
-        violations = list(metadata_rules.violations(metadata, namespaced=kind.namespaced, label_name=kind == NAMESPACE))
-        admitted = body
-        if kind.kind in definitions() and not violations:
-            admitted, violations = definitions()[kind.kind].admit(body)
-        if violations:
-            raise _invalid(kind, str(metadata.get("name", "")), violations)
-        return admitted
+        if not knows(kind.api_version, kind.kind):
+            invalid = tuple(metadata_rules.violations(metadata, namespaced=kind.namespaced))
+            judgement = Judgement(stored=body, invalid=invalid)
+        else:
+            judgement = judge(body, strict=strict)
+        if judgement.unreadable:
+            raise ValueError(sentence(judgement.unreadable))
+        if judgement.invalid:
+            raise _invalid(kind, str(metadata.get("name", "")), judgement.invalid)
+        return judgement.stored
 
     async def _log_of(self, pod: Object, tail: str) -> web.Response:
         count = int(tail) if tail.isdigit() else _LOG_TAIL
@@ -233,7 +231,7 @@ def _tail(path: Path, count: int) -> str:
         return ""
 
 
-def _invalid(kind: Kind, name: str, violations: list[Violation]) -> ClusterError:
+def _invalid(kind: Kind, name: str, violations: Iterable[Violation]) -> ClusterError:
     full = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
     return ClusterError(f"{full} {json.dumps(name)} is invalid: {sentence(violations)}", status=422)
 

@@ -17,7 +17,7 @@ from attune_local.control import Control
 from attune_local.display import Display
 from attune_local.errors import UpError
 from attune_local.event_follower import EventFollower
-from attune_local.manifests import Manifests
+from attune_local.manifests import Manifests, Reader
 from attune_local.notices import Notices
 from attune_local.objects import LocalBackend, ObjectStore
 from attune_operator.public.backend import Backend, ClusterError
@@ -44,6 +44,7 @@ class System:
         self,
         *,
         store: ObjectStore,
+        reader: Reader,
         paths: Sequence[Path],
         display: Display,
         api_url: str,
@@ -55,7 +56,11 @@ class System:
         namespace: str,
     ) -> None:
         self._store = store
-        self.manifests = Manifests(paths, store, on_problem=lambda problem: self._problem(display, problem))
+        self._display = display
+        self._reader = reader
+        self.manifests = Manifests(
+            paths, store, reader=reader, on_problem=lambda problem: self._problem(display, problem)
+        )
         self._operator = Operator(
             Settings(
                 namespace=namespace,
@@ -102,6 +107,10 @@ class System:
             await self.manifests.load()
         except FileNotFoundError as error:
             raise UpError(str(error)) from None
+        for note in await asyncio.to_thread(lambda: self._reader.found().notes):
+            self._display.notice(f"{note.path}: {note.message}.")
+        if not self.manifests.scan.objects and not self.manifests.scan.problems:
+            self._display.notice("There is no manifest yet. `attune new rule` and `attune new sensor` write one.")
 
     async def run(self, *, control_port: int) -> None:
         """Work until cancelled.

@@ -21,9 +21,11 @@ import structlog
 from attune_contract import names
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
 from attune_local import logs
+from attune_local.admission import STDIN
 from attune_local.datadir import DataDir
 from attune_local.display import Display, JsonLines, PlainLines, Started
 from attune_local.errors import UpError
+from attune_local.manifests import Reader
 from attune_local.node import Node
 from attune_local.node.pod import PodContext
 from attune_local.objects.store import ObjectStore
@@ -49,7 +51,8 @@ class Options:
     """What was asked for.
 
     Attributes:
-        paths: files and folders with manifests.
+        paths: files and folders with manifests; ``-`` for standard input.
+        recursive: folders inside folders, too.
         data_dir: where state is kept between runs.
         fresh: without anything of earlier runs.
         output: what is shown; auto is live on a terminal and plain elsewhere.
@@ -61,6 +64,7 @@ class Options:
 
     paths: Sequence[Path]
     data_dir: Path
+    recursive: bool = False
     fresh: bool = False
     output: Output = "auto"
     exit_after: float | None = None
@@ -78,8 +82,9 @@ def run(options: Options) -> None:
         UpError: it cannot start, or cannot go on; one sentence that says why. Nothing is left running.
     """
     for path in options.paths:
-        if not path.exists():
+        if path != STDIN and not path.exists():
             raise UpError(f"There is no file or folder {path}.")
+    stdin = _standard_input() if STDIN in options.paths else None
     data = DataDir.open(options.data_dir, fresh=options.fresh)
     try:
         ended = end_leftovers(str(data.path))
@@ -87,14 +92,22 @@ def run(options: Options) -> None:
         logs.configure(data.path / "logs" / "attune-up.log", verbose=options.verbose, stderr=not live)
         if ended:
             _log.warning("leftovers_ended", processes=ended)
-        asyncio.run(_Up(options, data, live=live).run())
+        asyncio.run(_Up(options, data, live=live, stdin=stdin).run())
     finally:
         data.close()
 
 
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise UpError(f"Standard input cannot be read: {error}.") from None
+
+
 class _Up:
-    def __init__(self, options: Options, data: DataDir, *, live: bool) -> None:
+    def __init__(self, options: Options, data: DataDir, *, live: bool, stdin: str | None) -> None:
         self._options = options
+        self._stdin = stdin
         self._data = data
         self._ports = data.ports({"api": options.api_port, "nats": options.nats_port, "control": options.control_port})
         self._tokens = {name: data.secret(name) for name in ("admin.token", "kubernetes.token")}
@@ -216,6 +229,7 @@ class _Up:
         system = await asyncio.to_thread(importlib.import_module, "attune_local.system")
         self._system = system.System(
             store=self._store,
+            reader=Reader(self._options.paths, recursive=self._options.recursive, stdin=self._stdin),
             paths=self._options.paths,
             display=self._display,
             api_url=self.api_url,

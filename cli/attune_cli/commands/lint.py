@@ -16,8 +16,12 @@ app = command_app()
 def lint(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE|DIR...", help="Manifests, and folders with manifests (*.yaml, *.yml, *.json)."),
+        typer.Argument(
+            metavar="FILE|DIR...",
+            help="Manifests, folders with manifests (*.yaml, *.yml, *.json) or a kustomization, - for standard input.",
+        ),
     ],
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Read the folders inside folders, too.")] = False,
     sensors: Annotated[
         list[Path] | None,
         typer.Option(
@@ -42,11 +46,12 @@ def lint(
     from attune_cli.lint import core_pack, read  # here, so that `attune lint --help` is fast
     from attune_cli.lint import lint as judge
 
-    for path in paths:
-        _no_empty_folder(path)
+    _say_what_is_not_read(paths, recursive=recursive)
     beside = [*(sensors or ()), *(core_pack() if core else ())]
     known = [checked for _, result in read(beside, namespace=namespace) for checked in result.objects]
-    report = judge(read(paths, namespace=namespace), known=known, allow_unknown_types=allow_unknown_types)
+    report = judge(
+        read(paths, namespace=namespace, recursive=recursive), known=known, allow_unknown_types=allow_unknown_types
+    )
     if output is Format.TABLE:
         for finding in report.findings:
             typer.echo(printable(str(finding)))
@@ -66,16 +71,19 @@ def lint(
         raise typer.Exit(ExitCode.PROBLEM)
 
 
-def _no_empty_folder(path: Path) -> None:
-    """Refuse a folder without manifests, which is not a folder without mistakes.
+def _say_what_is_not_read(paths: list[Path], *, recursive: bool) -> None:
+    """Name what is passed over. A folder without manifests is not a folder without mistakes.
 
     Raises:
-        CliError: the folder has no manifests. The text names subfolders that have some.
+        CliError: there is nothing to judge in some folder; the text says where something may be.
     """
-    from attune_local.admission.files import manifest_files
+    from attune_local.admission import STDIN, find
 
-    if not path.is_dir() or manifest_files([path]):
-        return
-    inside = [str(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and manifest_files([folder])]
-    advice = f" Name them: {' '.join(inside)}" if inside else ""
-    raise CliError(f"There is no manifest in {path}; subfolders are not searched.{advice}", code=ExitCode.USAGE)
+    for path in paths:
+        if path == STDIN or not path.is_dir():
+            continue
+        found = find([path], recursive=recursive)
+        for note in found.notes:
+            say(f"{note.path}: {note.message}.")
+        if not found.files and not found.kustomizations:
+            raise CliError(f"There is no manifest in {path}.", code=ExitCode.USAGE)

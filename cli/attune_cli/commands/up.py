@@ -43,8 +43,12 @@ def seconds(text: str) -> float:
 def up(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR|FILE...", help="Folders and files with manifests, as for kubectl apply -f."),
+        typer.Argument(
+            metavar="DIR|FILE...",
+            help="Files and folders with manifests, as for kubectl apply -f; a kustomization; - for standard input.",
+        ),
     ],
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Read the folders inside folders, too.")] = False,
     output: Annotated[
         Shown,
         typer.Option(
@@ -84,6 +88,7 @@ def up(
         ) from None
     options = Options(
         paths=paths,
+        recursive=recursive,
         data_dir=data_dir or default_path(),
         fresh=fresh,
         output=output.value,

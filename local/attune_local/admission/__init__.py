@@ -10,6 +10,18 @@ Pure: text in, objects and problems out. ``attune up`` and ``attune lint`` judge
 """
 
 from attune_local.admission.checks import Checked, Problem, Result, Skipped, check_text
-from attune_local.admission.files import SUFFIXES, manifest_files
+from attune_local.admission.files import STDIN, SUFFIXES, Found, Note, find, manifest_files
 
-__all__ = ["SUFFIXES", "Checked", "Problem", "Result", "Skipped", "check_text", "manifest_files"]
+__all__ = [
+    "STDIN",
+    "SUFFIXES",
+    "Checked",
+    "Found",
+    "Note",
+    "Problem",
+    "Result",
+    "Skipped",
+    "check_text",
+    "find",
+    "manifest_files",
+]

@@ -6,14 +6,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 from attune_contract import names
-from attune_local.admission import metadata as metadata_rules
 from attune_local.admission.definition import definitions
 from attune_local.admission.documents import Document, DocumentError, read, split
+from attune_local.admission.judge import judge, knows
 from attune_local.admission.violation import FieldPath, Violation, dotted
 
+_TEMPLATE: Final = "; a Helm template has to be rendered first: helm template NAME CHART | attune lint -"
 _DEFAULT_NAMESPACE: Final = "default"
-#: Kinds of Kubernetes' own that Sensors and Rules lean on: taken as they are.
-_PLAIN: Final = {("v1", "Namespace"), ("v1", "Secret"), ("v1", "ConfigMap")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,23 +104,32 @@ def _check_part(text: str, namespace: str) -> Result:
     try:
         document = read(text)
     except DocumentError as error:
-        result.problems.append(Problem(source="", line=error.line, field="", message=str(error)))
+        hint = _TEMPLATE if "{{" in text else ""
+        result.problems.append(Problem(source="", line=error.line, field="", message=f"{error}{hint}"))
         return result
     if document is None:
         return result
     for body, inside in _objects(document):
-        _check(body, document, inside, result=result, source="", namespace=namespace)
+        try:
+            _check(body, document, inside, result=result, source="", namespace=namespace)
+        except Exception as error:
+            # Whatever a document does to us, it does to itself alone.
+            message = f"this cannot be judged ({type(error).__name__}: {error}); please report it"
+            result.problems.append(Problem(source="", line=document.line_of(inside), field="", message=message[:500]))
     return result
 
 
 def _objects(document: Document) -> Iterator[tuple[Any, FieldPath]]:
-    """The document's object, or the objects of a List."""
+    """The document's object, or the objects of a list (``kind: List``, ``RuleList``), as kubectl takes it apart."""
     value = document.value
-    if isinstance(value, dict) and value.get("kind") == "List" and isinstance(value.get("items"), list):
-        for index, item in enumerate(value["items"]):
-            yield item, ("items", index)
-    else:
+    if not isinstance(value, dict) or not isinstance(value.get("items"), list):
         yield value, ()
+        return
+    version, kind = value.get("apiVersion"), str(value.get("kind") or "").removesuffix("List")
+    for index, item in enumerate(value["items"]):
+        if isinstance(item, dict) and kind and not item.get("kind") and not item.get("apiVersion"):
+            item = {**item, "apiVersion": version, "kind": kind}
+        yield item, ("items", index)
 
 
 def _check(body: Any, document: Document, inside: FieldPath, *, result: Result, source: str, namespace: str) -> None:
@@ -139,37 +147,29 @@ def _check(body: Any, document: Document, inside: FieldPath, *, result: Result, 
         return
     metadata = body.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    ours = version.partition("/")[0] == names.GROUP
-    if not ours and (version, kind) not in _PLAIN:
-        result.skipped.append(Skipped(source=source, line=document.line_of(inside), kind=kind, name=str(name or "")))
-        return
-    if ours and (version != names.API_VERSION or kind not in definitions()):
+    if not knows(version, kind):
+        if version.partition("/")[0] != names.GROUP:
+            result.skipped.append(
+                Skipped(source=source, line=document.line_of(inside), kind=kind, name=str(name or ""))
+            )
+            return
         known = " and ".join(sorted(definitions()))
         complain(Violation(("kind",), f"there is no {kind} in {version}; {names.API_VERSION} has {known}"))
         return
-    cluster_wide = kind == "Namespace"
-    violations = list(metadata_rules.violations(metadata, namespaced=not cluster_wide, label_name=cluster_wide))
-    if not isinstance(metadata, dict) or violations:
-        for violation in violations:
-            complain(violation)
-        return
-    if not metadata.get("name"):
-        complain(
-            Violation(
-                ("metadata", "name"), "is required; generateName is for kubectl create, not for a file that is kept"
-            )
-        )
-        return
-    filled = {**body, "metadata": {**metadata}}
-    if not cluster_wide and not filled["metadata"].get("namespace"):
-        filled["metadata"]["namespace"] = namespace
-    if ours:
-        filled, found = definitions()[kind].admit(filled)
-        if found:
-            for violation in found:
-                complain(violation)
+    filled = {**body}
+    if isinstance(metadata, dict):
+        filled["metadata"] = {**metadata}
+        if kind != "Namespace" and metadata.get("namespace") in (None, ""):
+            filled["metadata"]["namespace"] = namespace
+        if not metadata.get("name") and metadata.get("generateName"):
+            message = "is required; generateName is for kubectl create, not for a file that is applied again"
+            complain(Violation(("metadata", "name"), message))
             return
-    result.objects.append(Checked(object=filled, source=source, document=document, inside=inside))
+    judgement = judge(filled)
+    for violation in judgement.violations:
+        complain(violation)
+    if not judgement.violations:
+        result.objects.append(Checked(object=judgement.stored, source=source, document=document, inside=inside))
 
 
 def _repeated(result: Result) -> None:

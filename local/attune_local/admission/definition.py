@@ -4,18 +4,22 @@ Source: Kubernetes' documentation, "Extend the Kubernetes API with CustomResourc
 the schema does not allow is said first, and CEL rules see only what is well-formed.
 """
 
-import copy
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final, Protocol, cast
 
 import jsonschema
+import jsonschema.validators
 
 from attune_contract import crds
+from attune_local.admission import structural
 from attune_local.admission.metadata import shortened
 from attune_local.admission.violation import FieldPath, Violation
 
 _KEPT: Final = frozenset({"apiVersion", "kind", "metadata"})
+#: Not judged by the schema: the metadata has rules of its own, and the status is dropped.
+_NOT_JUDGED: Final = frozenset({"metadata", "status"})
 _WORDS: Final = {
     "object": "an object",
     "array": "a list",
@@ -42,84 +46,86 @@ class Definition:
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         [version] = body["spec"]["versions"]
+        self.api_version = f"{body['spec']['group']}/{version['name']}"
         self.schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
-        # The status is the operator's: an API server drops it from what a user applies.
-        properties = {key: value for key, value in self.schema["properties"].items() if key != "status"}
-        self.schema = {**self.schema, "properties": properties}
-        self._validator = jsonschema.Draft202012Validator(_closed(self.schema))
+        # The status is the operator's: an API server drops it from what a user creates.
+        properties = {key: value for key, value in self.schema["properties"].items() if key not in _NOT_JUDGED}
+        self._validator = _Validator(_as_json_schema({**self.schema, "properties": properties}))
 
-    def admit(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[Violation]]:
-        """The object with defaults filled in and without status, and what is wrong with it."""
-        admitted = copy.deepcopy({key: value for key, value in body.items() if key != "status"})
-        _fill(self.schema, admitted)
-        violations = [violation for error in self._validator.iter_errors(admitted) for violation in _said(error)]
-        violations.sort(key=lambda violation: [str(part) for part in violation.path])
-        if not violations:
-            violations = list(_repeated(self.schema, admitted, ())) + list(_broken_rules(self.schema, admitted, ()))
-        return admitted, violations
+    def prune_unknown(self, body: dict[str, Any]) -> list[Violation]:
+        """Remove the fields that the kind does not have; returns each."""
+        rest = {key: value for key, value in body.items() if key not in _KEPT}
+        found = list(structural.prune_unknown(self.schema, rest))
+        for key in set(body) - set(rest) - _KEPT:
+            del body[key]
+        return found
+
+    def admit(self, body: dict[str, Any], *, with_rules: bool = True) -> list[Violation]:
+        """Drop nulls and the status, fill in defaults, and say what is then wrong with the object.
+
+        Args:
+            body: the object, without unknown fields; it is changed.
+            with_rules: whether CEL rules are evaluated. They see only what the schema allows.
+        """
+        structural.prune_nulls(self.schema, body)
+        body.pop("status", None)
+        properties = {key: value for key, value in self.schema["properties"].items() if key not in _NOT_JUDGED}
+        structural.fill_defaults({"properties": properties}, body)
+        found = [violation for error in self._validator.iter_errors(body) for violation in _violations_of(error)]
+        found.sort(key=lambda violation: [str(part) for part in violation.path])
+        if not found:
+            found = list(_repeated(self.schema, body, ()))
+        if not found and with_rules:
+            found = list(_broken_rules(self.schema, body, ()))
+        return found
 
 
 @cache
 def definitions() -> dict[str, Definition]:
-    """Ours by kind: built from the same models as deploy/crds (``make lint`` holds the two together)."""
+    """Ours by kind: built from the same models as deploy/crds (``make lint`` keeps the two the same)."""
     return {body["spec"]["names"]["kind"]: Definition(body) for body in crds.definitions().values()}
 
 
-def _is_open(schema: Mapping[str, Any]) -> bool:
-    return bool(schema.get("x-kubernetes-preserve-unknown-fields")) or "properties" not in schema
+#: Whole numbers as Kubernetes has them: JSON has been read by then, and a number that does not fit 64 bits is none.
+_CHECKER: Final = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+)
 
 
-def _closed(schema: Mapping[str, Any], *, root: bool = True) -> dict[str, Any]:
-    """The schema as JSON Schema, with unknown fields forbidden where an API server would not know them."""
-    closed = {key: value for key, value in schema.items() if not key.startswith("x-kubernetes-") and key != "default"}
+def _matches(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    # In Go, as in JSON Schema, $ is the end of the text; in Python it may stand before a line break, too.
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator: Final[Any] = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator, {"pattern": _matches}, type_checker=_CHECKER
+)
+
+
+def _as_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema as JSON Schema."""
+    result = {key: value for key, value in schema.items() if not key.startswith("x-kubernetes-") and key != "default"}
     if "properties" in schema:
-        closed["properties"] = {
-            key: dict(value) if root and key in _KEPT else _closed(value, root=False)
-            for key, value in schema["properties"].items()
-        }
-        if not _is_open(schema):
-            closed["additionalProperties"] = False
-    elif isinstance(schema.get("additionalProperties"), Mapping):
-        closed["additionalProperties"] = _closed(schema["additionalProperties"], root=False)
+        result["properties"] = {key: _as_json_schema(value) for key, value in schema["properties"].items()}
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        result["additionalProperties"] = _as_json_schema(schema["additionalProperties"])
     if "items" in schema:
-        closed["items"] = _closed(schema["items"], root=False)
-    if closed.pop("nullable", False) and isinstance(closed.get("type"), str):
-        closed["type"] = [closed["type"], "null"]
+        result["items"] = _as_json_schema(schema["items"])
+    if result.pop("nullable", False) and isinstance(result.get("type"), str):
+        result["type"] = [result["type"], "null"]
     if schema.get("x-kubernetes-int-or-string"):
-        closed.pop("type", None)
-        closed["type"] = ["integer", "string"]
-    return closed
+        result["type"] = ["integer", "string"]
+    return result
 
 
-def _fill(schema: Mapping[str, Any], value: Any) -> None:
-    """Fill defaults in. A null where there is a default (or may be none) counts as left out."""
-    if isinstance(value, dict):
-        for key, field in schema.get("properties", {}).items():
-            if value.get(key) is None and not field.get("nullable") and "default" in field:
-                value[key] = copy.deepcopy(field["default"])
-            if key in value:
-                _fill(field, value[key])
-        extra = schema.get("additionalProperties")
-        if isinstance(extra, Mapping) and "properties" not in schema:
-            for item in value.values():
-                _fill(extra, item)
-    elif isinstance(value, list) and "items" in schema:
-        for item in value:
-            _fill(schema["items"], item)
-
-
-def _said(error: Any) -> Iterator[Violation]:
+def _violations_of(error: Any) -> Iterator[Violation]:
     path: FieldPath = tuple(error.absolute_path)
     value, wanted = error.instance, error.validator_value
     match error.validator:
         case "required":
             missing = error.message.split("'")[1]
             yield Violation((*path, missing), "is required")
-        case "additionalProperties":
-            known = sorted(error.schema["properties"])
-            for key in value:
-                if key not in error.schema["properties"]:
-                    yield Violation((*path, key), f"unknown field; expected one of: {', '.join(known)}")
         case "type":
             names = [_WORDS.get(name, name) for name in ([wanted] if isinstance(wanted, str) else wanted)]
             yield Violation(path, f"must be {' or '.join(names)}, not {shortened(value)}")
@@ -137,6 +143,10 @@ def _said(error: Any) -> Iterator[Violation]:
             yield Violation(path, f"must have at most {wanted} items")
         case "minLength":
             yield Violation(path, f"must have at least {wanted} characters")
+        case "minProperties":
+            yield Violation(path, f"must have at least {wanted} fields")
+        case "maxProperties":
+            yield Violation(path, f"must have at most {wanted} fields")
         case "maxLength":
             yield Violation(path, f"must have at most {wanted} characters")
         case _:
@@ -170,7 +180,7 @@ def _broken_rules(schema: Mapping[str, Any], value: Any, path: FieldPath) -> Ite
             continue  # about a change, and a file is none
         try:
             holds = _program(validation["rule"]).execute({"self": value})
-        except (ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:
             yield Violation(path, f"cannot be judged by the rule {validation['rule']!r}: {error}")
             continue
         if holds is not True:

@@ -258,7 +258,7 @@ class _Composer:
         node = _Node(line, tag=event.tag)
         if isinstance(event, yaml.ScalarEvent):
             node.text, node.plain = event.value, bool(event.implicit[0])
-            if self._flow and event.style is None and "?" in event.value:
+            if self._flow and not event.style and "?" in event.value:
                 raise DocumentError(
                     line, f"{event.value!r}: put a text with '?' in quotes here, kubectl cannot read it without"
                 )

@@ -17,7 +17,6 @@ _KEY_NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LONGEST_NAME: Final = 253
 _LONGEST_LABEL: Final = 63
 _MOST_ANNOTATIONS: Final = 256 * 1024
-_LONGEST_MANAGER: Final = 128
 _ORPHAN: Final = "orphan"
 _FOREGROUND: Final = "foregroundDeletion"
 
@@ -89,10 +88,9 @@ def violations(metadata: Any, *, namespaced: bool, label_name: bool = False) -> 
         return
     given = {key: value for key, value in metadata.items() if value is not None}
     yield from _name_violations(given, label_problem if label_name else name_problem)
-    namespace = given.get("namespace", "")
-    if namespace and not namespaced:
-        yield Violation(("metadata", "namespace"), "is not allowed: this kind is in no namespace")
-    elif namespace and (problem := label_problem(namespace)):
+    # An API server passes over the namespace of a kind that is in none.
+    namespace = given.get("namespace", "") if namespaced else ""
+    if namespace and (problem := label_problem(namespace)):
         yield Violation(("metadata", "namespace"), problem)
     for key, value in given.get("labels", {}).items():
         path: FieldPath = ("metadata", "labels", key)
@@ -102,6 +100,35 @@ def violations(metadata: Any, *, namespaced: bool, label_name: bool = False) -> 
             yield Violation(path, problem)
     yield from _annotation_violations(given.get("annotations", {}))
     yield from _reference_violations(given)
+
+
+#: Written by the server alone.
+_OF_THE_SERVER: Final = frozenset(
+    {"selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"}
+    | {"deletionGracePeriodSeconds", "managedFields"}
+)
+
+
+def stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata as it is kept: without nulls, without empty fields, and without what the server alone writes."""
+    kept: dict[str, Any] = {}
+    for key, value in metadata.items():
+        if not value or key in _OF_THE_SERVER:
+            continue
+        if key in ("labels", "annotations"):
+            kept[key] = {name: text or "" for name, text in value.items()}
+        elif key == "ownerReferences":
+            kept[key] = [_owner(item or {}) for item in value]
+        elif key == "finalizers":
+            kept[key] = [item or "" for item in value]
+        else:
+            kept[key] = value
+    return kept
+
+
+def _owner(item: Mapping[str, Any]) -> dict[str, Any]:
+    flags = {key: item[key] for key in ("controller", "blockOwnerDeletion") if item.get(key) is not None}
+    return {**{key: item.get(key) or "" for key in ("apiVersion", "kind", "name", "uid")}, **flags}
 
 
 def _name_violations(metadata: Mapping[str, Any], problem_of: Callable[[str], str | None]) -> Iterator[Violation]:
@@ -128,8 +155,6 @@ def _annotation_violations(annotations: Mapping[str, str | None]) -> Iterator[Vi
 
 
 def _reference_violations(metadata: Mapping[str, Any]) -> Iterator[Violation]:
-    if metadata.get("generation", 0) < 0:
-        yield Violation(("metadata", "generation"), "must not be negative")
     controllers = 0
     for index, owner in enumerate(metadata.get("ownerReferences", ())):
         path: FieldPath = ("metadata", "ownerReferences", index)
@@ -148,15 +173,6 @@ def _reference_violations(metadata: Mapping[str, Any]) -> Iterator[Violation]:
             yield Violation(("metadata", "finalizers", index), problem)
     if {_ORPHAN, _FOREGROUND} <= set(finalizers):
         yield Violation(("metadata", "finalizers"), f"{_ORPHAN} and {_FOREGROUND} exclude each other")
-    for index, entry in enumerate(metadata.get("managedFields", ())):
-        path = ("metadata", "managedFields", index)
-        entry = entry or {}
-        if entry.get("operation") not in ("Apply", "Update"):
-            yield Violation((*path, "operation"), "must be Apply or Update")
-        if entry.get("fieldsType") not in (None, "", "FieldsV1"):
-            yield Violation((*path, "fieldsType"), "must be FieldsV1")
-        if size(entry.get("manager") or "") > _LONGEST_MANAGER:
-            yield Violation((*path, "manager"), f"must have at most {_LONGEST_MANAGER} characters")
 
 
 # -- types
@@ -243,3 +259,10 @@ def unknown_fields(metadata: Any) -> Iterator[Violation]:
             if key not in FIELDS:
                 known = ", ".join(sorted(FIELDS))
                 yield Violation(("metadata", key), f"unknown field; expected one of: {known}")
+        for part, fields in (("ownerReferences", _OWNER_FIELDS), ("managedFields", _MANAGED_FIELDS)):
+            found = metadata.get(part)
+            for index, item in enumerate(found if isinstance(found, list) else ()):
+                for key in item if isinstance(item, Mapping) else ():
+                    if key not in fields:
+                        message = f"unknown field; expected one of: {', '.join(sorted(fields))}"
+                        yield Violation(("metadata", part, index, key), message)

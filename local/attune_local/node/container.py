@@ -86,10 +86,23 @@ def variables(container: Mapping[str, Any], pod: Object, find: Find, mounted: Ma
     return result
 
 
+def secret_value(secret: str, key: str, value: object) -> bytes:
+    """One value of a Secret.
+
+    Raises:
+        ContainerError: it is not base64.
+    """
+    try:
+        return base64.b64decode(str(value), validate=True)
+    except ValueError:
+        raise ContainerError("CreateContainerConfigError", f"The Secret {secret}: {key} is not base64.") from None
+
+
 def _data(kind: Kind, body: Object) -> dict[str, str]:
     data = body.get("data") or {}
     if kind is SECRET:
-        return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
+        name = str((body.get("metadata") or {}).get("name", ""))
+        return {key: secret_value(name, key, value).decode(errors="replace") for key, value in data.items()}
     return {key: str(value) for key, value in data.items()}
 
 

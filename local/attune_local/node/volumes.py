@@ -4,14 +4,13 @@ Files are replaced one by one, each in one step, and only this user may read the
 link; what reads ours compares contents.)
 """
 
-import base64
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attune_local.node.container import ContainerError
+from attune_local.node.container import ContainerError, secret_value
 from attune_operator.public.objects import CONFIG_MAP, SECRET, Kind, Object
 
 Find = Callable[[Kind, str], Object | None]
@@ -32,12 +31,17 @@ def write_private(path: Path, content: bytes, *, executable: bool = False) -> No
 
 
 def contents(kind: Kind, body: Object) -> dict[str, bytes]:
-    """What a Secret or a ConfigMap holds, by key."""
+    """What a Secret or a ConfigMap holds, by key.
+
+    Raises:
+        ContainerError: a value is not base64.
+    """
     data = body.get("data") or {}
+    name = str((body.get("metadata") or {}).get("name", ""))
     if kind is SECRET:
-        return {key: base64.b64decode(value) for key, value in data.items()}
+        return {key: secret_value(name, key, value) for key, value in data.items()}
     files = {key: str(value).encode() for key, value in data.items()}
-    return files | {key: base64.b64decode(value) for key, value in (body.get("binaryData") or {}).items()}
+    return files | {key: secret_value(name, key, value) for key, value in (body.get("binaryData") or {}).items()}
 
 
 def folders(pod: Object, root: Path) -> dict[str, Path]:

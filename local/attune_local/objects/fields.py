@@ -56,6 +56,20 @@ def without_dropped(value: Any, before: Any, now: Any) -> Any:
     return result
 
 
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields about which an applier says something else ``now`` than ``before``."""
+    result: dict[str, Any] = {}
+    for key, value in now.items():
+        if key not in before:
+            result[key] = value
+        elif isinstance(value, Mapping) and isinstance(before[key], Mapping):
+            if inner := difference(before[key], value):
+                result[key] = inner
+        elif value != before[key] or type(value) is not type(before[key]):
+            result[key] = value
+    return result
+
+
 def content(body: Mapping[str, Any]) -> dict[str, Any]:
     """What of an object can be owned: everything but its identity, its status, and what the server keeps."""
     result = {key: value for key, value in body.items() if key not in _UNOWNED and key != "metadata"}

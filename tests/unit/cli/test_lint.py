@@ -63,8 +63,8 @@ def test_a_folder_without_manifests_is_not_one_without_mistakes(tmp_path: Path) 
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "sensor.yaml").write_text(SENSOR)
     done = attune("lint", tmp_path, code=ExitCode.USAGE)
-    assert f"There is no manifest in {tmp_path}; subfolders are not searched." in done.stderr
-    assert f"Name them: {tmp_path / 'core'}" in done.stderr
+    assert f"There is no manifest in {tmp_path}." in done.stderr
+    assert f"folders inside it are not read: {tmp_path / 'core'}." in done.stderr
 
 
 def test_mistakes_are_lines_with_file_and_line_as_compilers_have_it(tmp_path: Path) -> None:
