@@ -11,7 +11,7 @@ from attune_webhook.authentication import Authenticator
 from attune_webhook.http.answers import RefusalError
 from attune_webhook.http.request import Request
 from attune_webhook.key_ring import KeyRing
-from attune_webhook.parameters import Hook
+from attune_webhook.parameters import Hook, hook_of
 from attune_webhook.paths import PathTemplate, path_of
 from attune_webhook.rates import Bucket
 from attune_webhook.routes import Route
@@ -59,10 +59,16 @@ class Sender:
             given["secrets"] = names
         self.auth: Auth = auth_of(given)
         self.files = dict(zip(names, secrets, strict=True))
+        self._given = given
         self._authenticator = Authenticator(keys=KeyRing(_Files(self.files)), sns=sns or SnsMessages(fetch=_no_fetch))
         state = rule_state(parameters={}, trigger_type="core.webhook")
         hook = Hook(path=template("/a"), auth=self.auth)
         self.route = Route(rule=Rule(state=state, since_us=0), hook=hook, bucket=Bucket(rate=1, burst=1, now=0))
+
+    def hook(self, **parameters: Any) -> Hook:
+        """The hook of a rule with this ``auth``."""
+        state = rule_state(parameters={"path": "/a", "auth": self._given, **parameters}, trigger_type="core.webhook")
+        return hook_of(Rule(state=state, since_us=0))
 
     async def refusal(self, given: Request, *, now: float) -> str | None:
         """Why the request is refused, in one word; None when it is accepted."""

@@ -210,7 +210,7 @@ class WebhookServer:
         events = [
             event_of(route.rule, route.hook, item, received_at=received_at)
             for route in enabled
-            for item in _items(request, route.hook)
+            for item in items_of(request, route.hook)
         ]
         if not events:
             return self._without_event("ignored", enabled[0].hook)
@@ -294,7 +294,7 @@ class WebhookServer:
         return refusal.answer()
 
 
-def _items(request: Request, hook: Hook) -> list[Request]:
+def items_of(request: Request, hook: Hook) -> list[Request]:
     """The request, or one for each item of a batch."""
     if not hook.batch and request.content_type != _BATCH:
         return [request]

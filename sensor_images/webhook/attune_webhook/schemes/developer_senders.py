@@ -42,7 +42,7 @@ DEVELOPER_SENDERS: Final = (
         title="Jira Cloud",
         variants=hmac_in("x-hub-signature", "sha256="),
         ids=(("header:x-atlassian-webhook-identifier",),),
-        note="up to 5 retries after 408, 409, 425, 429 and 5xx",
+        note="retries for up to 30 min after 408, 409, 425, 429 and 5xx",
     ),
     Preset(
         name="linear",
@@ -58,7 +58,7 @@ DEVELOPER_SENDERS: Final = (
         variants=hmac_in("sentry-hook-signature"),
         ids=(("header:request-id",),),
         answer=200,
-        note="1 s; no retries",
+        note="publishes no schedule",
     ),
     Preset(
         name="circleci",
@@ -66,7 +66,7 @@ DEVELOPER_SENDERS: Final = (
         variants=hmac_in("circleci-signature", "v1=", separator=","),
         ids=(("field:id",),),
         only_signed_ids=True,
-        note="5 s; retries a few times",
+        note="retries; publishes no schedule",
     ),
     Preset(
         name="pagerduty",
@@ -86,7 +86,7 @@ DEVELOPER_SENDERS: Final = (
         name="flux",
         title="Flux (generic-hmac)",
         variants=hmac_in("x-signature", "sha256="),
-        note="4 retries",
+        note="a few retries within seconds",
     ),
     Preset(
         name="grafana",

@@ -71,7 +71,7 @@ _GENERIC_SENDERS: Final = (
         answer=200,
         handshake="sns",
         parse_json=True,
-        note="15 s; retries after 5xx and 429, 50 in 1 h by default; other 4xx are final",
+        note="15 s; 3 retries 20 s apart by default after 5xx and 429; other 4xx are final",
     ),
 )
 

@@ -46,7 +46,7 @@ SERVICE_SENDERS: Final = (
         ids=(("header:x-zm-trackingid",),),
         answer=200,
         handshake="zoom",
-        note="3 retries; the address is validated every 72 h",
+        note="3 s; retries after 5, 20 and 60 min; the address is validated every 72 h",
     ),
     Preset(
         name="shopify",
@@ -101,7 +101,7 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         answer=204,
         handshake="discord",
-        note="3 s; no retries of interactions; webhook events up to 10 min",
+        note="3 s; interactions are not repeated, webhook events are",
     ),
     Preset(
         name="meta",
@@ -119,7 +119,7 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         answer=200,
         url_signed=True,
-        note="retries after 30 s, 60 s and 120 s; off after 30 days of failures; 410 deletes the webhook",
+        note="3 retries; off after 30 days of failures; 410 deletes the webhook",
     ),
     Preset(
         name="mailgun",
@@ -150,9 +150,12 @@ SERVICE_SENDERS: Final = (
             timestamp="header:x-hubspot-request-timestamp",
             time_unit=TimeUnit.MILLISECONDS,
         ),
+        ids=(("field:eventId", "field:subscriptionId", "field:occurredAt"),),
+        only_signed_ids=True,
+        batch=True,
         url_signed=True,
         answer=200,
-        note="up to 10 retries in 24 h",
+        note="5 s; up to 10 retries in 24 h",
     ),
     Preset(
         name="square",
@@ -162,7 +165,7 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         url_signed=True,
         answer=200,
-        note="10 s; retries for 24 h",
+        note="10 s; retries for up to 72 h; off after three weeks of failures",
     ),
     Preset(
         name="twitch",
@@ -178,7 +181,7 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         handshake="twitch",
         tolerance=600,
-        note="retries a few times; too many failures revoke the subscription",
+        note="too many failures revoke the subscription",
     ),
     Preset(
         name="zendesk",
@@ -209,7 +212,7 @@ SERVICE_SENDERS: Final = (
         variants=hmac_in("typeform-signature", "sha256=", encoding=Encoding.BASE64),
         ids=(("field:event_id",),),
         only_signed_ids=True,
-        note="30 s; retries for 10 h; 410 and 404 switch it off at once",
+        note="30 s; retries for up to 10 h; 410 and 404 switch it off at once",
     ),
     Preset(
         name="dropbox",
@@ -217,6 +220,6 @@ SERVICE_SENDERS: Final = (
         variants=hmac_in("x-dropbox-signature"),
         answer=200,
         handshake="dropbox",
-        note="10 s; retries for 10 min, less often each time",
+        note="retries, less often each time",
     ),
 )

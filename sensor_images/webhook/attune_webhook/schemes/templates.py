@@ -92,16 +92,18 @@ def _bytes(text: str | None) -> bytes | None:
 
 def _sorted_form(request: Request) -> bytes | None:
     """As Twilio signs it; of other bodies the query must hold the digest: https://www.twilio.com/docs/usage/webhooks/webhooks-security#how-twilio-signs-its-requests"""
-    if not request.body:
-        return b""
     if request.content_type == _FORM:
         fields = form_fields(request.body)
-        if fields is None:
-            return None
-        return "".join(name + value for name, value in sorted(set(fields))).encode()
+        return None if fields is None else "".join(name + value for name, value in sorted(set(fields))).encode()
+    named = request.query.get("bodySHA256")
+    if named is None:
+        return None if request.body else b""
     digest = hashlib.sha256(request.body).hexdigest()
-    named = request.query.get("bodySHA256", [])
-    return b"" if len(named) == 1 and hmac.compare_digest(named[0].lower().encode(), digest.encode()) else None
+    return (
+        b""
+        if len(named) == 1 and hmac.compare_digest(named[0].lower().encode("utf-8", "replace"), digest.encode())
+        else None
+    )
 
 
 def _with_port(url: str) -> str:
