@@ -100,10 +100,12 @@ e2e-local: .venv/.synced  ## The end-to-end tests that need no cluster, under at
 	$(RUN)/pytest tests/e2e -m local
 
 .PHONY: test
-test: lint unit  ## Everything: lint, unit, integration, e2e on a cluster (brought up, and taken down if it was not there)
+test: .venv/.synced  ## Everything: lint, unit, integration, e2e on a cluster (brought up, and taken down if it was not there)
 	@if $(CLUSTER_TOOL) status >/dev/null 2>&1; then kept=yes; else kept=no; fi; \
-	failed=0; \
-	if $(MAKE) cluster; then $(MAKE) integration || failed=$$?; $(MAKE) e2e || failed=$$?; else failed=$$?; fi; \
+	mkdir -p .cache; $(MAKE) cluster >.cache/cluster.log 2>&1 & cluster=$$!; \
+	failed=0; $(MAKE) lint unit || failed=$$?; \
+	wait $$cluster || { failed=$$?; cat .cache/cluster.log; }; \
+	[ $$failed != 0 ] || { $(MAKE) integration || failed=$$?; $(MAKE) e2e || failed=$$?; }; \
 	[ $$kept = yes ] || $(MAKE) cluster-down; exit $$failed
 
 .PHONY: soak

@@ -34,7 +34,7 @@ _AGAIN: Final = 20.0
 class RuleWriter:
     """Publishes rules for one sensor and reads what it acked."""
 
-    def __init__(self, *, url: str, creds: Path, sensor: SensorRef) -> None:
+    def __init__(self, *, url: str, creds: Path | None, sensor: SensorRef) -> None:
         self._url = url
         self._creds = creds
         self._sensor = sensor
@@ -53,7 +53,7 @@ class RuleWriter:
 
         self._client = await nats.connect(
             self._url,
-            user_credentials=str(self._creds),
+            user_credentials=None if self._creds is None else str(self._creds),
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.1,
             connect_timeout=5,

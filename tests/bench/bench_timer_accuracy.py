@@ -84,7 +84,7 @@ async def system() -> AsyncIterator[System]:
         stream = RuleStream(nats.url)
         try:
             await stream.connect()
-            await stream.create()
+            await stream.make_streams()
             await timer.start()
             made = System(stream, timer, directory / "api" / "db" / "attune.db")
             await made.wait_metric("attune_sensor_nats_connected", 1, within=30)

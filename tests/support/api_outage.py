@@ -54,7 +54,7 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
     """Run the sensor with the API away for so many seconds, and killed in the middle of them."""
     stream = RuleStream(nats.url)
     await stream.connect()
-    await stream.create()
+    await stream.make_streams()
     states = [
         rule_state(
             number, parameters={"interval": 1 / RATE, **({"missed": "all", "maxMissed": 10_000} if number % 2 else {})}

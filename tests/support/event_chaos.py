@@ -147,7 +147,7 @@ def _rule(sender: int, number: int) -> Any:
 async def _make_rules(server: NatsServer) -> None:
     stream = RuleStream(server.url)
     await stream.connect()
-    await stream.create()
+    await stream.make_streams()
     await stream.put_many([_rule(sender, number) for sender in range(SENDERS) for number in range(RULES)])
     await stream.close()
 

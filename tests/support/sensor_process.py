@@ -107,7 +107,7 @@ class SensorProcess:
         """The operator's side of NATS, with the streams made."""
         stream = RuleStream(self.environment["ATTUNE_NATS_URL"], sensor=self.ref)
         await stream.connect()
-        await stream.create()
+        await stream.make_streams()
         return stream
 
 

@@ -48,7 +48,7 @@ class Operator:
     async def start(self) -> None:
         for stream in (self.rules, self.others):
             await stream.connect()
-        await self.rules.create()
+        await self.rules.make_streams()
         for name, subject in (
             (subjects.IDENTITIES_STREAM, subjects.ALL_IDENTITIES),
             (subjects.HISTORY_STREAM, subjects.ALL_HISTORY),
@@ -196,9 +196,9 @@ async def test_what_occurred_before_the_end_is_taken_after_it(
         await operator.rules.put(state)
     async with checking(tmp_path, nats_server) as api:
         await heard(api, 2)
-        await operator.rules.bury(deleted)
+        await operator.rules.delete(deleted)
         await operator.others.put(moved)
-        await operator.rules.bury(moved)
+        await operator.rules.delete(moved)
         await heard(api, 1)
         await _judged_by_the_end(api, deleted, moved)
         # And the same when it was started after all that, from what the stream still says.
@@ -279,9 +279,9 @@ async def test_a_wiped_stream_takes_no_rule_away_at_once(
     await operator.rules.put(state)
     async with checking(tmp_path, nats_server, settle=3600) as api:
         await heard(api, 1)
-        await operator.rules.delete()
+        await operator.rules.delete_rules()
         assert await results(api, event(state)) == [("stored", None)]
-        await operator.rules.create()
+        await operator.rules.make_streams()
         second = rule_state(2)
         await operator.rules.put(second)
         await heard(api, 2)

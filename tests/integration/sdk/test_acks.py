@@ -52,7 +52,7 @@ def rule(number: int = 1) -> Rule:
 
 
 async def test_ack_says_what_who_and_which_generation(stream: RuleStream, acks: AckPublisher) -> None:
-    await stream.create()
+    await stream.make_streams()
     acks.publish(rule(), AckState.REJECTED, "the interval is odd")
     ack = await stream.wait_ack(rule_state(), AckState.REJECTED)
     assert (ack.message, ack.instance, ack.generation) == ("the interval is odd", "pod-1", 1)
@@ -60,7 +60,7 @@ async def test_ack_says_what_who_and_which_generation(stream: RuleStream, acks: 
 
 
 async def test_latest_word_wins(stream: RuleStream, acks: AckPublisher) -> None:
-    await stream.create()
+    await stream.make_streams()
     newer = Rule(state=changed(rule_state()), since_us=0)
     acks.publish(rule(), AckState.ACTIVE)
     acks.publish(rule(), AckState.FAILING, "no")
@@ -71,12 +71,12 @@ async def test_latest_word_wins(stream: RuleStream, acks: AckPublisher) -> None:
 async def test_stream_that_is_not_there_yet_is_waited_for(stream: RuleStream, acks: AckPublisher) -> None:
     acks.publish(rule(), AckState.ACTIVE)
     await until(lambda: acks._outage.ongoing)
-    await stream.create()
+    await stream.make_streams()
     await stream.wait_ack(rule_state(), AckState.ACTIVE, within=10)
 
 
 async def test_ten_thousand_acks_all_arrive(stream: RuleStream, acks: AckPublisher) -> None:
-    await stream.create()
+    await stream.make_streams()
     for number in range(10_000):
         acks.publish(rule(number), AckState.ACTIVE)
     await until(lambda: acks.waiting == 0, within=30)
@@ -86,7 +86,7 @@ async def test_ten_thousand_acks_all_arrive(stream: RuleStream, acks: AckPublish
 async def test_everything_is_said_again_after_a_reconnect(
     nats_server: NatsServer, stream: RuleStream, acks: AckPublisher
 ) -> None:
-    await stream.create()
+    await stream.make_streams()
     for number in range(100):
         acks.publish(rule(number), AckState.ACTIVE)
     await until(lambda: acks.waiting == 0)
@@ -96,14 +96,14 @@ async def test_everything_is_said_again_after_a_reconnect(
     acks.publish(rule(1), AckState.STOPPED)
     nats_server.wipe()
     nats_server.start()
-    await stream.create()
+    await stream.make_streams()
     await stream.wait_ack(rule_state(1), AckState.STOPPED, within=15)
     await until(lambda: acks.waiting == 0, within=15)
     assert await stream.acks_stored() == 99
 
 
 async def test_refusal_by_the_stream_is_retried(stream: RuleStream, acks: AckPublisher) -> None:
-    await stream.create()
+    await stream.make_streams()
     info = await stream.js.stream_info(subjects.ACKS_STREAM)
     info.config.max_msg_size = 1
     await stream.js.update_stream(info.config)

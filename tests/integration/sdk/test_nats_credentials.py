@@ -101,7 +101,7 @@ async def stream(server: NatsServer, accounts: NatsAccounts, tmp_path: Path) -> 
     admin.write_text(accounts.creds())
     writer = RuleStream(server.url, creds=admin)
     await writer.connect()
-    await writer.create()
+    await writer.make_streams()
     yield writer
     await writer.close()
 

@@ -85,7 +85,7 @@ async def reading(
 async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
     writer = RuleStream(nats_server.url)
     await writer.connect()
-    await writer.create()
+    await writer.make_streams()
     yield writer
     await writer.close()
 
@@ -128,11 +128,11 @@ async def test_tombstones_delete_in_the_snapshot_and_live(nats_server: NatsServe
     first, second = rule_state(1), rule_state(2)
     await stream.put(first)
     await stream.put(second)
-    await stream.bury(first)
+    await stream.delete(first)
     async with reading(nats_server.url) as it:
         await until(lambda: it.snapshots == 1)
         assert it.states() == by_uid(second)
-        await stream.bury(second)
+        await stream.delete(second)
         await until(lambda: len(it.table) == 0)
 
 
@@ -142,7 +142,7 @@ async def test_state_that_a_tombstone_overtook_starts_no_rule(nats_server: NatsS
     async with reading(nats_server.url) as it:
         await until(lambda: it.snapshots == 1)
         await stream.put(raised)
-        await stream.bury(raised)
+        await stream.delete(raised)
         await stream.put(before)
         await stream.put(after)
         await until(lambda: after.uid in it.states())
@@ -175,7 +175,7 @@ async def test_stream_that_is_not_there_yet_is_waited_for(nats_server: NatsServe
         writer = RuleStream(nats_server.url)
         await writer.connect()
         await until(lambda: it.connector.connected)
-        await writer.create()
+        await writer.make_streams()
         await writer.put(rule_state(1))
         await until(lambda: len(it.table) == 1)
         await writer.close()
@@ -189,7 +189,7 @@ async def test_server_that_starts_later_is_waited_for(tmp_path: Path) -> None:
         try:
             writer = RuleStream(server.url)
             await writer.connect()
-            await writer.create()
+            await writer.make_streams()
             await writer.put(rule_state(1))
             await until(lambda: len(it.table) == 1)
             await writer.close()
@@ -217,7 +217,7 @@ async def test_changes_made_while_the_connection_was_cut_arrive(nats_server: Nat
     async with reading(nats_server.url) as it:
         await until(lambda: it.snapshots == 1)
         newer = changed(second)
-        await stream.bury(first)
+        await stream.delete(first)
         await stream.put(newer)
         it.connector.reconnect("the test says so")
         await until(lambda: it.snapshots == 2)
@@ -235,7 +235,7 @@ async def test_wiped_storage_keeps_rules_until_there_is_a_new_truth(
         nats_server.start()
         await until(lambda: it.connector.connected)
         assert it.states() == by_uid(first, second)
-        await stream.create()
+        await stream.make_streams()
         await until(lambda: it.snapshots == 2)
         assert it.states() == by_uid(first, second), "the stream is empty because the operator is about to fill it"
         newer = changed(first)
@@ -251,7 +251,7 @@ async def test_rule_that_a_new_stream_lacks_for_long_is_deleted(nats_server: Nat
         await until(lambda: it.snapshots == 1)
         nats_server.wipe()
         nats_server.start()
-        await stream.create()
+        await stream.make_streams()
         await stream.put(second)
         await until(lambda: it.states() == by_uid(second))
 
@@ -265,8 +265,8 @@ async def test_stream_deleted_and_made_again_is_read_again(
     await stream.put_many(states)
     async with reading(nats_server.url) as it:
         await until(lambda: it.snapshots == 1)
-        await stream.delete()
-        await stream.create()
+        await stream.delete_rules()
+        await stream.make_streams()
         after = [changed(state) for state in (states[:3] if fewer else [*states, rule_state(99)])]
         await stream.put_many(after)
         await until(lambda: it.states() == by_uid(*after))
@@ -321,7 +321,7 @@ async def test_few_rights_are_enough(tmp_path: Path) -> None:
     try:
         writer = RuleStream(server.url.replace("nats://", "nats://admin:admin@"))
         await writer.connect()
-        await writer.create()
+        await writer.make_streams()
         states = [rule_state(number) for number in range(3000)]
         await writer.put_many(states)
         async with reading(server.url.replace("nats://", "nats://sensor:sensor@")) as it:

@@ -37,7 +37,7 @@ async def api() -> AsyncIterator[ScriptedApi]:
 async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
     writer = RuleStream(nats_server.url)
     await writer.connect()
-    await writer.create()
+    await writer.make_streams()
     yield writer
     await writer.close()
 
@@ -152,7 +152,7 @@ async def test_changes_take_effect_within_a_second(
         after = [moment for moment in times(api) if moment > stopped_at]
         assert spacing(after) == {timedelta(seconds=0.3)}
 
-        await stream.bury(enabled)
+        await stream.delete(enabled)
         other = rule_state(2, parameters={"interval": 0.1})
         await stream.put(other)
         await stream.wait_ack(other, AckState.ACTIVE)

@@ -47,7 +47,7 @@ async def api() -> AsyncIterator[ScriptedApi]:
 async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
     writer = RuleStream(nats_server.url)
     await writer.connect()
-    await writer.create()
+    await writer.make_streams()
     yield writer
     await writer.close()
 

@@ -19,7 +19,7 @@ async def test_two_replicas_make_one_event_of_each_occurrence(
 ) -> None:
     stream = RuleStream(nats_server.url)
     await stream.connect()
-    await stream.create()
+    await stream.make_streams()
     await stream.put_many([rule_state(number, parameters={"interval": 0.25, "jitter": 0.1}) for number in (1, 2)])
     replicas = []
     for name in ("one", "two"):
