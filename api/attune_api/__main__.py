@@ -19,9 +19,9 @@ from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
 from attune_api.app import create_app
+from attune_api.events.stream.response import AbortableProtocol
 from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
-from attune_api.streaming import AbortableProtocol
 from attune_api.tls import renew_certificate
 from attune_kit.logs import configure_logs
 from attune_kit.memory import freeze_startup_objects, limit_allocator

@@ -8,15 +8,21 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import Receive, Scope, Send
 
-from attune_api import problems
+from attune_api import operations
 from attune_api.dependencies import SECURITY_SCHEMES
+from attune_api.events.ingest import routes as ingest
+from attune_api.events.ingest.routes import FAST_PATH
+from attune_api.events.last import routes as last_events
+from attune_api.events.query import routes as query
+from attune_api.events.stream import routes as stream
+from attune_api.identity import routes as identity
 from attune_api.identity.minting import TokenRequest
-from attune_api.middleware import RequestMiddleware, answer_lean
-from attune_api.routes import auth, docs, ingest, operations, query, rules, sensor_events, stream
-from attune_api.routes.ingest import LEAN
-from attune_api.routes.schemas import BatchSchema, EventReportSchema
+from attune_api.rules import routes as rules
 from attune_api.services import Services, running
 from attune_api.settings import Settings
+from attune_api.web import docs, problems
+from attune_api.web.middleware import RequestMiddleware, answer_fast_path
+from attune_api.web.schemas import BatchSchema, EventReportSchema
 from attune_contract import __version__
 
 
@@ -25,13 +31,13 @@ class _App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request (ASGI)."""
-        lean = LEAN.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if lean is None:
+        answer = FAST_PATH.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if answer is None:
             await super().__call__(scope, receive, send)
             return
         services: Services = self.state.services
-        await answer_lean(
-            lambda: lean(services, scope, receive), metrics=services.metrics, scope=scope, receive=receive, send=send
+        await answer_fast_path(
+            lambda: answer(services, scope, receive), metrics=services.metrics, scope=scope, receive=receive, send=send
         )
 
 
@@ -50,13 +56,13 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Events from sensors, each kept once.",
         description="Errors are problem details (RFC 9457).",
         lifespan=lifespan,
-        docs_url=None,  # routes.docs
+        docs_url=None,  # web.docs
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
     app.add_middleware(RequestMiddleware)
-    for module in (ingest, stream, query, rules, sensor_events, auth, operations):
+    for module in (ingest, stream, query, last_events, rules, identity, operations):
         app.include_router(module.router)
 
     docs.install(app)

@@ -9,20 +9,19 @@ from datetime import timedelta
 
 import structlog
 
-from attune_api.body import BodyMemory
-from attune_api.events.feed import Feed
-from attune_api.events.payloads import PayloadChecks
-from attune_api.events.retention import Retention
-from attune_api.events.writer import EventWriter
+from attune_api.events.ingest.payloads import PayloadChecks
+from attune_api.events.ingest.writer import EventWriter
+from attune_api.events.retention.service import Retention
+from attune_api.events.stream.feed import Feed
 from attune_api.identity.access import Access
 from attune_api.identity.cluster import Cluster, cluster_client
 from attune_api.identity.keys import SigningKeys, VerificationKeys
 from attune_api.identity.revocation import IdentityStates, load_states
 from attune_api.identity.tokens import TokenVerifier
 from attune_api.metrics import Metrics
-from attune_api.rules.book import RuleBook
+from attune_api.rules.cache import RuleCache
 from attune_api.rules.check import RuleCheck
-from attune_api.rules.witness import EventWitness
+from attune_api.rules.observer import StoredEventObserver
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
@@ -30,6 +29,7 @@ from attune_api.streams.identities import IdentityReader
 from attune_api.streams.outbox import NAME as OUTBOX_NAME
 from attune_api.streams.outbox import Outbox
 from attune_api.streams.rules import RuleReader
+from attune_api.web.bodies import BodyMemory
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import Supervisor
@@ -37,7 +37,7 @@ from attune_kit.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 
-class TablesOutdated(RuntimeError):  # noqa: N818 - read as a sentence
+class TablesOutdatedError(RuntimeError):
     """The database is at another revision than this program needs."""
 
 
@@ -55,7 +55,7 @@ class Services:
     keys: VerificationKeys
     signing_keys: SigningKeys | None
     states: IdentityStates
-    rules: RuleBook
+    rules: RuleCache
     rule_check: RuleCheck | None
     payloads: PayloadChecks
     access: Access
@@ -67,8 +67,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """Start everything; stop it in the reverse order, with every event that was taken answered first.
 
     Raises:
-        TablesOutdated: the tables must be migrated, and this program was told not to.
-        MigrationFailed: they could not be migrated.
+        TablesOutdatedError: the tables must be migrated, and this program was told not to.
+        MigrationError: they could not be migrated.
         ValueError: settings contradict each other.
         sqlalchemy.exc.SQLAlchemyError, OSError: there is no database.
     """
@@ -81,7 +81,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
         payloads = PayloadChecks(states=states, metrics=metrics)
-        rules = RuleBook()
+        rules = RuleCache()
         rule_check: RuleCheck | None = None
         keys = VerificationKeys(settings.jwks_file)
         server = settings.kubernetes_server()
@@ -97,7 +97,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.stop_all)
         feed = Feed(
-            database=database, metrics=metrics, most_readers=settings.streams, heartbeat=settings.stream_heartbeat
+            database=database,
+            metrics=metrics,
+            max_clients=settings.max_stream_clients,
+            heartbeat=settings.stream_heartbeat,
         )
         supervisor.start("feed", feed.run())
         writer = EventWriter(
@@ -126,10 +129,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             supervisor.start("outbox", outbox.run())
             reader = IdentityReader(database=database, connector=connector, states=states, metrics=metrics)
             supervisor.start("identities", reader.run())
-            rule_reader = RuleReader(connector=connector, book=rules, metrics=metrics, settle=settings.rules_settle)
+            rule_reader = RuleReader(connector=connector, rules=rules, metrics=metrics, settle=settings.rules_settle)
             supervisor.start("rules", rule_reader.run())
             if settings.check_rules:
-                rule_check = RuleCheck(book=rules, oracle=rule_reader, witness=EventWitness(database), states=states)
+                rule_check = RuleCheck(
+                    rules=rules, lookup=rule_reader, observer=StoredEventObserver(database), states=states
+                )
         if settings.events_max_age or settings.events_per_rule:
             retention = Retention(
                 database=database,
@@ -173,7 +178,7 @@ async def _prepare_tables(database: Database, settings: Settings) -> None:
     if current == newest:
         return
     if not settings.migrates_at_start:
-        raise TablesOutdated(
+        raise TablesOutdatedError(
             f"the database is at revision {current or 'none'}, and this program needs {newest}; run `attune-api migrate`"
         )
     if current is None and await create_tables(database):

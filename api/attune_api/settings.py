@@ -84,8 +84,8 @@ class Settings(BaseSettings):
     """Seconds between looks for events that need not be kept."""
     queue_events: Annotated[int, Field(ge=1000)] = 20_000
     """Events that may wait for the database before new ones are answered with 503."""
-    streams: Annotated[int, Field(ge=1)] = 1000
-    """Readers that may follow events at once before a new one is answered with 503."""
+    max_stream_clients: Annotated[int, Field(ge=1)] = 1000
+    """Clients of the event stream (SSE) at once; one more is answered with 503."""
     stream_heartbeat: Annotated[float, Field(gt=0)] = 15.0
     """Seconds after which a reader that follows events hears something, though there is nothing for it."""
     stream_send_timeout: Annotated[float, Field(gt=0)] = 30.0

@@ -6,13 +6,13 @@ from pathlib import Path
 import structlog
 
 from attune_api.identity.callers import AdminCaller, Caller, SensorCaller
-from attune_api.identity.cluster import Cluster, ClusterUnavailable, Right
-from attune_api.identity.errors import InvalidToken, insufficient_scope, invalid_token, no_token
-from attune_api.identity.keys import KeysUnavailable
+from attune_api.identity.cluster import Cluster, ClusterUnavailableError, Right
+from attune_api.identity.errors import InvalidTokenError, insufficient_scope, invalid_token, no_token
+from attune_api.identity.keys import KeysUnavailableError
 from attune_api.identity.revocation import IdentityStates, accepted_types
 from attune_api.identity.tokens import TokenVerifier, looks_like_sensor_token
 from attune_api.metrics import Metrics
-from attune_api.problems import unavailable
+from attune_api.web.problems import unavailable
 from attune_kit.watched_file import WatchedFile
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class Access:
             authorization: the header of that name.
 
         Raises:
-            Problem: 401, or 503 while there are no keys.
+            ProblemError: 401, or 503 while there are no keys.
         """
         return self._sensor(_bearer(authorization, what="the sensor's token"))
 
@@ -67,7 +67,7 @@ class Access:
             authorization: the header of that name.
 
         Raises:
-            Problem: 401, or 503 while nobody can tell.
+            ProblemError: 401, or 503 while nobody can tell.
         """
         token = _bearer(authorization, what="a token")
         if self._is_admin(token):
@@ -75,20 +75,20 @@ class Access:
         if looks_like_sensor_token(token, issuer=self._issuer):
             return self._sensor(token)
         if self._cluster is None:
-            raise self._refused(InvalidToken("The token is not known here.", reason="unknown"))
+            raise self._refused(InvalidTokenError("The token is not known here.", reason="unknown"))
         try:
             caller = await self._cluster.who(token)
-        except ClusterUnavailable as error:
+        except ClusterUnavailableError as error:
             raise self._no_cluster(error) from None
         if caller is None:
-            raise self._refused(InvalidToken("The cluster does not know this token.", reason="unknown"))
+            raise self._refused(InvalidTokenError("The cluster does not know this token.", reason="unknown"))
         return caller
 
     async def allows(self, caller: Caller, right: Right) -> bool:
         """Whether ``caller`` has ``right``. A sensor has none but those of its own calls.
 
         Raises:
-            Problem: 503 while nobody can tell.
+            ProblemError: 503 while nobody can tell.
         """
         match caller:
             case AdminCaller():
@@ -99,14 +99,14 @@ class Access:
             return False
         try:
             return await self._cluster.may(caller, right)
-        except ClusterUnavailable as error:
+        except ClusterUnavailableError as error:
             raise self._no_cluster(error) from None
 
     async def require(self, caller: Caller, right: Right, *, hint: str = "") -> None:
         """Let ``caller`` through only with ``right``.
 
         Raises:
-            Problem: 403, which names the right that is missing; 503 while nobody can tell.
+            ProblemError: 403, which names the right that is missing; 503 while nobody can tell.
         """
         if not await self.allows(caller, right):
             raise insufficient_scope(f"{caller.login} may not {right}.{' ' + hint if hint else ''}")
@@ -116,9 +116,9 @@ class Access:
             verified = self._verifier.verify(token)
             state = self._states.get(str(verified.claims.sensor))
             return SensorCaller(claims=verified.claims, trigger_types=accepted_types(verified, state=state))
-        except KeysUnavailable as error:
+        except KeysUnavailableError as error:
             raise unavailable(str(error), kind="keys-unavailable", retry_after=2) from None
-        except InvalidToken as error:
+        except InvalidTokenError as error:
             raise self._refused(error) from None
 
     def _is_admin(self, token: str) -> bool:
@@ -132,13 +132,13 @@ class Access:
         # An empty file must not make an empty token the admin's.
         return bool(wanted) and hmac.compare_digest(wanted, token.encode("utf-8", "surrogateescape"))
 
-    def _refused(self, error: InvalidToken) -> Exception:
+    def _refused(self, error: InvalidTokenError) -> Exception:
         self._metrics.tokens_refused.labels(error.reason).inc()
         log.info("token_refused", reason=error.reason, why=str(error))
         return invalid_token(str(error))
 
     @staticmethod
-    def _no_cluster(error: ClusterUnavailable) -> Exception:
+    def _no_cluster(error: ClusterUnavailableError) -> Exception:
         log.error("cluster_unavailable", reason=str(error))
         return unavailable(
             "The cluster's API server, which knows who may do this, does not answer.", kind="cluster-unavailable"
@@ -149,7 +149,7 @@ def _bearer(authorization: str | None, *, what: str) -> str:
     """The token of an ``Authorization`` header (RFC 6750 §2.1).
 
     Raises:
-        Problem: 401, there is none.
+        ProblemError: 401, there is none.
     """
     if not authorization:
         raise no_token(what)

@@ -29,7 +29,7 @@ _TIMEOUT: Final = 5.0
 _CONNECTIONS: Final = 20
 
 
-class ClusterUnavailable(Exception):  # noqa: N818 - read as a sentence: "raise ClusterUnavailable"
+class ClusterUnavailableError(Exception):
     """The cluster's API server gave no answer that could be used; the text says which."""
 
 
@@ -122,7 +122,7 @@ class Cluster:
         """Whose token it is, or None when the cluster does not know it (TokenReview).
 
         Raises:
-            ClusterUnavailable: the cluster did not say.
+            ClusterUnavailableError: the cluster did not say.
         """
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         known = self._callers.get(digest)
@@ -136,7 +136,7 @@ class Cluster:
         """Whether the cluster's RBAC lets ``caller`` do it (SubjectAccessReview).
 
         Raises:
-            ClusterUnavailable: the cluster did not say.
+            ClusterUnavailableError: the cluster did not say.
         """
         extra = tuple(sorted((key, tuple(values)) for key, values in caller.extra.items()))
         key = (caller.username, caller.uid, caller.groups, extra, right)
@@ -163,15 +163,15 @@ class Cluster:
         except KubernetesError as error:
             if error.status:
                 log.error("cluster_refused_review", kind=kind, status=error.status)
-                raise ClusterUnavailable(f"{kind} was answered with {error.status}") from None
+                raise ClusterUnavailableError(f"{kind} was answered with {error.status}") from None
             if isinstance(error.__cause__, WatchedFileError):
-                raise ClusterUnavailable(f"this program's own token cannot be used: {error.__cause__}") from None
+                raise ClusterUnavailableError(f"this program's own token cannot be used: {error.__cause__}") from None
             # Only the kind of the error: its text might hold the request.
-            raise ClusterUnavailable(f"{kind} failed: {type(error.__cause__).__name__}") from None
+            raise ClusterUnavailableError(f"{kind} failed: {type(error.__cause__).__name__}") from None
         try:
             status = msgspec.json.decode(answer)["status"]
         except (msgspec.MsgspecError, KeyError, TypeError):
-            raise ClusterUnavailable(f"{kind} was answered with something else") from None
+            raise ClusterUnavailableError(f"{kind} was answered with something else") from None
         return status if isinstance(status, dict) else {}
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attune_api.problems import Problem
+from attune_api.web.problems import ProblemError
 
 
-class InvalidToken(ValueError):  # noqa: N818 - the RFC's error code
+class InvalidTokenError(ValueError):
     """A token that proves nothing. The text says why, and never repeats any of it.
 
     Args:
@@ -24,13 +24,13 @@ def _quoted(text: str) -> str:
     return "".join(char if " " <= char <= "~" and char not in '"\\' else "'" for char in text)
 
 
-def no_token(what: str) -> Problem:
+def no_token(what: str) -> ProblemError:
     """401 without an error code: the request had no token at all (RFC 6750 §3.1).
 
     Args:
         what: which token belongs there.
     """
-    return Problem(
+    return ProblemError(
         401,
         f"There is no token; send {what} as 'Authorization: Bearer <token>'.",
         kind="token-missing",
@@ -38,15 +38,15 @@ def no_token(what: str) -> Problem:
     )
 
 
-def invalid_token(description: str) -> Problem:
+def invalid_token(description: str) -> ProblemError:
     """401 ``invalid_token``: there is a token, and it is not accepted."""
     challenge = f'Bearer realm="attune", error="invalid_token", error_description="{_quoted(description)}"'
-    return Problem(401, description, kind="invalid-token", headers={"WWW-Authenticate": challenge})
+    return ProblemError(401, description, kind="invalid-token", headers={"WWW-Authenticate": challenge})
 
 
 def insufficient_scope(
     description: str, *, kind: str = "forbidden", members: Mapping[str, Any] | None = None
-) -> Problem:
+) -> ProblemError:
     """403 ``insufficient_scope``: the token is good, and not enough for this."""
     challenge = f'Bearer realm="attune", error="insufficient_scope", error_description="{_quoted(description)}"'
-    return Problem(403, description, kind=kind, headers={"WWW-Authenticate": challenge}, members=members)
+    return ProblemError(403, description, kind=kind, headers={"WWW-Authenticate": challenge}, members=members)

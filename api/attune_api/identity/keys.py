@@ -20,7 +20,7 @@ from attune_kit.watched_file import WatchedFile
 log = structlog.get_logger(__name__)
 
 
-class KeysUnavailable(Exception):  # noqa: N818 - read as a sentence: "raise KeysUnavailable"
+class KeysUnavailableError(Exception):
     """There are no keys to work with; the text says why and what to do."""
 
 
@@ -155,14 +155,14 @@ class VerificationKeys:
                 not known: it may just have been published.
 
         Raises:
-            KeysUnavailable: there never were any.
+            KeysUnavailableError: there never were any.
         """
         now = self._clock()
         if at_once or not self._keys.by_id or now - self._looked >= _LOOK:
             self._looked = now
             self._look()
         if not self._keys.by_id:
-            raise KeysUnavailable(
+            raise KeysUnavailableError(
                 f"There are no keys to verify sensor tokens with: {self._fault}. The operator writes them; "
                 "see ATTUNE_API_JWKS_FILE."
             )
@@ -209,12 +209,12 @@ class SigningKeys:
         """The key that signs.
 
         Raises:
-            KeysUnavailable: the file is missing or damaged. An old key is not used further: it may have been withdrawn.
+            KeysUnavailableError: the file is missing or damaged. An old key is not used further: it may have been withdrawn.
         """
         try:
             content = self._file.read()
         except OSError as error:
-            raise KeysUnavailable(f"The signing keys cannot be used: {error}.") from None
+            raise KeysUnavailableError(f"The signing keys cannot be used: {error}.") from None
         if self._file.version != self._seen:
             self._seen = self._file.version
             try:
@@ -224,5 +224,5 @@ class SigningKeys:
                 self._key, self._fault = None, str(error)
                 log.error("signing_keys_unusable", file=str(self._file.path), reason=self._fault)
         if self._key is None:
-            raise KeysUnavailable(f"The signing keys cannot be used: {self._fault}.")
+            raise KeysUnavailableError(f"The signing keys cannot be used: {self._fault}.")
         return self._key

@@ -56,7 +56,7 @@ class TokenRequest(BaseModel):
         return SensorRef.parse(self.sensor_ref)
 
 
-class NotMintable(ValueError):  # noqa: N818 - read as a sentence: "raise NotMintable"
+class NotMintableError(ValueError):
     """A token that would be refused as soon as it is used; the text says why and what to do."""
 
 
@@ -72,16 +72,16 @@ def subject_for(request: TokenRequest, *, identity_id: uuid.UUID, state: Identit
     """The ``sub`` of a token: the Sensor's uid where the cluster has a Sensor of that name, else the identity's id.
 
     Raises:
-        NotMintable: the operator's word on that Sensor would make the API refuse the token.
+        NotMintableError: the operator's word on that Sensor would make the API refuse the token.
     """
     if state is None:
         return str(identity_id)
     if state.deleted:
-        raise NotMintable(
+        raise NotMintableError(
             f"The Sensor {request.sensor_ref} was deleted, and its tokens are refused; apply it again, or use another name."
         )
     if missing := sorted(set(request.trigger_types) - set(state.trigger_types)):
-        raise NotMintable(
+        raise NotMintableError(
             f"The Sensor {request.sensor_ref} does not declare {', '.join(missing)}; it declares "
             f"{', '.join(sorted(state.trigger_types)) or 'none'}."
         )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from attune_api.identity.errors import InvalidToken
+from attune_api.identity.errors import InvalidTokenError
 from attune_api.identity.tokens import VerifiedToken
 from attune_api.storage.tables import METADATA
 from attune_contract.claims import MAX_TTL
@@ -27,17 +27,17 @@ def accepted_types(token: VerifiedToken, *, state: IdentityState | None) -> froz
         state: what the operator last said of the sensor; None when it never said anything.
 
     Raises:
-        InvalidToken: the token is revoked.
+        InvalidTokenError: the token is revoked.
     """
     types = frozenset(token.claims.trigger_types)
     if state is None:
         return types
     if state.deleted:
-        raise InvalidToken("The token's sensor was deleted.", reason="deleted")
+        raise InvalidTokenError("The token's sensor was deleted.", reason="deleted")
     if token.claims.subject != state.uid:
-        raise InvalidToken("The token is of an earlier sensor of this name.", reason="other_uid")
+        raise InvalidTokenError("The token is of an earlier sensor of this name.", reason="other_uid")
     if state.not_before is not None and token.issued_at < state.not_before:
-        raise InvalidToken("The token was revoked; a newer one was issued.", reason="revoked")
+        raise InvalidTokenError("The token was revoked; a newer one was issued.", reason="revoked")
     return types & frozenset(state.trigger_types)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from attune_api.identity.errors import InvalidToken
+from attune_api.identity.errors import InvalidTokenError
 from attune_api.identity.keys import PublicKeys, SigningKey, VerificationKeys
 from attune_contract.claims import ALGORITHM, AUDIENCE, SensorClaims
 
@@ -39,22 +39,22 @@ def verify(token: str, *, keys: Mapping[str, Ed25519PublicKey], issuer: str) -> 
     get no further than its header. So is the key's kind, since only Ed25519 keys are ever loaded.
 
     Raises:
-        InvalidToken: it is not a sensor token that this issuer signed with one of the keys.
+        InvalidTokenError: it is not a sensor token that this issuer signed with one of the keys.
     """
     if len(token) > MAX_TOKEN_LENGTH:
-        raise InvalidToken("The token is too long to be one.", reason="malformed")
+        raise InvalidTokenError("The token is too long to be one.", reason="malformed")
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
-        raise InvalidToken("The token is not a JSON Web Token.", reason="malformed") from None
+        raise InvalidTokenError("The token is not a JSON Web Token.", reason="malformed") from None
     if header.get("alg") != ALGORITHM:
-        raise InvalidToken(f"The token must be signed with {ALGORITHM}.", reason="algorithm")
+        raise InvalidTokenError(f"The token must be signed with {ALGORITHM}.", reason="algorithm")
     if "crit" in header:
-        raise InvalidToken("The token has critical extensions, and none is known here.", reason="malformed")
+        raise InvalidTokenError("The token has critical extensions, and none is known here.", reason="malformed")
     kid = header.get("kid")
     key = keys.get(kid) if isinstance(kid, str) else None
     if key is None:
-        raise InvalidToken("The token names no key that is known here.", reason="unknown_key")
+        raise InvalidTokenError("The token names no key that is known here.", reason="unknown_key")
     try:
         payload = jwt.decode(
             token,
@@ -65,15 +65,15 @@ def verify(token: str, *, keys: Mapping[str, Ed25519PublicKey], issuer: str) -> 
             options={"require": _REQUIRED, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
         )
     except jwt.MissingRequiredClaimError as error:
-        raise InvalidToken(f"The token lacks the claim '{error.claim}'.", reason="missing_claim") from None
+        raise InvalidTokenError(f"The token lacks the claim '{error.claim}'.", reason="missing_claim") from None
     except jwt.InvalidAudienceError:
-        raise InvalidToken(f"The token is not for {AUDIENCE}.", reason="audience") from None
+        raise InvalidTokenError(f"The token is not for {AUDIENCE}.", reason="audience") from None
     except jwt.InvalidIssuerError:
-        raise InvalidToken("The token is from another issuer.", reason="issuer") from None
+        raise InvalidTokenError("The token is from another issuer.", reason="issuer") from None
     except jwt.InvalidSignatureError:
-        raise InvalidToken("The token's signature is wrong.", reason="signature") from None
+        raise InvalidTokenError("The token's signature is wrong.", reason="signature") from None
     except (jwt.PyJWTError, ValueError):
-        raise InvalidToken("The token is damaged.", reason="malformed") from None
+        raise InvalidTokenError("The token is damaged.", reason="malformed") from None
     return _as_verified(payload)
 
 
@@ -81,11 +81,11 @@ def _as_verified(payload: Mapping[str, Any]) -> VerifiedToken:
     times = [payload[name] for name in ("nbf", "iat", "exp")]
     # Whole seconds, as SensorClaims writes them; a bool is an int in Python, and none here.
     if not all(type(time) is int and 0 <= time < 2**40 for time in times):
-        raise InvalidToken("The token's nbf, iat and exp must be whole seconds.", reason="malformed")
+        raise InvalidTokenError("The token's nbf, iat and exp must be whole seconds.", reason="malformed")
     try:
         claims = SensorClaims.from_payload(payload)
     except (ValueError, OverflowError, OSError) as error:
-        raise InvalidToken(f"The token is not a sensor's: {error}.", reason="claims") from None
+        raise InvalidTokenError(f"The token is not a sensor's: {error}.", reason="claims") from None
     return VerifiedToken(claims=claims, not_before=times[0], issued_at=times[1], expires_at=times[2])
 
 
@@ -97,14 +97,14 @@ def check_times(token: VerifiedToken, *, now: float) -> None:
         now: seconds since the epoch.
 
     Raises:
-        InvalidToken: it has expired, is not valid yet, or comes from the future.
+        InvalidTokenError: it has expired, is not valid yet, or comes from the future.
     """
     if now >= token.expires_at:
-        raise InvalidToken("The token has expired.", reason="expired")
+        raise InvalidTokenError("The token has expired.", reason="expired")
     if now + CLOCK_LEEWAY < token.not_before:
-        raise InvalidToken("The token is not valid yet.", reason="not_yet_valid")
+        raise InvalidTokenError("The token is not valid yet.", reason="not_yet_valid")
     if now + CLOCK_LEEWAY < token.issued_at:
-        raise InvalidToken("The token was issued in the future.", reason="not_yet_valid")
+        raise InvalidTokenError("The token was issued in the future.", reason="not_yet_valid")
 
 
 class TokenVerifier:
@@ -130,8 +130,8 @@ class TokenVerifier:
         """Check everything about a token but revocation.
 
         Raises:
-            InvalidToken: it proves nothing.
-            KeysUnavailable: there are no keys to check it with.
+            InvalidTokenError: it proves nothing.
+            KeysUnavailableError: there are no keys to check it with.
         """
         keys = self._current(at_once=False)
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
@@ -139,7 +139,7 @@ class TokenVerifier:
         if verified is None:
             try:
                 verified = verify(token, keys=keys.by_id, issuer=self._issuer)
-            except InvalidToken as error:
+            except InvalidTokenError as error:
                 if error.reason != "unknown_key":
                     raise
                 verified = verify(token, keys=self._current(at_once=True).by_id, issuer=self._issuer)

@@ -1,4 +1,4 @@
-"""Finds the bond between a sensor and a rule, for every event that comes in.
+"""Finds the binding between a sensor and a rule, for every event that comes in.
 
 Nearly always it is in the book, which costs a microsecond. What is not there may be about to come (the sensor hears of a new
 rule a moment before this program may), be over (deleted, moved), or be made up. Then NATS is asked: the rule stream itself,
@@ -16,15 +16,15 @@ import structlog
 
 from attune_api.identity.cluster import ExpiringCache
 from attune_api.identity.revocation import IdentityStates
-from attune_api.rules.bonds import Bond, Refused, judge, judge_outside, not_bound
-from attune_api.rules.book import RuleBook
+from attune_api.rules.bindings import Binding, Refused, judge, judge_outside, not_bound
+from attune_api.rules.cache import RuleCache
 from attune_contract.identity import SensorRef
 
 log = structlog.get_logger(__name__)
 
 #: Seconds that an event waits for the book to become current.
 _PATIENCE: Final = 3.0
-#: Seconds for which a bond that had to be asked for is believed, and how many are.
+#: Seconds for which a binding that had to be asked for is believed, and how many are.
 _KEEP: Final = 10.0
 _KEPT: Final = 4096
 #: Questions to NATS at a time.
@@ -34,11 +34,11 @@ _QUESTIONS: Final = 16
 Row = Mapping[str, Any]
 
 
-class NotKnownYet(Exception):  # noqa: N818 - read as a sentence: "raise NotKnownYet"
+class NotKnownYetError(Exception):
     """Whether the sensor serves the rule cannot be found out now."""
 
 
-class Oracle(Protocol):
+class RuleLookup(Protocol):
     """Who is asked for what the book lacks (:class:`attune_api.streams.rules.RuleReader`)."""
 
     @property
@@ -48,16 +48,16 @@ class Oracle(Protocol):
     async def wait_complete(self, seconds: float) -> bool:
         """Wait until the book is current, if that may be soon; whether it is."""
 
-    async def find_bond(self, uid: str, *, binding: str) -> Bond | None:
-        """What NATS says of the bond now.
+    async def find_binding(self, uid: str, *, sensor_key: str) -> Binding | None:
+        """What NATS says of the binding now.
 
         Raises:
-            NotKnownYet: it does not answer.
+            NotKnownYetError: it does not answer.
         """
 
 
 #: What the database says: of these rules, those of which this sensor reported the last event.
-Witness = Callable[[str, Sequence[str]], Awaitable[dict[str, Bond]]]
+EventObserver = Callable[[str, Sequence[str]], Awaitable[dict[str, Binding]]]
 
 
 class RuleCheck:
@@ -65,46 +65,48 @@ class RuleCheck:
 
     Args:
         book: the rules as they were heard of.
-        oracle: who is asked about others.
-        witness: the database's word.
+        lookup: who is asked about others.
+        observer: the database's word.
         states: which sensors are in the cluster.
     """
 
-    def __init__(self, *, book: RuleBook, oracle: Oracle, witness: Witness, states: IdentityStates) -> None:
-        self._book = book
-        self._oracle = oracle
-        self._witness = witness
+    def __init__(
+        self, *, rules: RuleCache, lookup: RuleLookup, observer: EventObserver, states: IdentityStates
+    ) -> None:
+        self._rules = rules
+        self._lookup = lookup
+        self._observer = observer
         self._states = states
-        self._found: ExpiringCache[tuple[str, str], Bond] = ExpiringCache(most=_KEPT, clock=time.monotonic)
+        self._found: ExpiringCache[tuple[str, str], Binding] = ExpiringCache(most=_KEPT, clock=time.monotonic)
         self._questions = asyncio.Semaphore(_QUESTIONS)
 
     async def check(self, rows: Sequence[Row], *, sensor: SensorRef) -> Sequence[Refused | None]:
         """What is wrong with each of these events of a sensor, None where nothing is.
 
         Args:
-            rows: as :func:`attune_api.events.reports.as_row` makes them.
+            rows: as :func:`attune_api.events.ingest.reports.as_row` makes them.
             sensor: who reports them.
 
         Raises:
-            NotKnownYet: of one of them that cannot be told now.
+            NotKnownYetError: of one of them that cannot be told now.
         """
-        binding = sensor.token
-        bonds: dict[str, Bond | None] = {}
+        sensor_key = sensor.token
+        bindings: dict[str, Binding | None] = {}
         for row in rows:
             uid = row["rule_uid"]
-            if uid not in bonds:
-                bonds[uid] = self._book.bond(uid, binding)
-        if wanted := [uid for uid, bond in bonds.items() if bond is None]:
-            bonds |= await self._find(wanted, binding=binding, sensor=sensor)
-        return [self._judge(row, bonds[row["rule_uid"]], sensor) for row in rows]
+            if uid not in bindings:
+                bindings[uid] = self._rules.binding(uid, sensor_key)
+        if wanted := [uid for uid, binding in bindings.items() if binding is None]:
+            bindings |= await self._find(wanted, sensor_key=sensor_key, sensor=sensor)
+        return [self._judge(row, bindings[row["rule_uid"]], sensor) for row in rows]
 
-    def _judge(self, row: Row, bond: Bond | None, sensor: SensorRef) -> Refused | None:
+    def _judge(self, row: Row, binding: Binding | None, sensor: SensorRef) -> Refused | None:
         uid, namespace = row["rule_uid"], row["rule_namespace"]
-        if bond is not None:
-            return judge(bond, namespace=namespace, name=row["rule_name"], uid=uid, occurred_at=row["occurred_at"])
+        if binding is not None:
+            return judge(binding, namespace=namespace, name=row["rule_name"], uid=uid, occurred_at=row["occurred_at"])
         if not self._outside(sensor):
             return not_bound(uid=uid, sensor=sensor)
-        rule = self._book.get(uid)
+        rule = self._rules.get(uid)
         bound_to = None if rule is None else rule.sensor
         return judge_outside(sensor=sensor, bound_to=bound_to, namespace=namespace, uid=uid)
 
@@ -112,42 +114,46 @@ class RuleCheck:
         """Whether it is known that there is no such Sensor in the cluster."""
         return self._states.heard and self._states.get(str(sensor)) is None
 
-    async def _find(self, uids: list[str], *, binding: str, sensor: SensorRef) -> dict[str, Bond | None]:
-        """The bond of each rule, None where there is none.
+    async def _find(self, uids: list[str], *, sensor_key: str, sensor: SensorRef) -> dict[str, Binding | None]:
+        """The binding of each rule, None where there is none.
 
         Raises:
-            NotKnownYet: of one of them that cannot be told now.
+            NotKnownYetError: of one of them that cannot be told now.
         """
-        current = await self._oracle.wait_complete(_PATIENCE)
-        outside = self._outside(sensor) and self._book.heard
-        found: dict[str, Bond | None] = {
-            uid: self._book.bond(uid, binding) or self._found.get((uid, binding)) for uid in uids
+        current = await self._lookup.wait_complete(_PATIENCE)
+        outside = self._outside(sensor) and self._rules.heard
+        found: dict[str, Binding | None] = {
+            uid: self._rules.binding(uid, sensor_key) or self._found.get((uid, sensor_key)) for uid in uids
         }
-        missing = [uid for uid, bond in found.items() if bond is None]
+        missing = [uid for uid, binding in found.items() if binding is None]
         unknown: list[str] = []
         if missing and not outside:
             if current:
-                asked = await asyncio.gather(*(self._ask(uid, binding) for uid in missing))
-                found |= {uid: bond for uid, bond in zip(missing, asked, strict=True) if isinstance(bond, Bond)}
-                unknown = [uid for uid, bond in zip(missing, asked, strict=True) if isinstance(bond, NotKnownYet)]
+                asked = await asyncio.gather(*(self._ask(uid, sensor_key) for uid in missing))
+                found |= {
+                    uid: binding for uid, binding in zip(missing, asked, strict=True) if isinstance(binding, Binding)
+                }
+                unknown = [
+                    uid for uid, binding in zip(missing, asked, strict=True) if isinstance(binding, NotKnownYetError)
+                ]
             else:
                 unknown = missing
-        if missing := [uid for uid, bond in found.items() if bond is None]:
-            for uid, bond in (await self._witness(str(sensor), missing)).items():
-                found[uid] = bond
-                self._found.put((uid, binding), bond, seconds=_KEEP)
-        missing = [uid for uid, bond in found.items() if bond is None]
-        if missing and not outside and (not self._oracle.settled or not set(unknown).isdisjoint(missing)):
+        if missing := [uid for uid, binding in found.items() if binding is None]:
+            for uid, binding in (await self._observer(str(sensor), missing)).items():
+                found[uid] = binding
+                self._found.put((uid, sensor_key), binding, seconds=_KEEP)
+        missing = [uid for uid, binding in found.items() if binding is None]
+        if missing and not outside and (not self._lookup.settled or not set(unknown).isdisjoint(missing)):
             log.info("rules_not_known_yet", sensor=str(sensor), rules=len(missing), first=missing[0])
-            raise NotKnownYet
+            raise NotKnownYetError
         return found
 
-    async def _ask(self, uid: str, binding: str) -> Bond | NotKnownYet | None:
+    async def _ask(self, uid: str, sensor_key: str) -> Binding | NotKnownYetError | None:
         try:
             async with self._questions:
-                bond = await self._oracle.find_bond(uid, binding=binding)
-        except NotKnownYet as error:
+                binding = await self._lookup.find_binding(uid, sensor_key=sensor_key)
+        except NotKnownYetError as error:
             return error
-        if bond is not None:
-            self._found.put((uid, binding), bond, seconds=_KEEP)
-        return bond
+        if binding is not None:
+            self._found.put((uid, sensor_key), binding, seconds=_KEEP)
+        return binding

@@ -12,14 +12,14 @@ from sqlalchemy.engine import make_url
 _TIMEOUT: Final = 30.0
 
 
-class NoBackup(RuntimeError):  # noqa: N818 - read as a sentence: "raise NoBackup"
+class BackupError(RuntimeError):
     """There is nothing to copy, or nowhere to copy to; the text says which, and what to do."""
 
 
 def _file(database_url: str) -> Path:
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
-        raise NoBackup("this copies SQLite files; of PostgreSQL, pg_dump makes a backup")
+        raise BackupError("this copies SQLite files; of PostgreSQL, pg_dump makes a backup")
     return Path(url.database)
 
 
@@ -27,7 +27,7 @@ def sqlite_directory(database_url: str) -> Path:
     """The directory of the SQLite file, where there is room for a copy of it, if anywhere.
 
     Raises:
-        NoBackup: it is no SQLite file.
+        BackupError: it is no SQLite file.
     """
     return _file(database_url).parent
 
@@ -43,14 +43,14 @@ def back_up(database_url: str, target: Path) -> int:
         target: a file that is not there yet.
 
     Raises:
-        NoBackup: there is none to be had.
+        BackupError: there is none to be had.
         OSError: the copy could not be written.
     """
     source = _file(database_url)
     if not source.is_file():
-        raise NoBackup(f"there is no database at {source}")
+        raise BackupError(f"there is no database at {source}")
     if target.exists():
-        raise NoBackup(f"{target} is there already, and is not overwritten")
+        raise BackupError(f"{target} is there already, and is not overwritten")
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
     try:
@@ -60,7 +60,7 @@ def back_up(database_url: str, target: Path) -> int:
             os.fsync(written.fileno())
         part.rename(target)
     except sqlite3.Error as error:
-        raise NoBackup(f"SQLite could not copy {source}: {error}") from error
+        raise BackupError(f"SQLite could not copy {source}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
     directory = os.open(target.parent, os.O_RDONLY)

@@ -66,7 +66,7 @@ Work = Callable[[Connection], _T]
 StillHeld = Callable[[], Awaitable[None]]
 
 
-class TooSlow(TimeoutError):  # noqa: N818 - read as a sentence: "raise TooSlow"
+class QueryTooSlowError(TimeoutError):
     """A query was given up after :data:`QUERY_TIMEOUT`: it asks for too much at once."""
 
 
@@ -88,7 +88,7 @@ class Database(ABC):
         """Run ``work``, which only reads, and return what it returned. All its queries see the same rows.
 
         Raises:
-            TooSlow: a query took more than :data:`QUERY_TIMEOUT`.
+            QueryTooSlowError: a query took more than :data:`QUERY_TIMEOUT`.
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`is_outage`.
         """
 
@@ -165,7 +165,7 @@ class SqliteDatabase(Database):
                     return work(connection)
                 except OperationalError as error:
                     if str(error.orig) == "interrupted":
-                        raise TooSlow from error
+                        raise QueryTooSlowError from error
                     raise
                 finally:
                     driver.set_progress_handler(None, 0)
@@ -248,7 +248,7 @@ class PostgresDatabase(Database):
                 return await connection.run_sync(work)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) == _CANCELLED:
-                    raise TooSlow from error
+                    raise QueryTooSlowError from error
                 raise
 
     @asynccontextmanager

@@ -27,7 +27,7 @@ _ALEMBIC_VERSION: Final = (
 MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
 
 
-class MigrationFailed(RuntimeError):  # noqa: N818 - read as a sentence
+class MigrationError(RuntimeError):
     """The tables could not be brought up to date; the program that tried has logged why."""
 
 
@@ -88,7 +88,7 @@ async def migrate_apart(database_url: str, *, log_level: str, log_format: str) -
         log_format: ``json`` or ``console``.
 
     Raises:
-        MigrationFailed: it did not end well.
+        MigrationError: it did not end well.
     """
     program = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -103,4 +103,4 @@ async def migrate_apart(database_url: str, *, log_level: str, log_format: str) -
         await program.wait()
         raise
     if status != 0:
-        raise MigrationFailed(f"the tables could not be brought up to date (status {status}); the log says why")
+        raise MigrationError(f"the tables could not be brought up to date (status {status}); the log says why")

@@ -27,8 +27,8 @@ from nats.js.errors import APIError, NotFoundError
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from attune_api.events.query import Walk, walk_on
-from attune_api.events.store import StoredEvent
+from attune_api.events.query.service import Walk, walk_on
+from attune_api.events.table import StoredEvent
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
@@ -60,7 +60,7 @@ _HEADROOM: Final = 4096
 OUTAGES: Final = (nats.errors.Error, SQLAlchemyError, OSError, TimeoutError)
 
 
-class NotPublished(nats.errors.Error):  # type: ignore[misc]
+class NotPublishedError(nats.errors.Error):  # type: ignore[misc]
     """JetStream did not acknowledge an event."""
 
 
@@ -167,7 +167,7 @@ class Outbox:
                 position = await self._publish(connection, jetstream, found.events)
                 progressed()
             elif connection.closed:
-                raise NotPublished("not connected")
+                raise NotPublishedError("not connected")
             else:
                 progressed()
             if found.reached is None:
@@ -181,7 +181,7 @@ class Outbox:
         """Publish events in their order, which are few enough to be in flight at once; the position behind the last.
 
         Raises:
-            NotPublished: not all were. Those before the first failure are, and the table says so.
+            NotPublishedError: not all were. Those before the first failure are, and the table says so.
         """
         acks: list[asyncio.Future[Any]] = []
         for event in events:
@@ -196,11 +196,11 @@ class Outbox:
         for ack in acks:
             if not ack.done():
                 ack.cancel()
-                failure = failure or NotPublished(
+                failure = failure or NotPublishedError(
                     connection.reason if connection.closed else f"no acknowledgement within {_ACK_TIMEOUT:.0f} s"
                 )
             elif ack.cancelled():
-                failure = failure or NotPublished("the connection ended")
+                failure = failure or NotPublishedError("the connection ended")
             elif (error := ack.exception()) is not None:
                 failure = failure or error
             elif failure is None:
@@ -211,7 +211,7 @@ class Outbox:
             self._metrics.outbox_published.inc(acknowledged)
             self._metrics.outbox_position.set(position)
         if failure is not None:
-            raise NotPublished(f"{type(failure).__name__}: {failure}")
+            raise NotPublishedError(f"{type(failure).__name__}: {failure}")
         return events[-1].seq
 
     async def _position(self) -> int:
@@ -250,5 +250,5 @@ class Outbox:
         try:
             await jetstream.add_stream(config)
         except APIError as error:
-            raise NotPublished(f"cannot create the stream {EVENTS_STREAM}: {error.description}") from None
+            raise NotPublishedError(f"cannot create the stream {EVENTS_STREAM}: {error.description}") from None
         log.info("stream_created", stream=EVENTS_STREAM, max_age=self._max_age, max_bytes=self._max_bytes)

@@ -13,9 +13,9 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from attune_api.metrics import Metrics
-from attune_api.rules.bonds import Bond, PastEntry, bond_in_history
-from attune_api.rules.book import KnownRule, RuleBook
-from attune_api.rules.check import NotKnownYet
+from attune_api.rules.bindings import Binding, PastEntry, binding_in_history
+from attune_api.rules.cache import KnownRule, RuleCache
+from attune_api.rules.check import NotKnownYetError
 from attune_contract.messages import InvalidMessageError, RuleHead, decode_rule_head, is_tombstone
 from attune_contract.subjects import ALL_RULES, HISTORY_STREAM, RULES_STREAM, history_filter, split_binding
 from attune_kit.backoff import Backoff
@@ -38,7 +38,7 @@ _RULES_PREFIX: Final = ALL_RULES.removesuffix(">")
 
 
 class RuleReader:
-    """Keeps a :class:`RuleBook` equal to ``ATTUNE_RULES``. :meth:`run` does it until cancelled.
+    """Keeps a :class:`RuleCache` equal to ``ATTUNE_RULES``. :meth:`run` does it until cancelled.
 
     Args:
         connector: the connection to NATS.
@@ -48,9 +48,9 @@ class RuleReader:
             operator compares the stream with Kubernetes at its own reconnection.
     """
 
-    def __init__(self, *, connector: NatsConnector, book: RuleBook, metrics: Metrics, settle: float) -> None:
+    def __init__(self, *, connector: NatsConnector, rules: RuleCache, metrics: Metrics, settle: float) -> None:
         self._connector = connector
-        self._book = book
+        self._rules = rules
         self._metrics = metrics
         self._complete = asyncio.Event()
         self._following = False
@@ -63,7 +63,7 @@ class RuleReader:
         return self._following and time.monotonic() - self._since > self._settle
 
     async def wait_complete(self, seconds: float) -> bool:
-        """See :class:`attune_api.rules.check.Oracle`. Without a connection nobody waits, but for the very first attempt."""
+        """See :class:`attune_api.rules.check.RuleLookup`. Without a connection nobody waits, but for the very first attempt."""
         try:
             async with asyncio.timeout(seconds):
                 if not await self._connector.wait_attempted():
@@ -80,7 +80,7 @@ class RuleReader:
         retries = _RETRY.start()
         while True:
             connection = await self._connector.wait_connected()
-            self._book.begin_snapshot()
+            self._rules.begin_snapshot()
             reader = LastPerSubjectReader(
                 connection=connection,
                 stream=RULES_STREAM,
@@ -113,32 +113,32 @@ class RuleReader:
         due = time.monotonic() + _RESYNC * (0.9 + 0.2 * random.random())  # noqa: S311 - jitter
         while time.monotonic() < due:
             await reader.wait(_TICK)
-            self._book.expire(now=time.time())
-            self._metrics.rules_known.set(len(self._book))
+            self._rules.expire(now=time.time())
+            self._metrics.rules_known.set(len(self._rules))
 
-    # -- rules.check.Oracle --------------------------------------------------------------------------------------------
+    # -- rules.check.RuleLookup --------------------------------------------------------------------------------------------
 
-    async def find_bond(self, uid: str, *, binding: str) -> Bond | None:
-        """What the streams say now: the rule's subject, then its history. See :class:`attune_api.rules.check.Oracle`."""
+    async def find_binding(self, uid: str, *, sensor_key: str) -> Binding | None:
+        """What the streams say now: the rule's subject, then its history. See :class:`attune_api.rules.check.RuleLookup`."""
         try:
             async with asyncio.timeout(_QUESTION):
                 jetstream = (await self._connector.wait_connected()).jetstream
                 try:
-                    message = await jetstream.get_last_msg(RULES_STREAM, f"{_RULES_PREFIX}{binding}.{uid}")
+                    message = await jetstream.get_last_msg(RULES_STREAM, f"{_RULES_PREFIX}{sensor_key}.{uid}")
                 except NotFoundError as error:
                     if error.err_code != _NO_MESSAGE:
                         raise
                 else:
-                    return _bond_now(message, uid)
-                return await _bond_before(jetstream, uid, binding=binding)
+                    return _binding_now(message, uid)
+                return await _binding_before(jetstream, uid, sensor_key=sensor_key)
         except (nats.errors.Error, OSError, TimeoutError, InvalidMessageError) as error:
-            raise NotKnownYet(f"{type(error).__name__}: {error}") from None
+            raise NotKnownYetError(f"{type(error).__name__}: {error}") from None
 
     # -- what the reader delivers --------------------------------------------------------------------------------------
 
     def _take(self, message: StreamMessage) -> None:
         try:
-            binding, uid = split_binding(message.subject)
+            sensor_key, uid = split_binding(message.subject)
         except ValueError as error:
             log.error("rule_message_invalid", subject=message.subject, reason=str(error))
             return
@@ -152,16 +152,16 @@ class RuleReader:
             state = None  # a tombstone is understood without its body
         if is_tombstone(headers):
             where = {} if state is None else {"namespace": state.namespace, "name": state.name}
-            self._book.bury(uid, binding=binding, at=message.stored_ns / 1e9, **where)
+            self._rules.bury(uid, sensor_key=sensor_key, at=message.stored_ns / 1e9, **where)
         elif state is not None:
-            self._book.put(KnownRule.of(state, binding=binding))
+            self._rules.put(KnownRule.of(state, sensor_key=sensor_key))
 
     def _caught_up(self) -> None:
-        absent = self._book.complete_snapshot(now=time.time())
+        absent = self._rules.complete_snapshot(now=time.time())
         if not self._following:
             self._following = True
             self._since = time.monotonic()
-            log.info("rules_heard", rules=len(self._book), kept_though_absent=absent)
+            log.info("rules_heard", rules=len(self._rules), kept_though_absent=absent)
         self._complete.set()
 
 
@@ -172,7 +172,7 @@ def _state(body: bytes, uid: str) -> RuleHead:
     return state
 
 
-def _bond_now(message: RawStreamMsg, uid: str) -> Bond:
+def _binding_now(message: RawStreamMsg, uid: str) -> Binding:
     """What the last message of the rule's subject says."""
     headers = message.headers or {}
     ended_at = message.time.timestamp() if is_tombstone(headers) and message.time else None
@@ -181,11 +181,11 @@ def _bond_now(message: RawStreamMsg, uid: str) -> Bond:
     except InvalidMessageError:
         if ended_at is None:
             raise
-        return Bond("", "", ended_at)
-    return Bond(state.namespace, state.name, ended_at)
+        return Binding("", "", ended_at)
+    return Binding(state.namespace, state.name, ended_at)
 
 
-async def _bond_before(jetstream: JetStreamContext, uid: str, *, binding: str) -> Bond | None:
+async def _binding_before(jetstream: JetStreamContext, uid: str, *, sensor_key: str) -> Binding | None:
     """The last word of the rule's history on this sensor."""
     found, sequence = None, 1
     with contextlib.suppress(NotFoundError):
@@ -194,5 +194,5 @@ async def _bond_before(jetstream: JetStreamContext, uid: str, *, binding: str) -
             sequence = (message.seq or 0) + 1
             with contextlib.suppress(InvalidMessageError):
                 entry = PastEntry(_state(message.data or b"", uid), message.headers or {})
-                found = bond_in_history(entry, binding=binding) or found
+                found = binding_in_history(entry, sensor_key=sensor_key) or found
     return found

@@ -19,7 +19,7 @@ _END_OF_BATCH: Final = "204"
 _NOTHING_FOUND: Final = "404"
 
 
-class NotAnswered(nats.errors.Error):  # type: ignore[misc]
+class NotAnsweredError(nats.errors.Error):  # type: ignore[misc]
     """The stream did not answer, or with an error."""
 
 
@@ -27,7 +27,7 @@ async def last_messages(client: Client, *, stream: str, subjects: Sequence[str])
     """The last message of each of these subjects; those that have none are left out.
 
     Raises:
-        NotAnswered, nats.errors.Error, OSError: the server did not answer.
+        NotAnsweredError, nats.errors.Error, OSError: the server did not answer.
     """
     found: list[Msg] = []
     for start in range(0, len(subjects), MOST_SUBJECTS):
@@ -41,7 +41,7 @@ async def all_messages(client: Client, *, stream: str, subject: str) -> list[Msg
     """Every stored message of the subjects that a filter names, in their order.
 
     Raises:
-        NotAnswered, nats.errors.Error, OSError: the server did not answer.
+        NotAnsweredError, nats.errors.Error, OSError: the server did not answer.
     """
     found: list[Msg] = []
     sequence = 1
@@ -70,10 +70,10 @@ async def _ask(client: Client, stream: str, request: dict[str, Any]) -> tuple[li
                 if status == _NOTHING_FOUND:
                     return found, 0
                 if status is not None:
-                    raise NotAnswered(f"{stream}: {status} {headers.get('Description', '')}".strip())
+                    raise NotAnsweredError(f"{stream}: {status} {headers.get('Description', '')}".strip())
                 found.append(message)
     except TimeoutError:
-        raise NotAnswered(f"{stream} did not answer within {_TIMEOUT:.0f} s") from None
+        raise NotAnsweredError(f"{stream} did not answer within {_TIMEOUT:.0f} s") from None
     finally:
         if client.is_connected:
             await subscription.unsubscribe()

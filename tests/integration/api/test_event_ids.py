@@ -3,7 +3,7 @@
 import pytest
 from support.api_process import ADMIN_TOKEN, ApiProcess, report
 
-from attune_api.events.store import MAX_SHARING_ID
+from attune_api.events.query.sql import MAX_SHARING_ID
 
 pytest_plugins = ["support.api_fixtures"]
 

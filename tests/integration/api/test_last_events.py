@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, text
 from support.api_process import ADMIN_TOKEN, ApiProcess, report
 
-from attune_api.events.last_events import last_events
+from attune_api.events.last.sql import last_events
 from attune_api.settings import Settings
 from attune_api.storage.database import open_database
 

@@ -18,9 +18,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from attune_api.events.filters import EventFilter
-from attune_api.events.query import read_page
-from attune_api.events.store import Status, store_events
+from attune_api.events.ingest.sql import Status, store_events
+from attune_api.events.query.filters import EventFilter
+from attune_api.events.query.service import read_page
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, PostgresDatabase, open_database
 from attune_api.storage.migrate import alembic_config, downgrade, upgrade

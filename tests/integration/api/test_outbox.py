@@ -18,7 +18,7 @@ from support.eventually import until
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 
-from attune_api.events.store import store_events
+from attune_api.events.ingest.sql import store_events
 from attune_api.settings import Settings
 from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade

@@ -14,14 +14,16 @@ import pytest
 from sqlalchemy import Connection, text
 from support.api_process import ApiProcess, report
 
-from attune_api.events import blocks, query
+from attune_api.events import blocks
 from attune_api.events.blocks import SIZE
-from attune_api.events.filters import Candidate, EventFilter, PayloadFilter
-from attune_api.events.query import Page, Walk, read_page, walk
-from attune_api.events.statements import Shape, matching, survey
-from attune_api.events.store import StoredEvent, store_events
+from attune_api.events.ingest.sql import store_events
+from attune_api.events.query import service as query
+from attune_api.events.query.filters import Candidate, EventFilter, PayloadFilter
+from attune_api.events.query.service import Page, Walk, read_page, walk
+from attune_api.events.query.sql import Shape, matching, survey
+from attune_api.events.table import StoredEvent
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, TooSlow, open_database
+from attune_api.storage.database import Database, QueryTooSlowError, open_database
 from attune_api.storage.migrate import upgrade
 
 pytest_plugins = ["support.api_fixtures"]
@@ -345,7 +347,7 @@ async def test_a_query_that_takes_too_long_is_given_up(database: Database, monke
         return connection.execute(text(endless)).scalar_one()
 
     monkeypatch.setattr("attune_api.storage.database.QUERY_TIMEOUT", 0.2)
-    with pytest.raises(TooSlow):
+    with pytest.raises(QueryTooSlowError):
         await database.read(slow)
     assert await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one()) == 1
 

@@ -17,10 +17,11 @@ from support.api_process import ApiProcess, report
 from support.eventually import until
 
 from attune_api.events.blocks import BLOCKS, SIZE
-from attune_api.events.filters import EventFilter
-from attune_api.events.query import read_page
-from attune_api.events.retention import Retention
-from attune_api.events.store import EVENTS, store_events
+from attune_api.events.ingest.sql import store_events
+from attune_api.events.query.filters import EventFilter
+from attune_api.events.query.service import read_page
+from attune_api.events.retention.service import Retention
+from attune_api.events.table import EVENTS
 from attune_api.metrics import Metrics
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database

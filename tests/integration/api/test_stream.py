@@ -15,8 +15,8 @@ from support.eventually import until
 from support.postgres import PostgresServer
 from support.process_figures import resident_mib
 
-from attune_api.problems import Problem
-from attune_api.routes.stream import while_allowed
+from attune_api.events.stream.routes import while_allowed
+from attune_api.web.problems import ProblemError
 
 pytest_plugins = ["support.api_fixtures"]
 
@@ -141,7 +141,7 @@ async def test_a_stop_does_not_wait_for_readers(api: ApiProcess) -> None:
 
 
 async def test_more_readers_than_may_are_sent_away(tmp_path: Path) -> None:
-    with ApiProcess(tmp_path, streams="2") as api:
+    with ApiProcess(tmp_path, max_stream_clients="2") as api:
         async with StreamReader(api.port), StreamReader(api.port) as second:
             async with api.reader() as client:
                 answer = await client.get("/api/v1/events/stream")
@@ -232,7 +232,7 @@ async def test_a_stream_ends_with_the_problem_when_the_right_is_gone() -> None:
         nonlocal asked
         asked += 1
         if asked == 2:
-            raise Problem(403, "service:team-a/reader may not list rules.", kind="forbidden")
+            raise ProblemError(403, "service:team-a/reader may not list rules.", kind="forbidden")
 
     frames = await _collect(while_allowed(_frames(20), check, clock=lambda: float(next(now))))
     assert frames[:-1] == [b"0", b"1", b"2", b"3"]
@@ -247,7 +247,7 @@ async def test_a_stream_outlives_a_cluster_that_does_not_answer_for_a_while() ->
     async def check() -> None:
         nonlocal asked
         asked += 1
-        raise Problem(503, "The cluster's API server does not answer.", kind="cluster-unavailable")
+        raise ProblemError(503, "The cluster's API server does not answer.", kind="cluster-unavailable")
 
     frames = await _collect(while_allowed(_frames(100), check, clock=lambda: float(next(now))))
     assert len(frames) == 17  # 300 s, and the problem

@@ -15,14 +15,21 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from support.api_process import report
 
-from attune_api.body import gunzip
-from attune_api.events.pages import Cursor, InvalidCursor, decode_text, encode_text
-from attune_api.events.reports import MAX_PAYLOAD_DEPTH, InvalidReport, Refusal, Report, read_batch, read_report
-from attune_api.events.store import StoredEvent
-from attune_api.problems import Problem
-from attune_api.routes.schemas import EventReportSchema, EventSchema
+from attune_api.events.ingest.reports import (
+    MAX_PAYLOAD_DEPTH,
+    InvalidReportError,
+    Refusal,
+    Report,
+    read_batch,
+    read_report,
+)
+from attune_api.events.table import StoredEvent
 from attune_api.storage.types import UtcTime, sqlite_time
 from attune_api.streams.outbox import message
+from attune_api.web.bodies import gunzip
+from attune_api.web.cursors import Cursor, InvalidCursorError, decode_text, encode_text
+from attune_api.web.problems import ProblemError
+from attune_api.web.schemas import EventReportSchema, EventSchema
 from attune_contract.events import EventReport
 
 
@@ -50,13 +57,13 @@ def _nested(depth: int) -> dict[str, Any]:
 
 def test_the_payload_may_be_as_deep_as_the_bound_and_no_deeper() -> None:
     read_report(json.dumps(report(payload=_nested(MAX_PAYLOAD_DEPTH))).encode())
-    with pytest.raises(InvalidReport, match="deeper than 32"):
+    with pytest.raises(InvalidReportError, match="deeper than 32"):
         read_report(json.dumps(report(payload=_nested(MAX_PAYLOAD_DEPTH + 1))).encode())
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:
     assert read_report(json.dumps(report(payload={"text": "\\u0000"})).encode()).payload == {"text": "\\u0000"}
-    with pytest.raises(InvalidReport, match="NUL"):
+    with pytest.raises(InvalidReportError, match="NUL"):
         read_report(json.dumps(report(payload={"text": "\0"})).encode())
 
 
@@ -69,7 +76,7 @@ _VALUES = st.recursive(
 @given(body=st.binary(max_size=200) | st.builds(lambda v: json.dumps(v).encode("utf-8", "surrogatepass"), _VALUES))
 def test_reading_fails_in_no_other_way_than_it_says(body: bytes) -> None:
     for read in (read_report, read_batch):
-        with suppress(InvalidReport):  # anything else would be answered with 500
+        with suppress(InvalidReportError):  # anything else would be answered with 500
             read(body)
 
 
@@ -85,14 +92,14 @@ def test_a_bad_event_of_a_batch_is_refused_in_its_place(kinds: list[int]) -> Non
 def test_a_cursor_comes_back_as_it_was_and_goes_one_way_only(seq: int, order: Any) -> None:
     text = Cursor(seq=seq, order=order).encode()
     assert Cursor.decode(text, order=order) == Cursor(seq=seq, order=order)
-    with pytest.raises(InvalidCursor, match="order="):
+    with pytest.raises(InvalidCursorError, match="order="):
         Cursor.decode(text, order="asc" if order == "desc" else "desc")
 
 
 @given(st.text())
 def test_any_other_text_is_no_cursor(text: str) -> None:
     for decode in (lambda cursor: Cursor.decode(cursor, order="asc"), decode_text):
-        with pytest.raises(InvalidCursor):
+        with pytest.raises(InvalidCursorError):
             decode(text)
 
 
@@ -103,11 +110,11 @@ def test_a_text_cursor_comes_back_as_it_was(key: str) -> None:
 
 def test_gzip_is_unpacked_up_to_the_bound() -> None:
     assert gunzip(gzip.compress(b"x" * 100), most=100) == b"x" * 100
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ProblemError) as caught:
         gunzip(gzip.compress(b"x" * 101), most=100)
     assert caught.value.status == 413
     for broken in (b"", b"x", gzip.compress(b"x")[:-1], gzip.compress(b"x") * 2, zlib.compress(b"x")):
-        with pytest.raises(Problem) as caught:
+        with pytest.raises(ProblemError) as caught:
             gunzip(broken, most=100)
         assert caught.value.status == 400
 
@@ -128,8 +135,8 @@ def test_a_message_that_is_too_large_says_where_the_whole_is() -> None:
 
 
 def test_results_of_a_batch_are_documented_with_every_status_there_is() -> None:
-    from attune_api.events.store import Status
-    from attune_api.routes.schemas import ResultSchema
+    from attune_api.events.ingest.sql import Status
+    from attune_api.web.schemas import ResultSchema
 
     assert set(get_args(ResultSchema.model_fields["status"].annotation)) == {status.value for status in Status}
 

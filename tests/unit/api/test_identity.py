@@ -11,16 +11,16 @@ import pytest
 from support.api_process import SENSOR, TYPE, Minter, write_jwks
 
 from attune_api.identity.callers import AdminCaller, ClusterCaller
-from attune_api.identity.cluster import KEEP_YES, Cluster, ClusterUnavailable, ExpiringCache, Right
-from attune_api.identity.errors import InvalidToken, invalid_token
+from attune_api.identity.cluster import KEEP_YES, Cluster, ClusterUnavailableError, ExpiringCache, Right
+from attune_api.identity.errors import InvalidTokenError, invalid_token
 from attune_api.identity.keys import (
-    KeysUnavailable,
+    KeysUnavailableError,
     SigningKeys,
     VerificationKeys,
     parse_public,
     parse_signing,
 )
-from attune_api.identity.minting import NotMintable, TokenRequest, mint_token, subject_for
+from attune_api.identity.minting import NotMintableError, TokenRequest, mint_token, subject_for
 from attune_api.identity.revocation import accepted_types
 from attune_api.identity.tokens import CLOCK_LEEWAY, VerifiedToken, check_times, looks_like_sensor_token, verify
 from attune_contract.claims import DEFAULT_ISSUER, SensorClaims
@@ -61,7 +61,7 @@ def test_a_token_is_good_from_nbf_with_leeway_until_exp_without(now: float, acce
     if accepted:
         check_times(token, now=now)
     else:
-        with pytest.raises(InvalidToken):
+        with pytest.raises(InvalidTokenError):
             check_times(token, now=now)
 
 
@@ -72,7 +72,7 @@ def test_revocation_judges_uid_iat_and_trigger_types() -> None:
     assert accepted_types(token, state=_state(trigger_types=())) == set()
     assert accepted_types(token, state=_state(not_before=500)) == {TYPE}
     for refused in (_state(not_before=501), _state(uid="another"), _state(deleted=True)):
-        with pytest.raises(InvalidToken):
+        with pytest.raises(InvalidTokenError):
             accepted_types(token, state=refused)
 
 
@@ -111,7 +111,7 @@ def test_keys_of_other_kinds_are_left_out() -> None:
 def test_the_last_good_keys_stay_in_force_when_the_file_is_damaged_or_gone(tmp_path: Path) -> None:
     clock, file, minter = Clock(), tmp_path / "jwks.json", Minter()
     keys = VerificationKeys(file, clock=clock)
-    with pytest.raises(KeysUnavailable, match=r"jwks\.json"):
+    with pytest.raises(KeysUnavailableError, match=r"jwks\.json"):
         keys.current()
     write_jwks(file, minter)
     assert set(keys.current().by_id) == {minter.kid}
@@ -141,7 +141,7 @@ def test_a_signing_key_that_was_withdrawn_signs_no_more(tmp_path: Path) -> None:
     assert keys.current().kid == minter.kid
     assert minter.private_jwk()["d"] not in repr(keys.current())
     file.write_text(json.dumps({"keys": [], "active": minter.kid}))
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(KeysUnavailableError):
         keys.current()
 
 
@@ -191,7 +191,7 @@ def test_the_subject_of_a_token_is_the_sensors_uid_where_there_is_a_sensor() -> 
     assert subject_for(request, identity_id=identity_id, state=None) == str(identity_id)
     assert subject_for(request, identity_id=identity_id, state=_state(uid="u")) == "u"
     for state in (_state(deleted=True), _state(trigger_types=("core.other",))):
-        with pytest.raises(NotMintable):
+        with pytest.raises(NotMintableError):
             subject_for(request, identity_id=identity_id, state=state)
 
 
@@ -281,7 +281,7 @@ async def test_an_answer_that_is_none_lets_nobody_in(answer: bytes | KubernetesE
     answers = _Answers()
     answers.answer = answer
     cluster = Cluster(client=answers, clock=Clock(time.monotonic()))
-    with pytest.raises(ClusterUnavailable):
+    with pytest.raises(ClusterUnavailableError):
         await cluster.who("token")
     await cluster.close()
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from attune_api.events.payloads import Payload, PayloadChecks
+from attune_api.events.ingest.payloads import Payload, PayloadChecks
 from attune_api.identity.revocation import IdentityStates
 from attune_api.metrics import Metrics
 from attune_contract.messages import IdentityState
@@ -91,7 +91,7 @@ async def test_a_costly_schema_takes_neither_time_nor_events(checker: Checker) -
 
 
 async def test_many_slow_checks_of_one_request_end(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attune_api.events.payloads._SECONDS", 0.0)
+    monkeypatch.setattr("attune_api.events.ingest.payloads._SECONDS", 0.0)
     checker.say('{"not": {"required": ["bad"]}}')
     answers = await checker.problems(*[{"bad": 1}] * 1000)
     assert len(answers) == 1000
@@ -100,7 +100,7 @@ async def test_many_slow_checks_of_one_request_end(checker: Checker, monkeypatch
 
 
 async def test_a_long_check_leaves_the_loop_to_others(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attune_api.events.payloads._SLICE", 0.001)
+    monkeypatch.setattr("attune_api.events.ingest.payloads._SLICE", 0.001)
     checker.say('{"items": {"not": {"required": ["bad"]}}}')
     turns = 0
 

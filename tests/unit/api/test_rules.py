@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from attune_api.rules.bonds import Bond
-from attune_api.rules.book import KnownRule, RuleBook
+from attune_api.rules.bindings import Binding
+from attune_api.rules.cache import KnownRule, RuleCache
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleHead
 
@@ -27,11 +27,11 @@ def known(number: int = 1, *, sensor: SensorRef = TIMER, namespace: str = "defau
         trigger_type="core.intervaltimer",
         created_at=datetime(2026, 1, 1, 12, tzinfo=UTC),
     )
-    return KnownRule.of(state, binding=sensor.token)
+    return KnownRule.of(state, sensor_key=sensor.token)
 
 
-def heard(*rules: KnownRule) -> RuleBook:
-    book = RuleBook(patience=60)
+def heard(*rules: KnownRule) -> RuleCache:
+    book = RuleCache(patience=60)
     book.begin_snapshot()
     for each in rules:
         book.put(each)
@@ -50,12 +50,12 @@ def test_a_rule_comes_out_as_it_went_in_and_names_its_sensor() -> None:
 def test_a_tombstone_of_the_old_binding_leaves_the_new_one_alone() -> None:
     book = heard(known(1))
     book.put(known(1, sensor=OTHER))
-    book.bury(known(1).uid, binding=TIMER.token, at=5)
+    book.bury(known(1).uid, sensor_key=TIMER.token, at=5)
     assert book.get(known(1).uid) == known(1, sensor=OTHER)
-    assert book.bond(known(1).uid, TIMER.token) == Bond("default", "rule-000001", 5)
-    assert book.bond(known(1).uid, OTHER.token) == Bond("default", "rule-000001")
+    assert book.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001", 5)
+    assert book.binding(known(1).uid, OTHER.token) == Binding("default", "rule-000001")
     book.put(known(1))  # and back
-    assert book.bond(known(1).uid, TIMER.token) == Bond("default", "rule-000001")
+    assert book.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001")
 
 
 def test_a_rule_that_is_absent_from_a_wiped_stream_stays_until_patience_ends() -> None:
@@ -69,11 +69,11 @@ def test_a_rule_that_is_absent_from_a_wiped_stream_stays_until_patience_ends() -
     assert book.expire(now=160) == 0
     assert book.get(known(1).uid) is None
     assert book.get(known(2).uid) is not None
-    assert book.bond(known(1).uid, TIMER.token) == Bond("default", "rule-000001", 160)
+    assert book.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001", 160)
 
 
 def test_before_the_stream_was_read_to_its_end_nothing_was_heard() -> None:
-    book = RuleBook()
+    book = RuleCache()
     book.begin_snapshot()
     book.put(known(1))
     assert not book.heard
@@ -89,21 +89,25 @@ def test_a_list_goes_on_behind_a_key_even_if_that_rule_is_gone() -> None:
     assert [each.key for each in book.after(namespace="b")] == keys[2:4]
     assert [each.key for each in book.after(keys[2], namespace="b")] == keys[3:4]
     assert list(book.after(keys[4], namespace="b")) == []
-    book.bury(keys[1][2], binding=TIMER.token, at=1)
+    book.bury(keys[1][2], sensor_key=TIMER.token, at=1)
     assert [each.key for each in book.after(keys[1])] == keys[2:]
 
 
 def test_only_so_many_ended_bindings_are_remembered() -> None:
-    book = RuleBook(most_ended=2)
+    book = RuleCache(most_ended=2)
     for number in range(3):
-        book.bury(str(number), binding=TIMER.token, at=number)
-    assert [book.bond(str(number), TIMER.token) for number in range(3)] == [None, Bond("", "", 1), Bond("", "", 2)]
+        book.bury(str(number), sensor_key=TIMER.token, at=number)
+    assert [book.binding(str(number), TIMER.token) for number in range(3)] == [
+        None,
+        Binding("", "", 1),
+        Binding("", "", 2),
+    ]
 
 
 def test_a_rule_takes_less_than_300_bytes_so_100_000_fit() -> None:
     tracemalloc.start()
     try:
-        book = RuleBook()
+        book = RuleCache()
         book.begin_snapshot()
         for number in range(10_000):
             book.put(known(number, namespace=f"team-{number % 50}"))
@@ -121,7 +125,7 @@ class BookMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = RuleBook(patience=10)
+        self.book = RuleCache(patience=10)
         self.model: dict[str, KnownRule] = {}
         self.absent: dict[str, float] = {}
         self.seen: set[str] | None = None
@@ -142,8 +146,8 @@ class BookMachine(RuleBasedStateMachine):
     @rule(number=numbers, sensor=sensors)
     def bury(self, number: int, sensor: SensorRef) -> None:
         uid = known(number).uid
-        self.book.bury(uid, binding=sensor.token, at=self.now)
-        if uid in self.model and self.model[uid].binding == sensor.token:
+        self.book.bury(uid, sensor_key=sensor.token, at=self.now)
+        if uid in self.model and self.model[uid].sensor_key == sensor.token:
             del self.model[uid]
             self.absent.pop(uid, None)
 
@@ -178,7 +182,7 @@ class BookMachine(RuleBasedStateMachine):
         assert list(self.book.after()) == sorted(self.model.values(), key=lambda each: each.key)
         assert len(self.book) == len(self.model)
         for sensor in (TIMER, OTHER):
-            assert self.book.count(sensor.token) == sum(each.binding == sensor.token for each in self.model.values())
+            assert self.book.count(sensor.token) == sum(each.sensor_key == sensor.token for each in self.model.values())
 
 
 TestBook = BookMachine.TestCase

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from support.rule_stream import rule_state
 
-from attune_api.events.reports import Report, read_report
+from attune_api.events.ingest.reports import Report, read_report
 from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.json_schema import JsonSchema
 from attune_kit.cel.library import EvaluationError, Expression

@@ -12,7 +12,7 @@ import yaml
 from support.rule_stream import rule_state
 from support.webhook_requests import request
 
-from attune_api.events.reports import Report, read_report
+from attune_api.events.ingest.reports import Report, read_report
 from attune_sensor import EventReport, Rule
 from attune_webhook.bodies import read_body
 from attune_webhook.identity import occurrence_of

@@ -1,0 +1,1 @@
+"""Taking events from sensors: read, checked, stored once."""

@@ -1,0 +1,216 @@
+"""Reading what sensors post: strict about everything that is stored, silent about fields it does not know.
+
+Fields of newer versions are ignored, so that an older API does not refuse (and so lose) a newer sensor's events.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from attune_contract.events import MAX_BATCH_EVENTS
+from attune_contract.resources.common import TRIGGER_TYPE_PATTERN
+
+#: How deep objects and lists may be nested in a payload, the payload itself included.
+MAX_PAYLOAD_DEPTH: Final = 32
+_EARLIEST_YEAR: Final = 1970
+_LATEST_YEAR: Final = 2199
+
+# Ends are \Z and not $, which in Python would let a line break pass.
+_TRIGGER_TYPE: Final = TRIGGER_TYPE_PATTERN.removesuffix("$") + r"\Z"
+_RULE_UID: Final = r"^[-_A-Za-z0-9]+\Z"
+_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
+_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An :class:`attune_contract.events.EventReport` with what this API demands of each field.
+
+    ``rule_uid`` and ``rule_namespace`` become tokens of a NATS subject, so neither may hold a dot, a space or a wildcard.
+    """
+
+    id: uuid.UUID
+    trigger_type: Annotated[str, Meta(max_length=253, pattern=_TRIGGER_TYPE)]
+    rule_uid: Annotated[str, Meta(min_length=1, max_length=64, pattern=_RULE_UID)]
+    rule_namespace: Annotated[str, Meta(max_length=63, pattern=_LABEL)]
+    rule_name: Annotated[str, Meta(max_length=253, pattern=_SUBDOMAIN)]
+    occurred_at: Annotated[datetime, Meta(tz=True)]
+    payload: dict[str, Any]
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one event of a batch cannot be taken. ``id`` is what it says of itself, if that much can be read."""
+
+    id: str | None
+    reason: str
+
+
+class InvalidReportError(ValueError):
+    """A body that is not what it should be; the text says what and where."""
+
+
+class NotJsonError(InvalidReportError):
+    """A body that is not even JSON."""
+
+
+class TooManyEventsError(InvalidReportError):
+    """A batch with more events than one may have."""
+
+
+class _Batch(msgspec.Struct, frozen=True, kw_only=True):
+    events: list[Report]
+
+
+class _RawBatch(msgspec.Struct, frozen=True, kw_only=True):
+    events: list[msgspec.Raw]
+
+
+class _IdOnly(msgspec.Struct, frozen=True, kw_only=True):
+    id: Any = None
+
+
+_REPORT: Final = msgspec.json.Decoder(Report)
+_BATCH: Final = msgspec.json.Decoder(_Batch)
+_RAW_BATCH: Final = msgspec.json.Decoder(_RawBatch)
+_ENCODER: Final = msgspec.json.Encoder()
+_ID: Final = msgspec.json.Decoder(_IdOnly)
+
+
+def read_report(body: bytes) -> Report:
+    """Read one event.
+
+    Raises:
+        NotJsonError: the body is not JSON text in UTF-8.
+        InvalidReportError: it is, but not an event; the text says what is wrong and where.
+    """
+    try:
+        report = _REPORT.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidReportError(_sentence(error)) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NotJsonError(f"The body is not JSON text in UTF-8: {error}.") from None
+    except RecursionError:
+        raise InvalidReportError(_TOO_DEEP) from None
+    if fault := find_fault(report, may_hold_nul=b"\\u0000" in body):
+        raise InvalidReportError(fault)
+    return report
+
+
+def read_batch(body: bytes) -> Sequence[Report | Refusal]:
+    """Read ``{"events": […]}``. One bad event does not spoil the others: it becomes a refusal in its place.
+
+    Raises:
+        NotJsonError: the body is not JSON text in UTF-8.
+        TooManyEventsError: there are more than :data:`attune_contract.events.MAX_BATCH_EVENTS`.
+        InvalidReportError: it is no object with a list ``events``.
+    """
+    may_hold_nul = b"\\u0000" in body
+    try:
+        events: Sequence[Report | Refusal] = _BATCH.decode(body).events
+    except (msgspec.ValidationError, RecursionError):
+        events = _read_one_by_one(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NotJsonError(f"The body is not JSON text in UTF-8: {error}.") from None
+    _check_size(events)
+    return [_checked(event, may_hold_nul) for event in events]
+
+
+def _checked(event: Report | Refusal, may_hold_nul: bool) -> Report | Refusal:
+    if isinstance(event, Refusal):
+        return event
+    fault = find_fault(event, may_hold_nul=may_hold_nul)
+    return Refusal(id=str(event.id), reason=fault) if fault else event
+
+
+def _check_size(events: Sequence[object]) -> None:
+    if len(events) > MAX_BATCH_EVENTS:
+        raise TooManyEventsError(f"The batch has {len(events)} events; send at most {MAX_BATCH_EVENTS} at a time.")
+
+
+def _read_one_by_one(body: bytes) -> list[Report | Refusal]:
+    try:
+        raw = _RAW_BATCH.decode(body).events
+    except msgspec.ValidationError as error:
+        raise InvalidReportError(f'{_sentence(error)} The body of a batch is {{"events": [...]}}.') from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NotJsonError(f"The body is not JSON text in UTF-8: {error}.") from None
+    except RecursionError:
+        raise InvalidReportError(_TOO_DEEP) from None
+    _check_size(raw)
+    return [_read_or_refuse(item) for item in raw]
+
+
+def _read_or_refuse(item: msgspec.Raw) -> Report | Refusal:
+    try:
+        return _REPORT.decode(item)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = _TOO_DEEP if isinstance(error, RecursionError) else _sentence(error)
+    try:
+        said = _ID.decode(item).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        said = None
+    return Refusal(id=said[:64] if isinstance(said, str) else None, reason=reason)
+
+
+_TOO_DEEP: Final = f"The payload is nested deeper than {MAX_PAYLOAD_DEPTH} levels."
+
+
+def _sentence(error: Exception) -> str:
+    """What msgspec says, which names the place as JSONPath (``$.rule_uid``), as a sentence."""
+    text = str(error).replace("`", "'")
+    return f"{text}."
+
+
+def find_fault(report: Report, *, may_hold_nul: bool) -> str | None:
+    """What the types cannot say: a time of this age, a payload that both databases can keep.
+
+    Args:
+        report: the event as read.
+        may_hold_nul: whether the body has a NUL escape anywhere; most have none, and need not be searched for it.
+
+    Returns:
+        A sentence that says what is wrong and where, or None.
+    """
+    year = report.occurred_at.year
+    if not _EARLIEST_YEAR <= year <= _LATEST_YEAR:
+        return f"occurred_at is in the year {year}; it must be from {_EARLIEST_YEAR} to {_LATEST_YEAR}."
+    level: list[Any] = [report.payload]
+    for _ in range(MAX_PAYLOAD_DEPTH):
+        below: list[Any] = []
+        for container in level:
+            if isinstance(container, dict):
+                if may_hold_nul and any("\0" in key for key in container):
+                    return _NUL
+                values: Any = container.values()
+            else:
+                values = container
+            for value in values:
+                if isinstance(value, dict | list):
+                    below.append(value)
+                elif may_hold_nul and isinstance(value, str) and "\0" in value:
+                    return _NUL
+        if not below:
+            return None
+        level = below
+    return _TOO_DEEP
+
+
+_NUL: Final = "The payload holds a NUL character (\\u0000), which PostgreSQL cannot store; leave it out or encode it."
+
+
+def as_row(report: Report, *, sensor_ref: str, received_at: datetime) -> dict[str, Any]:
+    """The row of an event as it is to be stored. The payload is JSON again: as objects it could take thirty times the room."""
+    return {
+        "id": report.id,
+        "trigger_type": report.trigger_type,
+        "rule_uid": report.rule_uid,
+        "rule_namespace": report.rule_namespace,
+        "rule_name": report.rule_name,
+        "sensor_ref": sensor_ref,
+        "occurred_at": report.occurred_at.astimezone(UTC),
+        "received_at": received_at,
+        "payload": msgspec.Raw(_ENCODER.encode(report.payload)),
+    }

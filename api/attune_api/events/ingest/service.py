@@ -1,0 +1,209 @@
+"""What becomes of a report: who sends it, what it says, whether the sensor may, and whether it is stored.
+
+Works on requests and not on FastAPI's parameters: these two calls are by far the busiest, and are answered without FastAPI's
+machinery around them (:data:`attune_api.events.ingest.routes.FAST_PATH`).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi.responses import Response
+from starlette.types import Receive, Scope
+
+from attune_api.events.ingest import reports
+from attune_api.events.ingest.payloads import Payload
+from attune_api.events.ingest.sql import Outcome, Status
+from attune_api.events.ingest.writer import EventWriter, OverloadedError, StorageUnavailableError
+from attune_api.identity.callers import SensorCaller
+from attune_api.identity.errors import insufficient_scope
+from attune_api.rules.bindings import Refused
+from attune_api.rules.check import NotKnownYetError
+from attune_api.services import Services
+from attune_api.web.answers import json_answer
+from attune_api.web.bodies import check_headers
+from attune_api.web.problems import ProblemError, unavailable
+from attune_contract.events import MAX_BATCH_EVENTS
+
+Row = Mapping[str, Any]
+
+
+async def answer_event(services: Services, scope: Scope, receive: Receive) -> Response:
+    """Answer a request to store one event.
+
+    Raises:
+        ProblemError: it is not stored.
+    """
+    sensor, encoding = _enter(services, scope)
+    with services.bodies.hold() as held:
+        row, payload = _read_one(services, await services.bodies.read(held, receive, encoding=encoding), sensor)
+        refused = None if payload is None else (await _check_payloads(services, [payload]))[0]
+        if refused is None:
+            (refused,) = await _check(services, [row], sensor)
+        if refused is not None:
+            services.metrics.events[Status.REFUSED].inc()
+            raise ProblemError(_STATUS.get(refused.kind, 403), refused.reason, kind=refused.kind)
+        (outcome,) = await _store(services.writer, [row])
+    if outcome.status is Status.REFUSED:
+        kind = "event-conflict" if outcome.conflict else "event-refused"
+        raise ProblemError(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
+    data = {"id": row["id"], "status": outcome.status, "seq": outcome.seq}
+    return json_answer({"data": data}, status=201 if outcome.status is Status.STORED else 200)
+
+
+async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Response:
+    """Answer a request to store several events.
+
+    Raises:
+        ProblemError: none of them was looked at, or what became of them is not known; send all of them again.
+    """
+    sensor, encoding = _enter(services, scope)
+    with services.bodies.hold() as held:
+        body = await services.bodies.read(held, receive, encoding=encoding)
+        items, payloads = _read_batch(services, body, sensor)
+        del body
+        if payloads:
+            refusals = await _check_payloads(services, list(payloads.values()))
+            for place, refusal in zip(payloads, refusals, strict=True):
+                row = items[place]
+                if refusal is not None and not isinstance(row, reports.Refusal):
+                    items[place] = reports.Refusal(id=str(row["id"]), reason=refusal.reason)
+        rows = [item for item in items if not isinstance(item, reports.Refusal)]
+        verdicts = await _check(services, rows, sensor)
+        good = [row for row, refused in zip(rows, verdicts, strict=True) if refused is None]
+        outcomes = iter(await _store(services.writer, good))
+    if len(good) < len(items):
+        services.metrics.events[Status.REFUSED].inc(len(items) - len(good))
+    checked = iter(verdicts)
+    return json_answer({"data": [_result(item, checked, outcomes) for item in items]})
+
+
+_STATUS: Final = {"rule-mismatch": 422, "invalid-payload": 422}
+
+
+def _row(
+    services: Services, report: reports.Report, *, sensor_ref: str, received_at: datetime
+) -> tuple[Row, Payload | None]:
+    """The row of a report, and its payload if there is a schema to check it by."""
+    row = reports.as_row(report, sensor_ref=sensor_ref, received_at=received_at)
+    schema = services.payloads.schema_of(sensor_ref=sensor_ref, trigger_type=report.trigger_type)
+    if schema is None:
+        return row, None
+    return row, Payload(schema, report.trigger_type, row["payload"])
+
+
+async def _check_payloads(services: Services, payloads: Sequence[Payload]) -> Sequence[Refused | None]:
+    """Why events are refused for their payloads; None for those that fit."""
+    problems = await services.payloads.check(payloads)
+    return [
+        None
+        if problem is None
+        else Refused("invalid-payload", f"The payload does not fit the schema of {payload.trigger_type}: {problem}.")
+        for payload, problem in zip(payloads, problems, strict=True)
+    ]
+
+
+def _enter(services: Services, scope: Scope) -> tuple[SensorCaller, str]:
+    """Who is calling, and how the body is encoded. Of a header that is there twice, the first counts."""
+    authorization = content_type = content_encoding = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            authorization = authorization or value.decode("latin-1")
+        elif name == b"content-type":
+            content_type = content_type or value.decode("latin-1")
+        elif name == b"content-encoding":
+            content_encoding = content_encoding or value.decode("latin-1")
+    sensor = services.access.sensor(authorization)
+    return sensor, check_headers(content_type=content_type, content_encoding=content_encoding)
+
+
+def _read_one(services: Services, body: bytes, sensor: SensorCaller) -> tuple[Row, Payload | None]:
+    try:
+        report = reports.read_report(body)
+    except reports.NotJsonError as error:
+        raise ProblemError(400, str(error), kind="invalid-json") from None
+    except reports.InvalidReportError as error:
+        raise ProblemError(422, str(error), kind="invalid-event") from None
+    if report.trigger_type not in sensor.trigger_types:
+        raise insufficient_scope(
+            _not_allowed(report.trigger_type, sensor),
+            kind="trigger-type-not-allowed",
+            members={"trigger_type": report.trigger_type, "allowed": sorted(sensor.trigger_types)},
+        )
+    return _row(services, report, sensor_ref=str(sensor.claims.sensor), received_at=datetime.now(UTC))
+
+
+def _read_batch(
+    services: Services, body: bytes, sensor: SensorCaller
+) -> tuple[list[Row | reports.Refusal], dict[int, Payload]]:
+    """The rows to be stored, or why they are not; and by their places the payloads that a schema has to check.
+
+    What was read of the body is gone when this returns: decoded, a megabyte can be thirty.
+    """
+    try:
+        batch = reports.read_batch(body)
+    except reports.NotJsonError as error:
+        raise ProblemError(400, str(error), kind="invalid-json") from None
+    except reports.TooManyEventsError as error:
+        raise ProblemError(413, str(error), kind="too-many-events", members={"limit": MAX_BATCH_EVENTS}) from None
+    except reports.InvalidReportError as error:
+        raise ProblemError(422, str(error), kind="invalid-batch") from None
+    sensor_ref, now = str(sensor.claims.sensor), datetime.now(UTC)
+    items: list[Row | reports.Refusal] = []
+    payloads: dict[int, Payload] = {}
+    for item in batch:
+        if isinstance(item, reports.Refusal):
+            items.append(item)
+        elif item.trigger_type not in sensor.trigger_types:
+            items.append(reports.Refusal(id=str(item.id), reason=_not_allowed(item.trigger_type, sensor)))
+        else:
+            row, payload = _row(services, item, sensor_ref=sensor_ref, received_at=now)
+            if payload is not None:
+                payloads[len(items)] = payload
+            items.append(row)
+    return items, payloads
+
+
+async def _check(services: Services, rows: Sequence[Row], sensor: SensorCaller) -> Sequence[Refused | None]:
+    """Whether the sensor serves the events' rules."""
+    check = services.rule_check
+    if check is None:
+        return [None] * len(rows)
+    try:
+        return await check.check(rows, sensor=sensor.claims.sensor)
+    except NotKnownYetError:
+        raise unavailable(
+            "Whether the sensor serves one of the events' rules cannot be found out now; send this again.",
+            kind="rules-not-known",
+            retry_after=2,
+        ) from None
+
+
+def _not_allowed(trigger_type: str, sensor: SensorCaller) -> str:
+    allowed = ", ".join(sorted(sensor.trigger_types)) or "none"
+    return f"The token may not report {trigger_type!r}; it allows {allowed}."
+
+
+def _result(item: Row | reports.Refusal, checked: Any, outcomes: Any) -> dict[str, Any]:
+    if isinstance(item, reports.Refusal):
+        return {"id": item.id, "status": Status.REFUSED, "reason": item.reason}
+    refused: Refused | None = next(checked)
+    if refused is not None:
+        return {"id": item["id"], "status": Status.REFUSED, "reason": refused.reason}
+    outcome: Outcome = next(outcomes)
+    if outcome.status is Status.REFUSED:
+        return {"id": item["id"], "status": Status.REFUSED, "reason": outcome.reason}
+    return {"id": item["id"], "status": outcome.status, "seq": outcome.seq}
+
+
+async def _store(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:
+    try:
+        return await writer.store(rows)
+    except OverloadedError:
+        raise unavailable(
+            "More events are waiting to be stored than may; send this again.", kind="overloaded"
+        ) from None
+    except StorageUnavailableError:
+        raise unavailable(
+            "The database did not take this; send it again.", kind="storage-unavailable", retry_after=2
+        ) from None

@@ -1,0 +1,1 @@
+"""The newest event of each rule, for sensors that go on from there."""

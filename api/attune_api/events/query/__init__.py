@@ -1,0 +1,1 @@
+"""Finding events: pages, counts, single ones."""

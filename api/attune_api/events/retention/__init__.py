@@ -1,0 +1,1 @@
+"""Deleting events that need not be kept."""

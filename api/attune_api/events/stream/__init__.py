@@ -1,0 +1,1 @@
+"""Following events as they are stored (server-sent events)."""

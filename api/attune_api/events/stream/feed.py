@@ -1,0 +1,253 @@
+"""The newest events in memory, for all who follow them at once.
+
+One task reads what is stored, by this replica or another, into a window of bounded size. A reader is no more than a place in
+the order of ``seq``: it takes what lies behind its place from the window, in its own time, and when it was so slow that the
+window has gone on it takes pages from the database. So nothing is queued for anybody: a reader that never reads costs what
+is in its socket, holds up nobody, and is cut off by :class:`attune_api.events.stream.response.EventStream`.
+
+Places are by the order of commits (see :mod:`attune_api.events.ingest.sql`), so what follows a place never appears before it.
+"""
+
+import asyncio
+import contextlib
+import time
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from attune_api.events.query.filters import EQUAL, Candidate, EventFilter
+from attune_api.events.query.service import Page, Walk, read_page, walk_on
+from attune_api.events.table import StoredEvent, newest_seq
+from attune_api.metrics import Metrics
+from attune_api.storage.database import OUTAGES, Database
+from attune_kit.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+_RETRY: Final = Backoff(initial=0.2, maximum=5.0)
+
+#: Events in the window, and the bytes of them.
+_MOST_EVENTS: Final = 4000
+_MOST_BYTES: Final = 4 * 1024 * 1024
+#: Events and bytes of one look at the table.
+_LOOK_EVENTS: Final = 500
+_LOOK_BYTES: Final = 1 * 1024 * 1024
+#: Seconds between looks: at least, so that a storm of small commits costs few; and at most, for what other replicas stored.
+_PAUSE: Final = 0.02
+_POLL: Final = 0.5
+#: Bytes that a reader is given at once.
+_PORTION: Final = 256 * 1024
+#: Readers that take pages from the database at once; the others wait.
+_CATCHING_UP: Final = 4
+
+
+class TooManyClientsError(Exception):
+    """As many readers follow as may."""
+
+
+class Frame:
+    """An event as a reader gets it, encoded once for all."""
+
+    __slots__ = ("candidate", "data", "seq")
+
+    def __init__(self, event: StoredEvent) -> None:
+        self.seq = event.seq
+        self.candidate = Candidate(
+            {name: getattr(event, name) for name in EQUAL},
+            occurred_at=datetime.fromisoformat(event.occurred_at),
+            payload=event.payload,
+        )
+        self.data = frame(event)
+
+
+def frame(event: StoredEvent) -> bytes:
+    """An event as a server-sent event (WHATWG HTML, "Server-sent events")."""
+    return b"id: %d\ndata: %s\n\n" % (event.seq, msgspec.json.encode(event))
+
+
+class Feed:
+    """The window, and the task that moves it (:meth:`run`).
+
+    Args:
+        database: where events are.
+        metrics: what is counted.
+        max_clients: clients at once.
+        heartbeat: seconds after which a reader hears something, though there is nothing for it.
+    """
+
+    def __init__(self, *, database: Database, metrics: Metrics, max_clients: int, heartbeat: float) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._max_clients = max_clients
+        self._heartbeat = heartbeat
+        self._window: list[Frame] = []
+        self._bytes = 0
+        self._floor = 0  # every event above it, up to the position, is in the window
+        self._position: int | None = None  # None while nobody follows
+        self._readers = 0
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._catching_up = asyncio.Semaphore(_CATCHING_UP)
+        self.stored = asyncio.Event()  #: set it when something was stored
+
+    # -- the task ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Move the window, while anybody follows, until cancelled; wait out whatever the database does."""
+        retries = _RETRY.start()
+        while True:
+            try:
+                await self._look()
+                retries.reset()
+            except OUTAGES as error:
+                if retries.failures == 0:
+                    log.warning("feed_waits", error=type(error).__name__)
+                await asyncio.sleep(retries.next_delay())
+
+    async def _look(self) -> None:
+        """Take what was stored since the last look, then wait until there may be more."""
+        if not self._readers:
+            self._position = None
+            self._window.clear()
+            self._bytes = 0
+            await self._wanted.wait()
+        if self._position is None:
+            self._floor = self._position = await self._database.read(newest_seq)
+            self._notify()
+        self.stored.clear()  # before reading: what is stored from here on sets it again
+        position = self._position
+
+        def read(connection: Connection) -> Walk:
+            return walk_on(connection, beyond=position, limit=_LOOK_EVENTS, most_bytes=_LOOK_BYTES)
+
+        found = await self._database.read(read)
+        if found.events:
+            self._add(found.events)
+            self._notify()
+        await asyncio.sleep(_PAUSE)
+        if found.reached is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL):
+                    await self.stored.wait()
+
+    def _add(self, events: Sequence[StoredEvent]) -> None:
+        added = [Frame(event) for event in events]
+        self._window += added
+        self._bytes += sum(len(one.data) for one in added)
+        self._position = added[-1].seq
+        gone = 0
+        while len(self._window) - gone > _MOST_EVENTS or self._bytes > _MOST_BYTES:
+            self._bytes -= len(self._window[gone].data)
+            self._floor = self._window[gone].seq
+            gone += 1
+        del self._window[:gone]
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Let every reader go: the program stops."""
+        self._closed = True
+        self._notify()
+
+    # -- readers -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Be counted as a reader while the context lasts.
+
+        Raises:
+            TooManyClientsError: there are as many as may be.
+        """
+        if self._readers >= self._max_clients:
+            raise TooManyClientsError
+        self._readers += 1
+        self._metrics.stream_readers.set(self._readers)
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            self._metrics.stream_readers.set(self._readers)
+            if not self._readers:
+                self._wanted.clear()
+
+    async def start(self, after: int | None) -> int:
+        """Where a reader begins.
+
+        Args:
+            after: the ``seq`` that it has had; None to begin with what is stored from now on. One that is higher than any there
+                is comes from before the database was restored, and would keep back all that is stored until it is reached.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database does not answer.
+        """
+        newest = await self._database.read(newest_seq)
+        return newest if after is None else min(after, newest)
+
+    async def follow(self, where: EventFilter, *, after: int) -> AsyncGenerator[bytes]:
+        """Server-sent events of all events behind ``after`` that are wanted, as they come, and heartbeats.
+
+        Ends when the feed is closed.
+        """
+        sent = place = after
+        heard = time.monotonic()
+        yield b"retry: 2000\n\n"
+        while not self._closed:
+            changed = self._changed
+            frames, reached = self._take(where, place)
+            if reached is None:
+                frames, reached = await self._catch_up(where, place)
+            moved, place = reached != place, reached
+            now = time.monotonic()
+            if frames:
+                sent, heard = place, now
+                yield b"".join(frames)
+            elif now - heard >= self._heartbeat:
+                heard = now
+                # An id without data: the reader resumes there, and nothing is dispatched.
+                yield b": ping\n\n" if sent == place else b"id: %d\n\n" % place
+                sent = place
+            elif not moved:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(heard + self._heartbeat - now):
+                        await changed.wait()
+
+    def _take(self, where: EventFilter, place: int) -> tuple[list[bytes], int | None]:
+        """A portion from the window, and the place behind it; None when the window does not reach back so far."""
+        if self._position is None or place < self._floor:
+            return [], None
+        frames: list[bytes] = []
+        size = 0
+        start = bisect_right(self._window, place, key=lambda one: one.seq)
+        for index in range(start, len(self._window)):
+            one = self._window[index]
+            place = one.seq
+            if where.matches(one.candidate):
+                frames.append(one.data)
+                size += len(one.data)
+                if size >= _PORTION:
+                    break
+        return frames, place
+
+    async def _catch_up(self, where: EventFilter, place: int) -> tuple[list[bytes], int]:
+        """A page from the database, and the place behind it."""
+        self._metrics.stream_catch_ups.inc()
+        try:
+            async with self._catching_up:
+                page: Page = await read_page(self._database, where=where, order="asc", beyond=place, limit=200)
+        except OUTAGES:
+            await asyncio.sleep(1.0)
+            return [], place
+        if page.more is None and self._position is None:
+            await asyncio.sleep(_PAUSE)  # the window is about to open
+        # Let go of the page as soon as it is encoded: it can be megabytes, and this reader may be in no hurry.
+        return [frame(event) for event in page.events], page.seen

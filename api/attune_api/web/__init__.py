@@ -1,0 +1,1 @@
+"""HTTP without events, rules or identities: problems, bodies, cursors, answers."""
