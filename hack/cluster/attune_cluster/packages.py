@@ -61,6 +61,23 @@ TESTS = (
         why="is the database that the API is tested with, beside SQLite",
         present=lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres")),
     ),
+    *(
+        Need(debian=debian, why="is run by the tests of examples/stdio", present=_program(program))
+        for debian, program in (
+            ("mosquitto", "mosquitto"),
+            ("mosquitto-clients", "mosquitto_sub"),
+            ("redis-server", "redis-server"),
+            ("redis-tools", "redis-cli"),
+            ("inotify-tools", "inotifywait"),
+            ("kcat", "kcat"),
+            ("tshark", "tshark"),
+            ("systemd-journal-remote", "/lib/systemd/systemd-journal-remote"),
+            ("jq", "jq"),
+            ("mawk", "mawk"),
+            ("procps", "vmstat"),
+            ("postgresql-client", "psql"),
+        )
+    ),
 )
 
 

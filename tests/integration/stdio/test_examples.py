@@ -36,7 +36,7 @@ def sample(name: str, scripts: Path) -> tuple[Sensor, Rule]:
     return sensor, rule
 
 
-@pytest.mark.parametrize("name", [file.name for file in sorted(EXAMPLES.glob("*.yaml"))])
+@pytest.mark.parametrize("name", ["node.yaml", "python.yaml", "shell.yaml"])
 async def test_a_sample_makes_events(name: str, tmp_path: Path) -> None:
     sensor, rule = sample(name, tmp_path / "scripts")
     command = (*(sensor.spec.command or ()), *(sensor.spec.args or ()))
