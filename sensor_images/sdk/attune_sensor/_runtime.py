@@ -14,7 +14,7 @@ import structlog
 from attune_kit.logs import configure_logs
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
-from attune_kit.supervisor import end
+from attune_kit.supervisor import Supervisor, TaskDiedError, end
 from attune_sensor._acks import AckPublisher
 from attune_sensor._api_client import EventsApi
 from attune_sensor._context import SensorContext
@@ -199,27 +199,29 @@ class SensorRuntime:
 
     async def _run_parts(self, delivery: "asyncio.Task[None]") -> None:
         """Run everything but the delivery of events, which outlives it, until told to stop or until a part dies."""
-        parts = [
-            asyncio.create_task(self._connector.run(), name="nats"),
-            asyncio.create_task(self._reader.run(), name="rule reader"),
-            asyncio.create_task(self.acks.run(), name="acks"),
-            asyncio.create_task(self.supervisor.run(), name="rule supervisor"),
-            asyncio.create_task(self._watch(), name="watch"),
-            asyncio.create_task(self._health.run(), name="health"),
-        ]
+        parts = Supervisor()
+        # The connection goes first and so ends last, because the others say goodbye over it.
+        parts.start("nats", self._connector.run())
+        parts.start("rule reader", self._reader.run())
+        parts.start("acks", self.acks.run())
+        parts.start("rule supervisor", self.supervisor.run())
+        parts.start("watch", self._watch())
+        parts.start("health", self._health.run())
         if self._probe is not None:
-            parts.append(asyncio.create_task(self._probe.run(), name="API probe"))
+            parts.start("API probe", self._probe.run())
         stop = asyncio.create_task(self._stop.wait(), name="stop")
+        died = asyncio.create_task(parts.failed(), name="died")
         try:
-            done, _ = await asyncio.wait({stop, delivery, *parts}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stop}:
-                error = task.exception()
-                self._log.error("sensor_part_died", part=task.get_name(), error=repr(error))
-                raise error or RuntimeError(f"{task.get_name()} ended by itself")
+            done, _ = await asyncio.wait({stop, died, delivery}, return_when=asyncio.FIRST_COMPLETED)
+            if delivery in done:
+                delivery.result()
+                raise TaskDiedError("the emitter ended by itself")
+            if died in done:
+                error = died.result()
+                raise error.__cause__ or error
         finally:
-            # The connection goes last, for the others say goodbye over it.
-            for task in (stop, *reversed(parts)):
-                await end(task)
+            await end(stop, died)
+            await parts.stop_all()
 
     def _snapshot_taken(self) -> None:
         self._snapshot.set()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from attune_kit.backoff import Backoff
+
 #: A program that ran for so long (seconds) after a failure is said to work again.
 HEALTHY_AFTER: Final = 10.0
 #: After a run of this length (seconds) the next failure counts as the first.
@@ -36,6 +38,5 @@ class Restarts:
             exponential value.
         """
         attempt = 1 if ran >= self.forgiven_after else attempt + 1
-        # The exponent is bounded, so that a program that failed for weeks does not overflow.
-        exponential = min(self.initial * 2.0 ** min(attempt - 1, 32), self.maximum)
-        return attempt, exponential * (0.5 + chance / 2)
+        backoff = Backoff(initial=self.initial, maximum=self.maximum)
+        return attempt, backoff.delay(attempt=attempt, chance=chance)
