@@ -4,6 +4,7 @@
 lack of knowledge (NATS is away, the operator has just started) is no reason to take back what was true.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -165,7 +166,7 @@ def _condition(
     return ConditionRecord(
         status=verdict.status,
         reason=str(verdict.reason),
-        message=verdict.message,
+        message=sys.intern(verdict.message),  # as those that were read: thousands of Rules say the same
         last_transition_time=previous.last_transition_time
         if previous is not None and keeps_time
         else kubernetes_time(now),

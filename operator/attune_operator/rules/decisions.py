@@ -1,10 +1,12 @@
 """Everything that is decided about one Rule from Kubernetes: whether it is accepted, its Sensor, and its state."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from attune_contract import subjects
+from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleState, encode
 from attune_contract.names import AcceptedReason
 from attune_operator.rules import validation
@@ -49,11 +51,7 @@ def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
     if (problem := validation.too_large(len(body))) is not None:
         return _refused(AcceptedReason.INVALID_PARAMETERS, problem)
     return Decision(
-        acceptance=Acceptance(
-            reason=AcceptedReason.ACCEPTED,
-            message=f"The Sensor {sensor.ref} serves the rule as {trigger.name}.",
-            sensor=sensor.ref,
-        ),
+        acceptance=_accepted(sensor.ref, trigger.name),
         desired=Desired(subject=subjects.rule_subject(sensor.ref, rule.uid), state=state, body=body),
     )
 
@@ -70,6 +68,12 @@ def state_of(rule: RuleRecord, *, trigger_type: str, parameters: dict[str, Any])
         parameters=parameters,
         created_at=rule.created_at,
     )
+
+
+@lru_cache(maxsize=1024)  # thousands of Rules share one
+def _accepted(sensor: SensorRef, trigger_type: str) -> Acceptance:
+    message = f"The Sensor {sensor} serves the rule as {trigger_type}."
+    return Acceptance(reason=AcceptedReason.ACCEPTED, message=message, sensor=sensor)
 
 
 def _refused(reason: AcceptedReason, message: str) -> Decision:

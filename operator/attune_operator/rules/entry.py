@@ -5,6 +5,7 @@ second half is true of one connection to NATS only, and is cleared when the next
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -63,6 +64,12 @@ class RuleCount:
 
     sensor: SensorRef | None
     reason: str
+
+
+@lru_cache(maxsize=4096)
+def rule_count(sensor: SensorRef | None, reason: str) -> RuleCount:
+    """Return the count; thousands of Rules share one."""
+    return RuleCount(sensor, reason)
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ from attune_operator.rules.conditions import (
     same_but_times,
     status_patch,
 )
-from attune_operator.rules.entry import RuleCount, RuleEntry
+from attune_operator.rules.entry import RuleEntry, rule_count
 from attune_operator.rules.last_events import LastEvent
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import RuleRecord, StatusRecord
@@ -119,7 +119,7 @@ class Statuses(Controller[str]):
             desired = entry.status
         before, entry.desired = entry.desired, desired
         sensor = acceptance.sensor if acceptance.accepted else None
-        self._summaries.count(entry, RuleCount(sensor, active.reason))
+        self._summaries.count(entry, rule_count(sensor, active.reason))
         # What is on its way to Kubernetes may be outdated by now, even if what stands there is right.
         if desired != entry.status or self._writer.is_writing(entry.uid):
             self._writer.submit(entry.uid, urgent=urgent)

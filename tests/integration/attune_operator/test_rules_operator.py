@@ -164,6 +164,8 @@ INTERVAL, CRON, ONCE = "core.intervaltimer", "core.crontimer", "core.datetimetim
 #: By the Rule's name: what it asks for, and the row of docs/timers.md that says what becomes of it.
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "minute-61": (CRON, {"cron": "61 * * * *"}, "cron `61 * * * *`"),
+    "never": (CRON, {"cron": "0 0 30 2 *"}, "cron `0 0 30 2 *`"),
+    "zone-inside": (CRON, {"cron": "CRON_TZ=UTC 0 6 * * *"}, "cron `CRON_TZ=UTC 0 6 * * *`"),
     "mars": (CRON, {"cron": "@daily", "timezone": "Mars/Olympus"}, "timezone `Mars/Olympus`"),
     "nothing": (INTERVAL, {"interval": 0}, "interval 0, or below 0.1 seconds"),
     "backwards": (
