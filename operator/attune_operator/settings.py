@@ -16,7 +16,7 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 def _own_namespace() -> str:
-    """The namespace of the pod that this runs in; outside a cluster, the chart's default."""
+    """Return the namespace of our pod; outside a cluster, the chart's default."""
     try:
         return _NAMESPACE_FILE.read_text(encoding="ascii").strip() or "attune-system"
     except OSError:
@@ -24,7 +24,7 @@ def _own_namespace() -> str:
 
 
 def _duration(value: Any) -> Any:
-    """``10m`` and ``1h30m`` as Kubernetes writes durations; a bare number is seconds."""
+    """Read ``10m`` and ``1h30m``, as Kubernetes writes durations; a bare number is seconds."""
     if isinstance(value, str):
         text = value.strip()
         return timedelta(seconds=float(text)) if text.replace(".", "", 1).isdigit() else parse_duration(text)
@@ -35,69 +35,69 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set about the operator. Durations are written like 60s, 10m, 24h; a bare number is seconds."""
+    """The operator's settings. Durations are written like 60s, 10m, 24h; a bare number is seconds."""
 
     model_config = SettingsConfigDict(env_prefix="ATTUNE_OPERATOR_", frozen=True, use_attribute_docstrings=True)
 
     namespace: str = Field(default_factory=_own_namespace)
     """Where the operator keeps its own Secrets and ConfigMaps (signing keys, JWKS, NATS authorisation)."""
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
-    """Namespaces that are served, comma-separated; empty for all of them."""
+    """Namespaces to watch, comma-separated; empty for all."""
 
     nats_url: str = "nats://nats:4222"
-    """NATS as the operator reaches it."""
+    """URL of NATS for the operator."""
     nats_creds_file: Path | None = None
-    """Credentials of the operator's own NATS user where NATS_AUTH is none and the server wants some."""
+    """Credentials of the operator's NATS user, if NATS_AUTH is none and the server requires them."""
     nats_ca_file: Path | None = None
-    """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
+    """Certificates (PEM) to verify NATS's against; without it, the system's."""
     nats_auth: Literal["none", "managed"] = "none"
-    """managed: the operator keeps a NATS operator and account key, writes the server's authorisation and gives every
-    sensor a user of its own. none: NATS takes anybody (or is somebody else's to guard)."""
+    """managed: the operator keeps NATS operator and account keys, writes the server's authorisation and gives every sensor
+    its own user. none: NATS accepts everybody, or is secured by other means."""
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Replicas of each stream; 3 for a NATS cluster."""
 
     sensor_nats_url: str = ""
-    """NATS as sensors reach it; empty for NATS_URL."""
+    """URL of NATS for sensors; empty for NATS_URL."""
     sensor_api_url: str = "http://attune-api:8080"
-    """The API as sensors reach it."""
+    """URL of the API for sensors."""
     sensor_log_level: str = "INFO"
     """ATTUNE_LOG_LEVEL of the sensors."""
     sensor_ca_file: Path | None = None
-    """Certificates (PEM) that sensors check the API's and NATS's against; given to each of them as ATTUNE_CA_FILE."""
+    """Certificates (PEM) for sensors to verify the API's and NATS's against, as ATTUNE_CA_FILE."""
     stdio_image: str = f"attune/sensor-stdio:{__version__}"
-    """The image with the supervisor of Sensors with runner: Stdio; the one that runs them unless they name another."""
+    """Image with the supervisor of Sensors with runner: Stdio, and their image unless they name another."""
     network_policies: bool = True
-    """Whether each sensor gets a NetworkPolicy that lets nothing in but scrapes and probes."""
+    """Whether each sensor gets a NetworkPolicy that admits only scrapes, probes and its own ports."""
 
     token_issuer: str = claims.DEFAULT_ISSUER
-    """Claim iss of the tokens; the API must be set to the same."""
+    """Claim iss of the tokens; the API must have the same setting."""
     token_min_ttl: Duration = claims.MIN_TTL
-    """Shortest ttl that a Sensor is given; tests lower it."""
+    """Shortest lifetime of a sensor's token; tests lower it."""
     signing_key_period: Duration = timedelta(days=30)
     """Age at which the signing key is replaced."""
     signing_key_lead: Duration = timedelta(minutes=5)
-    """How long the next key is published before it signs. Kubelet may take two minutes to bring it to the API."""
+    """How long the next key is published before it signs. The kubelet may take two minutes to update the API's files."""
 
     sweep_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
-    """How often everything is listed and compared again; watch events are only hints."""
+    """How often everything is listed and compared; watch events are only hints."""
     key_check_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
-    """How often the signing keys are looked at."""
+    """How often the signing keys are checked."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8
     """How many Sensors are reconciled at once."""
 
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
-    """Port of /metrics; 0 for one that is free."""
+    """Port of /metrics; 0 for any free port."""
     liveness_port: Annotated[int, Field(ge=0, le=65535)] = 8081
-    """Port of /healthz and /readyz; 0 for one that is free."""
+    """Port of /healthz and /readyz; 0 for any free port."""
     bind_address: str = "0.0.0.0"  # noqa: S104 - a pod's own address; kubelet and Prometheus come from outside
-    """Address that both ports are bound to."""
+    """Address of both ports."""
     instance: str = Field(default_factory=lambda: os.environ.get("HOSTNAME") or socket.gethostname())
-    """Which operator this is, in Events."""
+    """Name of this operator in Events."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severity that is logged."""
+    """Lowest severity that is logged."""
     log_format: Literal["json", "console"] = "json"
-    """json: one object a line. console: for people at a terminal."""
+    """json: one object per line. console: for terminals."""
 
     @field_validator("watch_namespaces", mode="before")
     @classmethod
@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         return self.sensor_nats_url or self.nats_url
 
     def masked(self) -> dict[str, Any]:
-        """The settings for the log. A password inside a URL is masked; there is no other secret among them."""
+        """Return the settings for the log, with passwords in URLs masked. They contain no other secrets."""
         shown = self.model_dump(mode="json")
         return {key: _without_password(value) if key.endswith("_url") else value for key, value in shown.items()}
 

@@ -174,7 +174,7 @@ def advance(
     asked = bool(requested) and requested != rotation
     old = signing is not None and now >= signing.activates_at + policy.period
     if not waiting and (signing is None or asked or old):
-        # Verifiers must have the key before it signs. Only if nothing was ever published, nobody has to be waited for.
+        # Verifiers must have the key before it signs. Only if no key was ever published, there is no need to wait.
         activates_at = now + policy.lead if kept else now
         key = make_key(new_seed(), now=now, activates_at=activates_at)
         kept.append(key)
@@ -189,7 +189,7 @@ def advance(
 
 
 def next_change(keys: KeySet, policy: KeyPolicy) -> datetime | None:
-    """Return when :func:`advance` will have something to do by itself; None for never."""
+    """Return when :func:`advance` will have something to do by time alone; None for never."""
     times = [key.activates_at for key in keys.keys if keys.state(key) is KeyState.NEXT]
     times += [key.retired_at + policy.retain for key in keys.keys if key.retired_at is not None]
     times += [key.activates_at + policy.period for key in keys.keys if keys.state(key) is KeyState.ACTIVE]

@@ -266,7 +266,7 @@ class RuleCache:
         return self._clock.begin()
 
     def replace(self, listing: Listing, *, began: int, now: float) -> set[str]:
-        """Complete lists came: everything is as they say, except what events told since they began."""
+        """Complete lists came: everything is as they say, except what events showed since they began."""
         affected: set[str] = set()
         changed, gone = self._sensors.replace(map(_seen_sensor, listing.sensors), began=began)
         for ref, before in changed:

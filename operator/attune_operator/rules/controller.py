@@ -57,8 +57,8 @@ class RuleController(Controller[str]):
     async def run(self) -> None:
         """Work until cancelled, after the first complete list.
 
-        Before it, a Rule may be known and the Sensor that serves it not yet: the Rule would be moved to another Sensor, while
-        its old place is not ours to bury (``projection``), or be called unknown in its status.
+        Before it, a Rule may be known but the Sensor that serves it not yet. The Rule would be bound to another Sensor while its
+        old subject is not ours to change (``projection``), or be reported as of an unknown trigger type.
         """
         await self._sweeper.first_list.wait()
         await super().run()

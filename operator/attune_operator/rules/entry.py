@@ -23,7 +23,7 @@ _NEVER: Final = -1e9
 class StreamEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last message of a subject of the rule stream.
 
-    ``body`` is the rule's state as it stands there; empty for a tombstone, whose state nobody needs. ``seen`` is the tick
+    ``body`` is the rule's state on the stream; empty for a tombstone, whose state is not needed. ``seen`` is the tick
     (:attr:`~attune_operator.rules.cache.RuleCache.tick`) at which we learnt of it; 0 if we wrote it ourselves.
     ``tombstone_at`` is in seconds since the epoch, for a tombstone; it ends by its own TTL.
     """
@@ -95,7 +95,7 @@ class RuleEntry:
         stream: the last messages on the rule stream. More than one only while the binding moves.
         acks: the latest ack of each sensor.
         in_flight: messages of the current plan that NATS has not answered.
-        replan: whether something happened meanwhile, so that the Rule is reconciled again after that plan.
+        replan: whether something happened in between, so that the Rule is reconciled again after that plan.
         refusal: why NATS refuses the Rule's message; empty if it does not.
         refusals: how often in a row.
     """

@@ -1,6 +1,6 @@
 """Carries plans out: publishes what the rule stream lacks, and learns from every answer.
 
-A projector lives as long as one connection. Of one rule, one plan is carried out at a time; if anything happened meanwhile,
+A projector lives as long as one connection. It carries out one plan per rule at a time; if anything happens in between,
 the rule is reconciled again afterwards. Nothing is decided here: after a write that lost, the subject's message is read
 again, and the next plan takes it into account.
 """

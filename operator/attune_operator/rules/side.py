@@ -125,7 +125,7 @@ class RuleSide:
             except InvalidObjectError as error:
                 _log.warning("rule_unreadable", error=str(error))
                 return
-        awaited = kind is not None  # nobody waits for what a list shows
+        awaited = kind is not None  # a list shows nothing that somebody waits for
         for uid in affected:
             if awaited:
                 self._cache.entry(uid).changed_at = now

@@ -39,7 +39,7 @@ class StatusWrite:
     done: Callable[[], None]
 
 
-#: Returns what is to be written for a Rule now; None if nothing is.
+#: Returns what has to be written for a Rule now; None if nothing is.
 Render = Callable[[str], StatusWrite | None]
 Patch = Callable[[str, str, dict[str, Any]], Awaitable[None]]
 
@@ -48,11 +48,11 @@ class StatusWriter(Controller[str]):
     """Writes statuses with ``concurrency`` calls at a time and at most ``rate`` calls a second.
 
     Args:
-        render: returns what is to be written for a Rule.
+        render: returns what has to be written for a Rule.
         patch: writes it.
         rate: calls a second.
         concurrency: calls at a time.
-        settle: seconds between a change and its write, so that several changes become one write.
+        debounce: seconds between a change and its write, so that several changes become one write.
         yields_to: the bulk waits while Rules wait in this queue.
     """
 
@@ -63,7 +63,7 @@ class StatusWriter(Controller[str]):
         patch: Patch,
         rate: float = 200.0,
         concurrency: int = 8,
-        settle: float = 0.03,
+        debounce: float = 0.03,
         yields_to: PriorityQueue[str] | None = None,
     ) -> None:
         queue: PriorityQueue[str] = PriorityQueue(bulk_share=_BULK_SHARE, yields_to=yields_to, retry=_RETRY)
@@ -71,7 +71,7 @@ class StatusWriter(Controller[str]):
         self._render = render
         self._patch = patch
         self._interval = 1.0 / rate
-        self._settle = settle
+        self._debounce = debounce
         self._next_slot = 0.0
         self._failing = False
 
@@ -82,7 +82,7 @@ class StatusWriter(Controller[str]):
         """Something may have to be written for the Rule."""
         if self.queue.is_failing(uid) and not self.queue.is_processing(uid):
             return  # it waits for its next attempt, which writes what is right then
-        self.queue.enqueue(uid, urgent=urgent, after=0.0 if self.queue.is_waiting(uid) else self._settle)
+        self.queue.enqueue(uid, urgent=urgent, after=0.0 if self.queue.is_waiting(uid) else self._debounce)
         metrics.STATUS_WAITING.set(len(self))
 
     def is_writing(self, uid: str) -> bool:

@@ -137,7 +137,7 @@ class ObjectCache(Generic[K, V]):
             if self.clock.was_deleted(seen.uid, since=began) or (
                 old is not None and old.tick >= began and (old.uid != seen.uid or old.version >= seen.version)
             ):
-                continue  # an event told of something later
+                continue  # an event showed something later
             before = None if old is None else old.value
             if self._store(seen, tick=began - 1):
                 changed.append((seen.key, before))

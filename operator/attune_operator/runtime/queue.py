@@ -203,7 +203,7 @@ class PriorityQueue(Generic[Key]):
     def failed(self, key: Key, *, urgent: bool = True, hold: bool = False) -> float:
         """Processing failed: the key is processed again after a wait, whose seconds are returned.
 
-        A change that came in meanwhile does not wait, unless ``hold`` is set.
+        A change that came in between does not wait, unless ``hold`` is set.
         """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = self._retry.delay(attempt=failures, chance=self._random())

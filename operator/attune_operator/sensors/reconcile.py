@@ -47,9 +47,9 @@ from attune_operator.sensors.status import TokenInfo
 
 _log = structlog.stdlib.get_logger(__name__)
 
-#: On a pod: touched when its credentials were renewed, which makes kubelet bring the new files at once.
+#: On a pod: changed when its credentials were renewed, which makes the kubelet refresh the files at once.
 TOUCHED: Final = "attune.dev/credentials-renewed-at"
-#: Statuses of the API server that say nothing about the object: not now, not you (yet), somebody was quicker.
+#: HTTP statuses that are not about the object: try later, not authorised (yet), a conflict.
 _PASSING: Final = frozenset({401, 408, 409, 429})
 #: Seconds until a Sensor that was refused is reconciled again, even if nothing has changed.
 _REFUSED_RETRY: Final = 30.0
@@ -67,7 +67,7 @@ class ReconcileContext:
 
 
 class Reconciler:
-    """Looks at Sensors, one call a context. Calls for different Sensors may run at once; for the same, never."""
+    """Reconciles Sensors, one in each call. Calls for different Sensors may run at once, for the same Sensor never."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Reconciler:
     # -- credentials ---------------------------------------------------------------------------------------------------
 
     async def _credentials(self, context: ReconcileContext) -> tuple[Verdict, TokenInfo | None]:
-        """Renew the credentials if need be; returns the content of CredentialsValid and what may be said of the token."""
+        """Renew the credentials if necessary; return the condition CredentialsValid and what may be published of the token."""
         sensor, issued = context.sensor, None
         try:
             secret = await self._objects.find(SECRET, sensor)
@@ -141,7 +141,7 @@ class Reconciler:
             return self._not_renewed(context, error), None
         token = issued.token if issued is not None else assessed.input.token
         if token is None:
-            return Verdict(status="False", reason="Pending", message="The credentials are made in a moment."), None
+            return Verdict(status="False", reason="Pending", message="The credentials are being issued."), None
         after = (
             self._issuer.assess(sensor, await self._objects.find(SECRET, sensor)) if issued is not None else assessed
         )
@@ -155,7 +155,7 @@ class Reconciler:
             key_id=token.kid,
         )
         metrics.TOKEN_EXPIRY.labels(sensor.ref.namespace, sensor.ref.name).set(info.expires_at.timestamp())
-        message = " ".join(["The credentials in the Secret are valid and renewed in time.", *assessed.warnings])
+        message = " ".join(["The credentials in the Secret are valid.", *assessed.warnings])
         return Verdict(status="True", reason="Valid", message=message), info
 
     def _identity(self, sensor: Sensor, assessed: Assessment, accepted_from: int | None) -> IdentityState:
@@ -171,7 +171,7 @@ class Reconciler:
     async def _renew(
         self, context: ReconcileContext, assessed: Assessment, accepted_from: int | None, *, exists: bool
     ) -> Issued | None:
-        """Make new credentials and write them; None when it is too early for them (by less than a second, mostly)."""
+        """Issue new credentials and write them; None if it is too early for them (mostly by less than a second)."""
         assert assessed.renewal is not None  # noqa: S101 - for the type checker
         sensor, renewal = context.sensor, assessed.renewal
         wait = 0.0 if accepted_from is None else accepted_from - self._now().timestamp()
@@ -198,7 +198,7 @@ class Reconciler:
         return issued
 
     async def _keep_secret(self, context: ReconcileContext, assessed: Assessment, accepted_from: int | None) -> None:
-        """Nothing is renewed; labels, owner and additions by hand are still put right."""
+        """Keep the credentials; labels, owner and manual additions are still corrected."""
         desired = companions.secret(context.sensor, assessed.files, not_before=accepted_from)
         self._record_change(context, SECRET, await self._objects.ensure(SECRET, context.sensor, desired))
 
@@ -212,12 +212,12 @@ class Reconciler:
             context.requeue_after.append(_REFUSED_RETRY)
         reason = "NameTaken" if isinstance(error, NameTakenError) else "RenewalFailed"
         old = (context.body.get("status") or {}).get("token") or {}
-        kept = f" The token that is there is valid until {old['expiresAt']}." if old.get("expiresAt") else ""
-        message = f"The credentials could not be looked after: {error}. It is tried again.{kept}"
+        kept = f" The present token is valid until {old['expiresAt']}." if old.get("expiresAt") else ""
+        message = f"The credentials could not be renewed: {error}. The operator retries.{kept}"
         return Verdict(status="False", reason=reason, message=message, warn=True)
 
     async def _touch_pods(self, sensor: Sensor) -> None:
-        """Have kubelet look at the Secret now instead of within two minutes. Only a courtesy: failures are logged."""
+        """Have the kubelet refresh the Secret now instead of within two minutes. Best effort: failures are logged."""
         patch = {"metadata": {"annotations": {TOUCHED: self._now().isoformat()}}}
         for pod in self._cache.pods(sensor.ref):
             metadata = pod["metadata"]
@@ -231,7 +231,7 @@ class Reconciler:
     # -- what runs -----------------------------------------------------------------------------------------------------
 
     async def _run(self, context: ReconcileContext, token: TokenInfo | None) -> Verdict:
-        """Bring the Sensor's objects to what they should be; returns the content of Ready."""
+        """Bring the Sensor's objects to their desired state; return the condition Ready."""
         sensor = context.sensor
         if (found := schemas.problem(sensor)) is not None:
             reason, message = found
@@ -254,7 +254,7 @@ class Reconciler:
                     outcome = await self._objects.ensure(kind, sensor, body)
                     self._record_change(context, kind, outcome)
                     running = outcome.object
-            # What is not needed any more goes when no pod is told to mount it any more.
+            # Objects that are no longer needed are deleted last, when no pod mounts them any more.
             for kind, name in ((kind, name) for kind, name, body in desired if body is None):
                 self._record_change(context, kind, await self._objects.remove(kind, sensor, name=name))
         except NameTakenError as error:
@@ -262,7 +262,7 @@ class Reconciler:
         except ClusterError as error:
             context.error = error
             if 400 <= error.status < 500 and error.status not in _PASSING:
-                message = f"Kubernetes refuses what the Sensor needs: {error}"
+                message = f"Kubernetes refused an object of the Sensor: {error}"
                 return Verdict(status="False", reason="ApplyFailed", message=message, warn=True)
             raise
         verdict, runtime = readiness.judge(sensor, running, self._cache.pods(sensor.ref))
@@ -270,12 +270,12 @@ class Reconciler:
         return verdict
 
     def _issued_before(self, context: ReconcileContext) -> datetime | None:
-        """When the token in the Secret was made, where the Secret could not be looked at: pods are not rolled for that."""
+        """When the token was issued, if the Secret could not be read: that must not roll pods."""
         text = ((context.body.get("status") or {}).get("token") or {}).get("issuedAt")
         return datetime.fromisoformat(text) if text else None
 
     def _refused(self, context: ReconcileContext, verdict: Verdict) -> Verdict:
-        """The Sensor cannot be run as it is written. What runs of it from before goes on, and is reported."""
+        """The Sensor cannot be run as specified. Its present pods continue, and are reported."""
         context.requeue_after.append(_REFUSED_RETRY)
         before = self._cache.child(DEPLOYMENT, context.sensor.ref)
         ready = int(((before or {}).get("status") or {}).get("readyReplicas") or 0)
@@ -289,7 +289,7 @@ class Reconciler:
             self._runtimes[ref] = runtime
             self._rules.observe_runtime(ref, runtime)
 
-    # -- what is said --------------------------------------------------------------------------------------------------
+    # -- what is reported ----------------------------------------------------------------------------------------------
 
     async def _report(
         self, context: ReconcileContext, *, ready: Verdict, credentials: Verdict, token: TokenInfo | None
@@ -306,7 +306,7 @@ class Reconciler:
             now=self._now(),
         )
         if token is None and credentials.status == "False" and "token" in old:
-            new["token"] = old["token"]  # what is there stays there
+            new["token"] = old["token"]  # it stays valid
         changes = status.patch(old, new)
         if not changes:
             return
@@ -364,7 +364,7 @@ class Reconciler:
         context.changes.setdefault(change, []).append(f"{kind.kind} ({detail})" if detail else kind.kind)
 
     def _record_changes(self, context: ReconcileContext) -> None:
-        """One Event for each kind of change, not for each object: a new Sensor is five objects."""
+        """Record one Event for each kind of change, not for each object: a new Sensor has five."""
         for change, what in context.changes.items():
             name = f"sensor-{context.sensor.metadata.name}"
             self._record(context.sensor, change, f"{change} {', '.join(what)} {name}.", action=change)

@@ -56,7 +56,7 @@ async def running(kubernetes: Kubernetes, **options: Any) -> AsyncIterator[Statu
     writer = StatusWriter(
         render=kubernetes.render,
         patch=kubernetes.patch,
-        **{"rate": 1e6, "concurrency": 4, "settle": 0.0, **options},
+        **{"rate": 1e6, "concurrency": 4, "debounce": 0.0, **options},
     )
     task = asyncio.create_task(writer.run())
     try:
@@ -69,7 +69,7 @@ async def running(kubernetes: Kubernetes, **options: Any) -> AsyncIterator[Statu
 
 async def test_many_changes_of_one_rule_are_one_write() -> None:
     kubernetes = Kubernetes()
-    async with running(kubernetes, settle=0.02) as writer:
+    async with running(kubernetes, debounce=0.02) as writer:
         for value in range(10):
             kubernetes.wanted["a"] = value
             writer.submit("a", urgent=True)
@@ -157,7 +157,7 @@ async def test_a_defect_in_one_write_does_not_end_the_others() -> None:
             raise KeyError("a defect")
         await kubernetes.patch(namespace, name, patch)
 
-    writer = StatusWriter(render=kubernetes.render, patch=patch, rate=1e6, concurrency=1, settle=0.0)
+    writer = StatusWriter(render=kubernetes.render, patch=patch, rate=1e6, concurrency=1, debounce=0.0)
     task = asyncio.create_task(writer.run())
     writer.submit("bad", urgent=True)
     writer.submit("good", urgent=True)
