@@ -16,7 +16,7 @@ _LONGEST_ID: Final = 512
 #: Names of sources that stand for another: Svix sends the same id under both.
 _ALIASES: Final = {"header:svix-id": "webhook-id"}
 #: CloudEvents in structured mode name their source and id in the body.
-_STRUCTURED: Final = "application/cloudevents+json"
+_STRUCTURED: Final = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
 _CLOUD_EVENT: Final = ("field:source", "field:id")
 
 
@@ -26,7 +26,7 @@ def occurrence_of(hook: Hook, request: Request) -> str:
     Without one, each request is an occurrence of its own.
     """
     ids = hook.ids
-    if not hook.auth.preset.only_signed_ids and request.content_type == _STRUCTURED:
+    if not hook.auth.preset.only_signed_ids and request.content_type in _STRUCTURED:
         ids = (*ids, _CLOUD_EVENT)
     for sources in ids:
         values = [_reader(source)(request, {}) for source in sources]

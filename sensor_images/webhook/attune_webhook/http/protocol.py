@@ -110,7 +110,8 @@ class HttpProtocol(asyncio.Protocol):
         self._writable = True
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._head_bytes = 0  # received since the last request
+        self._header_bytes = 0
         self._exchange: _Exchange | None = None  # whose body is being read
         #: When (loop time) the sender must have sent more; None while it waits for us.
         self.deadline: float | None = None
@@ -175,6 +176,7 @@ class HttpProtocol(asyncio.Protocol):
         """A request begins."""
         self._url = b""
         self._headers = []
+        self._header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
@@ -182,11 +184,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header."""
-        if len(self._headers) < MOST_HEADERS:
+        self._header_bytes += len(name) + len(value)
+        if len(self._headers) < MOST_HEADERS and self._header_bytes <= MOST_HEAD_BYTES:
             self._headers.append((name, value))
         elif not self._deaf:
             self._refuse(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request has too many headers."
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request's headers are too large."
             )
 
     def on_headers_complete(self) -> None:
