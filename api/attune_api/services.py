@@ -129,7 +129,13 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             supervisor.start("outbox", outbox.run())
             reader = IdentityReader(database=database, connector=connector, states=states, metrics=metrics)
             supervisor.start("identities", reader.run())
-            rule_reader = RuleReader(connector=connector, rules=rules, metrics=metrics, settle=settings.rules_settle)
+            rule_reader = RuleReader(
+                connector=connector,
+                rules=rules,
+                metrics=metrics,
+                settle=settings.rules_settle,
+                api=settings.nats_rules_api,
+            )
             supervisor.start("rules", rule_reader.run())
             if settings.check_rules:
                 rule_check = RuleCheck(

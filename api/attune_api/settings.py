@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
+from attune_contract.subjects import PLAIN_API
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -60,6 +61,8 @@ class Settings(BaseSettings):
     """NATS server or servers, comma-separated. Not set: events are not passed on, and revocations not heard of."""
     nats_creds_file: Path | None = None
     """NATS user JWT and seed; read again when it changes."""
+    nats_rules_api: str = PLAIN_API
+    """Prefix of the JetStream API that reaches the rule stream; ``attune.rulesjs`` where the operator manages NATS's accounts."""
     nats_ca_file: Path | None = None
     """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
     check_rules: bool = True

@@ -13,18 +13,18 @@ from typing import Final
 from attune_contract.identity import SensorRef
 from attune_local.ports import free_port
 from attune_operator.public.nats import (
-    Permissions,
+    EVERYTHING,
     make_keys,
     make_seed,
     public_of,
     sensor_permissions,
+    sensor_seed,
     server_config,
     user_creds,
 )
 
 _START: Final = 20.0
 _STOP: Final = 20.0
-_EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
 
 
 class ServerNotFoundError(RuntimeError):
@@ -88,7 +88,11 @@ class NatsServer:
         )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the program is ours
-                [program(), "-c", self._config], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [program(), "-c", self._config],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self._config.parent,  # where it keeps accounts
             )
         deadline = time.monotonic() + _START
         while time.monotonic() < deadline:
@@ -131,29 +135,48 @@ class NatsServer:
 
 
 class TrustingNatsServer(NatsServer):
-    """A server that trusts the users of one account, as the operator configures it in a cluster."""
+    """A server with the accounts that the operator configures in a cluster.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: for its files.
+        sensor_uid: the uid of the Sensor that is examined.
+    """
+
+    def __init__(self, directory: Path, *, sensor_uid: str) -> None:
         self._keys = make_keys(now=datetime.now(UTC), new_seed=lambda: secrets.token_bytes(32))
+        self._uid = sensor_uid
         super().__init__(directory, extra_config=server_config(self._keys))
 
-    def _creds(self, *, name: str, permissions: Permissions, lifetime: timedelta | None) -> str:
-        now = datetime.now(UTC)
+    def operator_creds(self) -> str:
+        """Credentials that allow everything in the operator's account."""
+        return self._service_creds(self._keys.account)
+
+    def observer_creds(self) -> str:
+        """Credentials that allow everything in the account of the rule stream, where sensors' requests arrive."""
+        return self._service_creds(self._keys.rules)
+
+    def _service_creds(self, account: str) -> str:
         return user_creds(
             user_seed=make_seed("user", secrets.token_bytes(32)),
             signing_seed=self._keys.signing,
-            account=public_of(self._keys.account),
-            name=name,
+            account=public_of(account),
+            name="service:attune-operator",
             subject="",
-            permissions=permissions,
-            issued_at=now,
-            expires_at=None if lifetime is None else now + lifetime,
+            permissions=EVERYTHING,
+            issued_at=datetime.now(UTC),
+            expires_at=None,
         )
-
-    def operator_creds(self) -> str:
-        """Credentials that allow everything."""
-        return self._creds(name="service:attune-operator", permissions=_EVERYTHING, lifetime=None)
 
     def sensor_creds(self, ref: SensorRef, *, lifetime: timedelta) -> str:
         """Credentials of a sensor, with the rights that the operator gives."""
-        return self._creds(name=ref.login, permissions=sensor_permissions(ref), lifetime=lifetime)
+        now = datetime.now(UTC)
+        return user_creds(
+            user_seed=sensor_seed(self._keys, self._uid),
+            signing_seed=self._keys.sensors_signing,
+            account=public_of(self._keys.sensors),
+            name=ref.login,
+            subject=self._uid,
+            permissions=sensor_permissions(ref, uid=self._uid, replicas=1),
+            issued_at=now,
+            expires_at=now + lifetime,
+        )

@@ -32,14 +32,35 @@ _AGAIN: Final = 20.0
 
 
 class RuleWriter:
-    """Publishes rules for one sensor and reads what it acked."""
+    """Publishes rules for one sensor and reads what it acked.
 
-    def __init__(self, *, url: str, creds: Path | None, sensor: SensorRef) -> None:
+    Args:
+        url: the NATS server.
+        creds: credentials of the operator; None where the server asks for none.
+        observer_creds: credentials in the account of the rule stream, where requests for consumers arrive; ``creds``
+            unless given.
+        rules_api: prefix of the JetStream API that reaches the rule stream.
+        sensor: whose rules they are.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        creds: Path | None,
+        observer_creds: Path | None = None,
+        rules_api: str = subjects.PLAIN_API,
+        sensor: SensorRef,
+    ) -> None:
+        self._rules_api = rules_api
         self._url = url
         self._creds = creds
+        self._observer_creds = observer_creds or creds
         self._sensor = sensor
         self._client: Any = None
+        self._observer: Any = None
         self._jetstream: Any = None
+        self._rule_stream: Any = None
         self.unreadable_acks: list[str] = []
         """What is wrong with acks that could not be read."""
         self.requests = 0
@@ -47,38 +68,43 @@ class RuleWriter:
 
     async def connect(self) -> None:
         """Connect; lost connections come back by themselves."""
+        self._client = await self._connected(self._creds)
+        self._observer = await self._connected(self._observer_creds)
+        self._jetstream = self._client.jetstream(timeout=2)
+        self._rule_stream = self._client.jetstream(prefix=self._rules_api, timeout=2)
 
+        async def count(_message: Any) -> None:
+            self.requests += 1
+
+        await self._observer.subscribe(f"$JS.API.CONSUMER.CREATE.{subjects.RULES_STREAM}.>", cb=count)
+
+    async def _connected(self, creds: Path | None) -> Any:
         async def ignore(_error: Exception) -> None:
             """The server is killed on purpose."""
 
-        self._client = await nats.connect(
+        return await nats.connect(
             self._url,
-            user_credentials=None if self._creds is None else str(self._creds),
+            user_credentials=None if creds is None else str(creds),
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.1,
             connect_timeout=5,
             error_cb=ignore,
         )
-        self._jetstream = self._client.jetstream(timeout=2)
-
-        async def count(_message: Any) -> None:
-            self.requests += 1
-
-        await self._client.subscribe(f"$JS.API.CONSUMER.CREATE.{subjects.RULES_STREAM}.>", cb=count)
 
     async def close(self) -> None:
         """End the connection."""
-        if self._client is not None:
-            await self._client.close()
+        for client in (self._client, self._observer):
+            if client is not None:
+                await client.close()
 
     async def make_streams(self) -> None:
         """Make the rule and the ack stream as the operator does."""
-        for stream in (rules_stream(replicas=1), acks_stream(replicas=1)):
-            await self._retried(partial(self._jetstream.add_stream, stream))
+        await self._retried(lambda: self._rule_stream.add_stream(rules_stream(replicas=1)))
+        await self._retried(lambda: self._jetstream.add_stream(acks_stream(replicas=1)))
 
     async def delete_rules(self) -> None:
         """Delete the rule stream with all that is in it."""
-        await self._retried(lambda: self._jetstream.delete_stream(subjects.RULES_STREAM))
+        await self._retried(lambda: self._rule_stream.delete_stream(subjects.RULES_STREAM))
 
     async def purge_acks(self) -> None:
         """Empty the ack stream."""
@@ -86,9 +112,9 @@ class RuleWriter:
 
     async def delete_consumers(self) -> int:
         """Delete the sensor's consumers behind its back; returns how many there were."""
-        found = await self._retried(lambda: self._jetstream.consumers_info(subjects.RULES_STREAM))
+        found = await self._retried(lambda: self._rule_stream.consumers_info(subjects.RULES_STREAM))
         for consumer in found:
-            await self._retried(partial(self._jetstream.delete_consumer, subjects.RULES_STREAM, consumer.name))
+            await self._retried(partial(self._rule_stream.delete_consumer, subjects.RULES_STREAM, consumer.name))
         return len(found)
 
     async def put(self, state: RuleState, event: RuleEventType = RuleEventType.UPDATED) -> None:
@@ -106,7 +132,7 @@ class RuleWriter:
 
     async def _publish(self, uid: str, body: bytes, headers: dict[str, str] | None) -> None:
         subject = subjects.rule_subject(self._sensor, uid)
-        await self._retried(lambda: self._jetstream.publish(subject, body, headers=headers))
+        await self._retried(lambda: self._rule_stream.publish(subject, body, headers=headers))
 
     async def ack(self, uid: str) -> Ack | None:
         """The latest ack of a rule; None while there is none that can be read."""

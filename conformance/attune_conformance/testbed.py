@@ -45,11 +45,19 @@ class Testbed:
         self.profile = profile
         self.folder = folder
         self.api = ScriptedApi(trigger_types=(profile.trigger_type,))
-        self.nats = TrustingNatsServer(folder / "nats")
+        self._sensor_uid = str(uuid.uuid4())
+        self.nats = TrustingNatsServer(folder / "nats", sensor_uid=self._sensor_uid)
         folder.mkdir(parents=True)
-        self._operator_creds = folder / "operator.creds"
-        self._operator_creds.write_text(self.nats.operator_creds())
-        self.rules = RuleWriter(url=self.nats.url, creds=self._operator_creds, sensor=profile.sensor)
+        operator, observer = folder / "operator.creds", folder / "observer.creds"
+        operator.write_text(self.nats.operator_creds())
+        observer.write_text(self.nats.observer_creds())
+        self.rules = RuleWriter(
+            url=self.nats.url,
+            creds=operator,
+            observer_creds=observer,
+            rules_api=subjects.RULES_API,
+            sensor=profile.sensor,
+        )
         self.sensor: SensorProcess
         self._processes: list[SensorProcess] = []
         self._numbers = itertools.count(1)
@@ -150,7 +158,9 @@ class Testbed:
             environment.NATS_URL: self.nats.url,
             environment.NATS_CREDS_FILE: str(self._credentials / environment.NATS_CREDS_KEY),
             environment.NATS_INBOX_PREFIX: ref.inbox_prefix,
+            environment.NATS_API_PREFIX: subjects.SENSOR_API,
             environment.RULES_SUBJECT: subjects.rules_filter(ref),
+            environment.RULES_CONSUMERS: ",".join(subjects.consumer_names(self._sensor_uid, replicas=1)),
             environment.ACKS_SUBJECT: subjects.acks_prefix(ref),
             environment.CONFIG_FILE: str(config),
             environment.SPOOL_DIR: str(place / "spool"),

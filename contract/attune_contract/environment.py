@@ -10,7 +10,10 @@ API_TOKEN_FILE: Final = "ATTUNE_API_TOKEN_FILE"  # noqa: S105 - a variable's nam
 NATS_URL: Final = "ATTUNE_NATS_URL"
 NATS_CREDS_FILE: Final = "ATTUNE_NATS_CREDS_FILE"
 NATS_INBOX_PREFIX: Final = "ATTUNE_NATS_INBOX_PREFIX"
+NATS_API_PREFIX: Final = "ATTUNE_NATS_API_PREFIX"  #: prefix of JetStream's API; ``$JS.API`` unless given
 RULES_SUBJECT: Final = "ATTUNE_RULES_SUBJECT"
+#: Names that the sensor's consumers may have, comma-separated; any unless given.
+RULES_CONSUMERS: Final = "ATTUNE_RULES_CONSUMERS"
 ACKS_SUBJECT: Final = "ATTUNE_ACKS_SUBJECT"
 #: Certificates (PEM) to trust for the API and NATS in addition to the system's; absent when there are none.
 CA_FILE: Final = "ATTUNE_CA_FILE"

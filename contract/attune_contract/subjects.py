@@ -17,7 +17,16 @@ ALL_IDENTITIES: Final = "attune.identities.>"
 ALL_EVENTS: Final = "attune.events.>"
 ALL_HISTORY: Final = "attune.history.>"
 
+#: Prefix of the JetStream API through which sensors reach the consumers of the rule stream, and nothing else.
+SENSOR_API: Final = "attune.js"
+#: Prefix of the JetStream API of the account that holds the rule stream, for operator and API.
+RULES_API: Final = "attune.rulesjs"
+#: Prefix of the JetStream API where the NATS server has no accounts of ours.
+PLAIN_API: Final = "$JS.API"
+
 _HEALTH: Final = "health"
+#: Consumers that a Sensor with few replicas may have: a pod has one, and a rollout has more pods for a while.
+_CONSUMERS: Final = 8
 _NOT_A_TOKEN: Final = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_INSTANCE: Final = 253
 
@@ -30,6 +39,17 @@ def rule_subject(sensor: SensorRef, rule_uid: str) -> str:
 def rules_filter(sensor: SensorRef) -> str:
     """The one filter that a sensor may read, and all that it needs (``ATTUNE_RULES_SUBJECT``)."""
     return f"attune.rules.{sensor.token}.>"
+
+
+def consumer_names(sensor_uid: str, *, replicas: int) -> tuple[str, ...]:
+    """The names that a Sensor's consumers may have (``ATTUNE_RULES_CONSUMERS``): at least eight, and two for each replica."""
+    return tuple(f"{sensor_uid}-{number}" for number in range(max(_CONSUMERS, 2 * replicas + 4)))
+
+
+def stream_advisories(api: str) -> str:
+    """Where the server announces streams that were deleted, created or changed, in the account that ``api`` reaches."""
+    prefix = "$" if api == PLAIN_API else f"{api}."
+    return f"{prefix}JS.EVENT.ADVISORY.STREAM.*.*"
 
 
 def acks_prefix(sensor: SensorRef) -> str:

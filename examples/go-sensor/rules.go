@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -125,8 +124,12 @@ func (s *sensor) session(stop context.Context, connected chan struct{}) (string,
 		return "", err
 	}
 	defer subscription.Unsubscribe()
-	pending, err := s.createConsumer(inbox)
+	consumer, pending, err := s.createConsumer()
 	if err != nil {
+		return "", err
+	}
+	defer consumer.delete()
+	if err := consumer.pull(inbox); err != nil {
 		return "", err
 	}
 
@@ -167,12 +170,12 @@ func (s *sensor) session(stop context.Context, connected chan struct{}) (string,
 		heard = time.Now()
 		if status := message.Header.Get("Status"); status != "" {
 			switch {
+			case endsBatch(message.Header):
+				if err := consumer.pull(inbox); err != nil {
+					return "", err
+				}
 			case status != "100":
 				return "status " + status, nil
-			case message.Reply != "":
-				s.connection.Publish(message.Reply, nil) // flow control: everything before it was taken
-			case message.Header.Get("Nats-Consumer-Stalled") != "":
-				s.connection.Publish(message.Header.Get("Nats-Consumer-Stalled"), nil)
 			case message.Header.Get("Nats-Last-Consumer") != strconv.FormatUint(received, 10):
 				return "gap", nil
 			default:
@@ -193,37 +196,13 @@ func (s *sensor) session(stop context.Context, connected chan struct{}) (string,
 		if left == 0 {
 			finish()
 		}
+		if consumer.left--; consumer.left == 0 {
+			if err := consumer.pull(inbox); err != nil {
+				return "", err
+			}
+		}
 	}
 	return "stopping", nil
-}
-
-func (s *sensor) createConsumer(inbox string) (uint64, error) {
-	name := "go-" + rand.Text()
-	config := map[string]any{
-		"name": name, "deliver_subject": inbox, "deliver_policy": "last_per_subject", "ack_policy": "none",
-		"replay_policy": "instant", "filter_subject": s.settings.rulesSubject, "flow_control": true,
-		"idle_heartbeat": heartbeat.Nanoseconds(), "max_deliver": 1, "mem_storage": true, "num_replicas": 1,
-	}
-	body, err := json.Marshal(map[string]any{"stream_name": "ATTUNE_RULES", "action": "create", "config": config})
-	if err != nil {
-		return 0, err
-	}
-	subject := "$JS.API.CONSUMER.CREATE.ATTUNE_RULES." + name + "." + s.settings.rulesSubject
-	reply, err := s.connection.Request(subject, body, 5*time.Second)
-	if err != nil {
-		return 0, fmt.Errorf("no consumer of ATTUNE_RULES: %w", err)
-	}
-	var answer struct {
-		Pending uint64 `json:"num_pending"`
-		Error   *struct{ Description string }
-	}
-	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return 0, err
-	}
-	if answer.Error != nil {
-		return 0, fmt.Errorf("no consumer of ATTUNE_RULES: %s", answer.Error.Description)
-	}
-	return answer.Pending, nil
 }
 
 // delivered reads the consumer's sequence, and how many messages are left, from a message's reply subject.

@@ -16,6 +16,8 @@ type settings struct {
 	natsURL, natsCreds        string
 	inboxPrefix               string
 	rulesSubject, acksSubject string
+	apiPrefix                 string
+	consumers                 []string
 	spoolDir, caFile          string
 	healthAddress             string
 	grace                     time.Duration
@@ -41,12 +43,21 @@ func readSettings(variable func(string) string) (*settings, error) {
 		inboxPrefix:  required("ATTUNE_NATS_INBOX_PREFIX"),
 		rulesSubject: required("ATTUNE_RULES_SUBJECT"),
 		acksSubject:  required("ATTUNE_ACKS_SUBJECT"),
+		apiPrefix:    variable("ATTUNE_NATS_API_PREFIX"),
 		spoolDir:     variable("ATTUNE_SPOOL_DIR"),
 		caFile:       variable("ATTUNE_CA_FILE"),
 		grace:        25 * time.Second,
 	}
 	for _, name := range strings.Split(required("ATTUNE_TRIGGER_TYPES"), ",") {
 		s.triggerTypes[strings.TrimSpace(name)] = true
+	}
+	if s.apiPrefix == "" {
+		s.apiPrefix = "$JS.API"
+	}
+	for _, name := range strings.Split(variable("ATTUNE_RULES_CONSUMERS"), ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			s.consumers = append(s.consumers, name)
+		}
 	}
 	port := variable("ATTUNE_METRICS_PORT")
 	if port == "" {

@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from attune_contract import subjects
 from attune_kit.backoff import Backoff
 from attune_local.errors import UpError
 from attune_local.node.probes import answers_yes
@@ -32,7 +33,7 @@ _PROBE: Final = 0.05
 
 #: The operator's objects and the files that services find them in (deploy/helm/attune, api.yaml and nats.yaml).
 _FILES: Final[dict[tuple[Kind, str, str], str]] = {
-    (SECRET, "attune-nats-config", "auth.conf"): "nats/auth.conf",
+    (SECRET, "attune-nats-config", "accounts.conf"): "nats/accounts.conf",
     (SECRET, "attune-nats-api", "nats.creds"): "api/nats.creds",
     (SECRET, "attune-signing-keys", "signing-keys.json"): "api/signing-keys.json",
     (CONFIG_MAP, "attune-jwks", "jwks.json"): "api/jwks.json",
@@ -167,11 +168,11 @@ def _clean_environment(*prefixes: str) -> dict[str, str]:
 
 
 def nats_server(root: Path, *, port: int, guard: Guard) -> Service:
-    """The NATS server with JetStream, bound to loopback. It waits for the operator's ``auth.conf``."""
+    """The NATS server with JetStream, bound to loopback. It waits for the operator's ``accounts.conf``."""
     folder = root / "nats"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = folder / "nats.conf"
-    text = f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder / "data"}" }}\ninclude "auth.conf"\n'
+    text = f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder / "data"}" }}\ninclude "accounts.conf"\n'
     write_private(config, text.encode())
     server = Path(sys.executable).with_name("nats-server")
     program = Program(
@@ -195,7 +196,7 @@ def nats_server(root: Path, *, port: int, guard: Guard) -> Service:
                     writer.close()
         return False
 
-    return Service(program, guard=guard, answers=answers, may_start=(folder / "auth.conf").exists)
+    return Service(program, guard=guard, answers=answers, may_start=(folder / "accounts.conf").exists)
 
 
 def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, guard: Guard) -> Service:
@@ -212,6 +213,7 @@ def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, 
         "KUBERNETES_AUTH": "off",
         "NATS_URL": nats_url,
         "NATS_CREDS_FILE": str(folder / "nats.creds"),
+        "NATS_RULES_API": subjects.RULES_API,
     }
     program = Program(
         name="The API",

@@ -151,7 +151,7 @@ class _Up:
         )
 
         def changed(file: str) -> None:
-            if file == "nats/auth.conf":
+            if file == "nats/accounts.conf":
                 nats.nudge()
                 nats.restart()
 

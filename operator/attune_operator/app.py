@@ -8,9 +8,11 @@ from typing import Final
 
 import structlog
 
+from attune_contract import subjects
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.supervisor import Supervisor, TaskDiedError
 from attune_operator.backend import Backend, Connect
+from attune_operator.credentials.account_publisher import AccountPublisher
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import KeyPolicy
@@ -173,6 +175,7 @@ class Operator:
             ),
             replicas=settings.nats_replicas,
             namespaces=settings.watch_namespaces,
+            revoke=(lambda _uid, _not_before: None) if nats_auth is None else nats_auth.revoke,
         )
         rules = RuleSide(
             cluster=cluster,
@@ -184,6 +187,7 @@ class Operator:
                 self._rules,
                 sweep_interval=settings.sweep_interval.total_seconds(),
                 stream_replicas=settings.nats_replicas,
+                rules_api=subjects.PLAIN_API if nats_auth is None else subjects.RULES_API,
             ),
         )
         environment = SensorEnvironment(settings, on_change=enqueue_all)
@@ -215,6 +219,16 @@ class Operator:
         if nats_auth is not None:
             own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET), nats_auth.nudge)
             supervisor.start("nats auth", nats_auth.run(interval=settings.sweep_interval.total_seconds()))
+            accounts = AccountPublisher(
+                endpoint=NatsEndpoint(
+                    url=settings.nats_url,
+                    creds_file=nats_auth.system_creds_file,
+                    ca_file=settings.nats_ca_file,
+                    name="attune-operator accounts",
+                ),
+                auth=nats_auth,
+            )
+            supervisor.start("nats accounts", accounts.run())
         watches = backend.watches(Observers(sensors=controller, rules=rules, namespace=settings.namespace, own=own))
         supervisor.start("events", recorder.run())
         supervisor.start("keys", keys.run())

@@ -15,7 +15,8 @@ import msgspec
 from aiohttp import web
 
 from attune_contract.messages import AckState, InvalidMessageError, RuleState, decode_rule
-from attune_kit.nats.last_per_subject import LastPerSubjectReader, StreamUnavailableError
+from attune_kit.nats.last_per_subject import LastPerSubjectReader
+from attune_kit.nats.pull_consumer import StreamUnavailableError
 from attune_kit.outage import Outage
 from attune_kit.watched_file import WatchedFile
 from attune_sensor import _api_client, _rule_reader, _rule_table, _runtime

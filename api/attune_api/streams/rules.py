@@ -17,7 +17,14 @@ from attune_api.rules.bindings import Binding, PastEntry, binding_in_history
 from attune_api.rules.cache import KnownRule, RuleCache
 from attune_api.rules.check import NotKnownYetError
 from attune_contract.messages import InvalidMessageError, RuleHead, decode_rule_head, is_tombstone
-from attune_contract.subjects import ALL_RULES, HISTORY_STREAM, RULES_STREAM, history_filter, split_binding
+from attune_contract.subjects import (
+    ALL_RULES,
+    HISTORY_STREAM,
+    PLAIN_API,
+    RULES_STREAM,
+    history_filter,
+    split_binding,
+)
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage
@@ -44,12 +51,16 @@ class RuleReader:
         connector: the connection to NATS.
         book: what is kept.
         metrics: where rules are counted.
+        api: prefix of the JetStream API that reaches the stream.
         settle: seconds after the connection or the stream was made anew in which what is missing may be on its way: the
             operator compares the stream with Kubernetes at its own reconnection.
     """
 
-    def __init__(self, *, connector: NatsConnector, rules: RuleCache, metrics: Metrics, settle: float) -> None:
+    def __init__(
+        self, *, connector: NatsConnector, rules: RuleCache, metrics: Metrics, settle: float, api: str = PLAIN_API
+    ) -> None:
         self._connector = connector
+        self._api = api
         self._rules = rules
         self._metrics = metrics
         self._complete = asyncio.Event()
@@ -88,6 +99,7 @@ class RuleReader:
                 on_message=self._take,
                 on_caught_up=self._caught_up,
                 heartbeat=_HEARTBEAT,
+                api=self._api,
             )
             try:
                 await reader.start()
@@ -122,15 +134,16 @@ class RuleReader:
         """What the streams say now: the rule's subject, then its history. See :class:`attune_api.rules.check.RuleLookup`."""
         try:
             async with asyncio.timeout(_QUESTION):
-                jetstream = (await self._connector.wait_connected()).jetstream
+                connection = await self._connector.wait_connected()
                 try:
-                    message = await jetstream.get_last_msg(RULES_STREAM, f"{_RULES_PREFIX}{sensor_key}.{uid}")
+                    rules = connection.jetstream_at(self._api)
+                    message = await rules.get_last_msg(RULES_STREAM, f"{_RULES_PREFIX}{sensor_key}.{uid}")
                 except NotFoundError as error:
                     if error.err_code != _NO_MESSAGE:
                         raise
                 else:
                     return _binding_now(message, uid)
-                return await _binding_before(jetstream, uid, sensor_key=sensor_key)
+                return await _binding_before(connection.jetstream, uid, sensor_key=sensor_key)
         except (nats.errors.Error, OSError, TimeoutError, InvalidMessageError) as error:
             raise NotKnownYetError(f"{type(error).__name__}: {error}") from None
 

@@ -95,6 +95,10 @@ class NatsConnection:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.jetstream: Any = client.jetstream(timeout=endpoint.request_timeout)
 
+    def jetstream_at(self, api: str) -> Any:
+        """nats-py's JetStream context for streams that are reached by another prefix of the API."""
+        return self.client.jetstream(prefix=api, timeout=self.endpoint.request_timeout)
+
     @property
     def closed(self) -> bool:
         """Whether the connection is over."""

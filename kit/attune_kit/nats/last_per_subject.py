@@ -1,29 +1,28 @@
 """Reads the last message of each subject of a stream, then each new one.
 
-Each reader has a push consumer of its own under a fresh name, so that nothing of an earlier one is in its way. It
-counts what arrives: a gap in the consumer's sequence, a heartbeat that knows of more messages than arrived, or silence
-means that the reader does not have what the stream holds. Then it ends, and its owner takes a new snapshot.
+Each reader has a consumer of its own (:mod:`attune_kit.nats.pull_consumer`), so that nothing of an earlier one is in its
+way. It counts what arrives: a gap in the consumer's sequence, a heartbeat that knows of more messages than arrived, or
+silence means that the reader does not have what the stream holds. Then it ends, and its owner takes a new snapshot.
 
 nats-py's ordered consumer is not used: when a stream was deleted and created again, it resumes at the old sequence and
 loses messages without an error (nats-py 2.16).
 
-A reader needs few rights: to create a consumer whose filter stands in the request's subject, to answer flow control,
-and an inbox.
+A reader needs few rights: to create, ask and delete a consumer whose name and filter stand in the requests' subjects, and
+an inbox.
 """
 
 import asyncio
 import contextlib
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
 
 from attune_kit.nats.client import unsubscribe
 from attune_kit.nats.connection import NatsConnection
+from attune_kit.nats.pull_consumer import JETSTREAM_API, PullConsumer
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -33,10 +32,8 @@ _SILENT_HEARTBEATS: Final = 2.5
 #: Seconds without a message after which a snapshot that is not complete is given up: heartbeats show that the consumer
 #: lives, only messages show that the snapshot makes progress.
 _SNAPSHOT_STALL: Final = 30.0
-#: Bytes that may wait for a handler; flow control keeps far below.
+#: Bytes that may wait for a handler; a batch is far smaller.
 _PENDING_BYTES: Final = 1024**3
-
-_ANSWER: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class ReaderLostError(Exception):
@@ -49,10 +46,6 @@ class ReaderLostError(Exception):
     def __init__(self, text: str, *, reason: str) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-class StreamUnavailableError(nats.errors.Error):  # type: ignore[misc]
-    """The stream does not exist yet, or JetStream cannot serve it now."""
 
 
 class Delivery(NamedTuple):
@@ -108,7 +101,8 @@ class LastPerSubjectReader:
         start_sequence: deliver everything from here on instead of the last message of each subject.
         headers_only: leave the bodies out.
         heartbeat: seconds between the server's signs of life while there is nothing to deliver.
-        deletes_consumer: delete the consumer at the end. Without the right to do so, the server does it after 5 s.
+        api: prefix of the JetStream API that reaches the stream.
+        consumer_names: the names that this client's consumers may have; unless given, a fresh one is made up.
 
     Attributes:
         snapshot_size: how many messages the snapshot has, as the server counted them at the start.
@@ -126,19 +120,25 @@ class LastPerSubjectReader:
         start_sequence: int | None = None,
         headers_only: bool = False,
         heartbeat: float = 5.0,
-        deletes_consumer: bool = False,
+        api: str = JETSTREAM_API,
+        consumer_names: Sequence[str] = (),
     ) -> None:
         self._connection = connection
         self._stream = stream
-        self._subject = subject
         self._on_message = on_message
         self._on_caught_up = on_caught_up
-        self._start_sequence = start_sequence
-        self._headers_only = headers_only
         self._heartbeat = heartbeat
-        self._deletes_consumer = deletes_consumer
-        self._name = f"attune-{secrets.token_hex(8)}"
+        self._consumer = PullConsumer(
+            connection=connection,
+            stream=stream,
+            subject=subject,
+            api=api,
+            names=consumer_names,
+            config=_where_to_begin(start_sequence) | ({"headers_only": True} if headers_only else {}),
+            heartbeat=heartbeat,
+        )
         self._subscription: Any = None
+        self._inbox = ""
         loop = asyncio.get_running_loop()
         self._now = loop.time
         self._lost: asyncio.Future[None] = loop.create_future()
@@ -162,52 +162,16 @@ class LastPerSubjectReader:
             nats.errors.Error: the connection was lost, or the request was not answered or not allowed.
         """
         client = self._connection.client
-        inbox = client.new_inbox()
+        self._inbox = client.new_inbox()
         self._subscription = await client.subscribe(
-            inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=_PENDING_BYTES
+            self._inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=_PENDING_BYTES
         )
-        body = msgspec.json.encode({"stream_name": self._stream, "config": self._config(inbox), "action": "create"})
-        seconds = self._connection.endpoint.request_timeout
-        try:
-            reply = await client.request(
-                f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}", body, timeout=seconds
-            )
-        except nats.errors.NoRespondersError as error:
-            raise StreamUnavailableError("JetStream does not answer; is it enabled, and are its servers up?") from error
-        except nats.errors.TimeoutError as error:
-            raise nats.errors.Error(
-                f"NATS did not answer the request for a consumer of {self._stream} within {seconds:g} s; it may be "
-                "overloaded, or the credentials do not allow this filter"
-            ) from error
-        answer = _ANSWER.decode(reply.data)
-        if "error" in answer:
-            raise StreamUnavailableError(f"{self._stream}: {answer['error'].get('description', 'unknown error')}")
+        await self._consumer.create()
         self._last_sign = self._last_message = self._now()
-        self.snapshot_size = answer.get("num_pending") or 0
+        self.snapshot_size = self._consumer.pending
         if self.snapshot_size == 0:
             self._caught_up()
-
-    def _config(self, inbox: str) -> dict[str, Any]:
-        begin: dict[str, Any] = (
-            {"deliver_policy": "last_per_subject"}
-            if self._start_sequence is None
-            else {"deliver_policy": "by_start_sequence", "opt_start_seq": self._start_sequence}
-        )
-        if self._headers_only:
-            begin["headers_only"] = True
-        return {
-            "name": self._name,
-            "deliver_subject": inbox,
-            "filter_subject": self._subject,
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "max_deliver": 1,
-            "flow_control": True,
-            "idle_heartbeat": int(self._heartbeat * 1e9),
-            "num_replicas": 1,
-            "mem_storage": True,
-            **begin,
-        }
+        await self._consumer.pull(self._inbox)
 
     async def run(self) -> None:
         """Watch over the delivery until it fails.
@@ -243,9 +207,7 @@ class LastPerSubjectReader:
         if self._subscription is None or self._connection.closed:
             return
         await unsubscribe(self._subscription)
-        if self._deletes_consumer:
-            with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await self._connection.jetstream.delete_consumer(self._stream, self._name)
+        await self._consumer.delete()
 
     async def _watch(self, awaited: "asyncio.Future[None] | None", *, seconds: float) -> None:
         ended = self._connection.ended
@@ -299,19 +261,23 @@ class LastPerSubjectReader:
             return
         if not self._complete.done() and (delivery.pending == 0 or received >= self.snapshot_size > 0):
             self._caught_up()
+        if self._consumer.received():
+            await self._pull()
+
+    async def _pull(self) -> None:
+        # A connection that is lost ends the reader by itself.
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self._consumer.pull(self._inbox)
 
     async def _control(self, message: Msg, headers: dict[str, str]) -> None:
-        """Answer flow control, and compare a heartbeat's count with what arrived (NATS ADR-9)."""
+        """Compare a heartbeat's count with what arrived (NATS ADR-9), and ask for the next batch when one is over."""
+        if self._consumer.ends_batch(headers):
+            await self._pull()
+            return
         if headers["Status"] != _CONTROL_STATUS:
             # The consumer was deleted, or the server that led it is going away.
             said = headers.get("Description") or f"status {headers['Status']}"
             self._fail(f"the server ended the consumer of {self._stream}: {said}", "ended")
-            return
-        # Messages are taken in order, so that all before a question of flow control have been taken.
-        stalled = headers.get("Nats-Consumer-Stalled")
-        if subject := message.reply or stalled:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await self._connection.client.publish(subject)
             return
         delivered = headers.get("Nats-Last-Consumer", "")
         if not delivered.isdigit():
@@ -339,6 +305,12 @@ class LastPerSubjectReader:
             self._lost.set_exception(ReaderLostError(text, reason=reason))
 
 
+def _where_to_begin(start_sequence: int | None) -> dict[str, Any]:
+    if start_sequence is None:
+        return {"deliver_policy": "last_per_subject"}
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": start_sequence}
+
+
 async def read_snapshot(
     *,
     connection: NatsConnection,
@@ -348,6 +320,7 @@ async def read_snapshot(
     timeout: float,  # noqa: ASYNC109 - covers several calls, and the error says what it was about
     start_sequence: int | None = None,
     headers_only: bool = False,
+    api: str = JETSTREAM_API,
 ) -> int:
     """Deliver the last message of each subject once (or everything from ``start_sequence`` on), and return the count.
 
@@ -370,7 +343,7 @@ async def read_snapshot(
         start_sequence=start_sequence,
         headers_only=headers_only,
         heartbeat=1.0,
-        deletes_consumer=True,
+        api=api,
     )
     try:
         await reader.start()

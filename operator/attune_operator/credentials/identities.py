@@ -8,7 +8,7 @@ published.
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import nats.errors
@@ -52,10 +52,22 @@ def identities_stream(*, replicas: int) -> api.StreamConfig:
     )
 
 
+#: Is told that what a Sensor's uid was given before a moment is refused from now on; None: for good.
+Revoke = Callable[[str, int | None], None]
+
+
 class IdentityPublisher:
     """Keeps ``ATTUNE_IDENTITIES`` in its desired state. ``namespaces`` are the watched ones; empty means all."""
 
-    def __init__(self, *, endpoint: NatsEndpoint, replicas: int, namespaces: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: NatsEndpoint,
+        replicas: int,
+        namespaces: Sequence[str] = (),
+        revoke: Revoke = lambda _uid, _not_before: None,
+    ) -> None:
+        self._revoke = revoke
         self._endpoint = endpoint
         self._replicas = replicas
         self._namespaces = frozenset(namespaces)
@@ -81,6 +93,8 @@ class IdentityPublisher:
         """Publish what is accepted from now on. Return when it is published, or when waiting for NATS is pointless."""
         subject = subjects.identity_subject(ref)
         self._desired[subject] = state
+        if state.not_before is not None:
+            self._revoke(state.uid, state.not_before)
         if self._is_published(subject):
             return
         self._changed.set()
@@ -97,6 +111,7 @@ class IdentityPublisher:
         if desired is not None and desired.uid != uid:
             return  # another one of the same name exists, and its uid is published
         self._desired[subject] = IdentityState(sensor_ref=str(ref), uid=uid, deleted=True)
+        self._revoke(uid, None)
         self._changed.set()
 
     def on_resync(self, listed: dict[SensorRef, str]) -> None:

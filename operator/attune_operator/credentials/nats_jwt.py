@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
@@ -80,26 +80,59 @@ def operator_jwt(*, seed: str, system_account: str, created: datetime) -> str:
 
 
 def account_jwt(
-    *, operator_seed: str, account: str, name: str, created: datetime, signing_keys: Sequence[str] = (), jetstream: bool
+    *,
+    operator_seed: str,
+    account: str,
+    name: str,
+    issued_at: datetime,
+    jetstream: bool,
+    signing_keys: Sequence[str] = (),
+    exports: Sequence[Mapping[str, Any]] = (),
+    imports: Sequence[Mapping[str, Any]] = (),
+    revocations: Mapping[str, int] | None = None,
 ) -> str:
-    """Create an account's JWT. With ``jetstream`` it may store as much as the server can."""
+    """An account. With ``jetstream`` it may keep as much as the server has.
+
+    Args:
+        operator_seed: signs it.
+        account: its public key.
+        name: for people.
+        issued_at: a server keeps the newest of two.
+        jetstream: whether it may have streams.
+        signing_keys: public keys that may sign its users besides its own.
+        exports: what other accounts may import, as NATS's jwt library writes it.
+        imports: what it imports.
+        revocations: users by their public keys, and the latest ``iat`` that is refused, seconds since 1970.
+    """
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _UNLIMITED)
     storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED if jetstream else 0)
-    return _sign(
-        {
-            "sub": account,
-            "name": name,
-            "iat": int(created.timestamp()),
-            "nats": {
-                "type": "account",
-                "version": 2,
-                "limits": {**limits, "wildcards": True, **storage},
-                "signing_keys": list(signing_keys),
-                "default_permissions": {"pub": {}, "sub": {}},
-            },
-        },
-        seed=operator_seed,
-    )
+    nats: dict[str, Any] = {
+        "type": "account",
+        "version": 2,
+        "limits": {**limits, "wildcards": True, **storage},
+        "signing_keys": list(signing_keys),
+        "default_permissions": {"pub": {}, "sub": {}},
+    }
+    optional = {"exports": list(exports), "imports": list(imports), "revocations": dict(revocations or {})}
+    nats |= {key: value for key, value in optional.items() if value}
+    return _sign({"sub": account, "name": name, "iat": int(issued_at.timestamp()), "nats": nats}, seed=operator_seed)
+
+
+def same_account(one: str, other: str) -> bool:
+    """Whether two JWTs of an account say the same but for when they were issued.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    return _account_claims(one) == _account_claims(other)
+
+
+def _account_claims(token: str) -> dict[str, Any]:
+    try:
+        claims = json.loads(_decode(token.split(".")[1]))
+        return {key: value for key, value in claims.items() if key not in ("iat", "jti")}
+    except (ValueError, IndexError, AttributeError):
+        raise ValueError("it is not an account's JWT") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.entry import AckEntry
 
 _MAX_MESSAGE: Final = 1024
+#: Unwanted acks of one sensor that are purged one by one.
+_MAX_UNWANTED: Final = 100
 
 
 def parse_ack(*, subject: str, sequence: int, body: bytes, seen: int) -> tuple[str, AckEntry]:
@@ -40,6 +42,35 @@ def parse_ack(*, subject: str, sequence: int, body: bytes, seen: int) -> tuple[s
         sequence=sequence,
         seen=seen,
     )
+
+
+class UnwantedAcks:
+    """Subjects of the ack stream that hold nothing of use: what cannot be read, and acks of too many unknown Rules.
+
+    They are purged one by one, or all that a sensor wrote at once when they are many: a sensor that fills the stream harms
+    itself alone.
+    """
+
+    def __init__(self) -> None:
+        self._subjects: dict[str, set[str]] = {}
+
+    def add(self, subject: str) -> None:
+        """Note a subject. Those of other shapes than a sensor's are left alone."""
+        prefix = subject.split(".", 4)[:4]
+        if len(prefix) < 4 or prefix[:2] != ["attune", "acks"]:
+            return
+        found = self._subjects.setdefault(".".join(prefix), set())
+        if len(found) <= _MAX_UNWANTED:
+            found.add(subject)
+
+    def take(self) -> list[str]:
+        """The subjects to be purged, as filters of the stream; they are forgotten here."""
+        taken, self._subjects = self._subjects, {}
+        return [
+            subject
+            for prefix, found in sorted(taken.items())
+            for subject in ([f"{prefix}.>"] if len(found) > _MAX_UNWANTED else sorted(found))
+        ]
 
 
 def stale_acks(cache: RuleCache) -> list[tuple[str, str]]:

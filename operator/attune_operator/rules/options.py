@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from attune_contract.subjects import PLAIN_API
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesOptions:
@@ -10,6 +12,7 @@ class RulesOptions:
     Attributes:
         sweep_interval: between complete lists from Kubernetes.
         check_interval: between checks of whether somebody else changed the rule stream.
+        rules_api: prefix of the JetStream API that reaches the rule stream.
         stream_replicas: replicas of each stream; 3 for a NATS cluster.
         max_in_flight: rule messages that wait for NATS's answer.
         tombstone_ttl: how long a tombstone stays for readers that are away; they compare whole snapshots in any case.
@@ -30,6 +33,7 @@ class RulesOptions:
 
     sweep_interval: float = 60.0
     check_interval: float = 10.0
+    rules_api: str = PLAIN_API
     stream_replicas: int = 1
     max_in_flight: int = 256
     tombstone_ttl: float = 3600.0

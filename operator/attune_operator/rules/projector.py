@@ -25,7 +25,6 @@ from attune_contract.messages import (
     rule_event_headers,
 )
 from attune_kit.backoff import Backoff
-from attune_kit.nats.connection import NatsConnection
 from attune_operator.rules import metrics
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.entry import RuleEntry, StreamEntry
@@ -67,7 +66,7 @@ class Projector:
     def __init__(
         self,
         *,
-        connection: NatsConnection,
+        jetstream: Any,
         publisher: Publisher,
         cache: RuleCache,
         queue: PriorityQueue[str],
@@ -76,7 +75,7 @@ class Projector:
         tombstone_ttl: float,
         clock: Callable[[], datetime],
     ) -> None:
-        self._connection = connection
+        self._jetstream = jetstream
         self._publisher = publisher
         self._cache = cache
         self._queue = queue
@@ -261,7 +260,7 @@ class Projector:
         """
         try:
             # Not a direct get: any replica may answer that, also one that lags behind.
-            message: Any = await self._connection.jetstream.get_last_msg(subjects.RULES_STREAM, subject)
+            message: Any = await self._jetstream.get_last_msg(subjects.RULES_STREAM, subject)
         except nats.js.errors.APIError as error:
             if error.err_code != _NO_MESSAGE:
                 raise

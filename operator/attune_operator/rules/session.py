@@ -19,7 +19,7 @@ from attune_contract.messages import InvalidMessageError, is_tombstone
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.rules import metrics
-from attune_operator.rules.acks import parse_ack, stale_acks
+from attune_operator.rules.acks import UnwantedAcks, parse_ack, stale_acks
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.health import parse_health
 from attune_operator.rules.history import HistoryLog
@@ -35,6 +35,7 @@ from attune_operator.streams.definitions import (
     StreamIdentity,
     StreamUnusableError,
     acks_stream,
+    delete_if_present,
     ensure_stream,
     history_stream,
     identity,
@@ -44,8 +45,6 @@ from attune_operator.streams.publisher import Publisher, PublishError
 
 _log = structlog.stdlib.get_logger(__name__)
 
-#: Where the server announces streams that were deleted, created or changed (JetStream advisories).
-_STREAM_ADVISORIES: Final = "$JS.EVENT.ADVISORY.STREAM.*.*"
 _INVALID_ACKS_LOGGED_EVERY: Final = 30.0
 #: Acks and health reports that are purged after one list; the rest is found again by the next.
 _MAX_PURGES: Final = 1000
@@ -93,6 +92,7 @@ class SessionRunner:
         self._clock = clock
         self._rng = rng
         self._invalid_logged = -1e9
+        self._unwanted = UnwantedAcks()
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Projector]:
@@ -117,7 +117,10 @@ class SessionRunner:
 
     async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Projector:
         options, jetstream = self._options, connection.jetstream
-        rules = await ensure_stream(jetstream, rules_stream(replicas=options.stream_replicas))
+        rule_stream = connection.jetstream_at(options.rules_api)
+        if options.rules_api != subjects.PLAIN_API:
+            await delete_if_present(jetstream, subjects.RULES_STREAM)  # of a version that kept it in this account
+        rules = await ensure_stream(rule_stream, rules_stream(replicas=options.stream_replicas))
         await ensure_stream(jetstream, acks_stream(replicas=options.stream_replicas))
         await ensure_stream(
             jetstream,
@@ -139,7 +142,7 @@ class SessionRunner:
             self._cache.stream.with_history = await _rules_with_history(jetstream)
 
         projector = Projector(
-            connection=connection,
+            jetstream=rule_stream,
             publisher=publisher,
             cache=self._cache,
             queue=self._queue,
@@ -188,9 +191,14 @@ class SessionRunner:
             )
         except InvalidMessageError as error:
             self._log_invalid_ack(message.subject, error)
+            self._unwanted.add(message.subject)
             return
         metrics.ACKS.labels(ack.state).inc()
-        if not self._cache.put_ack(uid, ack) or not live:
+        if not self._cache.put_ack(uid, ack):
+            if self._cache.get(uid) is None:
+                self._unwanted.add(message.subject)  # of one unknown Rule too many
+            return
+        if not live:
             return
         # Somebody waits for the first ack of a change. That all sensors repeat theirs after a restart is bulk.
         entry = self._cache.entry(uid)
@@ -221,6 +229,9 @@ class SessionRunner:
         while True:
             await self._sweeper.swept.wait()
             self._sweeper.swept.clear()
+            for subject in self._unwanted.take():
+                _log.warning("acks_purged", subject=subject)
+                await connection.jetstream.purge_stream(subjects.ACKS_STREAM, subject=subject)
             reports = [
                 (f"{binding}{subjects.health_subject('', instance)}", None)
                 for binding, instance in self._summaries.departed()
@@ -258,13 +269,15 @@ class SessionRunner:
             )
 
         self._view.clear()
-        before = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
+        api = self._options.rules_api
+        before = identity(await connection.jetstream_at(api).stream_info(subjects.RULES_STREAM))
         await read_snapshot(
             connection=connection,
             stream=subjects.RULES_STREAM,
             subject=subjects.ALL_RULES,
             on_message=receive,
             timeout=self._options.snapshot_timeout,
+            api=api,
         )
         stream = self._cache.stream
         stream.last_sequence = max(stream.last_sequence, before.last_sequence)
@@ -278,7 +291,8 @@ class SessionRunner:
         async def advisory(_: Any) -> None:
             announced.set()
 
-        await connection.client.subscribe(_STREAM_ADVISORIES, cb=advisory)
+        await connection.client.subscribe(subjects.stream_advisories(self._options.rules_api), cb=advisory)
+        jetstream = connection.jetstream_at(self._options.rules_api)
         stream = self._cache.stream
         while True:
             with contextlib.suppress(TimeoutError):
@@ -288,7 +302,7 @@ class SessionRunner:
             # Answers to our own writes may overtake the one to this question.
             sent, sequence, live = publisher.sent, stream.last_sequence, stream.live
             at_rest = not stream.in_flight and not publisher.in_flight
-            now = identity(await connection.jetstream.stream_info(subjects.RULES_STREAM))
+            now = identity(await jetstream.stream_info(subjects.RULES_STREAM))
             if now.created != rules.created or now.last_sequence < sequence:
                 raise ReaderLostError(
                     f"the stream {subjects.RULES_STREAM} was deleted and created again", reason="recreated"

@@ -18,6 +18,11 @@ _log = structlog.get_logger(__name__)
 
 #: Largest message of the rule stream, in bytes: a rule's state with its parameters, and its headers.
 MAX_RULE_MESSAGE: Final = 512 * 1024 + 8 * 1024
+#: Seconds after which the server drops a consumer of the rule stream that nobody asks for messages.
+CONSUMER_INACTIVITY: Final = 60.0
+#: Most acks that are kept, and their bytes: sensors write them.
+MAX_ACKS: Final = 1_000_000
+MAX_ACK_BYTES: Final = 256 * 1024 * 1024
 #: Largest ack, in bytes. Sensors write them, so they are bounded where they arrive.
 MAX_ACK_MESSAGE: Final = 16 * 1024
 
@@ -79,6 +84,8 @@ def rules_stream(*, replicas: int) -> api.StreamConfig:
         largest=MAX_RULE_MESSAGE,
         allow_rollup_hdrs=True,
         allow_msg_ttl=True,
+        # For durable consumers too: nothing that a sensor leaves behind stays for longer.
+        consumer_limits=api.StreamConsumerLimits(inactive_threshold=CONSUMER_INACTIVITY),
     )
 
 
@@ -91,6 +98,8 @@ def acks_stream(*, replicas: int) -> api.StreamConfig:
         replicas=replicas,
         largest=MAX_ACK_MESSAGE,
         discard=api.DiscardPolicy.OLD,
+        max_msgs=MAX_ACKS,
+        max_bytes=MAX_ACK_BYTES,
     )
 
 
@@ -124,6 +133,7 @@ _MANAGED: Final = (
     "allow_rollup_hdrs",
     "allow_msg_ttl",
     "allow_direct",
+    "consumer_limits",
 )
 
 
@@ -131,6 +141,8 @@ def _plain(value: Any) -> Any:
     """Turn enums into values, and "not set" into what the server writes, so that both sides can be compared."""
     if value is None or value is False:
         return None
+    if isinstance(value, api.StreamConsumerLimits):
+        return value.inactive_threshold or None
     return getattr(value, "value", value)
 
 
@@ -175,6 +187,19 @@ async def ensure_stream(jetstream: Any, desired: api.StreamConfig) -> StreamIden
                 "nats-server 2.11 or newer is required."
             )
     return identity(info)
+
+
+async def delete_if_present(jetstream: Any, name: str) -> None:
+    """Delete a stream that is not needed any more.
+
+    Raises:
+        nats.errors.Error: the server did not answer or refused.
+    """
+    try:
+        await jetstream.delete_stream(name)
+    except nats.js.errors.NotFoundError:
+        return
+    _log.info("stream_deleted", stream=name)
 
 
 def identity(info: api.StreamInfo) -> StreamIdentity:

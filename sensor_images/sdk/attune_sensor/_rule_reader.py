@@ -21,8 +21,8 @@ from attune_kit.nats.last_per_subject import (
     LastPerSubjectReader,
     ReaderLostError,
     StreamMessage,
-    StreamUnavailableError,
 )
+from attune_kit.nats.pull_consumer import StreamUnavailableError
 from attune_kit.outage import Outage
 from attune_sensor._metrics import Metrics
 from attune_sensor._rule_table import RuleChange, RuleTable
@@ -39,6 +39,8 @@ class RuleReader:
     Args:
         connector: the connection to NATS.
         filter_subject: which rules to read (``ATTUNE_RULES_SUBJECT``).
+        api_prefix: prefix of the JetStream API that reaches the stream (``ATTUNE_NATS_API_PREFIX``).
+        consumer_names: names that its consumers may have (``ATTUNE_RULES_CONSUMERS``); empty for any.
         table: the state to keep.
         on_changes: called with what changed; must not block.
         on_snapshot: called each time the state was read completely, after ``on_changes``.
@@ -55,6 +57,8 @@ class RuleReader:
         *,
         connector: NatsConnector,
         filter_subject: str,
+        api_prefix: str = subjects.PLAIN_API,
+        consumer_names: tuple[str, ...] = (),
         table: RuleTable,
         on_changes: Callable[[list[RuleChange]], None],
         on_snapshot: Callable[[], None],
@@ -67,6 +71,8 @@ class RuleReader:
     ) -> None:
         self._connector = connector
         self._filter = filter_subject
+        self._api = api_prefix
+        self._consumer_names = consumer_names
         self._table = table
         self._on_changes = on_changes
         self._on_snapshot = on_snapshot
@@ -92,6 +98,8 @@ class RuleReader:
                 on_message=reading.take,
                 on_caught_up=reading.complete,
                 heartbeat=self._heartbeat_seconds,
+                api=self._api,
+                consumer_names=self._free_first(),
             )
             reason = "failed"
             try:
@@ -120,6 +128,11 @@ class RuleReader:
                 if reason in ("period", "reconnect"):
                     continue
             await asyncio.sleep(retries.next_delay())
+
+    def _free_first(self) -> tuple[str, ...]:
+        """The names in random order: replicas that start together rarely ask for the same one."""
+        names = list(self._consumer_names)
+        return tuple(names.pop(int(self._chance() * len(names))) for _ in self._consumer_names)
 
     async def _until_due(self, reader: LastPerSubjectReader) -> None:
         """Return when it is time to read everything again.

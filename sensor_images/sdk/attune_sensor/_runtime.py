@@ -123,6 +123,8 @@ class SensorRuntime:
         self._reader = RuleReader(
             connector=self._connector,
             filter_subject=settings.rules_subject,
+            api_prefix=settings.nats_api_prefix,
+            consumer_names=settings.rules_consumers,
             table=self.rules,
             on_changes=self._rules_changed,
             on_snapshot=self._snapshot_taken,

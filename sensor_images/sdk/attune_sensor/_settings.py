@@ -40,6 +40,8 @@ class SensorSettings:
     acks_subject: str
     instance: str
     nats_inbox_prefix: str
+    nats_api_prefix: str = subjects.PLAIN_API  #: prefix of the JetStream API that reaches the rule stream
+    rules_consumers: tuple[str, ...] = ()  #: names that the consumers of the rule stream may have; empty for any
     nats_creds_file: Path | None = None
     ca_file: Path | None = None
     config_file: Path | None = None
@@ -91,6 +93,8 @@ class SensorSettings:
         rules = reader.optional(environment.RULES_SUBJECT, str, None)
         acks = reader.optional(environment.ACKS_SUBJECT, str, None)
         inbox = reader.optional(environment.NATS_INBOX_PREFIX, str, None)
+        api_prefix = reader.optional(environment.NATS_API_PREFIX, str, None)
+        consumers = reader.optional(environment.RULES_CONSUMERS, _consumers, None)
         secrets = reader.optional(environment.SECRETS_DIR, Path, None)
         listen = reader.optional(environment.LISTEN_HOST, str, None)
         ports = {}
@@ -112,6 +116,8 @@ class SensorSettings:
             acks_subject=acks or subjects.acks_prefix(sensor),
             instance=instance or socket.gethostname(),
             nats_inbox_prefix=inbox or sensor.inbox_prefix,
+            nats_api_prefix=api_prefix or subjects.PLAIN_API,
+            rules_consumers=consumers or (),
             nats_creds_file=creds,
             ca_file=authority,
             config_file=config,
@@ -187,6 +193,10 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("write trigger types with commas between them, like core.intervaltimer,core.crontimer")
     return names
+
+
+def _consumers(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _http_url(text: str) -> str:

@@ -1,5 +1,7 @@
 """Credentials over their whole life, with a real API server and a real NATS server."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 
 import jwt
 import nats
+import nats.errors
 import pytest
 from nats.aio.client import Client, RawCredentials
 from support.eventually import until
@@ -392,17 +395,14 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
     server = NatsServer(tmp_path)
     async with running(settings_for(user, server, nats_auth="managed")):
         # The server's pod waits for its configuration, and the operator for the server.
-        config = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
+        config = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "accounts.conf")
         server.extra_config = config
         server.start()
         try:
             await user.apply_sensor()
             first = await first_token(user)
 
-            async def synced() -> bool:
-                return (await user.condition("RulesSynced")).get("status") == "True"
-
-            await until(synced, within=20)
+            await until(lambda: synced(user), within=20)
             creds = secret_text(await user.get(kube.SECRET), "nats.creds")
             nats_user = nats_jwt.read_creds(creds)
             assert nats_user.expires_at == first.claims.expires_at
@@ -432,9 +432,134 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
                 await user.delete(kube.SECRET, name)
 
             async def back() -> bool:
-                again = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "auth.conf")
+                again = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "accounts.conf")
                 return again == config and await user.find(kube.SECRET, API_SECRET) is not None
 
             await until(back)
         finally:
             server.stop()
+
+
+@contextlib.asynccontextmanager
+async def managed_nats(user: KubectlUser, directory: Path) -> AsyncIterator[NatsServer]:
+    """An operator that manages NATS's accounts, and the server with its configuration."""
+    server = NatsServer(directory)
+    async with running(settings_for(user, server, nats_auth="managed")):
+        server.extra_config = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "accounts.conf")
+        await asyncio.to_thread(server.start)
+        try:
+            yield server
+        finally:
+            await asyncio.to_thread(server.stop)
+
+
+@contextlib.asynccontextmanager
+async def connected_sensor(server: NatsServer, ref: SensorRef, creds: str) -> AsyncIterator[Client]:
+    """A connection with a sensor's credentials that does not come back by itself."""
+    client = Client()
+    try:
+        await client.connect(
+            server.url,
+            user_credentials=RawCredentials(creds),
+            inbox_prefix=ref.inbox_prefix.encode(),
+            allow_reconnect=False,
+            error_cb=ignored,
+        )
+        yield client
+    finally:
+        await client.close()
+
+
+async def ignored(_: Exception) -> None:
+    """The server refuses the connection, or ends it, on purpose."""
+
+
+async def let_in(server: NatsServer, ref: SensorRef, creds: str) -> bool:
+    try:
+        async with connected_sensor(server, ref, creds):
+            return True
+    except nats.errors.Error:
+        return False
+
+
+@pytest.mark.parametrize("how", ["revoked", "narrowed", "deleted"])
+async def test_what_ends_a_token_ends_the_connection_to_nats(user: KubectlUser, tmp_path: Path, how: str) -> None:
+    """Within two seconds, also the connection that stands; the credentials that follow work."""
+    async with managed_nats(user, tmp_path) as server:
+        ref = SensorRef(user.namespace, "core.timer")
+        await user.apply_sensor(triggerTypes=TYPES)
+        first = await first_token(user)
+        await until(lambda: synced(user), within=20)
+        old = secret_text(await user.get(kube.SECRET), "nats.creds")
+        async with connected_sensor(server, ref, old) as connection:
+            # An `iat` is whole seconds: what was issued in the second of the revocation is still accepted.
+            await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
+            match how:
+                case "revoked":
+                    await user.annotate(revoke_before=at(datetime.now(UTC)))
+                case "narrowed":
+                    await user.apply_sensor(triggerTypes=TYPES[:1])
+                case _:
+                    await user.delete(kube.SENSOR, "core.timer")
+            await until(lambda: connection.is_closed, within=2)
+        assert not await let_in(server, ref, old)
+        if how == "deleted":
+            await user.apply_sensor(triggerTypes=TYPES)
+        await another_than(user, first)
+        new = secret_text(await user.get(kube.SECRET), "nats.creds")
+        await until(lambda: let_in(server, ref, new), within=10)
+        assert not await let_in(server, ref, old)
+
+
+async def synced(user: KubectlUser) -> bool:
+    return (await user.condition("RulesSynced")).get("status") == "True"
+
+
+async def test_a_revocation_is_kept_when_operator_and_server_start_again(user: KubectlUser, tmp_path: Path) -> None:
+    ref = SensorRef(user.namespace, "core.timer")
+    async with managed_nats(user, tmp_path / "one") as server:
+        await user.apply_sensor(triggerTypes=TYPES)
+        first = await first_token(user)
+        await until(lambda: synced(user), within=20)
+        old = secret_text(await user.get(kube.SECRET), "nats.creds")
+        await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
+        await user.annotate(revoke_before=at(datetime.now(UTC)))
+        await another_than(user, first)
+
+        async def refused() -> bool:
+            return not await let_in(server, ref, old)
+
+        await until(refused)
+
+        async def stored() -> bool:
+            return secret_text(await user.get(kube.SECRET, AUTH_SECRET), "revocations.json") != "{}"
+
+        await until(stored)
+    # The server has lost all that it kept: the operator publishes the revocation again.
+    async with managed_nats(user, tmp_path / "two") as server:
+
+        async def refused_again() -> bool:
+            return not await let_in(server, ref, old)
+
+        await until(refused_again)
+
+
+async def test_keys_and_rules_of_a_version_without_accounts_are_taken_over(user: KubectlUser, tmp_path: Path) -> None:
+    """An upgrade: the server keeps its operator and account, and the rule stream moves to an account of its own."""
+    async with managed_nats(user, tmp_path / "before") as server:
+        await user.apply_sensor(triggerTypes=TYPES)
+        await until(lambda: synced(user), within=20)
+    secret = await user.get(kube.SECRET, AUTH_SECRET)
+    keys = json.loads(secret_text(secret, "nats-auth.json"))
+    for name in ("rules", "sensors", "sensors_signing"):
+        del keys[name]
+    await user.edit(
+        kube.SECRET,
+        {"data": None, "stringData": {"nats-auth.json": json.dumps(keys)}},
+        name=AUTH_SECRET,
+    )
+    async with managed_nats(user, tmp_path / "after") as server:
+        again = json.loads(secret_text(await user.get(kube.SECRET, AUTH_SECRET), "nats-auth.json"))
+        assert {name: again[name] for name in keys} == keys
+        await until(lambda: synced(user), within=20)
+        assert nats_jwt.public_of(again["account"]) in server.extra_config

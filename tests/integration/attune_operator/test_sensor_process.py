@@ -91,7 +91,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             async def config() -> Any:
                 return await user.get(kube.SECRET, CONFIG_SECRET)
 
-            server.extra_config = decoded(await until(config, within=30), "auth.conf")
+            server.extra_config = decoded(await until(config, within=30), "accounts.conf")
             server.start()
 
             async def is_ready() -> bool:

@@ -22,9 +22,9 @@ from attune_kit.nats.last_per_subject import (
     LastPerSubjectReader,
     ReaderLostError,
     StreamMessage,
-    StreamUnavailableError,
     read_snapshot,
 )
+from attune_kit.nats.pull_consumer import StreamUnavailableError
 from attune_kit.supervisor import end
 
 pytestmark = pytest.mark.nats
@@ -150,9 +150,53 @@ class TestReader:
         else:
             await connection.jetstream.delete_stream(STREAM)
             await create_stream(connection)
-        with pytest.raises(ReaderLostError, match="silent"):
+        with pytest.raises(ReaderLostError, match=r"silent|Consumer Deleted"):
             async with asyncio.timeout(10):
                 await watch
+        await reader.stop()
+
+    async def test_a_client_that_may_use_two_names_has_two_consumers(self, connection: NatsConnection) -> None:
+        await create_stream(connection)
+        await connection.jetstream.publish(subject(1), b"x")
+        found: list[list[StreamMessage]] = [[], [], []]
+        readers = [
+            LastPerSubjectReader(
+                connection=connection, stream=STREAM, subject=ALL, on_message=f.append, consumer_names=("one", "two")
+            )
+            for f in found
+        ]
+        for reader in readers[:2]:
+            await reader.start()
+            await reader.wait_caught_up()
+        with pytest.raises(StreamUnavailableError, match="all 2 consumers that this client may have are in use"):
+            await readers[2].start()
+        await connection.jetstream.publish(subject(2), b"y")  # both get it: they do not share a consumer
+        await until(lambda: [[m.data for m in f] for f in found[:2]] == [[b"x", b"y"]] * 2)
+        await readers[0].stop()
+        await readers[2].start()
+        await readers[2].wait_caught_up()
+        for reader in readers[1:]:
+            await reader.stop()
+
+    async def test_a_snapshot_of_several_batches_of_bytes_comes_whole(self, connection: NatsConnection) -> None:
+        await create_stream(connection)
+        for number in range(60):
+            await connection.jetstream.publish(subject(number), bytes(400_000))
+        assert sum(len(m.data) for m in await self.read(connection)) == 60 * 400_000
+
+    async def test_a_request_that_expires_is_followed_by_another(
+        self, connection: NatsConnection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("attune_kit.nats.pull_consumer._EXPIRES", 1.0)
+        await create_stream(connection)
+        found: list[StreamMessage] = []
+        reader = LastPerSubjectReader(
+            connection=connection, stream=STREAM, subject=ALL, on_message=found.append, heartbeat=0.2
+        )
+        await reader.start()
+        await reader.wait(2.5)
+        await connection.jetstream.publish(subject(1), b"late")
+        await until(lambda: [m.data for m in found] == [b"late"])
         await reader.stop()
 
     async def test_a_message_that_did_not_arrive_is_noticed(self, connection: NatsConnection) -> None:

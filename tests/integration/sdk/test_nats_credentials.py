@@ -29,7 +29,8 @@ INBOX = "_INBOX_attune-system_core_timer"
 #: What a sensor's credentials allow (issue "Credentials"), and nothing else.
 PUBLISH = [
     f"$JS.API.CONSUMER.CREATE.ATTUNE_RULES.*.{FILTER}",
-    "$JS.FC.ATTUNE_RULES.>",
+    "$JS.API.CONSUMER.MSG.NEXT.ATTUNE_RULES.*",
+    "$JS.API.CONSUMER.DELETE.ATTUNE_RULES.*",
     "attune.acks.attune-system.core_timer.>",
 ]
 SUBSCRIBE = [f"{INBOX}.>"]

@@ -307,7 +307,8 @@ async def test_few_rights_are_enough(tmp_path: Path) -> None:
     directory = tmp_path / "restricted"
     directory.mkdir()
     permissions = (
-        f'publish = ["$JS.API.CONSUMER.CREATE.ATTUNE_RULES.*.{SENSOR_FILTER}", "$JS.FC.ATTUNE_RULES.>", '
+        f'publish = ["$JS.API.CONSUMER.CREATE.ATTUNE_RULES.*.{SENSOR_FILTER}", "$JS.API.CONSUMER.MSG.NEXT.ATTUNE_RULES.*", '
+        f'"$JS.API.CONSUMER.DELETE.ATTUNE_RULES.*", '
         '"attune.acks.attune-system.core_timer.>"], subscribe = ["_INBOX_test.>"]'
     )
     server = NatsServer(

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.nats
 #: What a sensor's credentials allow in the pod.
 PUBLISH = [
     "$JS.API.CONSUMER.CREATE.ATTUNE_RULES.*.attune.rules.attune-system.core_timer.>",
-    "$JS.FC.ATTUNE_RULES.>",
+    "$JS.API.CONSUMER.MSG.NEXT.ATTUNE_RULES.*",
+    "$JS.API.CONSUMER.DELETE.ATTUNE_RULES.*",
     "attune.acks.attune-system.core_timer.>",
 ]
 TICK = shell(

@@ -10,7 +10,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import Ack, AckState, InvalidMessageError, encode
 from attune_contract.names import AcceptedReason
 from attune_operator.rules import cache as caches
-from attune_operator.rules.acks import parse_ack, stale_acks
+from attune_operator.rules.acks import UnwantedAcks, parse_ack, stale_acks
 from attune_operator.rules.cache import Listing, RuleCache
 from attune_operator.rules.conditions import Acceptance, LatestAck
 from attune_operator.rules.entry import AckEntry
@@ -130,3 +130,24 @@ def test_acks_of_rules_that_are_gone_and_of_former_bindings_are_purged_after_lis
     assert stale_acks(cache) == [("kept", B.token), ("gone", A.token), ("just-made", A.token)]
     kept.forget_ack(B.token)
     assert kept.latest_ack(A) is not None
+
+
+class TestUnwantedAcks:
+    def test_a_few_are_purged_one_by_one(self) -> None:
+        unwanted = UnwantedAcks()
+        for subject in (
+            "attune.acks.ns.one.u2",
+            "attune.acks.ns.one.u1",
+            "attune.acks.ns.two.a.b.c",
+            "attune.rules.ns.one.u",
+        ):
+            unwanted.add(subject)
+        assert unwanted.take() == ["attune.acks.ns.one.u1", "attune.acks.ns.one.u2", "attune.acks.ns.two.a.b.c"]
+        assert unwanted.take() == []
+
+    def test_of_a_sensor_with_many_everything_is_purged(self) -> None:
+        unwanted = UnwantedAcks()
+        for number in range(50_000):
+            unwanted.add(f"attune.acks.ns.one.{number}")
+        unwanted.add("attune.acks.ns.two.u")
+        assert unwanted.take() == ["attune.acks.ns.one.>", "attune.acks.ns.two.u"]

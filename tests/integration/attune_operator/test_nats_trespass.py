@@ -1,0 +1,429 @@
+"""What a sensor must not do at NATS, tried on a real server with the operator's accounts: nothing of it leaves a trace.
+
+Each attempt is one way to reach what belongs to others: publish, ask, listen, have an answer or a delivery sent there, change
+or use up consumers, or come with credentials that are over. After each, every stream holds what it held.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import nats.errors
+import pytest
+from support.eventually import until
+from support.nats_tenants import (
+    NEAR,
+    OTHER,
+    REF,
+    UIDS,
+    Tenant,
+    Tenants,
+    contents,
+    create_streams,
+    deterministic_keys,
+)
+
+from attune_contract import subjects
+from attune_operator.credentials import nats_jwt, nats_keys
+from attune_operator.credentials.nats_permissions import EVERYTHING, api_permissions
+
+pytestmark = pytest.mark.nats
+
+STREAM = subjects.RULES_STREAM
+JS = subjects.SENSOR_API
+OWN = subjects.rules_filter(REF)
+OWN_NAME = subjects.consumer_names(UIDS[REF], replicas=1)[0]
+OTHERS_NAME = subjects.consumer_names(UIDS[OTHER], replicas=1)[0]
+STREAMS = (
+    subjects.RULES_STREAM,
+    subjects.ACKS_STREAM,
+    subjects.IDENTITIES_STREAM,
+    subjects.EVENTS_STREAM,
+    subjects.HISTORY_STREAM,
+)
+#: Where something of others is kept, or would take effect.
+TARGETS = (
+    subjects.rule_subject(OTHER, "uid-1"),
+    subjects.rule_subject(REF, "uid-1"),
+    subjects.ack_subject(OTHER, "uid-1"),
+    subjects.ack_subject(NEAR, "uid-1"),
+    subjects.health_subject(subjects.acks_prefix(OTHER), "pod-1"),
+    subjects.identity_subject(OTHER),
+    subjects.identity_subject(REF),
+    subjects.event_subject("default", "uid-1"),
+    subjects.history_subject("default", "rule", "uid-1"),
+)
+
+
+def config(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "deliver_policy": "last_per_subject", "ack_policy": "none", "filter_subject": OWN, **more}
+
+
+def create(name: str, filter_subject: str, **more: Any) -> tuple[str, bytes]:
+    """A request for a consumer: where it goes, and its body."""
+    body = {"stream_name": STREAM, "config": config(name, **more), "action": "create"}
+    return f"{JS}.CONSUMER.CREATE.{STREAM}.{name}.{filter_subject}", json.dumps(body).encode()
+
+
+#: Refused by the server because of the subject alone.
+FORBIDDEN = [
+    *TARGETS[:4],
+    *TARGETS[5:],
+    *(f"{api}.STREAM.{call}.{stream}" for api in ("$JS.API", JS, subjects.RULES_API) for stream in STREAMS
+      for call in ("INFO", "PURGE", "DELETE", "MSG.GET")),
+    *(f"{api}.{call}" for api in ("$JS.API", JS, subjects.RULES_API)
+      for call in ("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.MINE", f"CONSUMER.NAMES.{STREAM}",
+                   f"CONSUMER.LIST.{STREAM}", f"STREAM.SNAPSHOT.{STREAM}", f"DIRECT.GET.{STREAM}",
+                   f"DIRECT.GET.{STREAM}.{subjects.rule_subject(OTHER, 'uid-1')}",
+                   f"CONSUMER.DURABLE.CREATE.{STREAM}.{OWN_NAME}", f"CONSUMER.INFO.{STREAM}.{OTHERS_NAME}",
+                   f"CONSUMER.DELETE.{STREAM}.{OTHERS_NAME}", f"CONSUMER.MSG.NEXT.{STREAM}.{OTHERS_NAME}",
+                   f"CONSUMER.PAUSE.{STREAM}.{OTHERS_NAME}", f"CONSUMER.LEADER.STEPDOWN.{STREAM}.{OTHERS_NAME}")),
+    *(create(name, wanted)[0] for name, wanted in (
+        (OTHERS_NAME, subjects.rules_filter(OTHER)), (OTHERS_NAME, OWN), (OWN_NAME, subjects.rules_filter(OTHER)),
+        (OWN_NAME, subjects.rules_filter(NEAR)), (OWN_NAME, "attune.rules.>"), (OWN_NAME, ">"), ("of-my-own", OWN),
+        (f"{UIDS[REF]}-99", OWN))),
+    f"{JS}.CONSUMER.CREATE.{STREAM}",
+    f"{JS}.CONSUMER.CREATE.{STREAM}.{OWN_NAME}",
+    "$SYS.REQ.SERVER.PING", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.LIST",
+    f"$JS.ACK.{STREAM}.{OTHERS_NAME}.1.1.1.1.1", f"$JS.FC.{STREAM}.{OTHERS_NAME}.x", f"_INBOX_{OTHER.token}.x",
+    f"{OTHER.inbox_prefix}.x.y", "_INBOX.x.y", "_R_.x", "$KV.x.y", "anything",
+]  # fmt: skip
+
+LISTENING = [
+    ">", "*", "$JS.>", "$SYS.>", "attune.>", "attune.rules.>", OWN, subjects.rules_filter(OTHER), "attune.acks.>",
+    subjects.ack_subject(OTHER, "*"), subjects.ALL_EVENTS, subjects.ALL_IDENTITIES, subjects.ALL_HISTORY, "_INBOX.>", "_R_.>",
+    f"{OTHER.inbox_prefix}.>", f"{NEAR.inbox_prefix}.>", "$JS.EVENT.>", f"{JS}.>", "$JS.API.>", "_INBOX_x.>",
+]  # fmt: skip
+
+#: Allowed subjects, each asked with an answer that is to be sent to somebody else's.
+ANSWERS = list(
+    itertools.product(
+        (
+            (subjects.ack_subject(REF, "uid-1"), b"{}"),
+            create(OWN_NAME, OWN),
+            (f"{JS}.CONSUMER.MSG.NEXT.{STREAM}.{OWN_NAME}", b'{"batch": 10}'),
+            (f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b""),
+        ),
+        (
+            *TARGETS,
+            f"$JS.API.STREAM.PURGE.{STREAM}",
+            f"$JS.API.STREAM.DELETE.{subjects.IDENTITIES_STREAM}",
+            f"{subjects.RULES_API}.STREAM.PURGE.{STREAM}",
+            f"{JS}.CONSUMER.DELETE.{STREAM}.{OTHERS_NAME}",
+            "$SYS.REQ.SERVER.PING",
+        ),
+    )
+)
+
+#: Bodies of a request whose subject is allowed.
+BODIES: list[dict[str, Any]] = [
+    {"filter_subject": subjects.rules_filter(OTHER)},
+    {"filter_subject": "attune.rules.>"},
+    {"filter_subject": ""},
+    {"filter_subject": None, "filter_subjects": ["attune.rules.>"]},
+    {"filter_subject": None, "filter_subjects": [OWN, subjects.rules_filter(OTHER)]},
+    {"name": OTHERS_NAME},
+    {"durable_name": OTHERS_NAME},
+    {"durable_name": OWN_NAME, "inactive_threshold": int(30 * 24 * 3600 * 1e9)},
+    {"inactive_threshold": int(3600 * 1e9)},
+    *({"deliver_subject": target} for target in TARGETS),
+    {"deliver_subject": f"$JS.API.STREAM.PURGE.{STREAM}"},
+    {"deliver_subject": f"$JS.API.STREAM.DELETE.{STREAM}"},
+    {"deliver_subject": f"$JS.API.CONSUMER.DELETE.{STREAM}.{OTHERS_NAME}"},
+    {"deliver_subject": f"{JS}.CONSUMER.DELETE.{STREAM}.{OTHERS_NAME}"},
+    {"deliver_subject": f"{OTHER.inbox_prefix}.x.y"},
+    {"deliver_subject": "_INBOX.x.y"},
+    {"deliver_subject": "$SYS.REQ.SERVER.PING"},
+]
+
+HEADERS: list[dict[str, str]] = [
+    {"Nats-Rollup": "all"},
+    {"Nats-Rollup": "sub"},
+    {"Nats-TTL": "1s"},
+    {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": subjects.ack_subject(OTHER, "uid-1")},
+    {"Nats-Incr": "+1"},
+    {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1", "Nats-Batch-Commit": "1"},
+    {"Nats-Expected-Stream": subjects.IDENTITIES_STREAM},
+]
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
+    started = Tenants.start(tmp_path_factory.mktemp("nats"))
+    asyncio.run(_prepare(started))
+    yield started
+    started.server.stop()
+
+
+async def _prepare(tenants: Tenants) -> None:
+    async with tenants.connected(tenants.service()) as client:
+        await create_streams(client)
+
+
+@pytest.fixture
+async def operator(tenants: Tenants) -> AsyncIterator[Tenant]:
+    async with tenants.connected(tenants.service()) as client:
+        yield client
+
+
+@pytest.fixture
+async def sensor(tenants: Tenants) -> AsyncIterator[Tenant]:
+    async with tenants.connected(tenants.sensor(REF), inbox=REF.inbox_prefix) as client:
+        yield client
+
+
+@pytest.fixture
+async def victim(tenants: Tenants) -> AsyncIterator[Tenant]:
+    """The other sensor, with a consumer of its own."""
+    async with tenants.connected(tenants.sensor(OTHER), inbox=OTHER.inbox_prefix) as client:
+        subject = f"{JS}.CONSUMER.CREATE.{STREAM}.{OTHERS_NAME}.{subjects.rules_filter(OTHER)}"
+        body = {"stream_name": STREAM, "config": config(OTHERS_NAME, filter_subject=subjects.rules_filter(OTHER))}
+        await client.request(subject, json.dumps(body).encode(), timeout=5)
+        yield client
+        await client.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OTHERS_NAME}", b"", timeout=5)
+
+
+async def test_a_sensor_reads_its_own_rules(sensor: Tenant) -> None:
+    inbox = sensor.new_inbox()
+    subscription = await sensor.subscribe(inbox)
+    answer = json.loads((await sensor.request(*create(OWN_NAME, OWN), timeout=5)).data)
+    assert answer["num_pending"] == 1, answer
+    await sensor.publish(f"{JS}.CONSUMER.MSG.NEXT.{STREAM}.{OWN_NAME}", b'{"batch": 1}', reply=inbox)
+    message = await subscription.next_msg(timeout=5)
+    assert message.data.decode() == str(REF)
+    answer = json.loads((await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b"", timeout=5)).data)
+    assert answer["success"]
+    assert sensor.refused == []
+
+
+async def test_a_sensor_writes_its_own_acks(sensor: Tenant, operator: Tenant) -> None:
+    stored = json.loads((await sensor.request(subjects.ack_subject(REF, "uid-2"), b"{}", timeout=5)).data)
+    assert stored["stream"] == subjects.ACKS_STREAM
+    await operator.jetstream().purge_stream(subjects.ACKS_STREAM, subject=subjects.ack_subject(REF, "uid-2"))
+
+
+def test_there_are_at_least_150_attempts() -> None:
+    assert sum(len(attempts) for attempts in (FORBIDDEN, LISTENING, ANSWERS, BODIES, HEADERS)) >= 150
+
+
+@pytest.mark.parametrize("subject", FORBIDDEN)
+async def test_a_sensor_publishes_nothing_else(sensor: Tenant, operator: Tenant, subject: str) -> None:
+    before = await contents(operator)
+    await sensor.publish(subject, b"{}", reply=sensor.new_inbox())
+    await sensor.flush()
+    await until(lambda: any("permissions violation for publish" in text for text in sensor.refused))
+    assert await contents(operator) == before
+
+
+@pytest.mark.parametrize("subject", LISTENING)
+async def test_a_sensor_hears_nothing_else(sensor: Tenant, subject: str) -> None:
+    await sensor.subscribe(subject)
+    await sensor.flush()
+    await until(lambda: any("permissions violation for subscription" in text for text in sensor.refused))
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"), ANSWERS, ids=lambda value: value if isinstance(value, str) else value[0]
+)
+async def test_no_answer_can_be_sent_elsewhere(
+    tenants: Tenants, sensor: Tenant, operator: Tenant, victim: Tenant, request_: tuple[str, bytes], reply: str
+) -> None:
+    await sensor.request(*create(OWN_NAME, OWN), timeout=5)
+    own = subjects.ack_subject(REF, "uid-1")
+    before = await contents(operator)
+    subject, body = request_
+    await sensor.publish(subject, body, reply=reply)
+    await sensor.flush()
+    await sensor.request(own, b"the last of this test", timeout=5)  # what was sent before has been dealt with
+    after = await contents(operator)
+    for name in (subjects.RULES_STREAM, subjects.IDENTITIES_STREAM, subjects.EVENTS_STREAM, subjects.HISTORY_STREAM):
+        assert after[name] == before[name]
+    assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]  # one message a subject, the same subjects
+    word = await operator.jetstream().get_last_msg(subjects.ACKS_STREAM, subjects.ack_subject(OTHER, "uid-1"))
+    assert word.data == b"the first ack"
+    assert OTHERS_NAME in after["consumers"]
+    await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b"", timeout=5)
+
+
+@pytest.mark.parametrize("forged", BODIES, ids=json.dumps)
+async def test_no_body_reaches_further_than_its_subject(
+    sensor: Tenant, operator: Tenant, victim: Tenant, forged: dict[str, Any]
+) -> None:
+    heard: list[str] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message.subject)
+
+    await victim.subscribe(f"{OTHER.inbox_prefix}.>", cb=hear)
+    await victim.flush()
+    before = await contents(operator)
+    subject, _ = create(OWN_NAME, OWN)
+    body = json.dumps({"stream_name": STREAM, "config": {**config(OWN_NAME), **forged}, "action": "create"}).encode()
+    answer = json.loads((await sensor.request(subject, body, timeout=5)).data)
+    if "error" not in answer:
+        assert set(forged) <= {"deliver_subject", "filter_subjects", "filter_subject", "name"}, answer
+        assert answer["name"] == OWN_NAME, answer
+        assert answer["config"].get("filter_subject") == OWN, answer
+    await sensor.request(subjects.ack_subject(REF, "uid-1"), b"the last of this test", timeout=5)
+    after = await contents(operator)
+    assert {name: after[name] for name in STREAMS if name != subjects.ACKS_STREAM} == {
+        name: before[name] for name in STREAMS if name != subjects.ACKS_STREAM
+    }
+    assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]
+    assert OTHERS_NAME in after["consumers"]
+    assert heard == []
+    await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b"", timeout=5)
+
+
+@pytest.mark.parametrize("headers", HEADERS, ids=json.dumps)
+async def test_headers_of_an_ack_reach_no_further_than_the_ack(
+    sensor: Tenant, operator: Tenant, headers: dict[str, str]
+) -> None:
+    before = await contents(operator)
+    await sensor.publish(subjects.ack_subject(REF, "uid-1"), b"{}", headers=headers)
+    await sensor.request(subjects.ack_subject(REF, "uid-1"), b"the last of this test", timeout=5)
+    after = await contents(operator)
+    assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]
+    assert {name: after[name] for name in STREAMS[2:]} == {name: before[name] for name in STREAMS[2:]}
+
+
+async def test_an_ack_has_a_bounded_size(sensor: Tenant) -> None:
+    answer = json.loads((await sensor.request(subjects.ack_subject(REF, "u"), bytes(20_000), timeout=5)).data)
+    assert "size" in answer["error"]["description"]
+
+
+async def test_one_sensor_cannot_use_up_the_consumers(sensor: Tenant, operator: Tenant, victim: Tenant) -> None:
+    """It asks for far more than it may have; the others, the operator and the API get theirs."""
+    for number in range(300):
+        name = subjects.consumer_names(UIDS[REF], replicas=200)[number]
+        await sensor.publish(*create(name, OWN, durable_name=name), reply=sensor.new_inbox())
+    await sensor.request(subjects.ack_subject(REF, "uid-1"), b"the last of this test", timeout=5)
+    mine = [name for name in (await contents(operator))["consumers"] if name.startswith(UIDS[REF])]
+    assert len(mine) == len(subjects.consumer_names(UIDS[REF], replicas=1)) == 8
+    answer = await victim.request(
+        f"{JS}.CONSUMER.CREATE.{STREAM}.{UIDS[OTHER]}-1.{subjects.rules_filter(OTHER)}",
+        json.dumps(
+            {"stream_name": STREAM, "config": config(f"{UIDS[OTHER]}-1", filter_subject=subjects.rules_filter(OTHER))}
+        ).encode(),
+        timeout=5,
+    )
+    assert "error" not in json.loads(answer.data)
+    for name in subjects.consumer_names(UIDS[REF], replicas=1):
+        await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{name}", b"", timeout=5)
+
+
+class TestCredentials:
+    """Those that nobody should get in with. Each test has a server of its own, since it changes the accounts."""
+
+    @pytest.fixture
+    async def tenants(self, tmp_path: Any) -> AsyncIterator[Tenants]:
+        started = Tenants.start(tmp_path)
+        yield started
+        started.server.stop()
+
+    async def refused(self, tenants: Tenants, creds: str | None, *, inbox: str = "_INBOX") -> bool:
+        try:
+            async with tenants.connected(creds, inbox=inbox):
+                return False
+        except nats.errors.Error as error:
+            return "authorization violation" in str(error).lower()
+
+    async def test_none(self, tenants: Tenants) -> None:
+        assert await self.refused(tenants, None)
+
+    async def test_of_keys_that_the_server_does_not_know(self, tenants: Tenants) -> None:
+        keys = nats_keys.make_keys(now=tenants.keys.created, new_seed=lambda: b"z" * 32)
+        stranger = Tenants(tenants.server, keys)
+        assert await self.refused(stranger, stranger.service())
+        assert await self.refused(stranger, stranger.sensor(REF))
+
+    @pytest.mark.parametrize("account", ["account", "rules", "system", "sensors"])
+    async def test_signed_by_the_key_of_another_account(self, tenants: Tenants, account: str) -> None:
+        """A sensor's signing key signs no user of another account, and the services' none of the sensors'."""
+        keys = deterministic_keys()
+        signing = keys.signing if account == "sensors" else keys.sensors_signing
+        forged = nats_jwt.user_creds(
+            user_seed=nats_jwt.make_seed("user", b"x" * 32),
+            signing_seed=signing,
+            account=nats_jwt.public_of(getattr(keys, account)),
+            name="service:attune-operator",
+            subject="",
+            permissions=EVERYTHING,
+            issued_at=datetime.now(UTC),
+            expires_at=None,
+        )
+        assert await self.refused(tenants, forged)
+
+    async def test_a_sensors_seed_with_the_jwt_of_another(self, tenants: Tenants) -> None:
+        mine, theirs = tenants.sensor(REF), tenants.sensor(OTHER)
+        parts = [text.partition("-----BEGIN USER NKEY SEED") for text in (theirs, mine)]
+        mixed = parts[0][0] + parts[1][1] + parts[1][2]
+        assert await self.refused(tenants, mixed)
+
+    async def test_revoked_ones_are_out_within_two_seconds_and_renewed_ones_are_not(self, tenants: Tenants) -> None:
+        issued = datetime.now(UTC) - timedelta(seconds=10)
+        old = tenants.sensor(REF, issued_at=issued)
+        async with (
+            tenants.connected(old, inbox=REF.inbox_prefix) as client,
+            tenants.connected(tenants.sensor(OTHER), inbox=OTHER.inbox_prefix) as bystander,
+        ):
+            await tenants.revoke({UIDS[REF]: int(issued.timestamp())})
+            await until(lambda: client.is_closed, within=2)
+            assert bystander.is_connected
+        assert await self.refused(tenants, old, inbox=REF.inbox_prefix)
+        async with tenants.connected(tenants.sensor(REF), inbox=REF.inbox_prefix) as renewed:
+            assert renewed.is_connected
+
+    async def test_those_of_a_deleted_sensor_do_not_open_the_one_that_was_created_again(self, tenants: Tenants) -> None:
+        old = tenants.sensor(REF, uid="uid-before")
+        await tenants.revoke({"uid-before": int(datetime.now(UTC).timestamp()) + 3600})
+        assert await self.refused(tenants, old, inbox=REF.inbox_prefix)
+        async with tenants.connected(tenants.sensor(REF, uid="uid-after"), inbox=REF.inbox_prefix) as client:
+            assert client.is_connected
+
+    async def test_a_revocation_outlives_a_restart_of_the_server(self, tenants: Tenants) -> None:
+        issued = datetime.now(UTC) - timedelta(seconds=10)
+        old = tenants.sensor(REF, issued_at=issued)
+        await tenants.revoke({UIDS[REF]: int(issued.timestamp())})
+        await asyncio.to_thread(tenants.server.restart)
+        assert await self.refused(tenants, old, inbox=REF.inbox_prefix)
+
+    async def test_expired_ones_end_a_connection_that_stands(self, tenants: Tenants) -> None:
+        text = tenants.sensor(REF, seconds=2)
+        async with tenants.connected(text, inbox=REF.inbox_prefix) as client:
+            await until(lambda: client.is_closed, within=10)
+        # The server counts whole seconds: in the one in which they end it still lets one in.
+        await until(lambda: self.refused(tenants, text, inbox=REF.inbox_prefix), within=5)
+
+    async def test_of_a_sensor_with_sixteen_replicas_fit_into_a_line_of_the_protocol(self, tenants: Tenants) -> None:
+        async with tenants.connected(tenants.sensor(REF, replicas=16), inbox=REF.inbox_prefix) as client:
+            assert client.is_connected
+
+
+async def test_the_api_keeps_events_and_reads_what_others_say_but_writes_none_of_it(
+    tenants: Tenants, operator: Tenant
+) -> None:
+    async with tenants.connected(tenants.service(permissions=api_permissions())) as client:
+        jetstream, rules = client.jetstream(timeout=2), client.jetstream(prefix=subjects.RULES_API, timeout=2)
+        await jetstream.publish(subjects.event_subject("default", "uid-1"), b"{}")
+        for context, stream in ((rules, STREAM), *((jetstream, each) for each in STREAMS[1:])):
+            assert (await context.stream_info(stream)).config.name == stream
+        assert (await rules.get_last_msg(STREAM, subjects.rule_subject(REF, "uid-1"))).data == str(REF).encode()
+        assert client.refused == []
+        before = await contents(operator)
+        refused = (
+            subjects.rule_subject(REF, "u"),
+            subjects.identity_subject(REF),
+            subjects.ack_subject(REF, "u"),
+            f"$JS.API.STREAM.DELETE.{subjects.ACKS_STREAM}",
+            f"{subjects.RULES_API}.STREAM.DELETE.{STREAM}",
+        )
+        for subject in refused:
+            await client.publish(subject, b"", reply=client.new_inbox())
+        await client.flush()
+        await until(lambda: len(client.refused) == len(refused))
+        assert await contents(operator) == before
+        await operator.jetstream().purge_stream(subjects.EVENTS_STREAM)
