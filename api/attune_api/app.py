@@ -20,9 +20,8 @@ from attune_api.identity.minting import TokenRequest
 from attune_api.rules import routes as rules
 from attune_api.services import Services, running
 from attune_api.settings import Settings
-from attune_api.web import docs, problems
+from attune_api.web import docs, documents, problems
 from attune_api.web.middleware import RequestMiddleware, answer_fast_path
-from attune_api.web.schemas import BatchSchema, EventReportSchema
 from attune_contract import __version__
 
 
@@ -93,10 +92,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = SECURITY_SCHEMES
     schemas = components.setdefault("schemas", {})
     # Bodies that the routes read themselves, and problem details, which FastAPI does not see.
-    for model in (problems.ProblemDocument, BatchSchema, EventReportSchema, TokenRequest):
+    for model in (problems.ProblemDocument, TokenRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
+    schemas.update(documents.components())
     # FastAPI documents its own error format for 422; ours are problem details everywhere.
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         operation["responses"].update({"431": problems.documented(431)[431]})  # middleware

@@ -17,6 +17,9 @@ SENSOR_LABEL: Final = f"{GROUP}/sensor"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "attune-operator"
 
+#: ``pack.name``, at most 253 characters.
+TRIGGER_TYPE_PATTERN: Final = r"^[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)+$"
+
 _LONGEST_SERVICE_NAME: Final = 63
 
 ROTATE_AT: Final = f"{GROUP}/rotate-at"

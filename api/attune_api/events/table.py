@@ -5,29 +5,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select, type_coerce
 from sqlalchemy.types import NullType
 
 from attune_api.storage.tables import METADATA
 from attune_api.storage.types import decode_json
+from attune_contract.events import Event
 
 EVENTS: Final = METADATA.tables["events"]
-
-
-class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as readers get it. The payload is passed through unread."""
-
-    id: uuid.UUID
-    seq: int
-    trigger_type: str
-    rule_uid: str
-    rule_namespace: str
-    rule_name: str
-    sensor_ref: str
-    occurred_at: str
-    received_at: str
-    payload: msgspec.Raw
 
 
 def rfc3339(time: datetime) -> str:
@@ -35,8 +20,8 @@ def rfc3339(time: datetime) -> str:
     return f"{time.isoformat(timespec='microseconds')[:26]}Z"
 
 
-#: The columns that a :class:`StoredEvent` is made of, in its order.
-FIELDS: Final = StoredEvent.__struct_fields__
+#: The columns that an :class:`Event` is made of, in its order.
+FIELDS: Final = Event.__struct_fields__
 
 
 def as_stored(columns: Any) -> list[ColumnElement[Any]]:
@@ -47,23 +32,16 @@ def as_stored(columns: Any) -> list[ColumnElement[Any]]:
     return [type_coerce(columns[name], NullType()).label(name) for name in FIELDS]
 
 
-def _reader(
-    read_id: Callable[[Any], uuid.UUID], read_time: Callable[[Any], str]
-) -> Callable[[Sequence[Any]], StoredEvent]:
-    def read(row: Sequence[Any]) -> StoredEvent:
-        key, seq, trigger_type, uid, namespace, name, sensor_ref, occurred_at, received_at, payload = row
-        return StoredEvent(
-            id=read_id(key),
-            seq=seq,
-            trigger_type=trigger_type,
-            rule_uid=uid,
-            rule_namespace=namespace,
-            rule_name=name,
-            sensor_ref=sensor_ref,
-            occurred_at=read_time(occurred_at),
-            received_at=read_time(received_at),
-            payload=decode_json(payload),
-        )
+def _reader(read_id: Callable[[Any], uuid.UUID], read_time: Callable[[Any], str]) -> Callable[[Sequence[Any]], Event]:
+    key, occurred_at, received_at, payload = map(FIELDS.index, ("id", "occurred_at", "received_at", "payload"))
+
+    def read(row: Sequence[Any]) -> Event:
+        values = list(row)
+        values[key] = read_id(values[key])
+        values[occurred_at] = read_time(values[occurred_at])
+        values[received_at] = read_time(values[received_at])
+        values[payload] = decode_json(values[payload])
+        return Event(**dict(zip(FIELDS, values, strict=True)))
 
     return read
 

@@ -18,7 +18,7 @@ from attune_api.storage.tables import METADATA
 from attune_contract.claims import DEFAULT_TTL, MAX_TTL, SensorClaims
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState
-from attune_contract.resources.common import TRIGGER_TYPE_PATTERN
+from attune_contract.names import TRIGGER_TYPE_PATTERN
 
 IDENTITIES: Final = METADATA.tables["identities"]
 

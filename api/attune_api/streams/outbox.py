@@ -28,10 +28,10 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api.events.query.service import Walk, walk_on
-from attune_api.events.table import StoredEvent
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
+from attune_contract.events import Event
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection
@@ -64,12 +64,12 @@ class NotPublishedError(nats.errors.Error):  # type: ignore[misc]
     """JetStream did not acknowledge an event."""
 
 
-def message_id(event: StoredEvent) -> str:
+def message_id(event: Event) -> str:
     """By what JetStream tells a repetition: the rule and the id, since the same id in another rule is another event."""
     return f"{event.rule_uid}/{event.id}"
 
 
-def message(event: StoredEvent, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
+def message(event: Event, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
     """The message of an event: subject, body and headers (CloudEvents 1.0, NATS binding, binary mode).
 
     The body is the event as ``GET /api/v1/events/{id}`` answers it. One that is too large for the server goes without its
@@ -175,9 +175,7 @@ class Outbox:
                     async with asyncio.timeout(_POLL):
                         await self._stored.wait()
 
-    async def _publish(
-        self, connection: NatsConnection, jetstream: JetStreamContext, events: Sequence[StoredEvent]
-    ) -> int:
+    async def _publish(self, connection: NatsConnection, jetstream: JetStreamContext, events: Sequence[Event]) -> int:
         """Publish events in their order, which are few enough to be in flight at once; the position behind the last.
 
         Raises:

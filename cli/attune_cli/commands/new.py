@@ -9,7 +9,7 @@ import typer
 from attune_cli.errors import UsageError
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, show
-from attune_contract.resources.common import TRIGGER_TYPE_PATTERN
+from attune_contract.names import TRIGGER_TYPE_PATTERN
 
 app = command_app(help="Create something new.")
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
-TRIGGER_TYPE_PATTERN = r"^[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)+$"
+from attune_contract.names import TRIGGER_TYPE_PATTERN
 
 #: A trigger type's name, ``pack.name``.
 TriggerTypeName = Annotated[str, Field(max_length=253, pattern=TRIGGER_TYPE_PATTERN)]

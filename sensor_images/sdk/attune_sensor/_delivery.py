@@ -2,16 +2,28 @@
 
 import collections
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from attune_contract.events import EventReport
 from attune_sensor._api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
 from attune_sensor._confirmations import Disposition, confirm
 from attune_sensor._metrics import Metrics
 
-_DECODER: Final = msgspec.json.Decoder(EventReport)
+
+class _Reported(msgspec.Struct, frozen=True, gc=False):
+    """An event as far as the log names it. What the API refuses need not be what the contract allows."""
+
+    id: str
+    trigger_type: str
+    rule_uid: str
+    rule_namespace: str
+    rule_name: str
+    occurred_at: datetime
+
+
+_DECODER: Final = msgspec.json.Decoder(_Reported)
 _DISPOSITIONS: Final = {"stored": Disposition.STORED, "duplicate": Disposition.DUPLICATE}
 
 
@@ -75,7 +87,7 @@ class Delivery:
             confirm(record, _DISPOSITIONS.get(result.status, Disposition.REFUSED), result.reason)
         if counts["stored"] + counts["duplicate"] == len(results):
             return
-        refused: dict[tuple[str, str | None], list[EventReport]] = {}
+        refused: dict[tuple[str, str | None], list[_Reported]] = {}
         for record, result in zip(records, results, strict=True):
             if result.status not in ("stored", "duplicate"):
                 event = _DECODER.decode(record)
@@ -89,7 +101,7 @@ class Delivery:
                 trigger_type=first.trigger_type,
                 reason=reason,
                 events=len(events),
-                first_event_id=str(first.id),
+                first_event_id=first.id,
             )
 
     def _log_each(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
@@ -99,7 +111,7 @@ class Delivery:
                 "event_delivered",
                 rule=f"{event.rule_namespace}/{event.rule_name}",
                 rule_uid=event.rule_uid,
-                event_id=str(event.id),
+                event_id=event.id,
                 occurred_at=event.occurred_at.isoformat(),
                 result=result.status,
             )

@@ -130,7 +130,12 @@ class FakeApi:
         if not self.available:
             return Unavailable("connection", "the test says so")
         results = []
-        for event in map(_DECODER.decode, events):
+        for body in events:
+            try:
+                event = _DECODER.decode(body)
+            except msgspec.ValidationError as error:
+                results.append(EventResult("refused", None, str(error)))
+                continue
             reason = self.refuse(event)
             if reason is not None:
                 results.append(EventResult("refused", str(event.id), reason))

@@ -21,10 +21,10 @@ from attune_api.events.query import service as query
 from attune_api.events.query.filters import Candidate, EventFilter, PayloadFilter
 from attune_api.events.query.service import Page, Walk, read_page, walk
 from attune_api.events.query.sql import Shape, matching, survey
-from attune_api.events.table import StoredEvent
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, QueryTooSlowError, open_database
 from attune_api.storage.migrate import upgrade
+from attune_contract.events import Event
 
 pytest_plugins = ["support.api_fixtures"]
 
@@ -123,7 +123,7 @@ async def all_pages(database: Database, where: EventFilter, order: Order, limit:
         beyond = page.more
 
 
-def in_memory(event: StoredEvent) -> Candidate:
+def in_memory(event: Event) -> Candidate:
     fields = {
         name: getattr(event, name) for name in ("rule_uid", "rule_namespace", "rule_name", "trigger_type", "sensor_ref")
     }
@@ -215,7 +215,7 @@ async def test_every_combination_of_filters_finds_what_it_should_and_each_once(
         assert seqs == (wanted if order == "asc" else wanted[::-1]), where
 
 
-def _all_events(connection: Connection) -> list[StoredEvent]:
+def _all_events(connection: Connection) -> list[Event]:
     return _walk(connection, EventFilter()).events
 
 

@@ -87,8 +87,8 @@ def test_what_is_answered_has_an_example(document: dict[str, Any]) -> None:
     """The entries of answers have one of the whole, or one for each member that is a text or a number."""
     schemas = document["components"]["schemas"]
     for name in (
-        "EventSchema",
-        "RuleCountsSchema",
+        "Event",
+        "RuleCounts",
         "RuleSchema",
         "PastEventSchema",
         "SensorSchema",
@@ -129,7 +129,7 @@ def test_a_generator_makes_models_of_it_that_read_the_examples(document: dict[st
         timeout=100,
     )
     assert made.returncode == 0, made.stderr
-    event = json.dumps(document["components"]["schemas"]["EventSchema"]["examples"][0])
+    event = json.dumps(document["components"]["schemas"]["Event"]["examples"][0])
     page = f'{{"data": [{event}], "next_cursor": null, "resume_cursor": "x"}}'
     check = f"import models; page = models.EventPage.model_validate_json({page!r}); print(page.data[0].seq)"
     read = subprocess.run(

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from support.rule_stream import rule_state
 
-from attune_api.events.ingest.reports import Report, read_report
+from attune_api.events.ingest.reports import read_report
+from attune_contract.events import EventReport
 from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.json_schema import JsonSchema
 from attune_kit.cel.library import EvaluationError, Expression
@@ -224,7 +225,7 @@ def test_filter_that_fails_says_no_unless_what_was_is_not_known() -> None:
     assert not heard(unknown, filter="object.data.missing == 'x'")
 
 
-def event(change: Change, **parameters: Any) -> Report:
+def event(change: Change, **parameters: Any) -> EventReport:
     """The event as the API reads it, having checked that it is as declared."""
     asked = rule(**parameters)
     selected = selection_of(asked)

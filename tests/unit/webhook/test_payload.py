@@ -12,7 +12,7 @@ import yaml
 from support.rule_stream import rule_state
 from support.webhook_requests import request
 
-from attune_api.events.ingest.reports import Report, read_report
+from attune_api.events.ingest.reports import read_report
 from attune_sensor import EventReport, Rule
 from attune_webhook.bodies import read_body
 from attune_webhook.identity import occurrence_of
@@ -110,7 +110,7 @@ def made(body: bytes, content_type: str, *, target: str = "/a", headers: dict[st
     return event_of(rule, hook(headers=["x-one", "user-agent"]), found, received_at=NOW)
 
 
-def carried(body: bytes, content_type: str, **given: Any) -> Report:
+def carried(body: bytes, content_type: str, **given: Any) -> EventReport:
     """The event as the API reads it; it raises what the API refuses."""
     return read_report(msgspec.json.encode(made(body, content_type, **given)))
 

@@ -3,42 +3,19 @@
 Fields of newer versions are ignored, so that an older API does not refuse (and so lose) a newer sensor's events.
 """
 
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
-from attune_contract.events import MAX_BATCH_EVENTS
-from attune_contract.resources.common import TRIGGER_TYPE_PATTERN
+from attune_contract.events import MAX_BATCH_EVENTS, EventReport
 
 #: How deep objects and lists may be nested in a payload, the payload itself included.
 MAX_PAYLOAD_DEPTH: Final = 32
-_EARLIEST_YEAR: Final = 1970
-_LATEST_YEAR: Final = 2199
-
-# Ends are \Z and not $, which in Python would let a line break pass.
-_TRIGGER_TYPE: Final = TRIGGER_TYPE_PATTERN.removesuffix("$") + r"\Z"
-_RULE_UID: Final = r"^[-_A-Za-z0-9]+\Z"
-_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
-_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An :class:`attune_contract.events.EventReport` with what this API demands of each field.
-
-    ``rule_uid`` and ``rule_namespace`` become tokens of a NATS subject, so neither may hold a dot, a space or a wildcard.
-    """
-
-    id: uuid.UUID
-    trigger_type: Annotated[str, Meta(max_length=253, pattern=_TRIGGER_TYPE)]
-    rule_uid: Annotated[str, Meta(min_length=1, max_length=64, pattern=_RULE_UID)]
-    rule_namespace: Annotated[str, Meta(max_length=63, pattern=_LABEL)]
-    rule_name: Annotated[str, Meta(max_length=253, pattern=_SUBDOMAIN)]
-    occurred_at: Annotated[datetime, Meta(tz=True)]
-    payload: dict[str, Any]
+#: Years in UTC in which events can occur.
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2199
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +38,7 @@ class TooManyEventsError(InvalidReportError):
 
 
 class _Batch(msgspec.Struct, frozen=True, kw_only=True):
-    events: list[Report]
+    events: list[EventReport]
 
 
 class _RawBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,14 +49,14 @@ class _IdOnly(msgspec.Struct, frozen=True, kw_only=True):
     id: Any = None
 
 
-_REPORT: Final = msgspec.json.Decoder(Report)
+_REPORT: Final = msgspec.json.Decoder(EventReport)
 _BATCH: Final = msgspec.json.Decoder(_Batch)
 _RAW_BATCH: Final = msgspec.json.Decoder(_RawBatch)
 _ENCODER: Final = msgspec.json.Encoder()
 _ID: Final = msgspec.json.Decoder(_IdOnly)
 
 
-def read_report(body: bytes) -> Report:
+def read_report(body: bytes) -> EventReport:
     """Read one event.
 
     Raises:
@@ -99,7 +76,7 @@ def read_report(body: bytes) -> Report:
     return report
 
 
-def read_batch(body: bytes) -> Sequence[Report | Refusal]:
+def read_batch(body: bytes) -> Sequence[EventReport | Refusal]:
     """Read ``{"events": […]}``. One bad event does not spoil the others: it becomes a refusal in its place.
 
     Raises:
@@ -109,7 +86,7 @@ def read_batch(body: bytes) -> Sequence[Report | Refusal]:
     """
     may_hold_nul = b"\\u0000" in body
     try:
-        events: Sequence[Report | Refusal] = _BATCH.decode(body).events
+        events: Sequence[EventReport | Refusal] = _BATCH.decode(body).events
     except (msgspec.ValidationError, RecursionError):
         events = _read_one_by_one(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -118,7 +95,7 @@ def read_batch(body: bytes) -> Sequence[Report | Refusal]:
     return [_checked(event, may_hold_nul) for event in events]
 
 
-def _checked(event: Report | Refusal, may_hold_nul: bool) -> Report | Refusal:
+def _checked(event: EventReport | Refusal, may_hold_nul: bool) -> EventReport | Refusal:
     if isinstance(event, Refusal):
         return event
     fault = find_fault(event, may_hold_nul=may_hold_nul)
@@ -130,7 +107,7 @@ def _check_size(events: Sequence[object]) -> None:
         raise TooManyEventsError(f"The batch has {len(events)} events; send at most {MAX_BATCH_EVENTS} at a time.")
 
 
-def _read_one_by_one(body: bytes) -> list[Report | Refusal]:
+def _read_one_by_one(body: bytes) -> list[EventReport | Refusal]:
     try:
         raw = _RAW_BATCH.decode(body).events
     except msgspec.ValidationError as error:
@@ -143,7 +120,7 @@ def _read_one_by_one(body: bytes) -> list[Report | Refusal]:
     return [_read_or_refuse(item) for item in raw]
 
 
-def _read_or_refuse(item: msgspec.Raw) -> Report | Refusal:
+def _read_or_refuse(item: msgspec.Raw) -> EventReport | Refusal:
     try:
         return _REPORT.decode(item)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -164,7 +141,7 @@ def _sentence(error: Exception) -> str:
     return f"{text}."
 
 
-def find_fault(report: Report, *, may_hold_nul: bool) -> str | None:
+def find_fault(report: EventReport, *, may_hold_nul: bool) -> str | None:
     """What the types cannot say: a time of this age, a payload that both databases can keep.
 
     Args:
@@ -174,9 +151,8 @@ def find_fault(report: Report, *, may_hold_nul: bool) -> str | None:
     Returns:
         A sentence that says what is wrong and where, or None.
     """
-    year = report.occurred_at.year
-    if not _EARLIEST_YEAR <= year <= _LATEST_YEAR:
-        return f"occurred_at is in the year {year}; it must be from {_EARLIEST_YEAR} to {_LATEST_YEAR}."
+    if not _FIRST_YEAR < report.occurred_at.year < _LAST_YEAR and (fault := _wrong_year(report.occurred_at)):
+        return fault
     level: list[Any] = [report.payload]
     for _ in range(MAX_PAYLOAD_DEPTH):
         below: list[Any] = []
@@ -198,19 +174,25 @@ def find_fault(report: Report, *, may_hold_nul: bool) -> str | None:
     return _TOO_DEEP
 
 
+def _wrong_year(time: datetime) -> str | None:
+    """What is wrong with the year; it is judged in UTC, in which the time is stored."""
+    try:
+        year = time.astimezone(UTC).year
+    except OverflowError:
+        year = time.year
+    if _FIRST_YEAR <= year <= _LAST_YEAR:
+        return None
+    return f"occurred_at is in the year {year} (UTC); it must be from {_FIRST_YEAR} to {_LAST_YEAR}."
+
+
 _NUL: Final = "The payload holds a NUL character (\\u0000), which PostgreSQL cannot store; leave it out or encode it."
 
 
-def as_row(report: Report, *, sensor_ref: str, received_at: datetime) -> dict[str, Any]:
+def as_row(report: EventReport, *, sensor_ref: str, received_at: datetime) -> dict[str, Any]:
     """The row of an event as it is to be stored. The payload is JSON again: as objects it could take thirty times the room."""
-    return {
-        "id": report.id,
-        "trigger_type": report.trigger_type,
-        "rule_uid": report.rule_uid,
-        "rule_namespace": report.rule_namespace,
-        "rule_name": report.rule_name,
-        "sensor_ref": sensor_ref,
-        "occurred_at": report.occurred_at.astimezone(UTC),
-        "received_at": received_at,
-        "payload": msgspec.Raw(_ENCODER.encode(report.payload)),
-    }
+    row = msgspec.structs.asdict(report)
+    row["occurred_at"] = report.occurred_at.astimezone(UTC)
+    row["payload"] = msgspec.Raw(_ENCODER.encode(report.payload))
+    row["sensor_ref"] = sensor_ref
+    row["received_at"] = received_at
+    return row

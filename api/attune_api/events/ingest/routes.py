@@ -5,27 +5,23 @@ These two are by far the busiest calls, so they are answered without FastAPI's m
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope
 
 from attune_api.dependencies import SENSOR_ONLY, services_of
-from attune_api.events.ingest.service import answer_batch, answer_event
+from attune_api.events.ingest.service import BatchAnswer, EventBatch, StoredAnswer, answer_batch, answer_event
 from attune_api.services import Services
+from attune_api.web.documents import answer, body
 from attune_api.web.problems import documented
-from attune_api.web.schemas import BatchAnswer, BatchSchema, EventReportSchema, StoredAnswer
+from attune_contract.events import EventReport
 
 #: Answers a request (ASGI).
 Answer = Callable[[Services, Scope, Receive], Awaitable[Response]]
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
-
-
-def _body(schema: type[EventReportSchema] | type[BatchSchema]) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}, **SENSOR_ONLY}
 
 
 @router.post(
@@ -35,11 +31,11 @@ def _body(schema: type[EventReportSchema] | type[BatchSchema]) -> dict[str, Any]
     status_code=201,
     response_class=Response,
     responses={
-        201: {"model": StoredAnswer, "description": "Stored"},
-        200: {"model": StoredAnswer, "description": "Stored before"},
+        201: answer(StoredAnswer, "Stored"),
+        200: answer(StoredAnswer, "Stored before"),
         **documented(400, 401, 403, 408, 409, 413, 415, 422, 503),
     },
-    openapi_extra=_body(EventReportSchema),
+    openapi_extra={**body(EventReport), **SENSOR_ONLY},
 )
 async def report_event(request: Request) -> Response:
     """Store an event, once. When the answer is 201 or 200 the event is on disk."""
@@ -52,10 +48,10 @@ async def report_event(request: Request) -> Response:
     summary="Report several events",
     response_class=Response,
     responses={
-        200: {"model": BatchAnswer, "description": "What became of each"},
+        200: answer(BatchAnswer, "What became of each"),
         **documented(400, 401, 408, 413, 415, 422, 503),
     },
-    openapi_extra=_body(BatchSchema),
+    openapi_extra={**body(EventBatch), **SENSOR_ONLY},
 )
 async def report_events(request: Request) -> Response:
     """Store up to 1,000 events in one transaction, each once. One that is refused does not hold up the others."""

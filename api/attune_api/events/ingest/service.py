@@ -4,11 +4,14 @@ Works on requests and not on FastAPI's parameters: these two calls are by far th
 machinery around them (:data:`attune_api.events.ingest.routes.FAST_PATH`).
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from fastapi.responses import Response
+from msgspec import Meta
 from starlette.types import Receive, Scope
 
 from attune_api.events.ingest import reports
@@ -23,9 +26,52 @@ from attune_api.services import Services
 from attune_api.web.answers import json_answer
 from attune_api.web.bodies import check_headers
 from attune_api.web.problems import ProblemError, unavailable
-from attune_contract.events import MAX_BATCH_EVENTS
+from attune_contract.events import MAX_BATCH_EVENTS, EventReport
 
 Row = Mapping[str, Any]
+
+_Seq = Annotated[int, Meta(description="Its place in the order in which events were stored.", examples=[4711])]
+
+
+class EventBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Several events at once."""
+
+    events: Annotated[list[EventReport], Meta(max_length=MAX_BATCH_EVENTS)]
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an event that is in the database."""
+
+    id: uuid.UUID
+    status: Annotated[
+        Literal["stored", "duplicate"],
+        Meta(description="duplicate: it was there before, and stays as it was.", examples=["stored"]),
+    ]
+    seq: _Seq
+
+
+class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to one event."""
+
+    data: Stored
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event of a batch."""
+
+    id: Annotated[str | None, Meta(description="Its id; null when it could not be read.")]
+    status: Annotated[Literal["stored", "duplicate", "refused"], Meta(examples=["stored"])]
+    seq: _Seq | msgspec.UnsetType = msgspec.UNSET
+    reason: (
+        Annotated[str, Meta(description="Why it was refused. Sending it again unchanged would not help.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to a batch: one result per event, in their order."""
+
+    data: list[Result]
 
 
 async def answer_event(services: Services, scope: Scope, receive: Receive) -> Response:
@@ -44,11 +90,11 @@ async def answer_event(services: Services, scope: Scope, receive: Receive) -> Re
             services.metrics.events[Status.REFUSED].inc()
             raise ProblemError(_STATUS.get(refused.kind, 403), refused.reason, kind=refused.kind)
         (outcome,) = await _store(services.writer, [row])
-    if outcome.status is Status.REFUSED:
+    if outcome.seq is None:
         kind = "event-conflict" if outcome.conflict else "event-refused"
         raise ProblemError(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
-    data = {"id": row["id"], "status": outcome.status, "seq": outcome.seq}
-    return json_answer({"data": data}, status=201 if outcome.status is Status.STORED else 200)
+    stored = Stored(id=row["id"], status=_KNOWN[outcome.status], seq=outcome.seq)
+    return json_answer(StoredAnswer(data=stored), status=201 if outcome.status is Status.STORED else 200)
 
 
 async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Response:
@@ -75,14 +121,14 @@ async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Re
     if len(good) < len(items):
         services.metrics.events[Status.REFUSED].inc(len(items) - len(good))
     checked = iter(verdicts)
-    return json_answer({"data": [_result(item, checked, outcomes) for item in items]})
+    return json_answer(BatchAnswer(data=[_result(item, checked, outcomes) for item in items]))
 
 
 _STATUS: Final = {"rule-mismatch": 422, "invalid-payload": 422}
 
 
 def _row(
-    services: Services, report: reports.Report, *, sensor_ref: str, received_at: datetime
+    services: Services, report: EventReport, *, sensor_ref: str, received_at: datetime
 ) -> tuple[Row, Payload | None]:
     """The row of a report, and its payload if there is a schema to check it by."""
     row = reports.as_row(report, sensor_ref=sensor_ref, received_at=received_at)
@@ -184,16 +230,23 @@ def _not_allowed(trigger_type: str, sensor: SensorCaller) -> str:
     return f"The token may not report {trigger_type!r}; it allows {allowed}."
 
 
-def _result(item: Row | reports.Refusal, checked: Any, outcomes: Any) -> dict[str, Any]:
+def _result(item: Row | reports.Refusal, checked: Any, outcomes: Any) -> Result:
     if isinstance(item, reports.Refusal):
-        return {"id": item.id, "status": Status.REFUSED, "reason": item.reason}
+        return Result(id=item.id, status="refused", reason=item.reason)
     refused: Refused | None = next(checked)
     if refused is not None:
-        return {"id": item["id"], "status": Status.REFUSED, "reason": refused.reason}
+        return Result(id=str(item["id"]), status="refused", reason=refused.reason)
     outcome: Outcome = next(outcomes)
-    if outcome.status is Status.REFUSED:
-        return {"id": item["id"], "status": Status.REFUSED, "reason": outcome.reason}
-    return {"id": item["id"], "status": outcome.status, "seq": outcome.seq}
+    if outcome.seq is None:
+        return Result(id=str(item["id"]), status="refused", reason=outcome.reason or "")
+    return Result(id=str(item["id"]), status=_KNOWN[outcome.status], seq=outcome.seq)
+
+
+#: What an event in the database is called in answers.
+_KNOWN: Final[Mapping[Status, Literal["stored", "duplicate"]]] = {
+    Status.STORED: "stored",
+    Status.DUPLICATE: "duplicate",
+}
 
 
 async def _store(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:

@@ -1,35 +1,25 @@
 """``GET /api/v1/sensor/last-events``: what a sensor may ask about its own events."""
 
 from typing import Annotated
-from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import AfterValidator, Field
 
 from attune_api.dependencies import SENSOR_ONLY, SensorDep, ServicesDep
-from attune_api.events.last.sql import MAX_RULES, last_events
+from attune_api.events.last.sql import MAX_RULES, LastEvent, last_events
 from attune_api.web.answers import json_answer
+from attune_api.web.documents import answer
 from attune_api.web.problems import documented
-from attune_api.web.schemas import Schema
 
 router = APIRouter(prefix="/api/v1/sensor", tags=["events"])
 
 
-class LastEventSchema(Schema):
-    """The event of a rule that was stored last."""
-
-    rule_uid: str
-    id: UUID
-    seq: int
-    occurred_at: str = Field(examples=["2026-11-23T12:00:00.000000Z"])
-    """RFC 3339, UTC, microseconds."""
-
-
-class LastEventsAnswer(Schema):
+class LastEventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Answer to which events are stored last. Rules without an event of this sensor are absent."""
 
-    data: list[LastEventSchema]
+    data: list[LastEvent]
 
 
 def _storable(text: str) -> str:
@@ -46,7 +36,7 @@ _Uid = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storab
     operation_id="getLastEvents",
     summary="Which events of my rules are stored last",
     response_class=Response,
-    responses={200: {"model": LastEventsAnswer}, **documented(401, 422, 503)},
+    responses={200: answer(LastEventsAnswer, "The newest event of each rule"), **documented(401, 422, 503)},
     openapi_extra=SENSOR_ONLY,
 )
 async def last(
@@ -61,4 +51,4 @@ async def last(
     found = await services.database.read(
         lambda connection: last_events(connection, sensor_ref=sensor_ref, rule_uids=rule_uid)
     )
-    return json_answer({"data": found})
+    return json_answer(LastEventsAnswer(data=found))

@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import ColumnElement, Connection, Row, func, literal, select, union_all
 
 from attune_api.events.table import EVENTS, rfc3339
@@ -19,7 +20,9 @@ class LastEvent(msgspec.Struct, frozen=True, kw_only=True):
     rule_uid: str
     id: uuid.UUID
     seq: int
-    occurred_at: str
+    occurred_at: Annotated[
+        str, Meta(description="RFC 3339, UTC, microseconds.", examples=["2026-11-23T12:00:00.000000Z"])
+    ]
 
 
 def last_events(connection: Connection, *, sensor_ref: str, rule_uids: Sequence[str]) -> list[LastEvent]:

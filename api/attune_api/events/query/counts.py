@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, cast, func, literal_column, select
 
 from attune_api.events.blocks import hull
@@ -34,18 +35,24 @@ class TooManyCountsError(ValueError):
 class Count(msgspec.Struct, frozen=True):
     """How many events occurred in the interval that begins ``at``."""
 
-    at: str
-    count: int
+    at: Annotated[str, Meta(description="When the interval begins.", examples=["2026-11-23T12:00:00.000000Z"])]
+    count: Annotated[int, Meta(examples=[3600])]
 
 
 class RuleCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counts of one rule, oldest first; intervals without events are left out."""
 
-    rule_uid: str
-    rule_namespace: str
-    rule_name: str
-    total: int
-    counts: list[Count]
+    rule_uid: Annotated[str, Meta(examples=["7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10"])]
+    rule_namespace: Annotated[str, Meta(examples=["default"])]
+    rule_name: Annotated[str, Meta(examples=["echo-every-second"])]
+    total: Annotated[int, Meta(description="All of counts together.", examples=[3600])]
+    counts: Annotated[
+        list[Count],
+        Meta(
+            description="Oldest first; intervals without events are left out.",
+            examples=[[{"at": "2026-11-23T12:00:00.000000Z", "count": 3600}]],
+        ),
+    ]
 
 
 def count_events(connection: Connection, *, where: EventFilter, interval: int) -> list[RuleCounts]:

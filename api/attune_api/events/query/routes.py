@@ -1,28 +1,67 @@
 """``GET /api/v1/events``, ``/counts`` and ``/{id}``: what readers call."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from msgspec import Meta
 from pydantic import Field
 
 from attune_api.dependencies import CALLER_ONLY, CallerDep, ServicesDep
-from attune_api.events.query.counts import INTERVALS, MAX_INTERVALS, TooManyCountsError, count_events
+from attune_api.events.query.counts import INTERVALS, MAX_INTERVALS, RuleCounts, TooManyCountsError, count_events
 from attune_api.events.query.parameters import FILTERED, EventQuery, Text, require_list
 from attune_api.events.query.service import Page, read_page
 from attune_api.events.query.sql import MAX_SHARING_ID, get_events
-from attune_api.events.table import StoredEvent, rfc3339
+from attune_api.events.table import rfc3339
 from attune_api.identity.callers import Caller
 from attune_api.identity.cluster import Right
 from attune_api.services import Services
 from attune_api.web.answers import json_answer
 from attune_api.web.cursors import Cursor, InvalidCursorError
+from attune_api.web.documents import answer
 from attune_api.web.problems import ProblemError, documented
-from attune_api.web.schemas import CountsAnswer, EventAnswer, EventPage
+from attune_contract.events import Event
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
+
+
+class EventAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One event."""
+
+    data: Event
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of events."""
+
+    data: Sequence[Event]
+    next_cursor: Annotated[
+        str | None,
+        Meta(
+            description="Give it as cursor for the next page; null on the last one, and only there: a page may be short, even "
+            "empty."
+        ),
+    ]
+    resume_cursor: Annotated[
+        str | None,
+        Meta(
+            description="With order=asc: give it as cursor, now or later, for what comes after this page. So a follower polls."
+        ),
+    ]
+
+
+class CountsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts by rule, those with the most events first."""
+
+    data: list[RuleCounts]
+    rules_left_off: Annotated[int, Meta(description="Rules that had events too, and are beyond limit.")]
+    interval_seconds: int
+    occurred_after: Annotated[str, Meta(description="What was counted from, inclusive.")]
+    occurred_before: Annotated[str, Meta(description="What was counted to, exclusive.")]
 
 
 class PageQuery(EventQuery):
@@ -43,7 +82,7 @@ class PageQuery(EventQuery):
     operation_id="listEvents",
     summary="List events",
     response_class=Response,
-    responses={200: {"model": EventPage}, **documented(400, 401, 403, 422, 503)},
+    responses={200: answer(EventPage, "A page"), **documented(400, 401, 403, 422, 503)},
     openapi_extra=FILTERED,
 )
 async def list_(
@@ -72,12 +111,12 @@ async def list_(
     return json_answer(_answer(page, order=query.order))
 
 
-def _answer(page: Page, *, order: Literal["asc", "desc"]) -> dict[str, Any]:
-    return {
-        "data": page.events,
-        "next_cursor": None if page.more is None else Cursor(seq=page.more, order=order).encode(),
-        "resume_cursor": Cursor(seq=page.seen, order=order).encode() if order == "asc" else None,
-    }
+def _answer(page: Page, *, order: Literal["asc", "desc"]) -> EventPage:
+    return EventPage(
+        data=page.events,
+        next_cursor=None if page.more is None else Cursor(seq=page.more, order=order).encode(),
+        resume_cursor=Cursor(seq=page.seen, order=order).encode() if order == "asc" else None,
+    )
 
 
 class CountQuery(EventQuery):
@@ -94,7 +133,10 @@ class CountQuery(EventQuery):
     operation_id="countEvents",
     summary="Count events",
     response_class=Response,
-    responses={200: {"model": CountsAnswer}, **documented(401, 403, 422, 503)},
+    responses={
+        200: answer(CountsAnswer, "Counts by rule, those with the most events first"),
+        **documented(401, 403, 422, 503),
+    },
     openapi_extra=FILTERED,
 )
 async def counts(
@@ -124,13 +166,13 @@ async def counts(
     except TooManyCountsError as error:
         raise ProblemError(422, str(error), kind="too-many-counts") from None
     return json_answer(
-        {
-            "data": found[: query.limit],
-            "rules_left_off": max(0, len(found) - query.limit),
-            "interval_seconds": seconds,
-            "occurred_after": rfc3339(after.astimezone(UTC)),
-            "occurred_before": rfc3339(before.astimezone(UTC)),
-        }
+        CountsAnswer(
+            data=found[: query.limit],
+            rules_left_off=max(0, len(found) - query.limit),
+            interval_seconds=seconds,
+            occurred_after=rfc3339(after.astimezone(UTC)),
+            occurred_before=rfc3339(before.astimezone(UTC)),
+        )
     )
 
 
@@ -143,7 +185,7 @@ _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
     operation_id="getEvent",
     summary="Get an event",
     response_class=Response,
-    responses={200: {"model": EventAnswer}, **documented(401, 404, 409, 422, 503)},
+    responses={200: answer(EventAnswer, "The event"), **documented(401, 404, 409, 422, 503)},
     openapi_extra=CALLER_ONLY,
 )
 async def get(
@@ -164,7 +206,7 @@ async def get(
     )
     readable = [event for event in found[:MAX_SHARING_ID] if await _may_get(services, caller, event)]
     if len(readable) == 1 and len(found) <= MAX_SHARING_ID:
-        return json_answer({"data": readable[0]})
+        return json_answer(EventAnswer(data=readable[0]))
     if readable or len(found) > MAX_SHARING_ID:
         raise ProblemError(
             409,
@@ -175,6 +217,6 @@ async def get(
     raise ProblemError(404, f"There is no event {event_id} that you may read.", kind="event-not-found")
 
 
-async def _may_get(services: Services, caller: Caller, event: StoredEvent) -> bool:
+async def _may_get(services: Services, caller: Caller, event: Event) -> bool:
     right = Right(verb="get", resource="rules", namespace=event.rule_namespace, name=event.rule_name)
     return await services.access.allows(caller, right)

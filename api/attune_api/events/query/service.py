@@ -18,8 +18,9 @@ from sqlalchemy import Connection
 from attune_api.events.blocks import spans
 from attune_api.events.query.filters import EventFilter, Given
 from attune_api.events.query.sql import Order, Shape, matching, next_seq, survey, surveys
-from attune_api.events.table import READ, StoredEvent, newest_seq
+from attune_api.events.table import READ, newest_seq
 from attune_api.storage.database import Database
+from attune_contract.events import Event
 
 #: Rows that one walk looks at, when it has to look at each.
 _BUDGET: Final = 5000
@@ -47,7 +48,7 @@ class Page:
     to which all was looked at in that direction: whoever comes back later goes on there.
     """
 
-    events: Sequence[StoredEvent]
+    events: Sequence[Event]
     more: int | None
     seen: int
 
@@ -56,7 +57,7 @@ class Page:
 class Walk:
     """What one walk found; ``reached`` is the ``seq`` up to which it looked, None when it came to the end."""
 
-    events: list[StoredEvent]
+    events: list[Event]
     reached: int | None
 
 
@@ -85,7 +86,7 @@ async def read_page(
         QueryTooSlowError, sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :meth:`Database.read`.
     """
     ends = clock() + patience
-    events: list[StoredEvent] = []
+    events: list[Event] = []
     low = beyond if beyond is not None and order == "asc" else 0
     high = beyond if beyond is not None and order == "desc" else _ABOVE_ALL
     newest = 0
@@ -182,7 +183,7 @@ def walk(
             high=high,
             most=_BLOCKS,
         )
-    events: list[StoredEvent] = []
+    events: list[Event] = []
     size = 0
     # By the primary key rows are looked at only until there are enough; of another index they are counted first.
     looked_at = min(_FIRST_BUDGET, budget) if driver else budget
@@ -194,7 +195,7 @@ def walk(
                 wanted = min(wanted, max(_FIRST, (most_bytes - size) * len(events) // size if size else 0))
             most = looked_at if shape.leaves else wanted
             stretch = _stretch(connection, shape, parameters, low=a, high=b, most=most)
-            found: list[StoredEvent] = []
+            found: list[Event] = []
             if stretch.rows:
                 values = {"limit": min(wanted, stretch.rows), "most": stretch.rows, "most_bytes": most_bytes - size}
                 found = _fetch(connection, shape, {**parameters, "low": stretch.low, "high": stretch.high, **values})
@@ -265,11 +266,11 @@ def _before_next(connection: Connection, *, order: Order, low: int, high: int, l
     return there_is - 1 if order == "asc" else there_is + 1
 
 
-def _fetch(connection: Connection, shape: Shape, parameters: Mapping[str, Any]) -> list[StoredEvent]:
+def _fetch(connection: Connection, shape: Shape, parameters: Mapping[str, Any]) -> list[Event]:
     """Events of a stretch that fit, up to the one that passes ``most_bytes``."""
     read = READ[shape.dialect]
     most_bytes = parameters["most_bytes"]
-    found: list[StoredEvent] = []
+    found: list[Event] = []
     size = 0
     with connection.execute(matching(shape), parameters) as rows:
         # One after the other: SQLite reads no farther than it is asked to.

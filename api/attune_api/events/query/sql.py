@@ -35,7 +35,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.operators import custom_op
 
 from attune_api.events.query.filters import EQUAL, EventFilter, Given
-from attune_api.events.table import EVENTS, FIELDS, READ, StoredEvent, as_stored
+from attune_api.events.table import EVENTS, FIELDS, READ, as_stored
+from attune_contract.events import Event
 
 Order = Literal["asc", "desc"]
 #: What SQLite takes for no column, and so finds in no index.
@@ -193,7 +194,7 @@ _BY_ID: Final = (
 _BY_ID_AND_RULE: Final = _BY_ID.where(EVENTS.c.rule_uid == bindparam("rule_uid", type_=EVENTS.c.rule_uid.type))
 
 
-def get_events(connection: Connection, *, event_id: uuid.UUID, rule_uid: str | None = None) -> list[StoredEvent]:
+def get_events(connection: Connection, *, event_id: uuid.UUID, rule_uid: str | None = None) -> list[Event]:
     """The events with this id, oldest first: at most one of each rule, and at most :data:`MAX_SHARING_ID` + 1.
 
     Args:

@@ -23,9 +23,10 @@ from sqlalchemy import Connection
 
 from attune_api.events.query.filters import EQUAL, Candidate, EventFilter
 from attune_api.events.query.service import Page, Walk, read_page, walk_on
-from attune_api.events.table import StoredEvent, newest_seq
+from attune_api.events.table import newest_seq
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database
+from attune_contract.events import Event
 from attune_kit.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -56,7 +57,7 @@ class Frame:
 
     __slots__ = ("candidate", "data", "seq")
 
-    def __init__(self, event: StoredEvent) -> None:
+    def __init__(self, event: Event) -> None:
         self.seq = event.seq
         self.candidate = Candidate(
             {name: getattr(event, name) for name in EQUAL},
@@ -66,7 +67,7 @@ class Frame:
         self.data = frame(event)
 
 
-def frame(event: StoredEvent) -> bytes:
+def frame(event: Event) -> bytes:
     """An event as a server-sent event (WHATWG HTML, "Server-sent events")."""
     return b"id: %d\ndata: %s\n\n" % (event.seq, msgspec.json.encode(event))
 
@@ -137,7 +138,7 @@ class Feed:
                 async with asyncio.timeout(_POLL):
                     await self.stored.wait()
 
-    def _add(self, events: Sequence[StoredEvent]) -> None:
+    def _add(self, events: Sequence[Event]) -> None:
         added = [Frame(event) for event in events]
         self._window += added
         self._bytes += sum(len(one.data) for one in added)
