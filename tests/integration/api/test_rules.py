@@ -308,6 +308,7 @@ async def test_without_nats_the_token_alone_counts(api: ApiProcess) -> None:
     assert await results(api, event(rule_state(7))) == [("stored", None)]
 
 
+@pytest.mark.alone
 async def test_many_unknown_rules_hold_up_nobody_else(
     tmp_path: Path, nats_server: NatsServer, operator: Operator
 ) -> None:

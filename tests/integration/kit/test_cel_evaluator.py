@@ -110,6 +110,7 @@ async def test_a_process_that_is_killed_is_replaced(make: Callable[..., Evaluato
     assert pids == [], "all were ended, and their status was taken"
 
 
+@pytest.mark.alone
 async def test_other_rules_are_not_held_up_by_a_slow_filter_on_a_large_object(make: Callable[..., Evaluator]) -> None:
     """What the sensor does for 10 seconds: a rule with a slow filter on an object of 900 KB, and another rule."""
     evaluator = make()
