@@ -84,15 +84,23 @@ def read(paths: Iterable[Path], *, namespace: str, recursive: bool = False) -> l
     try:
         found = find(paths, recursive=recursive)
         if STDIN in paths:
-            text = sys.stdin.buffer.read().decode()
-            results.append(("standard input", check_text(text, source="standard input", namespace=namespace)))
-        for path in found.files:
-            results.append((str(path), check_text(path.read_text("utf-8"), source=str(path), namespace=namespace)))
+            results.append(("standard input", _checked(sys.stdin.buffer.read(), "standard input", namespace)))
+        results += [(str(path), _checked(path.read_bytes(), str(path), namespace)) for path in found.files]
     except FileNotFoundError as error:
         raise UsageError(str(error)) from None
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from None
     return results + [(str(folder), _built(folder, namespace)) for folder in found.kustomizations]
+
+
+def _checked(content: bytes, source: str, namespace: str) -> Result:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = Problem(source=source, line=line, field="", message="this is not text in UTF-8")
+        return Result(problems=[problem])
+    return check_text(text, source=source, namespace=namespace)
 
 
 def _built(folder: Path, namespace: str) -> Result:
