@@ -65,7 +65,12 @@ def test_signed_request_becomes_an_event(system: System, webhooks: httpx.Client)
     assert event.payload["body"] == {"ref": "main"}
     rule.patch({"enabled": False})
     rule.wait_condition("Active", "False", reason="Disabled")
-    eventually(lambda: webhooks.post(path, content=b"{}").status_code == 404, within=10, what="the path is gone")
+
+    def status() -> str:
+        return str(webhooks.post(path, content=body, headers=signed(body, "d-3")).json().get("status"))
+
+    eventually(lambda: status() == "disabled", within=10, what="requests are accepted and forgotten")
+    assert webhooks.post(path, content=b"{}").status_code == 401
 
 
 def test_webhooks_pod_has_no_rights_and_its_secret_as_files(system: System, webhooks: httpx.Client) -> None:

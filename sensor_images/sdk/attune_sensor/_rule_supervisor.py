@@ -189,7 +189,10 @@ class RuleSupervisor:
             entry.attempt += 1
             delay = self._retry.delay(attempt=entry.attempt, chance=self._chance())
             self._log.exception("rule_failed", rule=wanted.ref, rule_uid=uid, retry_in_seconds=round(delay, 1))
-            self._verdict(entry, wanted, AckState.FAILING, describe(error, timeout=self._call_timeout))
+            if wanted.state.enabled:
+                self._verdict(entry, wanted, AckState.FAILING, describe(error, timeout=self._call_timeout))
+            else:
+                self._verdict(entry, wanted, AckState.STOPPED, "")
             loop = asyncio.get_running_loop()
             entry.retry = loop.call_later(delay, self._enqueue, uid, entry)
         else:

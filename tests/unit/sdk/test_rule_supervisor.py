@@ -75,8 +75,8 @@ class Handler:
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.handler = Handler()
+    def __init__(self, handler: Handler | None = None) -> None:
+        self.handler = Handler() if handler is None else handler
         self.acks = Acks()
         self.table = RuleTable()
         self.metrics = Metrics()
@@ -115,9 +115,13 @@ class Bench:
         return self.metrics.registry.get_sample_value("attune_sensor_rules", {"state": state})
 
 
+class HandlerOfAll(Handler):
+    serves_disabled_rules = True
+
+
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    made = Bench(getattr(request, "param", Handler)())
     task = asyncio.create_task(made.supervisor.run())
     yield made
     task.cancel()
@@ -156,6 +160,33 @@ async def test_disabled_rule_is_said_to_be_stopped_and_never_starts(bench: Bench
     bench.put(disabled)
     await bench.said(disabled, AckState.STOPPED)
     assert bench.handler.calls == []
+
+
+@pytest.mark.parametrize("bench", [HandlerOfAll], indirect=True)
+async def test_handler_that_serves_disabled_rules_gets_them_and_they_are_stopped(bench: Bench) -> None:
+    disabled = rule_state(1, enabled=False)
+    bench.put(disabled)
+    await bench.said(disabled, AckState.STOPPED)
+    enabled = changed(disabled, enabled=True)
+    bench.put(enabled)
+    await bench.said(enabled, AckState.ACTIVE)
+    again = changed(enabled, enabled=False)
+    bench.put(again)
+    await bench.said(again, AckState.STOPPED)
+    bench.supervisor.report(Rule(state=again, since_us=0), AckState.FAILING, "something is missing")
+    assert bench.acks.said[again.uid][-1][1] is AckState.STOPPED
+    assert [call[0] for call in bench.handler.calls] == ["start", "update", "update"]
+    bench.bury(again)
+    await until(lambda: not bench.handler.running)
+
+
+@pytest.mark.parametrize("bench", [HandlerOfAll], indirect=True)
+@pytest.mark.parametrize("error", [InvalidRuleError("the interval is odd"), OSError("no")])
+async def test_disabled_rule_that_cannot_be_served_is_stopped_all_the_same(bench: Bench, error: Exception) -> None:
+    bench.handler.raising["start rule-1"].append(error)
+    disabled = rule_state(1, enabled=False)
+    bench.put(disabled)
+    assert await bench.said(disabled, AckState.STOPPED) == ""
 
 
 async def test_invalid_rule_is_rejected_with_its_sentence_until_it_changes(bench: Bench) -> None:
