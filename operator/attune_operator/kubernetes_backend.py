@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from attune_operator.kube import KubeClient, load_access
 from attune_operator.observers import Observers
 from attune_operator.resources.kinds import RULE, SENSOR
 from attune_operator.runtime.client import ClusterError
+from attune_operator.runtime.kube_client import KubeClient, load_access
 from attune_operator.settings import Settings
 from attune_operator.watching import Watches
 

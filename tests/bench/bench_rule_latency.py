@@ -29,8 +29,8 @@ from support.timer_process import timer_environment, timer_process
 
 from attune_contract import subjects
 from attune_contract.messages import AckState, InvalidMessageError, decode_ack
-from attune_operator import kube
-from attune_operator.kube import KubeClient
+from attune_operator.resources import kinds
+from attune_operator.runtime.kube_client import KubeClient
 
 CHANGES = 300
 #: Seconds between changes, about as somebody's pipeline applies them.
@@ -44,7 +44,7 @@ async def apply(client: KubeClient, number: int, change: int) -> tuple[str, int]
     body["spec"]["trigger"]["parameters"]["interval"] = RULES + change + 1
     applied = await client.call(
         "PATCH",
-        kube.RULE.path(NAMESPACE, body["metadata"]["name"]),
+        kinds.RULE.path(NAMESPACE, body["metadata"]["name"]),
         query={"fieldManager": "kubectl", "force": "true"},
         body=body,
         content_type="application/apply-patch+yaml",
@@ -115,7 +115,7 @@ async def reference(client: KubeClient, server: NatsServer) -> list[float]:
         seen.set()
 
     await connection.subscribe("bare.rules", cb=receive)
-    listed = await client.call("GET", kube.RULE.path(NAMESPACE), query={"limit": "1"})
+    listed = await client.call("GET", kinds.RULE.path(NAMESPACE), query={"limit": "1"})
     configuration = kubernetes_client.Configuration()
     await kubernetes_config.load_kube_config(config_file=os.environ["KUBECONFIG"], client_configuration=configuration)
     api = kubernetes_client.ApiClient(configuration)
@@ -125,10 +125,10 @@ async def reference(client: KubeClient, server: NatsServer) -> list[float]:
         async with kubernetes_watch.Watch() as stream:
             async for event in stream.stream(
                 objects.list_namespaced_custom_object,
-                kube.RULE.group,
-                kube.RULE.version,
+                kinds.RULE.group,
+                kinds.RULE.version,
                 NAMESPACE,
-                kube.RULE.plural,
+                kinds.RULE.plural,
                 resource_version=listed["metadata"]["resourceVersion"],
             ):
                 metadata = event["object"]["metadata"]
@@ -147,7 +147,7 @@ async def reference(client: KubeClient, server: NatsServer) -> list[float]:
 
 
 async def _statuses_written(client: KubeClient) -> bool:
-    listed = await client.list_objects(kube.RULE)
+    listed = await client.list_objects(kinds.RULE)
     return all(item.get("status", {}).get("conditions") for item in listed)
 
 

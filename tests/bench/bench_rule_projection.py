@@ -26,13 +26,14 @@ from attune_cluster.apiserver import ApiServer
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleEventType, RuleState, encode, rule_event_headers
-from attune_operator import kube
-from attune_operator.kube import KubeClient
+from attune_operator.resources import kinds
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import parse_time
 from attune_operator.rules.side import RuleSide
+from attune_operator.runtime import kube_client
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.events import EventRecorder
+from attune_operator.runtime.kube_client import KubeClient
 from attune_operator.streams.definitions import rules_stream
 
 RULES = 10_000
@@ -69,7 +70,7 @@ async def kubernetes(directory: Path) -> AsyncIterator[KubeClient]:
                 yaml.safe_load(file.read_text(encoding="utf-8")),
             )
         os.environ["KUBECONFIG"] = str(server.kubeconfig)
-        client = KubeClient(kube.load_access())
+        client = KubeClient(kube_client.load_access())
         try:
             await _served(client)
             yield client
@@ -78,7 +79,7 @@ async def kubernetes(directory: Path) -> AsyncIterator[KubeClient]:
 
 
 async def _served(client: KubeClient) -> None:
-    for kind in (kube.RULE, kube.SENSOR):
+    for kind in (kinds.RULE, kinds.SENSOR):
         for _ in range(200):
             with contextlib.suppress(Exception):
                 await client.list_objects(kind)
@@ -89,7 +90,7 @@ async def _served(client: KubeClient) -> None:
 async def make_rules(client: KubeClient, count: int) -> None:
     """One Sensor, and Rules that all differ."""
     await client.create(
-        kube.SENSOR,
+        kinds.SENSOR,
         {
             "apiVersion": "attune.dev/v1alpha1",
             "kind": "Sensor",
@@ -101,7 +102,7 @@ async def make_rules(client: KubeClient, count: int) -> None:
 
     async def make(number: int) -> None:
         async with slots:
-            await client.create(kube.RULE, rule(number))
+            await client.create(kinds.RULE, rule(number))
 
     await asyncio.gather(*(make(number) for number in range(count)))
 
@@ -127,7 +128,7 @@ async def bare(client: KubeClient, url: str) -> tuple[float, float]:
     jetstream = connection.jetstream()
     await jetstream.add_stream(rules_stream(replicas=1))
     began = time.perf_counter()
-    listed = await client.list_objects(kube.RULE)
+    listed = await client.list_objects(kinds.RULE)
     publishing = time.perf_counter()
     for item in listed:
         metadata, trigger = item["metadata"], item["spec"]["trigger"]

@@ -8,9 +8,9 @@ from support.kubernetes_storm import KILLS, go_through, judge
 from support.nats_server import NatsServer
 
 from attune_cluster.apiserver import ApiServer
-from attune_operator import kube
-from attune_operator.kube import KubeClient
 from attune_operator.resources.kinds import NAMESPACE
+from attune_operator.runtime import kube_client
+from attune_operator.runtime.kube_client import KubeClient
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ async def test_a_thousand_config_maps(
     lose_state: bool,
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
-    client = KubeClient(kube.load_access())
+    client = KubeClient(kube_client.load_access())
     namespace = f"soak-{'lost' if lose_state else 'kept'}"
     await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     try:

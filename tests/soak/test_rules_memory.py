@@ -21,8 +21,9 @@ from support.process_figures import cpu_seconds, resident_mib
 from support.rule_load import RuleLoad
 
 from attune_cluster.apiserver import ApiServer
-from attune_operator import kube
-from attune_operator.kube import KubeClient
+from attune_operator.resources import kinds
+from attune_operator.runtime import kube_client
+from attune_operator.runtime.kube_client import KubeClient
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 MINUTES = float(os.environ.get("SOAK_MEMORY_MINUTES", "30"))
@@ -44,10 +45,10 @@ async def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             definition = yaml.safe_load(file.read_text())
             server.api().request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
-        client = KubeClient(kube.load_access())
+        client = KubeClient(kube_client.load_access())
 
         async def served() -> bool:
-            return await client.serves(kube.RULE) and await client.serves(kube.SENSOR)
+            return await client.serves(kinds.RULE) and await client.serves(kinds.SENSOR)
 
         await until(served, within=30)
         yield client

@@ -9,9 +9,10 @@ from typing import Any
 from support.nats_server import NatsServer
 
 from attune_contract.identity import SensorRef
-from attune_operator import kube
 from attune_operator.app import Operator
-from attune_operator.kube import Kind, KubeClient, Object
+from attune_operator.resources import kinds
+from attune_operator.resources.kinds import Kind, Object
+from attune_operator.runtime.kube_client import KubeClient
 from attune_operator.sensors.cache import child_name
 from attune_operator.settings import Settings
 
@@ -38,7 +39,7 @@ class KubectlUser:
         }
         applied: Object = await self.client.call(
             "PATCH",
-            kube.SENSOR.path(self.namespace, name),
+            kinds.SENSOR.path(self.namespace, name),
             query={"fieldManager": "kubectl", "force": "true"},
             body=body,
             content_type="application/apply-patch+yaml",
@@ -47,7 +48,7 @@ class KubectlUser:
 
     async def annotate(self, name: str = "core.timer", **annotations: str | None) -> None:
         named = {f"attune.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-        await self.edit(kube.SENSOR, {"metadata": {"annotations": named}}, name=name)
+        await self.edit(kinds.SENSOR, {"metadata": {"annotations": named}}, name=name)
 
     async def edit(self, kind: Kind, patch: Object, *, name: str = "", strategic: bool = False) -> Object:
         """Change an object by hand, as kubectl edit does."""
@@ -74,16 +75,16 @@ class KubectlUser:
         return await self.client.get(kind, self.namespace, name or child_name(kind, CORE_TIMER))
 
     async def pods(self, sensor: str = "core.timer") -> list[Object]:
-        found = await self.client.list_objects(kube.POD, self.namespace, labels=f"attune.dev/sensor={sensor}")
+        found = await self.client.list_objects(kinds.POD, self.namespace, labels=f"attune.dev/sensor={sensor}")
         return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
     async def condition(self, kind: str, name: str = "core.timer") -> Object:
-        sensor = await self.get(kube.SENSOR, name)
+        sensor = await self.get(kinds.SENSOR, name)
         conditions = sensor.get("status", {}).get("conditions", [])
         return next((found for found in conditions if found["type"] == kind), {})
 
     async def events(self, name: str = "core.timer") -> list[Object]:
-        found = await self.client.list_objects(kube.EVENT, self.namespace)
+        found = await self.client.list_objects(kinds.EVENT, self.namespace)
         return [event for event in found if event["involvedObject"].get("name") == name]
 
     async def run_pods(self, sensor: str = "core.timer", *, ready: bool = True, **container: Any) -> None:
@@ -110,7 +111,7 @@ class KubectlUser:
                 ],
             }
             await self.client.merge(
-                kube.POD, self.namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
+                kinds.POD, self.namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
             )
 
 

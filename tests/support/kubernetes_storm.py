@@ -13,8 +13,8 @@ from support.sensor_process import SensorProcess, drained, serve, stored_events
 
 from attune_cluster.apiserver import ApiServer
 from attune_contract.identity import SensorRef
-from attune_operator.kube import KubeClient
 from attune_operator.resources.kinds import CONFIG_MAP
+from attune_operator.runtime.kube_client import KubeClient
 
 REF = SensorRef("attune-system", "core.kubernetes")
 KILLS = 3

@@ -14,9 +14,10 @@ from support.nats_server import NatsServer
 from attune_cluster.api import Api, ApiError
 from attune_cluster.apiserver import ApiServer
 from attune_contract import names
-from attune_operator import kube
 from attune_operator.app import Operator
-from attune_operator.kube import KubeClient
+from attune_operator.resources import kinds
+from attune_operator.runtime import kube_client
+from attune_operator.runtime.kube_client import KubeClient
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 
@@ -49,10 +50,10 @@ def _served(api: Api, plural: str) -> bool:
 async def user(kubernetes: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubectlUser]:
     """Somebody at work in a namespace of this test's own, where the restricted Pod Security level is enforced."""
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
-    client = KubeClient(kube.load_access())
+    client = KubeClient(kube_client.load_access())
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}}
-    await client.create(kube.NAMESPACE, body)
+    await client.create(kinds.NAMESPACE, body)
     yield KubectlUser(client, namespace)
     await client.close()
 

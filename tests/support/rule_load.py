@@ -15,9 +15,10 @@ from support.eventually import until
 
 from attune_contract import subjects
 from attune_contract.messages import Ack, AckState, decode_rule, encode, is_tombstone
-from attune_operator import kube
-from attune_operator.kube import KubeClient, Object
+from attune_operator.resources import kinds
+from attune_operator.resources.kinds import Object
 from attune_operator.runtime.client import ClusterError
+from attune_operator.runtime.kube_client import KubeClient
 
 _PARALLEL: Final = 16
 _READY: Final = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
@@ -60,9 +61,9 @@ class RuleLoad:
         for name in self._namespaces:
             body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             with contextlib.suppress(ClusterError):
-                await self.client.create(kube.NAMESPACE, body)
+                await self.client.create(kinds.NAMESPACE, body)
         for number in range(self._sensors):
-            await self._apply(kube.SENSOR, self._sensor(number))
+            await self._apply(kinds.SENSOR, self._sensor(number))
         await self._together(self._make_rule() for _ in range(self._rules))
 
     async def _together(self, calls: Any) -> None:
@@ -80,7 +81,7 @@ class RuleLoad:
         Raises:
             LookupError: the operator has not made all of them yet.
         """
-        deployments = [d for name in self._namespaces for d in await self.client.list_objects(kube.DEPLOYMENT, name)]
+        deployments = [d for name in self._namespaces for d in await self.client.list_objects(kinds.DEPLOYMENT, name)]
         if len(deployments) < self._sensors:
             raise LookupError(f"{len(deployments)} of {self._sensors} Deployments")
         for deployment in deployments:
@@ -92,15 +93,15 @@ class RuleLoad:
                 "metadata": {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"]},
                 "spec": {"containers": [{"name": "sensor", "image": "registry.invalid/sensor:1"}]},
             }
-            await self.client.create(kube.POD, pod)
-            await self.client.merge(kube.POD, namespace, name, _READY, subresource="status")
+            await self.client.create(kinds.POD, pod)
+            await self.client.merge(kinds.POD, namespace, name, _READY, subresource="status")
 
     async def move_all(self, *, within: float) -> None:
         """Have every Rule move to the younger Sensor of its type, and back; ``within`` seconds each."""
         older = {f"{self._namespaces[n % len(self._namespaces)]}/sensor-{n:03}" for n in range(self._sensors // 2)}
         for offers in (False, True):
             for number in range(self._sensors // 2):
-                await self._apply(kube.SENSOR, self._sensor(number, offers=offers))
+                await self._apply(kinds.SENSOR, self._sensor(number, offers=offers))
 
             async def moved(*, back: bool = offers) -> bool:
                 return all((rule["status"].get("sensor") in older) is back for rule in await self.rules())
@@ -123,7 +124,7 @@ class RuleLoad:
             },
         }
 
-    async def _apply(self, kind: kube.Kind, body: Object) -> Object:
+    async def _apply(self, kind: kinds.Kind, body: Object) -> Object:
         applied: Object = await self.client.call(
             "PATCH",
             kind.path(body["metadata"]["namespace"], body["metadata"]["name"]),
@@ -151,7 +152,7 @@ class RuleLoad:
             "metadata": {"name": name, "namespace": namespace},
             "spec": spec,
         }
-        await self._apply(kube.RULE, body)
+        await self._apply(kinds.RULE, body)
 
     async def change_one(self) -> None:
         """One change, of a kind that is drawn by lot."""
@@ -171,13 +172,13 @@ class RuleLoad:
                 spec = {**spec, "trigger": {**trigger, "parameters": {"interval": -interval}}}
             case "replaced":
                 del self._specs[namespace, name]
-                await self.client.call("DELETE", kube.RULE.path(namespace, name))
+                await self.client.call("DELETE", kinds.RULE.path(namespace, name))
                 await self._make_rule()
                 return
             case _:
                 # The Rules of an older Sensor go over to the younger one, or come back.
                 number = self._rng.randrange(self._sensors // 2)
-                await self._apply(kube.SENSOR, self._sensor(number, offers=self._rng.random() < 0.5))
+                await self._apply(kinds.SENSOR, self._sensor(number, offers=self._rng.random() < 0.5))
                 return
         await self._apply_rule(namespace, name, spec)
         self._specs[namespace, name] = spec
@@ -232,7 +233,7 @@ class RuleLoad:
 
     async def rules(self) -> list[Object]:
         """Every Rule as it stands in Kubernetes."""
-        return await self.client.list_objects(kube.RULE)
+        return await self.client.list_objects(kinds.RULE)
 
     async def settled(self) -> list[Object]:
         """Every Rule, once each status speaks of its generation.

@@ -22,11 +22,11 @@ from attune_contract import claims, messages, subjects
 from attune_contract.claims import SensorClaims
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState
-from attune_operator import kube
 from attune_operator.app import Operator
 from attune_operator.credentials import nats_jwt
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET
+from attune_operator.resources import kinds
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
@@ -48,13 +48,13 @@ class Token:
 
 
 async def published(user: KubectlUser) -> list[dict[str, str]]:
-    config_map = await user.get(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
+    config_map = await user.get(kinds.CONFIG_MAP, JWKS_CONFIG_MAP)
     keys: list[dict[str, str]] = json.loads(config_map["data"]["jwks.json"])["keys"]
     return keys
 
 
 async def token(user: KubectlUser, name: str = "core.timer") -> Token:
-    text = secret_text(await user.get(kube.SECRET, f"sensor-{name}"), "token")
+    text = secret_text(await user.get(kinds.SECRET, f"sensor-{name}"), "token")
     return await verified(user, text)
 
 
@@ -122,7 +122,7 @@ async def test_the_token_says_who_and_what_for_how_long(user: KubectlUser, opera
     assert found.claims.subject == sensor["metadata"]["uid"]
     assert found.claims.trigger_types == ("core.intervaltimer", "core.crontimer")
     assert found.claims.expires_at - found.claims.issued_at == timedelta(hours=1)
-    status = (await user.get(kube.SENSOR, "core.timer"))["status"]["token"]
+    status = (await user.get(kinds.SENSOR, "core.timer"))["status"]["token"]
     assert status["expiresAt"] == at(found.claims.expires_at)
     assert status["keyId"] == found.kid
     assert at(found.claims.issued_at) < status["rotatesAt"] < status["expiresAt"]
@@ -233,7 +233,7 @@ async def test_what_was_refused_stays_refused_whatever_is_lost(
         first = await first_token(user)
         await user.apply_sensor(triggerTypes=TYPES[:1])
         second = await another_than(user, first)
-    await user.delete(kube.SECRET)
+    await user.delete(kinds.SECRET)
     async with running(settings_for(user, nats_server)):
         third = await another_than(user, second)
         assert not await accepted.accepts(first)
@@ -245,7 +245,7 @@ async def test_a_deleted_sensors_token_is_refused_at_once(
 ) -> None:
     await user.apply_sensor()
     first = await first_token(user)
-    await user.delete(kube.SENSOR, "core.timer")
+    await user.delete(kinds.SENSOR, "core.timer")
 
     async def refused() -> bool:
         return (await accepted.of(first.claims.sensor)).deleted
@@ -259,7 +259,7 @@ async def test_so_is_one_that_was_deleted_while_nobody_looked(
     async with running(settings_for(user, nats_server)):
         await user.apply_sensor()
         first = await first_token(user)
-    await user.delete(kube.SENSOR, "core.timer")
+    await user.delete(kinds.SENSOR, "core.timer")
     async with running(settings_for(user, nats_server)):
 
         async def refused() -> bool:
@@ -273,7 +273,7 @@ async def test_and_the_one_that_came_before_another_of_its_name(
 ) -> None:
     await user.apply_sensor()
     first = await first_token(user)
-    await user.delete(kube.SENSOR, "core.timer")
+    await user.delete(kinds.SENSOR, "core.timer")
     await user.apply_sensor()
     second = await another_than(user, first)
     assert second.claims.subject != first.claims.subject
@@ -324,12 +324,12 @@ async def test_a_ttl_below_the_least_is_raised_and_that_is_said(user: KubectlUse
 async def test_restart_rolls_the_pods_with_each_renewal(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor(token={"onRotate": "Restart"})
     first = await first_token(user)
-    template = (await user.get(kube.DEPLOYMENT))["spec"]["template"]
+    template = (await user.get(kinds.DEPLOYMENT))["spec"]["template"]
     await user.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
     await another_than(user, first)
 
     async def rolled() -> bool:
-        return bool((await user.get(kube.DEPLOYMENT))["spec"]["template"] != template)
+        return bool((await user.get(kinds.DEPLOYMENT))["spec"]["template"] != template)
 
     await until(rolled)
 
@@ -342,7 +342,7 @@ async def test_a_new_signing_key_is_published_before_it_signs(user: KubectlUser,
         await user.apply_sensor()
         first = await first_token(user)
         now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "please"}}}
-        await user.edit(kube.SECRET, now, name=KEYS_SECRET)
+        await user.edit(kinds.SECRET, now, name=KEYS_SECRET)
 
         async def two() -> bool:
             return len(await published(user)) == 2
@@ -360,7 +360,7 @@ async def test_when_the_signing_keys_are_lost_new_ones_take_over_and_no_token_fa
     async with running(settings_for(user, nats_server, signing_key_lead="2s")):
         await user.apply_sensor()
         first = await first_token(user)
-        await user.delete(kube.SECRET, KEYS_SECRET)
+        await user.delete(kinds.SECRET, KEYS_SECRET)
         second = await another_than(user, first)
         assert second.kid != first.kid
         assert await verified(user, first.text)
@@ -370,7 +370,7 @@ async def test_damaged_signing_keys_are_replaced_too(user: KubectlUser, nats_ser
     async with running(settings_for(user, nats_server, signing_key_lead="1s")):
         await user.apply_sensor()
         first = await first_token(user)
-        await user.edit(kube.SECRET, {"data": {"signing-keys.json": "bm8="}}, name=KEYS_SECRET)
+        await user.edit(kinds.SECRET, {"data": {"signing-keys.json": "bm8="}}, name=KEYS_SECRET)
         second = await another_than(user, first)
         assert second.kid != first.kid
 
@@ -378,7 +378,7 @@ async def test_damaged_signing_keys_are_replaced_too(user: KubectlUser, nats_ser
 async def test_a_lost_key_list_is_published_again(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor()
     first = await first_token(user)
-    await user.delete(kube.CONFIG_MAP, JWKS_CONFIG_MAP)
+    await user.delete(kinds.CONFIG_MAP, JWKS_CONFIG_MAP)
 
     async def back() -> Any:
         return await verified(user, first.text)
@@ -395,7 +395,7 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
     server = NatsServer(tmp_path)
     async with running(settings_for(user, server, nats_auth="managed")):
         # The server's pod waits for its configuration, and the operator for the server.
-        config = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "accounts.conf")
+        config = secret_text(await user.get(kinds.SECRET, CONFIG_SECRET), "accounts.conf")
         server.extra_config = config
         server.start()
         try:
@@ -403,7 +403,7 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
             first = await first_token(user)
 
             await until(lambda: synced(user), within=20)
-            creds = secret_text(await user.get(kube.SECRET), "nats.creds")
+            creds = secret_text(await user.get(kinds.SECRET), "nats.creds")
             nats_user = nats_jwt.read_creds(creds)
             assert nats_user.expires_at == first.claims.expires_at
             ref = SensorRef(user.namespace, "core.timer")
@@ -415,25 +415,25 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
             await sensor.close()
             api = await nats.connect(
                 server.url,
-                user_credentials=RawCredentials(secret_text(await user.get(kube.SECRET, API_SECRET), "nats.creds")),
+                user_credentials=RawCredentials(secret_text(await user.get(kinds.SECRET, API_SECRET), "nats.creds")),
             )
             assert (await Accepted(api).of(ref)).uid == first.claims.subject
             await api.close()
-            env = (await user.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["env"]
+            env = (await user.get(kinds.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["env"]
             assert {"name": "ATTUNE_NATS_CREDS_FILE", "value": "/var/run/attune/credentials/nats.creds"} in env
             # Renewed together with the token.
             await user.annotate(rotate_at=at(first.claims.issued_at + timedelta(seconds=1)))
             second = await another_than(user, first)
-            renewed = secret_text(await user.get(kube.SECRET), "nats.creds")
+            renewed = secret_text(await user.get(kinds.SECRET), "nats.creds")
             assert renewed != creds
             assert nats_jwt.read_creds(renewed).expires_at == second.claims.expires_at
             # Deleted, each comes back as it was, or works as it did.
             for name in (AUTH_SECRET, CONFIG_SECRET, API_SECRET):
-                await user.delete(kube.SECRET, name)
+                await user.delete(kinds.SECRET, name)
 
             async def back() -> bool:
-                again = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "accounts.conf")
-                return again == config and await user.find(kube.SECRET, API_SECRET) is not None
+                again = secret_text(await user.get(kinds.SECRET, CONFIG_SECRET), "accounts.conf")
+                return again == config and await user.find(kinds.SECRET, API_SECRET) is not None
 
             await until(back)
         finally:
@@ -445,7 +445,7 @@ async def managed_nats(user: KubectlUser, directory: Path) -> AsyncIterator[Nats
     """An operator that manages NATS's accounts, and the server with its configuration."""
     server = NatsServer(directory)
     async with running(settings_for(user, server, nats_auth="managed")):
-        server.extra_config = secret_text(await user.get(kube.SECRET, CONFIG_SECRET), "accounts.conf")
+        server.extra_config = secret_text(await user.get(kinds.SECRET, CONFIG_SECRET), "accounts.conf")
         await asyncio.to_thread(server.start)
         try:
             yield server
@@ -490,7 +490,7 @@ async def test_what_ends_a_token_ends_the_connection_to_nats(user: KubectlUser, 
         await user.apply_sensor(triggerTypes=TYPES)
         first = await first_token(user)
         await until(lambda: synced(user), within=20)
-        old = secret_text(await user.get(kube.SECRET), "nats.creds")
+        old = secret_text(await user.get(kinds.SECRET), "nats.creds")
         async with connected_sensor(server, ref, old) as connection:
             # An `iat` is whole seconds: what was issued in the second of the revocation is still accepted.
             await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
@@ -500,13 +500,13 @@ async def test_what_ends_a_token_ends_the_connection_to_nats(user: KubectlUser, 
                 case "narrowed":
                     await user.apply_sensor(triggerTypes=TYPES[:1])
                 case _:
-                    await user.delete(kube.SENSOR, "core.timer")
+                    await user.delete(kinds.SENSOR, "core.timer")
             await until(lambda: connection.is_closed, within=2)
         assert not await let_in(server, ref, old)
         if how == "deleted":
             await user.apply_sensor(triggerTypes=TYPES)
         await another_than(user, first)
-        new = secret_text(await user.get(kube.SECRET), "nats.creds")
+        new = secret_text(await user.get(kinds.SECRET), "nats.creds")
         await until(lambda: let_in(server, ref, new), within=10)
         assert not await let_in(server, ref, old)
 
@@ -521,7 +521,7 @@ async def test_a_revocation_is_kept_when_operator_and_server_start_again(user: K
         await user.apply_sensor(triggerTypes=TYPES)
         first = await first_token(user)
         await until(lambda: synced(user), within=20)
-        old = secret_text(await user.get(kube.SECRET), "nats.creds")
+        old = secret_text(await user.get(kinds.SECRET), "nats.creds")
         await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
         await user.annotate(revoke_before=at(datetime.now(UTC)))
         await another_than(user, first)
@@ -532,7 +532,7 @@ async def test_a_revocation_is_kept_when_operator_and_server_start_again(user: K
         await until(refused)
 
         async def stored() -> bool:
-            return secret_text(await user.get(kube.SECRET, AUTH_SECRET), "revocations.json") != "{}"
+            return secret_text(await user.get(kinds.SECRET, AUTH_SECRET), "revocations.json") != "{}"
 
         await until(stored)
     # The server has lost all that it kept: the operator publishes the revocation again.
@@ -549,17 +549,17 @@ async def test_keys_and_rules_of_a_version_without_accounts_are_taken_over(user:
     async with managed_nats(user, tmp_path / "before") as server:
         await user.apply_sensor(triggerTypes=TYPES)
         await until(lambda: synced(user), within=20)
-    secret = await user.get(kube.SECRET, AUTH_SECRET)
+    secret = await user.get(kinds.SECRET, AUTH_SECRET)
     keys = json.loads(secret_text(secret, "nats-auth.json"))
     for name in ("rules", "sensors", "sensors_signing"):
         del keys[name]
     await user.edit(
-        kube.SECRET,
+        kinds.SECRET,
         {"data": None, "stringData": {"nats-auth.json": json.dumps(keys)}},
         name=AUTH_SECRET,
     )
     async with managed_nats(user, tmp_path / "after") as server:
-        again = json.loads(secret_text(await user.get(kube.SECRET, AUTH_SECRET), "nats-auth.json"))
+        again = json.loads(secret_text(await user.get(kinds.SECRET, AUTH_SECRET), "nats-auth.json"))
         assert {name: again[name] for name in keys} == keys
         await until(lambda: synced(user), within=20)
         assert nats_jwt.public_of(again["account"]) in server.extra_config

@@ -11,12 +11,11 @@ from support.nats_server import NatsServer
 
 from attune_contract import claims
 from attune_contract.resources import Sensor
-from attune_operator import kube
 from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import load as load_keys
 from attune_operator.credentials.keystore import KEYS_KEY, KEYS_SECRET
-from attune_operator.kube import Object
-from attune_operator.resources import companions
+from attune_operator.resources import companions, kinds
+from attune_operator.resources.kinds import Object
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [
@@ -32,7 +31,7 @@ async def test_500_that_are_due_at_once_are_renewed_before_any_expires(
 ) -> None:
     count, left, ttl = 500, timedelta(seconds=240), timedelta(hours=1)
     async with running(settings_for(user, nats_server)):
-        signing = load_keys(secret_text(await user.get(kube.SECRET, KEYS_SECRET), KEYS_KEY))
+        signing = load_keys(secret_text(await user.get(kinds.SECRET, KEYS_SECRET), KEYS_KEY))
     # Written some time ago: two thirds of their life are long over, and the rest will not last.
     past = Issuer(
         issuer=claims.DEFAULT_ISSUER,
@@ -46,14 +45,14 @@ async def test_500_that_are_due_at_once_are_renewed_before_any_expires(
         body = await user.apply_sensor(f"s{number}", paused=True, token={"ttl": "1h"})
         sensor = Sensor.from_object(body)
         issued = past.issue(past.assess(sensor, None))
-        await user.client.apply(kube.SECRET, companions.secret(sensor, issued.files, not_before=None))
+        await user.client.apply(kinds.SECRET, companions.secret(sensor, issued.files, not_before=None))
 
     for begin in range(0, count, 20):
         await asyncio.gather(*(one(number) for number in range(begin, begin + 20)))
 
     async def expiries() -> list[float]:
         secrets: list[Object] = await user.client.list_objects(
-            kube.SECRET, user.namespace, labels="app.kubernetes.io/name=attune-sensor"
+            kinds.SECRET, user.namespace, labels="app.kubernetes.io/name=attune-sensor"
         )
         texts = [secret_text(body, "token") for body in secrets]
         return [float(jwt.decode(text, options={"verify_signature": False})["exp"]) for text in texts]

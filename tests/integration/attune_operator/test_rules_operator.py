@@ -13,8 +13,8 @@ from support.nats_server import NatsServer
 from support.rule_side import Stream
 
 from attune_contract.messages import AckState
-from attune_operator import kube
 from attune_operator.app import Operator
+from attune_operator.resources import kinds
 from attune_operator.runtime.client import ClusterError
 
 pytest_plugins = ["support.operator_fixtures"]
@@ -45,7 +45,7 @@ class Rules:
     ) -> dict[str, Any]:
         applied: dict[str, Any] = await self.user.client.call(
             "PATCH",
-            kube.RULE.path(self.user.namespace, name),
+            kinds.RULE.path(self.user.namespace, name),
             query={"fieldManager": "kubectl", "force": "true"},
             body={
                 "apiVersion": "attune.dev/v1alpha1",
@@ -58,7 +58,7 @@ class Rules:
         return applied
 
     async def condition(self, name: str, kind: str) -> dict[str, Any]:
-        found = await self.user.get(kube.RULE, name)
+        found = await self.user.get(kinds.RULE, name)
         conditions = found.get("status", {}).get("conditions", [])
         return next((each for each in conditions if each["type"] == kind), {})
 
@@ -106,11 +106,11 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
     assert (said["message"], said["observedGeneration"]) == ("no room for it", 4)
 
     async def counted() -> bool:
-        sensor = await rules.user.get(kube.SENSOR, "core.timer")
+        sensor = await rules.user.get(kinds.SENSOR, "core.timer")
         return bool(sensor["status"].get("rules") == {"bound": 1, "active": 0, "rejected": 1})
 
     await until(counted)
-    await rules.user.delete(kube.RULE, "echo")
+    await rules.user.delete(kinds.RULE, "echo")
     await stream.shows(_told, {})
 
 
@@ -152,7 +152,7 @@ async def test_a_rule_is_nothing_but_what_its_author_wrote_and_its_status(operat
     await rules.sensor()
     await rules.apply("echo", interval=1)
     await rules.says("echo", "Accepted", "True", "Accepted")
-    found = await rules.user.get(kube.RULE, "echo")
+    found = await rules.user.get(kinds.RULE, "echo")
     assert "finalizers" not in found["metadata"]
     assert "annotations" not in found["metadata"]
     assert found["spec"] == {"enabled": True, "trigger": {"type": "core.timer", "parameters": {"interval": 1}}}

@@ -14,8 +14,8 @@ from support.kubectl_user import KubectlUser
 from support.nats_server import NatsServer
 from support.tcp_relay import TcpRelay
 
-from attune_operator import kube
 from attune_operator.app import Operator
+from attune_operator.resources import kinds
 
 pytest_plugins = ["support.operator_fixtures", "support.api_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats, pytest.mark.timeout(240)]
@@ -49,7 +49,7 @@ class Scene:
     async def apply_rule(self, interval: float) -> None:
         await self.user.client.call(
             "PATCH",
-            kube.RULE.path(self.user.namespace, "echo"),
+            kinds.RULE.path(self.user.namespace, "echo"),
             query={"fieldManager": "kubectl", "force": "true"},
             body={
                 "apiVersion": "attune.dev/v1alpha1",
@@ -92,7 +92,7 @@ async def test_a_sensor_without_rules_says_so_and_says_when_it_has_one(scene: Sc
     assert "No Rule is bound to it, so it reports no events" in await scene.healthy("True", "NoRules")
     await scene.apply_rule(3600)
     assert await scene.healthy("True", "Healthy") == "It reaches the API and NATS. 1 Rule is bound to it."
-    await scene.user.delete(kube.RULE, "echo")
+    await scene.user.delete(kinds.RULE, "echo")
     await scene.healthy("True", "NoRules")
     assert [len(scene.timer.logged(name)) for name in ("sensor_serves_no_rule", "sensor_serves_rules")] == [2, 1]
 

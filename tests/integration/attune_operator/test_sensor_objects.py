@@ -9,9 +9,9 @@ from support.eventually import until
 from support.kubectl_user import REPLICA_SET, KubectlUser, running, settings_for
 from support.nats_server import NatsServer
 
-from attune_operator import kube
 from attune_operator.app import Operator
-from attune_operator.kube import Kind, Object
+from attune_operator.resources import kinds
+from attune_operator.resources.kinds import Kind, Object
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import ClusterError
 from attune_operator.sensors.cache import CHILDREN
@@ -30,7 +30,7 @@ async def all_there(user: KubectlUser, *, config: bool = False) -> dict[str, Obj
     """The Sensor's objects by kind, once all of them are there."""
 
     async def look() -> dict[str, Object] | None:
-        found = {kind.kind: await user.find(kind) for kind in CHILDREN if config or kind is not kube.CONFIG_MAP}
+        found = {kind.kind: await user.find(kind) for kind in CHILDREN if config or kind is not kinds.CONFIG_MAP}
         return None if None in found.values() else found  # type: ignore[return-value]
 
     there: dict[str, Object] = await until(look, what="all objects of the Sensor")
@@ -80,7 +80,7 @@ async def test_it_is_ready_within_a_second_of_its_pod(user: KubectlUser, operato
         return (await user.condition("Ready")).get("status") == "True"
 
     await until(is_ready, within=3)
-    status = (await user.get(kube.SENSOR, "core.timer"))["status"]
+    status = (await user.get(kinds.SENSOR, "core.timer"))["status"]
     assert status["observedGeneration"] == 1
     assert {c["type"]: c["reason"] for c in status["conditions"]}["CredentialsValid"] == "Valid"
 
@@ -103,7 +103,7 @@ async def test_a_sensor_that_is_as_it_should_be_costs_no_write(user: KubectlUser
         await until(settled, within=60)
 
         async def objects() -> list[Object]:
-            found = [await user.get(kind) for kind in CHILDREN] + [await user.get(kube.SENSOR, "core.timer")]
+            found = [await user.get(kind) for kind in CHILDREN] + [await user.get(kinds.SENSOR, "core.timer")]
             return [body for body in found if body is not None]
 
         def versions(found: list[Object]) -> list[str]:
@@ -140,7 +140,9 @@ def _writes() -> float:
     )
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CHILDREN if kind is not kube.CONFIG_MAP], ids=lambda kind: kind.kind)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in CHILDREN if kind is not kinds.CONFIG_MAP], ids=lambda kind: kind.kind
+)
 async def test_what_is_deleted_comes_back(user: KubectlUser, operator: Operator, kind: Kind) -> None:
     await user.apply_sensor()
     uid = (await all_there(user))[kind.kind]["metadata"]["uid"]
@@ -155,30 +157,30 @@ async def test_what_is_deleted_comes_back(user: KubectlUser, operator: Operator,
 
 EDITS: dict[str, tuple[Kind, Object]] = {
     "an image of somebody's": (
-        kube.DEPLOYMENT,
+        kinds.DEPLOYMENT,
         {"spec": {"template": {"spec": {"containers": [{"name": "sensor", "image": "registry.invalid/evil:1"}]}}}},
     ),
     "a variable that was added": (
-        kube.DEPLOYMENT,
+        kinds.DEPLOYMENT,
         {"spec": {"template": {"spec": {"containers": [{"name": "sensor", "env": [{"name": "X", "value": "1"}]}]}}}},
     ),
     "a container that was added": (
-        kube.DEPLOYMENT,
+        kinds.DEPLOYMENT,
         {"spec": {"template": {"spec": {"containers": [{"name": "miner", "image": "registry.invalid/miner:1"}]}}}},
     ),
-    "another number of pods": (kube.DEPLOYMENT, {"spec": {"replicas": 7}}),
-    "another strategy": (kube.DEPLOYMENT, {"spec": {"minReadySeconds": 30}}),
-    "a rule that lets everything in": (kube.NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
-    "a selector of somebody's": (kube.SERVICE, {"spec": {"selector": {"app": "evil"}}}),
-    "a Service that is open to the world": (kube.SERVICE, {"spec": {"type": "NodePort"}}),
-    "a mounted token": (kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True}),
-    "a file that was added": (kube.SECRET, {"data": {"more": "eA=="}}),
-    "an owner that was taken away": (kube.DEPLOYMENT, {"metadata": {"ownerReferences": None}}),
+    "another number of pods": (kinds.DEPLOYMENT, {"spec": {"replicas": 7}}),
+    "another strategy": (kinds.DEPLOYMENT, {"spec": {"minReadySeconds": 30}}),
+    "a rule that lets everything in": (kinds.NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
+    "a selector of somebody's": (kinds.SERVICE, {"spec": {"selector": {"app": "evil"}}}),
+    "a Service that is open to the world": (kinds.SERVICE, {"spec": {"type": "NodePort"}}),
+    "a mounted token": (kinds.SERVICE_ACCOUNT, {"automountServiceAccountToken": True}),
+    "a file that was added": (kinds.SECRET, {"data": {"more": "eA=="}}),
+    "an owner that was taken away": (kinds.DEPLOYMENT, {"metadata": {"ownerReferences": None}}),
     "a label that was taken away": (
-        kube.NETWORK_POLICY,
+        kinds.NETWORK_POLICY,
         {"metadata": {"labels": {"app.kubernetes.io/managed-by": None, "attune.dev/sensor": None}}},
     ),
-    "a label that was changed": (kube.SECRET, {"metadata": {"labels": {"attune.dev/sensor": "other"}}}),
+    "a label that was changed": (kinds.SECRET, {"metadata": {"labels": {"attune.dev/sensor": "other"}}}),
 }
 
 
@@ -213,24 +215,24 @@ async def test_a_rollout_restart_is_let_be(user: KubectlUser, operator: Operator
     await user.apply_sensor()
     await ready(user)
     at = {"kubectl.kubernetes.io/restartedAt": "2026-11-23T12:00:00Z"}
-    await user.edit(kube.DEPLOYMENT, {"spec": {"template": {"metadata": {"annotations": at}}}})
-    await user.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
+    await user.edit(kinds.DEPLOYMENT, {"spec": {"template": {"metadata": {"annotations": at}}}})
+    await user.edit(kinds.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
 
     async def repaired() -> bool:
-        return (await user.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
+        return (await user.get(kinds.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
 
     await until(repaired)  # and so the Deployment was looked at as well
-    annotations = (await user.get(kube.DEPLOYMENT))["spec"]["template"]["metadata"]["annotations"]
+    annotations = (await user.get(kinds.DEPLOYMENT))["spec"]["template"]["metadata"]["annotations"]
     assert annotations.items() >= at.items()
 
 
 async def test_a_token_that_was_damaged_by_hand_is_replaced(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor()
     await all_there(user)
-    await user.edit(kube.SECRET, {"data": {"token": base64.b64encode(b"garbage").decode()}})
+    await user.edit(kinds.SECRET, {"data": {"token": base64.b64encode(b"garbage").decode()}})
 
     async def good() -> bool:
-        return base64.b64decode((await user.get(kube.SECRET))["data"]["token"]).count(b".") == 2
+        return base64.b64decode((await user.get(kinds.SECRET))["data"]["token"]).count(b".") == 2
 
     await until(good, within=5)
     assert (await user.condition("CredentialsValid"))["status"] == "True"
@@ -239,10 +241,10 @@ async def test_a_token_that_was_damaged_by_hand_is_replaced(user: KubectlUser, o
 async def test_a_secret_that_was_made_immutable_is_made_anew(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor()
     await all_there(user)
-    await user.edit(kube.SECRET, {"immutable": True})
+    await user.edit(kinds.SECRET, {"immutable": True})
 
     async def mutable() -> bool:
-        return not (await user.get(kube.SECRET)).get("immutable")
+        return not (await user.get(kinds.SECRET)).get("immutable")
 
     await until(mutable, within=5)
 
@@ -256,7 +258,7 @@ async def test_paused_it_has_no_pods_and_says_so(user: KubectlUser, operator: Op
         return (await user.condition("Ready")).get("reason") == "Paused"
 
     await until(paused)
-    assert (await user.get(kube.DEPLOYMENT))["spec"]["replicas"] == 0
+    assert (await user.get(kinds.DEPLOYMENT))["spec"]["replicas"] == 0
     assert (await user.condition("CredentialsValid"))["status"] == "True"
     await user.apply_sensor(paused=False)
     await ready(user)
@@ -265,21 +267,21 @@ async def test_paused_it_has_no_pods_and_says_so(user: KubectlUser, operator: Op
 async def test_a_changed_config_rolls_the_pods_and_a_removed_one_goes(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor(config={"a": 1})
     await all_there(user, config=True)
-    generation = (await user.get(kube.DEPLOYMENT))["metadata"]["generation"]
+    generation = (await user.get(kinds.DEPLOYMENT))["metadata"]["generation"]
     await user.apply_sensor(config={"a": 2})
 
     async def rolled() -> bool:
-        return bool((await user.get(kube.DEPLOYMENT))["metadata"]["generation"] > generation)
+        return bool((await user.get(kinds.DEPLOYMENT))["metadata"]["generation"] > generation)
 
     await until(rolled)
-    assert '"a": 2' in (await user.get(kube.CONFIG_MAP))["data"]["config.json"]
+    assert '"a": 2' in (await user.get(kinds.CONFIG_MAP))["data"]["config.json"]
     await user.apply_sensor()
 
     async def gone() -> bool:
-        return await user.find(kube.CONFIG_MAP) is None
+        return await user.find(kinds.CONFIG_MAP) is None
 
     await until(gone)
-    mounts = (await user.get(kube.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    mounts = (await user.get(kinds.DEPLOYMENT))["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert "config" not in {mount["name"] for mount in mounts}
 
 
@@ -318,7 +320,7 @@ async def test_a_schema_that_is_none_is_refused_and_nothing_else_is_disturbed(
         return condition["reason"] == "InvalidParametersSchema" and where in condition["message"]
 
     await until(refused)
-    assert await user.find(kube.DEPLOYMENT, "sensor-broken") is None
+    assert await user.find(kinds.DEPLOYMENT, "sensor-broken") is None
     await ready(user)
 
 
@@ -328,7 +330,7 @@ async def test_what_belongs_to_somebody_else_is_not_taken(user: KubectlUser, ope
         "kind": "Secret",
         "metadata": {"name": "sensor-core.timer", "namespace": user.namespace},
     }
-    await user.client.create(kube.SECRET, {**theirs, "stringData": {"password": "theirs"}})
+    await user.client.create(kinds.SECRET, {**theirs, "stringData": {"password": "theirs"}})
     await user.apply_sensor()
 
     async def refused() -> bool:
@@ -336,7 +338,7 @@ async def test_what_belongs_to_somebody_else_is_not_taken(user: KubectlUser, ope
         return condition["reason"] == "NameTaken" and "does not belong to this Sensor" in condition["message"]
 
     await until(refused)
-    assert set((await user.get(kube.SECRET))["data"]) == {"password"}
+    assert set((await user.get(kinds.SECRET))["data"]) == {"password"}
 
 
 async def test_what_kubernetes_refuses_is_said(user: KubectlUser, operator: Operator) -> None:
@@ -355,7 +357,7 @@ async def test_what_kubernetes_refuses_is_said(user: KubectlUser, operator: Oper
 async def test_one_that_is_made_again_gets_everything_anew(user: KubectlUser, operator: Operator) -> None:
     first = await user.apply_sensor()
     old = await all_there(user)
-    await user.delete(kube.SENSOR, "core.timer")
+    await user.delete(kinds.SENSOR, "core.timer")
     second = await user.apply_sensor()
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
 
@@ -374,12 +376,12 @@ async def test_deleted_it_takes_everything_with_it_and_hangs_nowhere(
     async with running(settings_for(user, nats_server)):
         await user.apply_sensor(config={"a": 1})
         await all_there(user, config=True)
-        sensor = await user.get(kube.SENSOR, "core.timer")
+        sensor = await user.get(kinds.SENSOR, "core.timer")
         assert "finalizers" not in sensor["metadata"]
         assert not sensor["metadata"].get("annotations")
     # With the operator gone as well: nothing of it is needed for a Sensor to end.
-    await user.delete(kube.SENSOR, "core.timer")
-    assert await user.find(kube.SENSOR, "core.timer") is None
+    await user.delete(kinds.SENSOR, "core.timer")
+    assert await user.find(kinds.SENSOR, "core.timer") is None
 
     async def all_gone() -> bool:
         left = [await user.find(kind) for kind in CHILDREN]
@@ -393,7 +395,7 @@ async def test_while_nobody_looked_is_caught_up_with(user: KubectlUser, nats_ser
     async with running(settings_for(user, nats_server)):
         await user.apply_sensor()
         await all_there(user)
-    await user.delete(kube.SECRET)
+    await user.delete(kinds.SECRET)
     await user.apply_sensor(replicas=3)
     async with running(settings_for(user, nats_server)):
 
@@ -420,12 +422,12 @@ async def test_events_say_what_happened(user: KubectlUser, operator: Operator) -
 async def test_only_the_watched_namespaces_are_looked_after(user: KubectlUser, operator: Operator) -> None:
     other = KubectlUser(user.client, f"{user.namespace}-other")
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
-    await user.client.create(kube.NAMESPACE, body)
+    await user.client.create(kinds.NAMESPACE, body)
     await other.apply_sensor("elsewhere")
     await user.apply_sensor()
     await ready(user)
-    assert await other.find(kube.SECRET, "sensor-elsewhere") is None
-    assert "status" not in await other.get(kube.SENSOR, "elsewhere")
+    assert await other.find(kinds.SECRET, "sensor-elsewhere") is None
+    assert "status" not in await other.get(kinds.SENSOR, "elsewhere")
 
 
 async def test_a_whole_cluster_is_looked_after_where_no_namespace_is_named(
@@ -450,5 +452,5 @@ async def test_it_rolls_no_pods_that_are_as_they_should_be(user: KubectlUser, na
 async def test_a_client_says_which_call_failed(user: KubectlUser) -> None:
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "nowhere"}}
     with pytest.raises(ClusterError, match=r"PATCH /api/v1/namespaces/nowhere/secrets/x.*: 404 .*not found") as failed:
-        await user.client.apply(kube.SECRET, body)
+        await user.client.apply(kinds.SECRET, body)
     assert failed.value.status == 404

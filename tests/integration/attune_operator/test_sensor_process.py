@@ -16,10 +16,10 @@ from support.operator_process import operator_process
 from support.rights import documented
 
 from attune_cluster.apiserver import ApiServer
-from attune_operator import kube
 from attune_operator.credentials.keystore import KEYS_KEY, KEYS_SECRET
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_KEY, AUTH_SECRET, CONFIG_SECRET
-from attune_operator.kube import Kind
+from attune_operator.resources import kinds
+from attune_operator.resources.kinds import Kind
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
@@ -32,14 +32,16 @@ async def limited_kubeconfig(kubernetes: ApiServer, user: KubectlUser, directory
     """A kubeconfig of an account that may do in the test's namespace what the document says, and nothing anywhere else."""
     metadata = {"name": "attune-operator", "namespace": user.namespace}
     rules = documented("watched namespaces") + documented("own namespace")
-    await user.client.create(kube.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    await user.client.create(
+        kinds.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    )
     rbac = "rbac.authorization.k8s.io/v1"
     await user.client.create(ROLE, {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules})
     subject = {"kind": "ServiceAccount", **metadata}
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "attune-operator"}
     binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
     await user.client.create(ROLE_BINDING, {"apiVersion": rbac, "kind": "RoleBinding", **binding})
-    path = kube.SERVICE_ACCOUNT.path(user.namespace, "attune-operator", "token")
+    path = kinds.SERVICE_ACCOUNT.path(user.namespace, "attune-operator", "token")
     asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     token = (await user.client.call("POST", path, body=asked))["status"]["token"]
     config = yaml.safe_load(kubernetes.kubeconfig.read_text())
@@ -73,11 +75,11 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
     async def collect() -> None:
         """Everything that nobody may read anywhere else."""
         for name, key in ((KEYS_SECRET, KEYS_KEY), (AUTH_SECRET, AUTH_KEY)):
-            document = json.loads(decoded(await user.get(kube.SECRET, name), key))
+            document = json.loads(decoded(await user.get(kinds.SECRET, name), key))
             secrets.update(entry["d"] for entry in document.get("keys", []) if "d" in entry)
             secrets.update(document[name] for name in ("operator", "account", "signing", "system") if name in document)
         for name in ("sensor-core.timer", API_SECRET):
-            if (found := await user.find(kube.SECRET, name)) is not None:
+            if (found := await user.find(kinds.SECRET, name)) is not None:
                 secrets.update(
                     line
                     for key in found["data"]
@@ -89,7 +91,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
         try:
 
             async def config() -> Any:
-                return await user.get(kube.SECRET, CONFIG_SECRET)
+                return await user.get(kinds.SECRET, CONFIG_SECRET)
 
             server.extra_config = decoded(await until(config, within=30), "accounts.conf")
             server.start()
@@ -110,33 +112,33 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             await collect()
             # What needs each of the rights: repair of additions, of labels, of immutable Secrets, removal, renewal, rotation.
             patch = {"spec": {"template": {"spec": {"containers": [{"name": "sensor", "env": [{"name": "X"}]}]}}}}
-            await user.edit(kube.DEPLOYMENT, patch, strategic=True)
-            await user.edit(kube.SECRET, {"data": {"more": "eA=="}})
-            await user.edit(kube.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
-            await user.edit(kube.NETWORK_POLICY, {"spec": {"egress": [{}]}})
+            await user.edit(kinds.DEPLOYMENT, patch, strategic=True)
+            await user.edit(kinds.SECRET, {"data": {"more": "eA=="}})
+            await user.edit(kinds.SERVICE_ACCOUNT, {"automountServiceAccountToken": True})
+            await user.edit(kinds.NETWORK_POLICY, {"spec": {"egress": [{}]}})
             await user.apply_sensor()
 
             async def repaired() -> bool:
-                deployment, policy = await user.get(kube.DEPLOYMENT), await user.get(kube.NETWORK_POLICY)
+                deployment, policy = await user.get(kinds.DEPLOYMENT), await user.get(kinds.NETWORK_POLICY)
                 names = {e["name"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
                 assert "X" not in names
                 assert "egress" not in policy["spec"]
-                assert set((await user.get(kube.SECRET))["data"]) == {"token", "nats.creds"}
-                assert await user.find(kube.CONFIG_MAP) is None
-                return (await user.get(kube.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
+                assert set((await user.get(kinds.SECRET))["data"]) == {"token", "nats.creds"}
+                assert await user.find(kinds.CONFIG_MAP) is None
+                return (await user.get(kinds.SERVICE_ACCOUNT))["automountServiceAccountToken"] is False
 
             await until(repaired)
-            await user.edit(kube.SECRET, {"immutable": True})
+            await user.edit(kinds.SECRET, {"immutable": True})
             now = {"metadata": {"annotations": {"attune.dev/rotate-keys": "now"}}}
-            kid = (await user.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"]
-            await user.edit(kube.SECRET, now, name=KEYS_SECRET)
+            kid = (await user.get(kinds.SENSOR, "core.timer"))["status"]["token"]["keyId"]
+            await user.edit(kinds.SECRET, now, name=KEYS_SECRET)
 
             async def other_key() -> bool:
-                return (await user.get(kube.SENSOR, "core.timer"))["status"]["token"]["keyId"] != kid  # type: ignore[no-any-return]
+                return (await user.get(kinds.SENSOR, "core.timer"))["status"]["token"]["keyId"] != kid  # type: ignore[no-any-return]
 
             await until(other_key)
             await collect()
-            await user.edit(kube.SECRET, {"data": {"token": "Z2FyYmFnZQ==", "nats.creds": "Z2FyYmFnZQ=="}})
+            await user.edit(kinds.SECRET, {"data": {"token": "Z2FyYmFnZQ==", "nats.creds": "Z2FyYmFnZQ=="}})
             asked = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
             await user.annotate(rotate_at=asked, revoke_before=asked)
             server.restart()
@@ -152,8 +154,8 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             _, exposition = await operator.page(operator.metrics, "/metrics")
             expiry = f'attune_token_expiry_timestamp_seconds{{namespace="{user.namespace}",sensor="core.timer"}}'
             assert expiry in exposition
-            said = await user.client.list_objects(kube.EVENT, user.namespace)
-            shown = json.dumps([said, await user.get(kube.SENSOR, "core.timer")])
+            said = await user.client.list_objects(kinds.EVENT, user.namespace)
+            shown = json.dumps([said, await user.get(kinds.SENSOR, "core.timer")])
             assert await operator.end() == 0, operator.log.read_text()[-3000:]
         finally:
             server.stop()

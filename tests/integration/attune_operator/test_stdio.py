@@ -6,9 +6,9 @@ import pytest
 from support.eventually import until
 from support.kubectl_user import KubectlUser
 
-from attune_operator import kube
 from attune_operator.app import Operator
-from attune_operator.kube import Object
+from attune_operator.resources import kinds
+from attune_operator.resources.kinds import Object
 from attune_operator.runtime.client import ClusterError
 
 pytest_plugins = ["support.operator_fixtures"]
@@ -20,7 +20,7 @@ SCRIPT = "#!/bin/sh\nwhile :; do echo '{\"payload\": {}}'; sleep 1; done\n"
 async def apply(user: KubectlUser, **spec: Any) -> Object:
     """Apply a Sensor named ticks with just this spec and a trigger type."""
     return await user.client.apply(
-        kube.SENSOR,
+        kinds.SENSOR,
         {
             "apiVersion": "attune.dev/v1alpha1",
             "kind": "Sensor",
@@ -59,10 +59,10 @@ async def test_what_cannot_work_is_refused_with_a_sentence(user: KubectlUser, sp
 
 async def test_scripts_come_change_are_repaired_and_go(user: KubectlUser, operator: Operator) -> None:
     async def scripts() -> Object | None:
-        return await user.client.get(kube.CONFIG_MAP, user.namespace, "sensor-ticks-scripts")
+        return await user.client.get(kinds.CONFIG_MAP, user.namespace, "sensor-ticks-scripts")
 
     async def template() -> dict[str, Any]:
-        found = await user.client.get(kube.DEPLOYMENT, user.namespace, "sensor-ticks")
+        found = await user.client.get(kinds.DEPLOYMENT, user.namespace, "sensor-ticks")
         return {} if found is None else dict(found["spec"]["template"])
 
     sensor = await apply(user, runner="Stdio", command=["./tick"], scripts={"tick": SCRIPT})
@@ -73,7 +73,7 @@ async def test_scripts_come_change_are_repaired_and_go(user: KubectlUser, operat
     await until(lambda: user.pods("ticks"), what="a pod")
     first = await template()
 
-    await user.client.merge(kube.CONFIG_MAP, user.namespace, "sensor-ticks-scripts", {"data": {"tick": "evil"}})
+    await user.client.merge(kinds.CONFIG_MAP, user.namespace, "sensor-ticks-scripts", {"data": {"tick": "evil"}})
 
     async def repaired() -> bool:
         found = await scripts()

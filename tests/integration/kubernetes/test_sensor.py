@@ -15,9 +15,9 @@ from support.nats_server import NatsServer
 from attune_cluster.apiserver import ApiServer
 from attune_contract.events import EventReport
 from attune_kubernetes.handler import KubernetesHandler
-from attune_operator import kube
-from attune_operator.kube import KubeClient
 from attune_operator.resources.kinds import CONFIG_MAP, NAMESPACE, SECRET, Kind, Object
+from attune_operator.runtime import kube_client
+from attune_operator.runtime.kube_client import KubeClient
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -108,7 +108,7 @@ class Sensor:
 @pytest.fixture
 async def world(kubernetes: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[World]:
     monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig))
-    client = KubeClient(kube.load_access())
+    client = KubeClient(kube_client.load_access())
     made = World(client, tmp_path)
     made.namespace = await made.make_namespace()
     yield made

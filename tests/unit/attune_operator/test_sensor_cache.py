@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from attune_contract.identity import SensorRef
-from attune_operator.kube import DEPLOYMENT, POD, SENSOR
+from attune_operator.resources.kinds import DEPLOYMENT, POD, SENSOR
 from attune_operator.sensors.cache import SensorCache, owner_of
 
 REF = SensorRef("n", "s")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from attune_kit.supervisor import Supervisor
 from attune_operator import __main__ as program
 from attune_operator.credentials import issuer
-from attune_operator.kube import DEPLOYMENT, NAMESPACE, SENSOR
+from attune_operator.resources.kinds import DEPLOYMENT, NAMESPACE, SENSOR
 from attune_operator.runtime.events import EventRecorder, ObjectEvent, ObjectReference, event_body
 from attune_operator.runtime.probes import Heartbeat, Probes
 from attune_operator.settings import Settings

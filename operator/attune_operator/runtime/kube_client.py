@@ -15,17 +15,6 @@ from attune_contract import names
 from attune_kit.kubernetes.access import Access, AccessError, find_access
 from attune_kit.kubernetes.client import KubernetesClient, KubernetesError
 from attune_operator.resources.kinds import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    EVENT,
-    NAMESPACE,
-    NETWORK_POLICY,
-    POD,
-    RULE,
-    SECRET,
-    SENSOR,
-    SERVICE,
-    SERVICE_ACCOUNT,
     Kind,
     Object,
 )
@@ -35,24 +24,6 @@ from attune_operator.runtime.client import Body, ClusterError, Known, Listed, Re
 _LIST_ATTEMPTS: Final = 3
 #: Objects of a page that are read before the loop lets others run.
 _CHUNK: Final = 100
-
-__all__ = [
-    "CONFIG_MAP",
-    "DEPLOYMENT",
-    "EVENT",
-    "NAMESPACE",
-    "NETWORK_POLICY",
-    "POD",
-    "RULE",
-    "SECRET",
-    "SENSOR",
-    "SERVICE",
-    "SERVICE_ACCOUNT",
-    "Kind",
-    "KubeClient",
-    "Object",
-    "load_access",
-]
 
 
 class _Version(msgspec.Struct, gc=False, rename="camel"):
