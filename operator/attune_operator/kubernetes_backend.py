@@ -40,7 +40,7 @@ class KubernetesBackend:
 
 
 async def connect(settings: Settings) -> KubernetesBackend:
-    """The cluster of the environment (:func:`~attune_operator.kube.load_access`).
+    """The cluster of the environment (:func:`~attune_operator.runtime.kube_client.load_access`).
 
     Raises:
         ClusterError: none is configured.
