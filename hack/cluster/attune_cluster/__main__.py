@@ -36,8 +36,10 @@ def _started(settings: Settings) -> str | None:
     try:
         word = _record(settings).read_text().strip()
     except OSError:
-        return None
-    return word if word in KINDS else None
+        word = ""
+    if word in KINDS:
+        return word
+    return "kind" if kind.started(settings) else None
 
 
 def _which(settings: Settings) -> str:
@@ -57,8 +59,11 @@ def up(settings: Settings, *, with_images: bool) -> None:
     starts = {"kind": kind, "local": local, "current": current}[how]
     starts.check(settings)
     settings.state.mkdir(parents=True, exist_ok=True)
-    _record(settings).write_text(how)
+    if how == "local":
+        # Of a start that is killed there are processes and mounts, which `down` ends by this. The others leave nothing.
+        _record(settings).write_text(how)
     starts.up(settings)
+    _record(settings).write_text(how)
     if with_images and (settings.repository / "Dockerfile").exists():
         images.build_and_load(settings, how)
     say(f"The cluster ({how}) is ready after {time.monotonic() - began:.1f} s. Use it with:")

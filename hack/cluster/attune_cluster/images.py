@@ -102,11 +102,12 @@ def _local(settings: Settings) -> None:
 
 def _kind(settings: Settings, dockerfile: Path) -> None:
     build = arguments(dockerfile.read_text())
+    if settings.python_image:
+        build["PYTHON_IMAGE"] = settings.python_image
     names = [f"{image.name}:{settings.version}" for image in images()]
     key = content_key(settings.repository, dockerfile=dockerfile, extra=[*names, json.dumps(build, sort_keys=True)])
-    record = settings.state / "kind-images.key"
-    wanted = f"{key} {kind.identity(settings)}"
-    if record.exists() and record.read_text() == wanted:
+    record = settings.state / "kind-images.json"
+    if _recorded(record) == {"key": key, "ids": kind.loaded(settings, names)}:
         say("• images: nothing changed")
         return
     log = settings.logs / "images.log"
@@ -114,6 +115,21 @@ def _kind(settings: Settings, dockerfile: Path) -> None:
         options = [f"--build-arg={argument}={value}" for argument, value in build.items()]
         with step(f"building {name}", detail=lambda: last_line(log)):
             command = ["docker", "build", f"--target={image.target}", f"--tag={name}", *options]
-            logged([*command, str(settings.repository)], log, what=f"building {name}")
+            try:
+                logged([*command, str(settings.repository)], log, what=f"building {name}")
+            except ClusterError as problem:
+                raise ClusterError(
+                    f"{problem}\nWithout a registry: ATTUNE_PYTHON_IMAGE=<a base image that is here already>, or CLUSTER=local."
+                ) from problem
     kind.load_images(settings, names)
-    record.write_text(wanted)
+    ids = kind.loaded(settings, names)
+    if all(ids.values()):
+        record.write_text(json.dumps({"key": key, "ids": ids}))
+
+
+def _recorded(file: Path) -> object:
+    """What was loaded last: the content's key, and the images' ids in the node."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None

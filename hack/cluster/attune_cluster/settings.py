@@ -2,8 +2,12 @@
 
 `ATTUNE_CACHE`       what may be kept between clusters (default `$XDG_CACHE_HOME/attune-dev` or `~/.cache/attune-dev`)
 `CLUSTER`            `kind`, `local` or `current`; without it `kind` where a Docker engine answers, else `local`
-`KIND_CLUSTER`       the name of the kind cluster (default `attune`)
-`ATTUNE_PYTHON_IMAGE`  a base image to build on instead of the one made from Debian packages (`CLUSTER=local`)
+`KIND_CLUSTER`       the name of the kind cluster (default `attune-` and six hex digits of this checkout's own)
+`KIND_IMAGE`         the node image of a new kind cluster (default kind's own)
+`KIND_CONFIG`        a configuration file of a new kind cluster
+`KIND_FROM_SOURCE`   `1`: the pinned version of kind, built from its Go module, although there is one on the PATH
+`ATTUNE_PYTHON_IMAGE`  a base image to build on, instead of `python:3.13-slim` (`CLUSTER=kind`) or the one that is made from
+                     Debian packages (`CLUSTER=local`)
 """
 
 from __future__ import annotations
@@ -36,7 +40,10 @@ class Settings:
 
     repository: Path
     cache: Path
-    kind_cluster: str = "attune"
+    kind_cluster: str | None = None
+    kind_image: str | None = None
+    kind_config: str | None = None
+    kind_from_source: bool = False
     python_image: str | None = None
 
     @classmethod
@@ -47,7 +54,10 @@ class Settings:
         return cls(
             repository=(repository or PACKAGE.parents[2]).resolve(),
             cache=cache.expanduser().absolute(),
-            kind_cluster=env.get("KIND_CLUSTER") or "attune",
+            kind_cluster=env.get("KIND_CLUSTER") or None,
+            kind_image=env.get("KIND_IMAGE") or None,
+            kind_config=env.get("KIND_CONFIG") or None,
+            kind_from_source=env.get("KIND_FROM_SOURCE") == "1",
             python_image=env.get("ATTUNE_PYTHON_IMAGE") or None,
         )
 

@@ -350,6 +350,10 @@ class _Plugin:
         except FileNotFoundError:
             hint = f" {spec['installHint'].strip()}" if spec.get("installHint") else ""
             raise AccessError(f"The kubeconfig's credential plugin {command} is not installed.{hint}") from None
+        except OSError as error:
+            raise AccessError(
+                f"The kubeconfig's credential plugin {command} cannot be run: {error.strerror}."
+            ) from None
         except subprocess.SubprocessError as error:
             raise PluginError(f"The kubeconfig's credential plugin {command} failed: {error}.") from None
         except (ValueError, KeyError, TypeError):
