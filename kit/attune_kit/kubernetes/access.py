@@ -2,7 +2,7 @@
 
 A kubeconfig may be several files, with relative paths, tokens, certificates and credential plugins (``exec``). Source:
 the Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files" and "client-go credential plugins". The
-official Python client reads them too, but it costs 58 MiB of memory and a second to import.
+official Python client reads them too, but importing `kubernetes.aio` costs 50 MiB of memory.
 """
 
 import base64

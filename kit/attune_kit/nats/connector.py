@@ -119,7 +119,10 @@ class NatsConnector:
                 return True
 
     def _version(self) -> int:
-        """How often the credentials changed. An unreadable file changes nothing: the connection works with the old ones."""
+        """How often the credentials changed.
+
+        An unreadable file changes nothing: the connection works with the old ones.
+        """
         if self._credentials is None:
             return 0
         with contextlib.suppress(WatchedFileError):

@@ -1,7 +1,7 @@
 """What a sensor is written with: rules in, events out.
 
-:class:`Sensor` makes one of functions, one call for each rule. :func:`run_sensor` runs a :class:`RuleHandler`, the lower level
-on which the timer is built. What both need of the contract is re-exported here.
+:class:`Sensor` makes one of functions, one call for each rule. :func:`run_sensor` runs a :class:`RuleHandler`, the
+lower level on which the timer is built. What both need of the contract is re-exported here.
 """
 
 from attune_contract.events import EventReport, event_id, scheduled

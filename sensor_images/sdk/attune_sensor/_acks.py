@@ -1,4 +1,4 @@
-"""Tells the operator what became of each rule (design, "The rule stream", "Acks")."""
+"""Publishes what the sensor did with each rule (docs/sensor-protocol.md, "Acks")."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ _RETRY: Final = Backoff(initial=0.2, maximum=10.0)
 #: Acks that wait for their confirmation at once.
 _BATCH: Final = 256
 _CONFIRM_TIMEOUT: Final = 5.0
-#: A message is shown in a condition; more of it helps nobody.
+#: Characters of a message, which is shown in a condition.
 _MAX_MESSAGE: Final = 1024
 
 
@@ -69,7 +69,7 @@ class AckPublisher:
         connector.on_connected(self.repeat)
 
     def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
-        """Ack this generation of the rule. It is published soon, and again after each reconnect and resync."""
+        """Ack this generation of the rule: soon, and again after each reconnect and resync."""
         self._latest[rule.uid] = Ack(
             rule_uid=rule.uid,
             generation=rule.generation,
@@ -82,12 +82,12 @@ class AckPublisher:
         self._wake.set()
 
     def forget(self, uid: str) -> None:
-        """The rule is no longer bound to this sensor: nothing more is said about it."""
+        """The rule is no longer bound to this sensor: publish nothing more about it."""
         self._latest.pop(uid, None)
         self._waiting.pop(uid, None)
 
     def repeat(self) -> None:
-        """Say everything again: the stream may have lost it."""
+        """Publish every latest ack again, because the stream may have lost it."""
         self._waiting = dict.fromkeys(self._latest)
         self._wake.set()
 

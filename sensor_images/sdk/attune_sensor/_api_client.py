@@ -1,4 +1,4 @@
-"""Posts events to the API, and says in few words what came of it (design, "The API")."""
+"""Posts events to the API, and reduces its answers to a few outcomes (docs/sensor-protocol.md, "Events")."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -39,7 +39,8 @@ _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 class EventResult(msgspec.Struct, frozen=True):
     """What the API did with one event: ``stored``, ``duplicate``, or ``refused`` for a reason.
 
-    ``id`` is None when the API could not read that much of the event. Results are in the order of the events all the same.
+    ``id`` is None when the API could not read that much of the event. Results are in the order of the events all the
+    same.
     """
 
     status: str
@@ -87,7 +88,7 @@ class _Response:
     retry_after: str | None
 
 
-#: Refusals of the whole request that say nothing about its content: a wrong address, a proxy, a load that is too high.
+#: Refusals of the whole request that are not about its content: a wrong address, a proxy, too high a load.
 _RETRIED_STATUS: Final = frozenset(
     {
         HTTPStatus.UNAUTHORIZED,
@@ -116,7 +117,7 @@ def judge(*, status: int, body: bytes, sent: int, retry_after: str | None, now: 
         try:
             results = _ANSWER.decode(body).data
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return Unavailable("answer", f"the API's answer is not as agreed: {error}")
+            return Unavailable("answer", f"the API's answer is malformed: {error}")
         if len(results) != sent:
             return Unavailable("answer", f"the API answered with {len(results)} results for {sent} events")
         return Accepted(results)
@@ -160,7 +161,7 @@ class EventsApi:
         url: the API's address.
         token: the file with the sensor's token, read for each request.
         user_agent: who is calling.
-        ca_file: certificates to trust besides the system's; None when there are none.
+        ca_file: certificates to trust in addition to the system's, or None.
         metrics: where the latency of requests is measured.
     """
 
@@ -194,7 +195,10 @@ class EventsApi:
         )
 
     async def last_events(self, rule_uids: list[str]) -> list[LastEvent] | str:
-        """The event of each rule that was stored last; a sentence when they cannot be had now. Never raises, as :meth:`post`."""
+        """The last stored event of each rule; a sentence when the API does not answer now.
+
+        Never raises, like :meth:`post`.
+        """
         query = urlencode([("rule_uid", uid) for uid in rule_uids])
         answer = await self._call("GET", f"{self._base}{_LAST_EVENTS}?{query}", None)
         if isinstance(answer, Unavailable):
@@ -204,11 +208,14 @@ class EventsApi:
         return decode(answer.body)
 
     async def check(self) -> Unavailable | None:
-        """Ask the API who it takes us for: why it cannot be used now, or None. Never raises, as :meth:`post`."""
+        """Ask the API to identify the sensor; returns why the API cannot be used now, or None.
+
+        Never raises, like :meth:`post`.
+        """
         answer = await self._call("GET", self._base + _WHO_AM_I, None)
         if isinstance(answer, Unavailable):
             return answer
-        # An answer that is not about us (a path that an older API does not know) still is one.
+        # Any other answer (an older API may not know the path) shows that the API is there.
         refused = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         if refused or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Unavailable(f"http_{answer.status}", f"HTTP {answer.status}{_detail(answer.body)}")
@@ -242,8 +249,8 @@ class EventsApi:
             except TimeoutError:
                 return Unavailable("timeout", f"{shown} did not answer within {_TIMEOUT.total:g} s")
             except aiohttp.ClientError as error:
-                # A server closes a connection that was idle for long, and may do so while a request is on its way. Events
-                # have ids, so sending them twice does no harm.
+                # A server closes a connection that was idle for long, and may do so while a request is on its way.
+                # Events have ids, so sending them twice does no harm.
                 cut_off = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
                 if attempt == 2 or not cut_off:
                     return Unavailable("connection", f"{shown}: {error or type(error).__name__}")

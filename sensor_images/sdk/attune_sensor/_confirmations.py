@@ -1,4 +1,4 @@
-"""What became of one event, for whoever must not go on before it is safe (a webhook that owes its sender an answer)."""
+"""The disposition of one event, for callers that must wait until it is safe (a webhook that owes its sender an answer)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Final
 
 
 class Disposition(StrEnum):
-    """What became of an event."""
+    """What became of a reported event."""
 
     STORED = "stored"
-    DUPLICATE = "duplicate"  #: it was stored before, by its id
-    SPOOLED = "spooled"  #: the disk keeps it, and it is delivered when the API takes it
-    REFUSED = "refused"  #: by the API, for good
-    DROPPED = "dropped"  #: there was no room for it, or the sensor ended
+    DUPLICATE = "duplicate"  #: an event with this id was stored before
+    SPOOLED = "spooled"  #: it is on disk, and is delivered when the API accepts it
+    REFUSED = "refused"  #: by the API, finally
+    DROPPED = "dropped"  #: there was no room for it, or the sensor stopped
 
 
 _KEPT: Final = frozenset({Disposition.STORED, Disposition.DUPLICATE, Disposition.SPOOLED})
@@ -21,7 +21,7 @@ _KEPT: Final = frozenset({Disposition.STORED, Disposition.DUPLICATE, Disposition
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What became of an event, and for what reason where it was not kept."""
+    """The disposition of an event, and the reason where it was not kept."""
 
     disposition: Disposition
     reason: str | None = None
@@ -33,31 +33,31 @@ class Confirmation:
 
 
 class PendingConfirmation(bytes):
-    """An event's JSON on its way, of which somebody waits to hear. Everything else treats it as the bytes that it is."""
+    """An event in flight, as JSON, whose reporter waits for its disposition. All other code treats it as bytes."""
 
     confirmation: "asyncio.Future[Confirmation]"
 
     @classmethod
     def of(cls, body: bytes) -> "PendingConfirmation":
-        """The same bytes, with a confirmation to come; call it in the event loop."""
+        """The same bytes with a pending confirmation; call it in the event loop."""
         record = cls(body)
         record.confirmation = asyncio.get_running_loop().create_future()
         return record
 
 
 def confirm(record: bytes, disposition: Disposition, reason: str | None = None) -> None:
-    """Say what became of a record. Nothing happens when nobody waits, or no longer, or was told before."""
+    """Confirm a record. Without effect when its reporter does not wait, waits no longer, or has its answer already."""
     if isinstance(record, PendingConfirmation) and not record.confirmation.done():
         record.confirmation.set_result(Confirmation(disposition, reason))
 
 
 def is_pending(record: bytes) -> bool:
-    """Whether somebody still waits to hear of this record."""
+    """Whether the reporter of this record still waits for its disposition."""
     return isinstance(record, PendingConfirmation) and not record.confirmation.done()
 
 
 def is_spooled(record: bytes) -> bool:
-    """Whether somebody was told that the disk keeps this record."""
+    """Whether this record was confirmed as being on disk."""
     if not isinstance(record, PendingConfirmation) or not record.confirmation.done() or record.confirmation.cancelled():
         return False
     return record.confirmation.result().disposition is Disposition.SPOOLED

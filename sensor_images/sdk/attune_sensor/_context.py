@@ -1,4 +1,4 @@
-"""What a sensor's own code is given to work with."""
+"""What the code of a sensor gets to work with."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from attune_sensor._settings import SensorSettings
 
 
 class SensorContext:
-    """What a handler is given: how to report events, and what it may need to know.
+    """What a handler gets: methods to report events, and what it may need to know.
 
     Attributes:
         settings: the sensor's settings.
@@ -72,35 +72,36 @@ class SensorContext:
         return self._emitter.waiting
 
     async def last_events(self, rule_uids: Iterable[str]) -> dict[str, LastEvent]:
-        """The event of each rule that was stored last, by the rule's uid: where to go on after the sensor was down. A rule of
-        which none is stored is absent. While the API is away, this waits for it.
+        """The last stored event of each rule, by the rule's uid: where to continue after the sensor was down.
+
+        A rule without a stored event is absent. While the API is away, this waits for it.
         """
         return await self._last_events.read(rule_uids)
 
     def completed(self, rule: Rule) -> None:
-        """Say that a running rule came to its end and will not fire again."""
+        """Report that a running rule has ended and will not fire again."""
         self.report(rule, AckState.COMPLETED)
 
     def failing(self, rule: Rule, message: str) -> None:
-        """Say that a running rule cannot do its work now; the handler goes on trying."""
+        """Report that a running rule cannot do its work now; the handler keeps trying."""
         self.report(rule, AckState.FAILING, message)
 
     def recovered(self, rule: Rule) -> None:
-        """Say that a rule that was failing works again."""
+        """Report that a failing rule works again."""
         self.report(rule, AckState.ACTIVE)
 
     def report(self, rule: Rule, state: AckState, message: str = "") -> None:
-        """Say how a running rule fares, with a sentence for its author."""
+        """Report the state of a running rule, with a sentence for its author."""
         if self._supervisor is not None:
             self._supervisor.report(rule, state, message)
 
     @property
     def rules_read(self) -> bool:
-        """Whether the rule state was read completely; before that, a rule that is not known may well be there."""
+        """Whether the rule state was read completely; before that, an unknown rule may exist all the same."""
         return self._rules_read()
 
     def attach(self, supervisor: RuleSupervisor, *, rules_read: Callable[[], bool] | None = None) -> None:
-        """Where :meth:`report` goes, and what knows whether the rules were read; called once by whoever assembles the sensor."""
+        """Connect :meth:`report` and :attr:`rules_read`; the runtime calls this once."""
         self._supervisor = supervisor
         if rules_read is not None:
             self._rules_read = rules_read
@@ -111,7 +112,7 @@ class SensorContext:
         return self._live_checks
 
     def add_live_check(self, name: str, check: Check) -> None:
-        """Have ``/live`` fail, and so the pod restarted, when ``check`` returns what is wrong."""
+        """Make ``/live`` fail, so that the pod is restarted, while ``check`` returns a problem."""
         self._live_checks[name] = check
 
     @property
@@ -120,7 +121,8 @@ class SensorContext:
         return self._health_checks
 
     def add_health_check(self, name: str, check: Check) -> None:
-        """Have the Sensor's condition Healthy be false while ``check`` returns what is wrong: a sentence that stays the same
-        while the problem does. Nothing is restarted for it.
+        """Make the Sensor's condition Healthy False while ``check`` returns a problem. Nothing is restarted.
+
+        The text must stay the same while the problem lasts.
         """
         self._health_checks[name] = check

@@ -17,7 +17,7 @@ _MAX_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token. ``expires_at`` is its claim ``exp`` (Unix time, seconds); None when it is not a JWT that says so."""
+    """A bearer token. ``expires_at`` is its claim ``exp`` (Unix time, seconds); None when it is not a JWT with one."""
 
     value: str
     expires_at: float | None
@@ -50,7 +50,7 @@ class TokenFile(WatchedFile[Token]):
 def parse_token(content: bytes) -> Token:
     """Read a token file.
 
-    The signature is not checked, that is the API's part; the expiry is read for readiness and metrics only.
+    The API checks the signature; the expiry is read for readiness and metrics only.
 
     Raises:
         ValueError: the file is empty or holds more than one word.
@@ -59,7 +59,7 @@ def parse_token(content: bytes) -> Token:
     if not text:
         raise ValueError("the file is empty; it should hold a token")
     if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("the file holds something else than one token")
+        raise ValueError("the file holds something other than one token")
     return Token(text, _expiry(text))
 
 

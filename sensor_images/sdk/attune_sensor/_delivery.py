@@ -1,4 +1,4 @@
-"""Posts events, and accounts for what became of each."""
+"""Posts batches of events, and accounts for each event."""
 
 import collections
 from collections.abc import Sequence
@@ -51,10 +51,10 @@ class Delivery:
         self._log = log
 
     async def deliver(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
-        """Post records, halving a batch that is refused until what is wrong with it is alone.
+        """Post records. A batch that is refused is halved until the event that causes it is alone.
 
         Returns:
-            What remains to be delivered, and why.
+            The records that remain to be delivered, and why.
         """
         parts = collections.deque([records] if records else [])
         while parts:

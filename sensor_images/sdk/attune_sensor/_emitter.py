@@ -1,8 +1,8 @@
 """Delivers events to the API: at once when it can, later when it must, each rule's in order, none silently lost.
 
-Events wait in memory; while the API is away they move to the spool, if there is one, and from then on all take that way until it
-is empty, so that order is kept. One request is under way at a time: an event that comes while nothing is under way leaves at
-once, and those that come meanwhile leave together with the next request.
+Events wait in memory; while the API is away they move to the spool, if there is one, and from then on all take that way
+until it is empty, so that order is kept. One request is under way at a time: an event that comes while nothing is under
+way leaves at once, and those that come meanwhile leave together with the next request.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ _SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
 _PACE: Final = 0.02
 _GATHERED: Final = 200
-#: The same where somebody waits for the answer: those that come while a request is under way gather anyway.
+#: The same for events whose reporters wait: those that arrive during a request gather anyway.
 _PACE_CONFIRMED: Final = 0.002
-#: Whoever waits to hear of an event waits so long (seconds) for the API; then the event is put on the disk.
+#: Seconds that a confirmation waits for the API; then the event is written to disk.
 _PATIENCE: Final = 1.0
 #: Events of other threads that wait for the event loop, above which it is stuck.
 _MAX_INBOUND: Final = 100_000
@@ -89,7 +89,7 @@ class Emitter:
         self._inbound: collections.deque[bytes] = collections.deque()  # from other threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sleeping = False  # until _wake is set
-        self._began = 0.0  # when the last request was made
+        self._began = 0.0  # when the last request began
         self._under_way: list[bytes] = []  # taken from the queue, not answered yet
         self._spilling: list[bytes] = []  # taken from the queue, not on the disk yet
         self._wake = asyncio.Event()
@@ -100,7 +100,7 @@ class Emitter:
         self._emitted = metrics.events.labels("emitted")
         metrics.queued_events.set_function(lambda: self._held)
 
-    # For those who have events.
+    # For reporters of events.
 
     def emit_nowait(self, event: EventReport) -> bool:
         """Take an event for delivery; returns at once.
@@ -127,10 +127,10 @@ class Emitter:
         return await self._admit(self._encode(event))
 
     async def emit_confirmed(self, event: EventReport) -> Confirmation:
-        """Take an event for delivery, and say what became of it: it is stored, or on the disk if the API does not confirm it
+        """Take an event for delivery and wait for its disposition: stored, or on disk if the API does not confirm it
         within a second. Without a spool this waits for the API, however long that takes.
 
-        Cancelling the call does not call the event back.
+        Cancelling the call does not withdraw the event.
 
         Raises:
             TypeError: the payload has something that JSON does not know.
@@ -142,11 +142,12 @@ class Emitter:
         return await record.confirmation
 
     def emit_from_thread(self, event: EventReport) -> bool:
-        """Take an event for delivery; may be called in any thread. While a request is under way, the event loop is left alone.
+        """Take an event for delivery; may be called in any thread. While a request is under way, the event loop is left
+        alone.
 
         Returns:
-            Whether it was taken: not when the emitter is closed, or the event loop is stuck. When there is no room, that is found
-            later, and counted.
+            Whether it was taken: not when the emitter is closed, or the event loop is stuck. When there is no room,
+            that is found later, and counted.
 
         Raises:
             TypeError: the payload has something that JSON does not know.
@@ -159,7 +160,7 @@ class Emitter:
             self._metrics.events.labels("dropped").inc()
             return False
         self._inbound.append(body)
-        # The loop says that it sleeps and then looks here once more, so one of the two sees the other.
+        # The loop sets the flag and then looks at the queue once more, so one of the two sees the other.
         if self._sleeping and self._loop is not None:
             self._sleeping = False
             with contextlib.suppress(RuntimeError):  # the loop was closed
@@ -177,7 +178,7 @@ class Emitter:
         return self._api_outage.problem or self._full_outage.problem
 
     def faults(self) -> dict[str, str]:
-        """What keeps events from being delivered now, by what is to blame, in words that do not change while it lasts."""
+        """What prevents delivery now, by part, in words that do not change while it lasts."""
         found = {"api": self._api_outage.fault, "events": self._full_outage.fault}
         if self._spool is not None:
             found["spool"] = self._spool.fault
@@ -191,10 +192,10 @@ class Emitter:
         return self._began
 
     def note_api(self, failure: Unavailable | None) -> None:
-        """Take up what somebody else found who asked the API: why it cannot be used, or that it can."""
+        """Note what a probe found: why the API cannot be used, or that it can."""
         if failure is not None:
             self._api_outage.failed(failure.kind, failure.reason)
-        elif not self.waiting:  # else the next delivery will tell
+        elif not self.waiting:  # else the next delivery shows it
             self._api_outage.recovered()
 
     async def run(self) -> None:
@@ -248,10 +249,10 @@ class Emitter:
             await self._spill()
         lost = len(self._queue)
         for record in self._queue:
-            confirm(record, Disposition.DROPPED, "the sensor ended before it could be delivered")
+            confirm(record, Disposition.DROPPED, "the sensor stopped before it could be delivered")
         if lost:
             self._metrics.events.labels("dropped").inc(lost)
-            self._log.error("events_lost", events=lost, reason="they could not be delivered before the sensor ended")
+            self._log.error("events_lost", events=lost, reason="they could not be delivered before the sensor stopped")
         if self._spool is not None:
             await self._spool.close()
         return lost
@@ -260,7 +261,7 @@ class Emitter:
 
     def _encode(self, event: EventReport) -> bytes:
         if self._closing:
-            raise StoppingError("the sensor is stopping and takes no more events")
+            raise StoppingError("the sensor is stopping and accepts no more events")
         body = _ENCODER.encode(event)
         if len(body) > MAX_EVENTS_BYTES:
             raise ValueError(f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}")
@@ -282,7 +283,7 @@ class Emitter:
             self._room.clear()
             await self._room.wait()
             if self._closing:
-                raise StoppingError("the sensor is stopping and takes no more events")
+                raise StoppingError("the sensor is stopping and accepts no more events")
         self._queue.put(body)
         self._wake.set()
         return True
@@ -368,8 +369,9 @@ class Emitter:
         return failure
 
     async def _post(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
-        """Deliver records; returns what remains of them, and why. While that takes long, those who wait for word of an event
-        get it from the disk.
+        """Deliver records; returns those that remain, and why.
+
+        Confirmations that wait for too long come from the disk.
         """
         delivery = asyncio.create_task(self._delivery.deliver(records), name="delivery")
         try:
@@ -382,7 +384,7 @@ class Emitter:
             await end(delivery)
 
     async def _secure(self, records: list[bytes]) -> None:
-        """Put what somebody waits for on the disk: copies of what is under way, and whatever queues behind it."""
+        """Write pending confirmations to disk: copies of what is in flight, and all that queues behind it."""
         if self._spool is None:
             return
         if waiting := [record for record in records if is_pending(record)]:
@@ -391,7 +393,7 @@ class Emitter:
             await self._spill()
 
     async def _append(self, spool: SpoolThread, records: list[bytes]) -> int | None:
-        """Write records to the spool, and tell those who wait for them; returns as :meth:`SpoolThread.append`."""
+        """Write records to the spool and confirm them; returns as :meth:`SpoolThread.append`."""
         written = await spool.append(records, durable=any(map(is_pending, records)))
         for record in records[: written or 0]:
             confirm(record, Disposition.SPOOLED)

@@ -1,4 +1,4 @@
-"""Errors of the SDK. Each text is a sentence that says what is wrong, where, and what to do."""
+"""Errors of the SDK. Each text says what is wrong, where, and what to do."""
 
 from attune_kit.watched_file import WatchedFileError
 
@@ -8,7 +8,7 @@ class SensorError(Exception):
 
 
 class SettingsError(SensorError):
-    """The environment lacks a variable, or one has a value that cannot be used."""
+    """An environment variable is missing or has a value that is not valid."""
 
 
 class CredentialsError(SensorError, WatchedFileError):
@@ -16,7 +16,7 @@ class CredentialsError(SensorError, WatchedFileError):
 
 
 class InvalidRuleError(SensorError):
-    """A rule cannot run as written. The text goes to the Rule's condition ``Active`` (reason ``Rejected``)."""
+    """A rule cannot run as written. The text is shown in the Rule's condition ``Active`` (reason ``Rejected``)."""
 
 
 class SpoolError(SensorError):
@@ -24,4 +24,4 @@ class SpoolError(SensorError):
 
 
 class StoppingError(SensorError, ValueError):
-    """The sensor is stopping and takes no more events."""
+    """The sensor is stopping and accepts no more events."""

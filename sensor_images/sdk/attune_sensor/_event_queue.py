@@ -10,7 +10,8 @@ class EventQueue:
     """Encoded events in the order in which they were reported.
 
     Args:
-        limit: bytes that it should hold at most. Whoever puts something asks :meth:`fits` first; what is put back may exceed it.
+        limit: bytes that it should hold at most. Callers of :meth:`put` ask :meth:`fits` first; :meth:`put_back` may
+            exceed it.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -45,7 +46,7 @@ class EventQueue:
         return record
 
     def put_back(self, records: Sequence[bytes]) -> None:
-        """Put records that were taken back to the front, but for those that are on the disk meanwhile: they are delivered from
+        """Put records that were taken back to the front, except those that are on disk by now: they are delivered from
         there.
         """
         for record in reversed(records):

@@ -58,12 +58,13 @@ class Trigger(Generic[P]):
         return self.context.clock.now()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds, in a test as soon as its clock says so."""
+        """Return after so many seconds, by the test's clock in a test."""
         await self.context.clock.sleep(seconds)
 
     async def last_event(self) -> LastEvent | None:
-        """The event of this rule that was stored last, to go on from there after a restart; None when none is. While the API is
-        away, this waits for it.
+        """The last stored event of this rule, to continue from there after a restart; None when there is none.
+
+        While the API is away, this waits for it.
         """
         return (await self.context.last_events([self.rule.uid])).get(self.rule.uid)
 
@@ -74,9 +75,9 @@ class Trigger(Generic[P]):
 
         Args:
             payload: what happened; JSON values.
-            occurrence: what tells this occurrence from others of the rule, such as a message's id. The same occurrence
-                reported twice, also after a restart, is one event. Without it, the time is the name when there is one; an
-                event with neither is never a duplicate of another.
+            occurrence: what identifies this occurrence among those of the rule, such as a message's id. The same
+                occurrence reported twice, even after a restart, is one event. Without it, ``occurred_at`` identifies
+                the occurrence; an event with neither is never a duplicate.
             occurred_at: when it happened, with a zone; now unless given.
 
         Returns:
@@ -102,7 +103,7 @@ class _Registered:
 
 
 class Sensor:
-    """A sensor made of functions, one for each trigger type."""
+    """A sensor of functions, one for each trigger type."""
 
     def __init__(self) -> None:
         self._functions: dict[str, _Registered] = {}
@@ -110,9 +111,9 @@ class Sensor:
     def trigger(self, trigger_type: str, *, parameters: type[P] | None = None) -> Callable[[Function[P]], Function[P]]:
         """Have the decorated async function serve each rule of a trigger type.
 
-        It is called when a rule starts, cancelled when the rule stops, and both when the rule changes. When it returns, the
-        rule has come to its end (``Completed``). When it raises :class:`InvalidRuleError`, the rule is rejected; when it raises
-        something else, the rule is failing, and it is called again after a while.
+        It is called when a rule starts, cancelled when the rule stops, and both when the rule changes. When it returns,
+        the rule has come to its end (``Completed``). When it raises :class:`InvalidRuleError`, the rule is rejected;
+        when it raises something else, the rule is failing, and it is called again after a while.
 
         Args:
             trigger_type: the canonical name, as in the Sensor's manifest.

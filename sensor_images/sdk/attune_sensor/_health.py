@@ -1,4 +1,6 @@
-"""How a sensor fares: finds it out where nothing else would, and tells the operator, for the Sensor's condition Healthy."""
+"""Health reports to the operator, for the Sensor's condition Healthy, and a probe of the API for sensors without
+events.
+"""
 
 import asyncio
 import random
@@ -16,7 +18,7 @@ from attune_sensor._api_client import Unavailable
 from attune_sensor._emitter import Emitter
 
 _LOOK: Final = 0.5
-#: A sentence that changes while the problem stays is not told more often than this (seconds).
+#: Seconds between two reports that differ only in the wording of a problem.
 _REWORDED: Final = 5.0
 #: The first time (seconds) the API is asked soon.
 _FIRST_PROBE: Final = 2.0
@@ -29,17 +31,17 @@ def _now() -> datetime:
 
 
 class HealthReporter:
-    """Says over NATS how the sensor fares, when it changes and every few seconds.
+    """Publishes a health report when it changes and every few seconds.
 
-    While there is no connection nothing is said, which is what the operator then notices.
+    Without a connection nothing is published, and the operator notices the silence.
 
     Args:
         connector: the connection to NATS.
         acks_prefix: what the sensor's subjects begin with (``ATTUNE_ACKS_SUBJECT``).
         instance: this process (the pod's name).
         rules: how many rules are known now.
-        problems: a sentence for each thing that is wrong now, by its name (:class:`attune_contract.messages.SensorHealth`).
-        every: seconds between two words that say the same.
+        problems: a sentence for each problem there is now, by name (:class:`attune_contract.messages.SensorHealth`).
+        every: seconds between two reports that are the same.
         now: the wall clock.
         chance: random numbers in [0, 1), for jitter.
     """
@@ -71,17 +73,17 @@ class HealthReporter:
         self._due = 0.0
 
     async def run(self) -> None:
-        """Say it until cancelled."""
-        said: SensorHealth | None = None
-        said_at = 0.0
+        """Publish until cancelled."""
+        published: SensorHealth | None = None
+        published_at = 0.0
         while True:
             client = (await self._connector.wait_connected()).client
             health = self._health()
             now = time.monotonic()
-            if now >= self._due or (said is not None and _has_changed(said, health, now - said_at)):
+            if now >= self._due or (published is not None and _has_changed(published, health, now - published_at)):
                 self._due = now + self._every * (0.9 + 0.2 * self._chance())
                 if await _publish(client, self._subject, encode(health)):
-                    said, said_at = health, now
+                    published, published_at = health, now
             await asyncio.sleep(_LOOK)
 
     def _health(self) -> SensorHealth:
@@ -91,27 +93,27 @@ class HealthReporter:
         )
 
 
-def _has_changed(said: SensorHealth, health: SensorHealth, since: float) -> bool:
-    if said.problems.keys() != health.problems.keys() or bool(said.rules) != bool(health.rules):
+def _has_changed(published: SensorHealth, health: SensorHealth, since: float) -> bool:
+    if published.problems.keys() != health.problems.keys() or bool(published.rules) != bool(health.rules):
         return True
-    return since > _REWORDED and said.problems != health.problems
+    return since > _REWORDED and published.problems != health.problems
 
 
 async def _publish(client: Any, subject: str, body: bytes) -> bool:
     try:
         await client.publish(subject, body)
     except (nats.errors.Error, OSError):
-        return False  # the connection is being looked after, and then it is said
+        return False  # it is published after the reconnect
     return True
 
 
 class ApiProbe:
-    """Asks a quiet sensor's API now and then whether it is there, so that its being away is known before an event is.
+    """Asks the API now and then while the sensor has no events, so that an outage is noticed before the next event.
 
     Args:
         check: asks the API (:meth:`attune_sensor._api_client.EventsApi.check`).
-        emitter: told what was found; its own requests make asking needless.
-        after: seconds without a request after which it is asked.
+        emitter: gets the result; its own requests replace the probe's.
+        after: seconds without a request after which the API is asked.
         chance: random numbers in [0, 1), for jitter.
     """
 
@@ -129,7 +131,7 @@ class ApiProbe:
         self._chance = chance
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Probe until cancelled."""
         wait = min(_FIRST_PROBE, self._after)
         while True:
             await asyncio.sleep(wait * (0.8 + 0.4 * self._chance()))

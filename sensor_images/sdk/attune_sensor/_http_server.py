@@ -21,9 +21,9 @@ class HealthServer:
     Args:
         host: address to listen on; None listens on all.
         port: port to listen on; 0 takes a free one, see :attr:`port`.
-        live: what must hold for the process to be worth keeping, by name.
-        ready: what must hold for the sensor to do its work, by name.
-        notes: what else its operator should know, by name; ``/ready`` tells it and passes all the same.
+        live: checks that must pass, or the process should be restarted, by name.
+        ready: checks that must pass for the sensor to do its work, by name.
+        notes: checks that ``/ready`` shows but that do not make it fail, by name.
         metrics: what ``/metrics`` shows.
         refresh: called before metrics are shown.
     """

@@ -1,7 +1,7 @@
-"""Asks the API which events of this sensor's rules are stored last (docs/sensor-tutorial.md, "After a restart").
+"""Asks the API for the last stored event of each of this sensor's rules (docs/sensor-tutorial.md, "After a restart").
 
-A sensor that catches up on what it missed begins there. The question is asked until it is answered: to guess would be to report
-things twice, or not at all.
+A sensor that catches up on what it missed begins there. It asks until it gets an answer: a guess would report things
+twice, or not at all.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ MAX_RULES: Final = 100
 
 
 class LastEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The event of a rule that was stored last."""
+    """The last stored event of a rule."""
 
     rule_uid: str
     id: uuid.UUID
@@ -40,15 +40,15 @@ class Reader(Protocol):
     """What reads from the API (:class:`attune_sensor._api_client.EventsApi`)."""
 
     async def last_events(self, rule_uids: list[str]) -> "list[LastEvent] | str":
-        """The last event of each rule that has one; a sentence when they cannot be had now."""
+        """The last event of each rule that has one; a sentence when the API does not answer now."""
 
 
 def decode(body: bytes) -> "list[LastEvent] | str":
-    """Read the API's answer; a sentence when it is not as agreed."""
+    """Read the API's answer; a sentence when it is malformed."""
     try:
         found = _ANSWER.decode(body).data
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return f"the API's answer is not as agreed: {error}"
+        return f"the API's answer is malformed: {error}"
     if any(event.occurred_at.tzinfo is None for event in found):
         return "the API's answer has a time without a zone"
     return found
@@ -70,7 +70,7 @@ class LastEvents:
         self._chance = chance
 
     async def read(self, rule_uids: Iterable[str]) -> dict[str, LastEvent]:
-        """The last event of each of these rules, by the rule's uid; a rule of which none is stored is absent."""
+        """The last event of each of these rules, by the rule's uid; a rule without a stored event is absent."""
         wanted = list(dict.fromkeys(rule_uids))
         found: dict[str, LastEvent] = {}
         attempt = 0

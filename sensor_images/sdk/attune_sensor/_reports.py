@@ -1,4 +1,4 @@
-"""Events of a rule, named so that the same occurrence is the same event whoever reports it."""
+"""Builds events of a rule, so that the same occurrence is the same event, no matter which program reports it."""
 
 import uuid
 from collections.abc import Callable
@@ -26,9 +26,9 @@ def event_of(
     Args:
         rule: the rule.
         payload: what happened; JSON values.
-        occurrence: what tells this occurrence from others of the rule, such as a message's id. The same occurrence reported
-            twice, also after a restart or by another program, is one event. Without it, the time is the name when there is
-            one; an event with neither is never a duplicate of another.
+        occurrence: what identifies this occurrence among those of the rule, such as a message's id. The same occurrence
+            reported twice, even after a restart or by another program, is one event. Without it, ``occurred_at``
+            identifies the occurrence; an event with neither is never a duplicate.
         occurred_at: when it happened, with a zone; now unless given.
         now: the wall clock.
 

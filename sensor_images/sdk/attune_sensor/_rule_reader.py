@@ -1,7 +1,7 @@
 """Keeps the sensor's rules equal to the rule stream (docs/sensor-protocol.md, "Reading the rules").
 
-A reading takes a snapshot, then follows the stream. Any doubt leads to a new reading: a reconnect, a missed heartbeat, a gap,
-and every few minutes without a reason.
+A reading takes a snapshot, then follows the stream. Any doubt leads to a new reading: a reconnect, a missed heartbeat,
+a gap, and every few minutes without a reason.
 """
 
 import asyncio

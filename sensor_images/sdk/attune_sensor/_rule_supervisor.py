@@ -1,7 +1,7 @@
-"""Brings what runs in line with the rules that are known, one rule at a time, and says what came of it.
+"""Reconciles what runs with the rules that are known, one rule at a time, and acks the result.
 
-Level-triggered: it compares what runs with what is wanted now, so changes that come while a handler is busy are not queued
-but taken together. A rule that fails is retried with backoff and holds nobody else up.
+Level-triggered: it compares what runs with what should run now, so changes that arrive while a handler is busy are
+taken together. A rule that fails is retried with backoff and does not hold up others.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ _YIELD_AFTER: Final = 32
 
 
 class AckSink(Protocol):
-    """Where results are said (:class:`attune_sensor._acks.AckPublisher`)."""
+    """Publishes results (:class:`attune_sensor._acks.AckPublisher`)."""
 
     def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
-        """Say what became of this generation of the rule."""
+        """Ack this generation of the rule."""
 
     def forget(self, uid: str) -> None:
-        """The rule is gone; nothing more is said about it."""
+        """The rule is gone: publish nothing more about it."""
 
 
 class _Entry:
-    """One rule: what is wanted, what runs, what was said."""
+    """One rule: what should run, what runs, and the latest ack."""
 
     __slots__ = ("attempt", "busy", "early", "queued", "retry", "running", "verdict", "wanted")
 
@@ -54,11 +54,11 @@ class RuleSupervisor:
 
     Args:
         handler: what runs rules.
-        acks: where the results are said.
+        acks: publishes the results.
         trigger_types: what this sensor provides; a rule of another type is rejected.
         metrics: where rules are counted by state.
         log: a structlog logger.
-        call_timeout: seconds after which a method of the handler is given up and counts as failed.
+        call_timeout: seconds after which a call of the handler is cancelled and counts as failed.
         chance: random numbers in [0, 1), for jitter.
     """
 
@@ -89,7 +89,7 @@ class RuleSupervisor:
             metrics.rules.labels(state)
 
     def apply(self, changes: Iterable[RuleChange]) -> None:
-        """Take up changes; they are worked on soon."""
+        """Apply changes; they are reconciled soon."""
         for change in changes:
             entry = self._entries.get(change.uid)
             if entry is None:
@@ -112,7 +112,7 @@ class RuleSupervisor:
         await self._handler.close()
 
     def report(self, rule: Rule, state: AckState, message: str = "") -> None:
-        """Take up what the handler says about a rule that it runs, or is about to run; about others it is ignored."""
+        """Ack what the handler reports about a rule that it runs, or is about to run; others are ignored."""
         entry = self._entries.get(rule.uid)
         if entry is None or entry.wanted is None or entry.wanted.state != rule.state:
             return
@@ -184,7 +184,7 @@ class RuleSupervisor:
             self._verdict(entry, wanted, AckState.REJECTED, str(error))
         except Exception as error:
             self._metrics.rule_failures.inc()
-            # After a failed update nobody knows what runs; begin from nothing.
+            # After a failed update it is not known what runs; begin from nothing.
             await self._stop(entry)
             entry.attempt += 1
             delay = self._retry.delay(attempt=entry.attempt, chance=self._chance())

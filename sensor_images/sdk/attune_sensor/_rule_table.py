@@ -1,4 +1,4 @@
-"""The rules that a sensor knows: pure state, changed by snapshots and live messages (design, "The rule stream")."""
+"""The rules that a sensor knows: pure state, changed by snapshots and live messages (docs/sensor-protocol.md)."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -93,10 +93,10 @@ class RuleTable:
     ) -> list[RuleChange]:
         """Swap the whole state for a complete snapshot.
 
-        What has a tombstone is deleted, unless the tombstone is about an older generation than what is known: then it is a
-        repetition, or was overtaken, and counts as absence. What is absent is deleted too, but only when a snapshot taken
-        ``patience`` later lacks it as well: a stream that was wiped is filled again by the operator, and a snapshot taken
-        meanwhile is complete and yet lacks rules that nobody deleted.
+        What has a tombstone is deleted, unless the tombstone is about an older generation than what is known: then it
+        is a repetition, or was overtaken, and counts as absence. What is absent is deleted too, but only when a
+        snapshot taken ``patience`` later lacks it as well: a stream that was wiped is filled again by the operator, and
+        a snapshot taken meanwhile is complete and yet lacks rules that nobody deleted.
 
         Args:
             snapshot: every rule in the stream, by uid.
@@ -139,5 +139,5 @@ def _covers(generation: int | None, old: Rule) -> bool:
 
 
 def _supersedes(new: Rule, old: Rule | None) -> bool:
-    """Whether ``new`` says something that ``old`` did not: not a lower generation, nor the same once more."""
+    """Whether ``new`` replaces ``old``: its generation is not lower, and it differs."""
     return old is None or (new.generation >= old.generation and new.state != old.state)

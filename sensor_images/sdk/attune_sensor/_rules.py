@@ -13,8 +13,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """A rule's state, and since when it has been in force.
 
-    ``since_us`` (microseconds, Unix time) is when the operator published this state. An occurrence before it must not be
-    reported: the rule may have been disabled, or another, at that time.
+    ``since_us`` (microseconds, Unix time) is when the operator published this state. An occurrence before it must not
+    be reported: the rule may have been disabled, or another, at that time.
     """
 
     state: RuleState
@@ -57,11 +57,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuleHandler(Protocol):
-    """The lower level of the SDK: what runs rules. The methods are called for one rule at a time, never twice at once for
-    the same rule; those of different rules may run side by side.
+    """The lower level of the SDK: what runs rules. The methods are called for one rule at a time, never twice at once
+    for the same rule; those of different rules may run side by side.
 
-    A method may raise :class:`attune_sensor.InvalidRuleError` with a sentence for the rule's author: the rule is acked as
-    Rejected and tried again only when it changes. Any other exception is acked as Failing and retried with backoff.
+    A method may raise :class:`attune_sensor.InvalidRuleError` with a sentence for the rule's author: the rule is acked
+    as Rejected and tried again only when it changes. Any other exception is acked as Failing and retried with backoff.
 
     A handler with the attribute ``serves_disabled_rules = True`` is also given disabled rules, by :meth:`start` and
     :meth:`update`. It must make no events for them; they are acked as Stopped. A webhook so answers their senders.

@@ -1,4 +1,4 @@
-"""Puts the parts of a sensor together and runs them until it is told to stop."""
+"""Assembles the parts of a sensor and runs them until it is stopped."""
 
 import asyncio
 import contextlib
@@ -146,14 +146,14 @@ class SensorRuntime:
             else None
         )
         self._began = time.monotonic()
-        self._idle_said = False
+        self._idle_logged = False
         self._stop = asyncio.Event()
         self.server = HealthServer(
             host=settings.metrics_host,
             port=settings.metrics_port,
             live=self.context.live_checks,
             ready={"token": self._token_problem, "rules": self._rules_problem, "stopping": self._stopping},
-            # A sensor that cannot reach the API or NATS goes on with what it knows, so it stays ready; but it says so.
+            # A sensor that cannot reach the API or NATS continues with what it knows: it stays ready, and shows a note.
             notes={
                 "api": lambda: self.emitter.problem,
                 "nats": lambda: self._connector.problem,
@@ -164,7 +164,7 @@ class SensorRuntime:
         )
 
     def stop(self) -> None:
-        """Have :meth:`run` stop its rules, deliver what waits, and return."""
+        """Make :meth:`run` stop the rules, deliver waiting events, and return."""
         self._stop.set()
 
     async def wait_snapshot(self) -> None:
@@ -175,7 +175,7 @@ class SensorRuntime:
         """Run until :meth:`stop`.
 
         Raises:
-            Exception: a part failed in a way that it cannot mend; the process should end, and be started anew.
+            Exception: a part failed for good; the process should end and be restarted.
         """
         self._log.info(
             "sensor_starting", **{k: v for k, v in self.settings.masked().items() if k not in ("sensor", "instance")}
@@ -185,7 +185,7 @@ class SensorRuntime:
         try:
             await self._run_parts(delivery)
         finally:
-            # In this order: nothing new is made, then what was made is delivered.
+            # In this order: no new events, then delivery of those there are.
             deadline = time.monotonic() + self.settings.grace_seconds
             try:
                 async with asyncio.timeout(self.settings.grace_seconds / 2):
@@ -200,7 +200,7 @@ class SensorRuntime:
                 self._log.info("sensor_stopped", events_lost=lost)
 
     async def _run_parts(self, delivery: "asyncio.Task[None]") -> None:
-        """Run everything but the delivery of events, which outlives it, until told to stop or until a part dies."""
+        """Run everything except the delivery of events, which outlives it, until stopped or until a part dies."""
         parts = Supervisor()
         # The connection goes first and so ends last, because the others say goodbye over it.
         parts.start("nats", self._connector.run())
@@ -228,25 +228,25 @@ class SensorRuntime:
     def _snapshot_taken(self) -> None:
         self._snapshot.set()
         self.acks.repeat()
-        self._say_idle()
+        self._log_idle()
 
     def _rules_changed(self, changes: list[RuleChange]) -> None:
         self.supervisor.apply(changes)
-        self._say_idle()
+        self._log_idle()
 
-    def _say_idle(self) -> None:
-        """Say once that no rule is left, and once that there are some again."""
+    def _log_idle(self) -> None:
+        """Log once that no rule is left, and once that there are rules again."""
         idle = len(self.rules) == 0
-        if not self._snapshot.is_set() or idle == self._idle_said:
+        if not self._snapshot.is_set() or idle == self._idle_logged:
             return
-        self._idle_said = idle
+        self._idle_logged = idle
         if idle:
             self._log.info("sensor_serves_no_rule", rules_subject=self.settings.rules_subject)
         else:
             self._log.info("sensor_serves_rules", rules=len(self.rules))
 
     def _problems(self) -> dict[str, str]:
-        """What is wrong now, by name, for the operator."""
+        """What is wrong now, by name, for the health report."""
         found = {}
         for name, check in self.context.health_checks.items():
             try:
@@ -263,16 +263,16 @@ class SensorRuntime:
         return found
 
     async def _watch(self) -> None:
-        """Say once that a token is missing or expired, and that it is good again."""
-        said: str | None = None
+        """Log once that the token is missing or expired, and once that it is valid again."""
+        logged: str | None = None
         while True:
             problem = self._token_problem()
-            if problem != said:
+            if problem != logged:
                 if problem is None:
                     self._log.info("token_good_again")
                 else:
                     self._log.warning("token_unusable", error=problem)
-                said = problem
+                logged = problem
             await asyncio.sleep(5)
 
     def _token_problem(self) -> str | None:
@@ -320,11 +320,11 @@ def run_sensor(
 
     Args:
         handler: makes what runs the rules.
-        when_full: what happens to an event for which there is no room, where ``ATTUNE_SPOOL_FULL`` does not say it.
+        when_full: what happens to an event for which there is no room, unless ``ATTUNE_SPOOL_FULL`` is set.
         loop_factory: makes the event loop; asyncio's own unless given.
 
     Returns:
-        The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not as it should be.
+        The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not valid.
     """
     configure_logs(level="INFO")
     log = structlog.get_logger("attune_sensor")

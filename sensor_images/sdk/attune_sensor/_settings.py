@@ -1,4 +1,4 @@
-"""What a sensor is given, read from the environment (design, "What a sensor is given")."""
+"""The settings of a sensor, read from the environment (docs/sensor-protocol.md)."""
 
 import math
 import re
@@ -66,7 +66,7 @@ class SensorSettings:
 
         Args:
             variables: the environment.
-            when_full: what counts where the environment does not say it.
+            when_full: the default, where the environment does not set it.
 
         Raises:
             SettingsError: variables are missing or wrong; the text names each of them.

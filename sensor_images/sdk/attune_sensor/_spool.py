@@ -1,9 +1,9 @@
 """Events on disk while the API is away: append-only segment files with checksums.
 
-A segment is ``<number>.segment``; a record in it is a header (length and CRC-32 of the body, each 32 bits, little-endian) and
-the body. Segments are written once, read in order, and deleted when all of their records were delivered. The place in a
-segment up to which records were delivered is not stored: after a restart that segment is delivered again, which the API
-recognises by the events' ids.
+A segment is ``<number>.segment``; a record in it is a header (length and CRC-32 of the body, each 32 bits,
+little-endian) and the body. Segments are written once, read in order, and deleted when all of their records were
+delivered. The place in a segment up to which records were delivered is not stored: after a restart that segment is
+delivered again, which the API recognises by the events' ids.
 
 Everything here blocks; the emitter calls it in a thread of its own.
 """
@@ -56,7 +56,7 @@ class Spool:
     """A bounded queue of records on disk.
 
     Args:
-        directory: where the segments are; made when missing. Only one process may use it.
+        directory: where the segments are; created when missing. Only one process may use it.
         max_bytes: bound of all segments together.
         segment_bytes: a segment ends when it is longer than this.
     """
@@ -70,7 +70,7 @@ class Spool:
         self._cursor = Position(0, 0, 0)
         self._file: BinaryIO | None = None
         self._lock: BinaryIO | None = None
-        self._new_names = False  # files were made that the directory on the disk may not know yet
+        self._new_names = False  # new files whose directory entries may not be on disk yet
         self._count = 0
         self._size = 0
 
@@ -87,7 +87,7 @@ class Spool:
     def open(self) -> SpoolReport:
         """Take the directory and look through what an earlier process left.
 
-        A record that was cut short by a crash is cut off; a damaged one ends its segment, as what follows cannot be told apart.
+        A record that a crash cut short is removed. A damaged one ends its segment, because its length is not known.
 
         Raises:
             SpoolError: the directory cannot be used, or another process uses it.

@@ -14,15 +14,16 @@ from attune_sensor._spool import Position, Spool
 
 _T = TypeVar("_T")
 
-#: The disk is asked this often (seconds) to keep what was written. A killed process loses nothing, a power cut this much.
+#: The disk is asked this often (seconds) to keep what was written. A killed process loses nothing, a power cut this
+#: much.
 _SYNC_INTERVAL: Final = 1.0
 
 
 class SpoolThread:
-    """A :class:`Spool`, with its failures counted and said.
+    """A :class:`Spool` whose failures are counted and logged.
 
     Args:
-        spool: the spool; nobody else may use it.
+        spool: the spool; it must have no other user.
         metrics: where its size and failures are shown.
         log: a structlog logger.
     """
@@ -51,7 +52,7 @@ class SpoolThread:
         return self._outage.ongoing
 
     async def open(self) -> None:
-        """Take the directory and look through what an earlier process left.
+        """Lock the directory and read what an earlier process left.
 
         Raises:
             SpoolError: it cannot be used.

@@ -1,7 +1,8 @@
-"""Getting a token for a sensor outside the cluster (design, "The API").
+"""Gets a token for a sensor outside the cluster (docs/credentials.md).
 
-A sensor in the cluster finds its token in a file, and needs none of this. Outside, whoever may ``create`` the subresource
-``sensors/token`` in the sensor's namespace, or holds the admin token of an API without a cluster, asks the API for one::
+A sensor in the cluster finds its token in a file and does not need this. Outside, a caller that may ``create`` the
+subresource ``sensors/token`` in the sensor's namespace, or that has the admin token of an API without a cluster, asks
+the API for one::
 
     async with TokenClient("https://attune.example", token=my_token) as client:
         minted = await client.create_sensor_token("factory/door", ["acme.door"], ttl=timedelta(hours=8))
@@ -34,7 +35,10 @@ _ADVICE: Final[Mapping[int, str]] = {
 
 
 class TokenClientError(SensorError):
-    """The API did not do what was asked. The text says why and what to do; ``status`` is the answer's, 0 without one."""
+    """The API refused or did not answer.
+
+    The text says why and what to do. ``status`` is the HTTP status, 0 without one.
+    """
 
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
@@ -54,7 +58,7 @@ class SensorToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiHealth:
-    """Whether the API takes events now, and if not, what is the matter, by part."""
+    """Whether the API accepts events now, and its problems by part."""
 
     ready: bool
     problems: Mapping[str, str]
@@ -77,8 +81,8 @@ class TokenClient:
 
     Args:
         url: the API's address, like ``https://attune.example``.
-        token: a Kubernetes token (``kubectl create token …``), or the API's admin token. Only :meth:`health_check` works
-            without.
+        token: a Kubernetes token (``kubectl create token …``), or the API's admin token. Only :meth:`health_check`
+            works without.
         ca_file: certificates (PEM) to trust beside the system's.
     """
 
@@ -106,7 +110,7 @@ class TokenClient:
         """A token for a sensor outside the cluster, valid for ``ttl`` (at most 72 hours).
 
         Args:
-            sensor_ref: ``namespace/name``; the identity ``sensor:<ref>`` is made, or reused where it exists.
+            sensor_ref: ``namespace/name``; the identity ``sensor:<ref>`` is created, or reused if it exists.
             trigger_types: the canonical names that the token may report.
             ttl: how long it is valid.
 

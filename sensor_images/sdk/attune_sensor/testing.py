@@ -47,14 +47,14 @@ _TURNS = 50
 class FakeClock:
     """A clock that stands until the test moves it (:class:`attune_sensor._clock.Clock`).
 
-    Give it to :class:`SensorHarness`, and ``Trigger.now`` and ``Trigger.sleep`` go by it; or pass it where a handler takes a
-    function that returns microseconds since 1970.
+    Give it to :class:`SensorHarness`, and ``Trigger.now`` and ``Trigger.sleep`` go by it; or pass it where a handler
+    takes a function that returns microseconds since 1970.
 
     Args:
         time: where it begins, with a zone.
 
     Attributes:
-        time: what it says; set it to have the clock jump without waking anybody.
+        time: the time; set it to make the clock jump without waking sleepers.
     """
 
     def __init__(self, time: datetime) -> None:
@@ -79,10 +79,10 @@ class FakeClock:
         await future
 
     async def wait_for_sleeper(self, *, within: float = 5.0) -> None:
-        """Wait until somebody sleeps by this clock.
+        """Wait until a function sleeps by this clock.
 
         Raises:
-            TimeoutError: nobody does.
+            TimeoutError: none does.
         """
         async with asyncio.timeout(within):
             while not any(not future.done() for _, _, future in self._sleepers):
@@ -90,9 +90,7 @@ class FakeClock:
                 await self._slept.wait()
 
     async def advance(self, by: timedelta) -> None:
-        """Move the clock on. Who sleeps until then is woken when it is their time, one after the other, and goes on until it
-        sleeps again or waits for something else.
-        """
+        """Move the clock on. Each sleeper that is due is woken at its time, and runs until it sleeps again or waits."""
         target = self.time + by
         while self._sleepers and self._sleepers[0][0] <= target:
             at, _, future = heapq.heappop(self._sleepers)
@@ -276,7 +274,7 @@ class SensorHarness:
             name: which rule.
             namespace: the rule's namespace.
             enabled: whether it is to fire.
-            created_at: when it was made; now, or as before, unless given.
+            created_at: when it was created; now, or as before, unless given.
             since: since when it has been as it is; now unless given.
         """
         uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
@@ -310,21 +308,21 @@ class SensorHarness:
         return self._emitter.waiting
 
     def message(self, rule: Rule) -> str:
-        """What the sensor said last of the rule, whatever the state; empty when it said nothing."""
-        said = self._acks.latest.get(rule.uid)
-        return "" if said is None else said[2]
+        """The message of the rule's latest ack, in any state; empty when there is none."""
+        ack = self._acks.latest.get(rule.uid)
+        return "" if ack is None else ack[2]
 
     async def wait_for(self, rule: Rule, state: AckState, *, within: float = 5.0) -> str:
-        """Wait until the sensor said this of the rule as it is now; returns the message.
+        """Wait until the rule as it is now is acked with this state; returns the message.
 
         Raises:
             TimeoutError: it did not.
         """
         async with asyncio.timeout(within):
             while True:
-                said = self._acks.latest.get(rule.uid)
-                if said is not None and said[:2] == (rule.generation, state):
-                    return said[2]
+                ack = self._acks.latest.get(rule.uid)
+                if ack is not None and ack[:2] == (rule.generation, state):
+                    return ack[2]
                 self._acks.changed.clear()
                 await self._acks.changed.wait()
 

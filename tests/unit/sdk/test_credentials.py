@@ -42,7 +42,7 @@ def test_renewed_file_is_seen_though_it_is_another_file(tmp_path: Path) -> None:
     assert file.read().value == "two"
 
 
-@pytest.mark.parametrize(("content", "reason"), [("", "empty"), ("  \n", "empty"), ("two words", "something else")])
+@pytest.mark.parametrize(("content", "reason"), [("", "empty"), ("  \n", "empty"), ("two words", "something other")])
 def test_file_that_holds_no_token_is_a_clear_error(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "token"
     path.write_text(content)
