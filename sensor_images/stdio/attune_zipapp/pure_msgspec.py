@@ -30,6 +30,17 @@ class DecodeError(MsgspecError, ValueError):
     """Bytes that are not JSON."""
 
 
+class Meta:
+    """What else is said of a type in an annotation. Nothing of it is checked here; the API checks what sensors send."""
+
+    def __init__(self, **_said: Any) -> None:
+        """Take whatever is said."""
+
+
+class Raw(bytes):
+    """A part of a document that stays as it is. Sensors name it in types, and read none."""
+
+
 class _Options(typing.NamedTuple):
     frozen: bool
     kw_only: bool
@@ -339,6 +350,16 @@ def convert(value: Any, type: Any) -> Any:  # noqa: A002 - msgspec's name for it
         ValidationError: it is not.
     """
     return _converted(value, type)
+
+
+class structs:  # noqa: N801 - stands for the module msgspec.structs
+    """``msgspec.structs``."""
+
+    @staticmethod
+    def replace(value: _T, /, **changes: Any) -> _T:
+        """A copy with some fields changed."""
+        fields = {field: getattr(value, field) for field in type(value).__struct_fields__}  # type: ignore[attr-defined]
+        return type(value)(**{**fields, **changes})
 
 
 class json:  # noqa: N801 - stands for the module msgspec.json

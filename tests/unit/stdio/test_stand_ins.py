@@ -1,9 +1,13 @@
 """The zipapp's stand-ins for compiled libraries do what those do."""
 
 import json
+import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -167,3 +171,30 @@ def test_a_damaged_seed_is_refused(damage: Callable[[bytes], bytes]) -> None:
     assert pure_nkeys.from_seed(seed)
     with pytest.raises(pure_nkeys.NkeysError):
         pure_nkeys.from_seed(damage(seed))
+
+
+def test_the_stand_in_has_all_that_the_supervisor_takes_from_msgspec() -> None:
+    """What is imported, and what is named as ``msgspec.…``, in modules that a sensor loads."""
+    code = (
+        "import sys, attune_stdio.__main__\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('attune_') and m.__file__), sep='\\n')"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    used = set()
+    for path in loaded:
+        text = Path(path).read_text()
+        used |= set(re.findall(r"\bmsgspec((?:\.\w+)+)", text)) if "import msgspec\n" in text else set()
+        for names in re.findall(r"^from msgspec import (.*)$", text, re.MULTILINE):
+            used |= {f".{found.strip()}" for found in names.split(",")}
+    for path in used:
+        found: Any = pure_msgspec
+        for part in path.strip(".").split("."):
+            assert hasattr(found, part), f"msgspec{path}"
+            found = getattr(found, part)
+
+
+def test_a_copy_with_changes_is_alike() -> None:
+    for library, classes in ((msgspec, REAL), (pure_msgspec, PURE)):
+        inner = classes["Inner"](status="x", id="y")
+        changed = library.structs.replace(inner, status="z")
+        assert (changed.status, changed.id, inner.status) == ("z", "y", "x")
