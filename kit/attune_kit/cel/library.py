@@ -14,7 +14,7 @@ from attune_kit.cel.tokens import RENAMED, adapted, names, renamed, stand_in, st
 #: The longest expression, in characters.
 LONGEST: Final = 4096
 _EXTENSIONS: Final = (
-    "optional", "strings", "lists", "sets", "two-var-comprehensions", "math", "bindings", "encoders",
+    "optional", "strings", "lists", "sets", "two-var-comprehensions", "math", "encoders",
 )  # fmt: skip
 #: Variables that policies have in Kubernetes, and no event has.
 _NOT_HERE: Final = frozenset({"request", "params", "namespaceObject", "authorizer", "variables", "self", "oldSelf"})

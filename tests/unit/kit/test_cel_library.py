@@ -56,6 +56,8 @@ def test_what_the_page_says_there_is_not(row: list[str]) -> None:
         ("has(object.l.x)", False),
         ("has(object.m.none.x)", False),
         ("has(object.m.k)", True),
+        ("object.l.all(x, x > 0 && !has(x.y))", True),
+        ("['a'].all(k, object.a != k) && !has(object.m.x) && [object].all(v, !has(v.m.y) && has(v.m.k))", True),
         ("has(object.m.x)", False),
         ("has(object.none)", True),
         ("has(oldObject.x)", False),
