@@ -29,7 +29,7 @@ async def _caller(request: Request) -> Caller:
 
 #: The sensor that calls; 401 for anybody else.
 SensorDep = Annotated[SensorCaller, Depends(_sensor)]
-#: Whoever calls; 401 for nobody.
+#: The caller; 401 without one.
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 # The schemes are documented, not run: identity.access reads the header and words the refusals.

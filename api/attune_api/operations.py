@@ -36,7 +36,7 @@ _DATABASE_TIMEOUT: Final = 2.0
     operation_id="getHealth",
     summary="Is the program alive",
     response_class=Response,
-    responses={200: {"model": HealthSchema}, 503: {"model": HealthSchema, "description": "Start it anew"}},
+    responses={200: {"model": HealthSchema}, 503: {"model": HealthSchema, "description": "Restart it"}},
 )
 async def health(services: ServicesDep) -> Response:
     """Fails when a background task has died, which only a restart mends. A database that is away is no reason."""

@@ -67,7 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """Start everything; stop it in the reverse order, with every event that was taken answered first.
 
     Raises:
-        TablesOutdatedError: the tables must be migrated, and this program was told not to.
+        TablesOutdatedError: the tables must be migrated, and the settings say not to.
         MigrationError: they could not be migrated.
         ValueError: settings contradict each other.
         sqlalchemy.exc.SQLAlchemyError, OSError: there is no database.

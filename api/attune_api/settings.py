@@ -1,4 +1,4 @@
-"""What the API is told by its environment (variables that begin with ``ATTUNE_API_``)."""
+"""The API's settings, from the environment (variables that begin with ``ATTUNE_API_``)."""
 
 import os
 from pathlib import Path
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     kubernetes_auth: Literal["auto", "on", "off"] = "auto"
     """Whether callers other than sensors are checked with the cluster. auto: where a ServiceAccount is mounted."""
     kubernetes_url: str | None = None
-    """The cluster's API server. Not set: the one that pods are told of."""
+    """The cluster's API server. Not set: the one in a pod's environment."""
     kubernetes_token_file: Path = SERVICE_ACCOUNT / "token"
     """Token with which this API calls the cluster's; read again when it changes."""
     kubernetes_ca_file: Path = SERVICE_ACCOUNT / "ca.crt"
@@ -67,10 +67,10 @@ class Settings(BaseSettings):
     """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
     check_rules: bool = True
     """Whether a sensor may report events only for rules that it serves, by what the operator says on NATS. Without
-    ``nats_url`` there is nobody to say it, and the token alone counts."""
+    ``nats_url``, only the token is checked."""
     rules_settle: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds after the connection to NATS, or the stream of rules, was made anew in which a rule that is not there is taken
-    to be on its way: its events are answered with 503 and sent again, and refused only afterwards."""
+    """Seconds after the connection to NATS, or the stream of rules, was created again in which a missing rule may
+    still arrive: its events are answered with 503 and sent again, and refused only afterwards."""
     tls_certificate_file: Path | None = None
     """Certificate chain (PEM) to serve HTTPS with; read again when it is renewed. Not set: plain HTTP."""
     tls_key_file: Path | None = None

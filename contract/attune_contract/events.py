@@ -1,4 +1,4 @@
-"""Events as sensors report them and as they are named (design, "Timers" and "The API")."""
+"""Events as sensors report them and as they are named (docs/events.md)."""
 
 import uuid
 from datetime import UTC, datetime

@@ -12,7 +12,7 @@ _TRIES: Final = 1000
 
 #: The part of it that this process gives ports of.
 _ours = _RANGE
-#: Those given last; whoever asked may not listen yet.
+#: The ports given last; their receivers may not listen yet.
 _given: deque[int] = deque(maxlen=1000)
 
 

@@ -41,7 +41,7 @@ _FILES: Final[dict[tuple[Kind, str, str], str]] = {
 
 
 class ServiceFiles:
-    """Writes what services read. ``on_change`` is told the file's name."""
+    """Writes what services read. ``on_change`` is called with the file's name."""
 
     def __init__(self, root: Path, *, namespace: str, on_change: Callable[[str], None]) -> None:
         self._root = root
@@ -218,7 +218,7 @@ def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, 
     program = Program(
         name="The API",
         arguments=[sys.executable, "-m", "attune_api"],
-        # What the API can be told besides (its log level, say) may be set in the shell.
+        # Other settings of the API, such as its log level, may be set in the shell.
         environment={
             **_clean_environment("ATTUNE_SENSOR", "ATTUNE_OPERATOR", "ATTUNE_NATS"),
             **{f"ATTUNE_API_{name}": value for name, value in settings.items()},

@@ -1,7 +1,7 @@
 """``attune up`` as a whole: what is started after what, and how it all ends.
 
 What takes longest to start is started first: the API, while this process still loads the operator. Sensors follow as soon as the
-manifests were read, with what they had in the run before, and the operator then looks at everything anew.
+manifests were read, with what they had in the run before, and the operator then reconciles everything.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Run until it is told to stop (SIGINT, SIGTERM, the end of ``exit_after``).
+    """Run until it is stopped (SIGINT, SIGTERM, the end of ``exit_after``).
 
     Raises:
         UpError: it cannot start, or cannot go on; one sentence that says why. Nothing is left running.

@@ -1,4 +1,4 @@
-"""What every sensor is given besides its own spec, from the settings. Certificates are read again while the operator runs."""
+"""What every sensor is given in addition to its own spec, from the settings. Certificates are reloaded at run time."""
 
 import asyncio
 from collections.abc import Callable

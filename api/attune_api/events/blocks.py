@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from attune_api.storage.tables import METADATA
 
 BLOCKS: Final = METADATA.tables["event_blocks"]
-#: Numbers in a block. Migration 0003 has it too: changing it means filling the table anew.
+#: Numbers in a block. Migration 0003 has it too: changing it means refilling the table.
 SIZE: Final = 4096
 
 

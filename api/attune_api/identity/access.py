@@ -24,7 +24,7 @@ class Access:
     Args:
         verifier: for sensor tokens.
         states: which of them are revoked.
-        issuer: of sensor tokens, by which they are told from the cluster's.
+        issuer: of sensor tokens, which distinguishes them from the cluster's.
         cluster: for all other tokens; None where there is no cluster.
         admin_token_file: a token that may do everything; None for none.
         metrics: refusals are counted there.
@@ -61,7 +61,7 @@ class Access:
         return self._sensor(_bearer(authorization, what="the sensor's token"))
 
     async def caller(self, authorization: str | None) -> Caller:
-        """Whoever calls.
+        """The caller.
 
         Args:
             authorization: the header of that name.

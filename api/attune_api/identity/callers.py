@@ -42,7 +42,7 @@ class ClusterCaller:
 
 @dataclass(frozen=True, slots=True)
 class AdminCaller:
-    """Whoever has the admin token. May do everything."""
+    """A caller with the admin token, who may do everything."""
 
     @property
     def login(self) -> str:

@@ -1,7 +1,7 @@
 """The cluster's word on callers: TokenReview says who, SubjectAccessReview says what they may do.
 
-So the cluster's RBAC is the only place where rights are kept (design, "The API"). Answers are kept for a few seconds, so
-that a reader who polls does not double the API server's load.
+So the cluster's RBAC is the only place where rights are kept (docs/events.md, "Who may read"). Answers are kept for a few
+seconds, so that a reader who polls does not double the API server's load.
 """
 
 import hashlib

@@ -113,7 +113,7 @@ def _next(keys: list[Mapping[str, Any]]) -> Any:
 def parse_signing(data: bytes) -> SigningKey:
     """The key that ``active`` names in a JSON Web Key Set of private keys.
 
-    While it names none (the keys were lost and made anew, and the first of them is published for a while before it signs
+    While it names none (the keys were lost and created again, and the first of them is published for a while before it signs
     by itself), the next one, as the operator does for Sensors that have no token at all.
 
     Raises:

@@ -51,7 +51,7 @@ class KnownRule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> Key:
-        """Its place in lists: namespace, name, and uid, since a rule that was made again may meet its predecessor."""
+        """Its place in lists: namespace, name, and uid, since a rule that was created again may meet its predecessor."""
         return self.namespace, self.name, self.uid
 
     @classmethod

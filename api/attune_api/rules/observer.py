@@ -1,4 +1,4 @@
-"""What the stored events prove about sensors and rules: whoever reported a rule's last event served it then."""
+"""What the stored events prove about sensors and rules: the sensor that reported a rule's last event served it then."""
 
 from collections.abc import Sequence
 

@@ -46,7 +46,7 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     namespace: Text | None = None
-    """Only of this one. Needed by whoever may not list in all namespaces."""
+    """Only this namespace. Required for callers that may not list in all namespaces."""
     cursor: Annotated[str | None, Field(max_length=2000), AfterValidator(lambda text: text and storable(text))] = None
     """What an answer gave as next_cursor, with the same filters."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
@@ -121,7 +121,7 @@ async def rule(namespace: _Namespace, name: _Name, services: ServicesDep, caller
     await services.access.require(caller, Right(verb="get", resource="rules", namespace=namespace, name=name))
     _require_heard(services, heard=services.rules.heard)
     found = None
-    # One that was made again may be there beside its predecessor for a moment; the newer one is meant.
+    # A rule that was created again may briefly exist next to its predecessor; the newer one counts.
     for known in services.rules.after((namespace, name, ""), namespace=namespace):
         if known.name != name:
             break

@@ -81,7 +81,7 @@ class PastEventSchema(Schema):
     at: str = Field(examples=["2026-11-23T12:05:00.120000Z"])
     """When the operator published it."""
     rule_uid: str
-    """Rules that had this name one after the other are told apart by it."""
+    """It distinguishes rules that had this name one after the other."""
     generation: int
     enabled: bool
     trigger_type: str

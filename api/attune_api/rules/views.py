@@ -1,4 +1,4 @@
-"""What is told of rules and sensors: their state by the sensor's own word, and what happened to them."""
+"""Rules as readers see them: their state by the sensor's latest ack, and their history."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

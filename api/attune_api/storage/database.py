@@ -127,7 +127,7 @@ _COMMON: Final[dict[str, Any]] = {**_COMMON_ENGINE, "pool_timeout": STATEMENT_TI
 
 
 class SqliteDatabase(Database):
-    """One file. It takes one writer at a time, so one thread writes, and whoever else wants to waits for that thread:
+    """One file. It takes one writer at a time, so one thread writes, and other writers wait for that thread:
     in Python, where waiting is cheap and fair, instead of in SQLite, where it is neither. Readers disturb nobody (WAL).
     """
 

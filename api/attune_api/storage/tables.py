@@ -78,7 +78,7 @@ class Outbox(Table, table=True):
 
 
 class Identity(Table, table=True):
-    """Whom this API minted tokens for, and what it was told about them."""
+    """Identities that this API minted tokens for, and their attributes."""
 
     __tablename__ = "identities"
 

@@ -226,7 +226,7 @@ class Outbox:
         await self._database.write(lambda connection: connection.execute(statement))
 
     async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
-        """Create the stream when it is missing. One that is there belongs to whoever made it so."""
+        """Create the stream when it is missing. An existing one is left as it is."""
         try:
             await jetstream.stream_info(EVENTS_STREAM)
         except NotFoundError:

@@ -52,7 +52,7 @@ class RuleReader:
         book: what is kept.
         metrics: where rules are counted.
         api: prefix of the JetStream API that reaches the stream.
-        settle: seconds after the connection or the stream was made anew in which what is missing may be on its way: the
+        settle: seconds after the connection or the stream was created again in which what is missing may still arrive: the
             operator compares the stream with Kubernetes at its own reconnection.
     """
 

@@ -11,7 +11,7 @@ Order = Literal["asc", "desc"]
 
 _VERSION: Final = 1
 _LARGEST: Final = 2**63 - 1
-_FOREIGN: Final = "cursor is not one that this API gave out; leave it away to begin anew."
+_FOREIGN: Final = "cursor is not one that this API gave out; leave it out to start from the beginning."
 _T = TypeVar("_T")
 
 

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457), every one of them, whoever raises it."""
+"""Errors as problem details (RFC 9457): every error, wherever it is raised."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

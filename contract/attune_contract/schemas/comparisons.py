@@ -10,7 +10,7 @@ they have to compare; the operator then says of a Rule that breaks it ``Accepted
 An operand is the name of a property of the same object, a number, or a length of time: a property that holds a number, and one
 that names its unit (seconds when it is absent). Numbers compare with numbers and times (RFC 3339) with times; a comparison one
 of whose operands is absent, or of another type, holds: ``required`` and ``type`` speak of that. There is nothing in it that
-repeats, so a check costs no more than the schema is long, whoever wrote schema and document (docs/decisions/0017 says why this is
+repeats, so a check costs no more than the schema is long, whatever schema and document say (docs/decisions/0017 says why this is
 not CEL).
 """
 

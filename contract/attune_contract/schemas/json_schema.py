@@ -1,6 +1,6 @@
 """JSON Schema (2020-12) for documents and schemas that strangers wrote: bounded in time, memory and words.
 
-Whoever may create a Sensor writes a schema, whoever may create a Rule writes a document, and the operator and the API check
+Anyone who may create a Sensor writes a schema, anyone who may create a Rule writes a document, and the operator and the API check
 one by the other in their event loops. Checks are done by jsonschema-rs. What it does not bound is bounded here, before it runs:
 
 - what a check costs is known from the schema's structure and the document's size (:mod:`.cost`); one that could take longer

@@ -1,4 +1,4 @@
-"""Which files are manifests: as ``kubectl apply -f`` has it; and what is told of folders that are for other tools."""
+"""Which files are manifests: as for ``kubectl apply -f``; and notices about folders that are for other tools."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

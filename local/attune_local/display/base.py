@@ -1,4 +1,4 @@
-"""What a display is told."""
+"""What a display shows."""
 
 import json
 from dataclasses import dataclass

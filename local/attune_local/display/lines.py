@@ -21,7 +21,7 @@ class _Lines:
         await asyncio.Event().wait()
 
     async def events(self, events: list[Event]) -> None:
-        """Print events. In a thread: whoever reads the pipe may be slow, and that must hold up nothing else."""
+        """Print events, in a thread: the reader of the pipe may be slow, and that must hold up nothing else."""
         text = "".join(f"{self._line(event)}\n" for event in events)
         await asyncio.to_thread(self._print, text)
 

@@ -190,7 +190,7 @@ def _supervised(words: list[str]) -> list[str]:
 
 
 def listening_ports(container: Mapping[str, Any]) -> dict[str, int]:
-    """The ports that the sensor listens on besides the one for probes, by name."""
+    """The ports that the sensor listens on, except the one for probes, by name."""
     return {
         str(port["name"]): int(port["containerPort"])
         for port in container.get("ports") or ()
@@ -205,7 +205,7 @@ def process_environment(
 
     The machine's own comes first (a sensor's author expects PATH, HOME and proxies), without what is ours. Programs of this
     installation are found before others, so that ``python`` is the one that has the SDK. ``port`` is for probes and metrics,
-    ``ports`` are those that the sensor listens on besides; all on loopback.
+    ``ports`` are the other ports that the sensor listens on; all on loopback.
     """
     machine = {name: value for name, value in inherited.items() if not name.startswith(_OURS)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{machine.get('PATH', os.defpath)}"

@@ -113,4 +113,4 @@ class LocalBackend:
         return StoreWatching(self._store, observers)
 
     async def close(self) -> None:
-        """The store belongs to whoever made it."""
+        """The store belongs to its creator."""

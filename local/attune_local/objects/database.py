@@ -1,7 +1,7 @@
 """The file that objects are kept in between runs: uids, creation times, Secrets and statuses survive.
 
 SQLite in WAL mode without a flush per commit: a commit is a write to the page cache, some tens of microseconds, so it may be done
-where the object changes, and nothing that anybody was told is lost when the process is killed. The last moments before a
+where the object changes, and nothing that an observer has seen is lost when the process is killed. The last moments before a
 power cut may be; the file stays sound all the same.
 """
 

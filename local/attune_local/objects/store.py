@@ -2,7 +2,7 @@
 
 As an API server: every change has a new ``resourceVersion``; ``generation`` rises with what a user says and not with the status;
 a deleted object takes along what it owned. Pods alone go in two steps, since a process has to end first. Everything is
-synchronous and in one thread; whoever subscribed is called at once and must not block.
+synchronous and in one thread; subscribers are called at once and must not block.
 
 Objects that are handed out are shared: they are not to be changed.
 """

@@ -1,7 +1,7 @@
 """Ends everything that an ``attune up`` started, when it is no more. Run as a program of its own; the standard library only.
 
 It reads from a pipe that only ``attune up`` holds open: ``+ <class> <pid>`` when a process (the leader of a session) was
-started, ``- <pid>`` when it has ended. When the pipe closes, however that came about, sensors are told to end first, while the
+started, ``- <pid>`` when it has ended. When the pipe closes, however that came about, sensors are stopped first, while the
 API and NATS still take what they have; then those; what does not go is killed. It also holds the lock on the data folder, so
 the next run begins when everything is over.
 """

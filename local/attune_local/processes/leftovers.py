@@ -1,6 +1,6 @@
 """Ends what an earlier run left behind: where ``attune up`` and its guard were both killed, or the pipe between them was lost.
 
-A process is told by the mark in the environment that it was started with, which names the data folder; ids alone say nothing.
+A process is recognised by the mark in its environment, which names the data folder; ids alone say nothing.
 Where there is no ``/proc`` (macOS), the guard is all there is.
 """
 

@@ -46,7 +46,7 @@ class Guard:
         self._groups: dict[int, str] = {}
 
     async def start(self) -> None:
-        """Start it. Everything that is running already is told to it."""
+        """Start it, and send it everything that is running already."""
         script = Path(__file__).with_name("guard.py")
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", str(script), f"{MARK}={self.mark}",

@@ -52,7 +52,7 @@ def identities_stream(*, replicas: int) -> api.StreamConfig:
     )
 
 
-#: Is told that what a Sensor's uid was given before a moment is refused from now on; None: for good.
+#: Called when a Sensor uid's credentials from before a moment are refused from now on; None: all, for good.
 Revoke = Callable[[str, int | None], None]
 
 

@@ -99,7 +99,7 @@ def account_jwt(
         name: for people.
         issued_at: a server keeps the newest of two.
         jetstream: whether it may have streams.
-        signing_keys: public keys that may sign its users besides its own.
+        signing_keys: public keys that may sign its users in addition to its own.
         exports: what other accounts may import, as NATS's jwt library writes it.
         imports: what it imports.
         revocations: users by their public keys, and the latest ``iat`` that is refused, seconds since 1970.

@@ -30,12 +30,12 @@ SECURITY_CONTEXT: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What every sensor is given besides its own spec."""
+    """What every sensor is given in addition to its own spec."""
 
     nats_url: str
     api_url: str
     log_level: str = "INFO"
-    nats_credentials: bool = False  #: the Secret has ``nats.creds`` besides the token
+    nats_credentials: bool = False  #: the Secret has ``nats.creds`` and the token
     network_policies: bool = True
     stdio_image: str = f"attune/sensor-stdio:{__version__}"  #: the image with the supervisor of ``runner: Stdio``
     ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against

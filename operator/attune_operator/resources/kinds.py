@@ -46,5 +46,5 @@ SERVICE: Final = Kind("Service", "services")
 POD: Final = Kind("Pod", "pods")
 EVENT: Final = Kind("Event", "events")
 
-#: Kinds that are watched besides Sensors, Rules and namespaces: only objects with the operator's label.
+#: Other kinds that are watched, in addition to Sensors, Rules and namespaces: only objects with the operator's label.
 WATCHED: Final = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, SERVICE, POD)

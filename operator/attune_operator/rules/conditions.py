@@ -47,7 +47,7 @@ class LatestAck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleContext:
-    """What ``Active`` depends on besides the Rule itself.
+    """What ``Active`` depends on in addition to the Rule itself.
 
     Attributes:
         paused: whether the serving Sensor is paused.

@@ -62,7 +62,7 @@ class Sweeper:
         self.first_list = asyncio.Event()
         """Set when the first complete list was applied."""
         self.swept = asyncio.Event()
-        """Set after each complete list; whoever waits for it clears it."""
+        """Set after each complete list; the task that waits for it clears it."""
 
     def request(self) -> None:
         """List soon."""

@@ -120,7 +120,7 @@ class KubeClient:
         """Every object of ``kind`` by ``read``, page by page; what is ``known`` is only counted. Complete, or it raises.
 
         Most of what a long list costs is making objects of it, and most of them have not changed since the last one: of those
-        only uid and resourceVersion are decoded. ``read`` may be called twice for an object, when the list had to begin anew.
+        only uid and resourceVersion are decoded. ``read`` may be called twice for an object, when the list had to start again.
         """
         for _ in range(_LIST_ATTEMPTS):
             try:

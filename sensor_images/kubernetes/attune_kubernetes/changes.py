@@ -64,8 +64,8 @@ def found_late(current: ObjectSnapshot, *, after: float, last_reported: float) -
 
     Args:
         current: the object, as it is now.
-        after: changes until then were told of for certain (seconds since 1970).
-        last_reported: when the last change was that was told of; those between ``after`` and then may have been told of or not.
+        after: all changes until then were reported (seconds since 1970).
+        last_reported: time of the last reported change; those between ``after`` and then may have been reported or not.
     """
     if current.changed_at <= after:
         return None
@@ -75,7 +75,7 @@ def found_late(current: ObjectSnapshot, *, after: float, last_reported: float) -
 
 
 def as_requested(selection: Selection, change: Change) -> Change:
-    """The change as a rule can hear of it: what is not certain is told by the name that the rule asks for, not kept from it."""
+    """The change as a rule can hear of it: an uncertain change gets the name that the rule asks for, and is not withheld."""
     if change.certain or change.kind in selection.changes:
         return change
     if change.kind is ChangeKind.ADDED and change.current.changed_at > change.current.created_at:

@@ -127,7 +127,7 @@ class KubernetesHandler:
                 if subscription.resumed_at is None:
                     await subscription.ready.wait()
         except BaseException:
-            # Whoever calls knows nothing of a rule that did not start.
+            # The caller does not know a rule that did not start.
             await self.stop(rule)
             raise
         if any(subscription.uncertain for _, subscription in serving.subscriptions):
@@ -211,7 +211,7 @@ class KubernetesHandler:
         if (
             progress is not None
             and progress.rules.get(rule.uid) == rule.generation
-            and resumed not in self._resumed  # a rule that is stopped and started later begins anew
+            and resumed not in self._resumed  # a rule that is stopped and started later begins from now
         ):
             self._resumed.add(resumed)
             subscription.resumed_at, subscription.resumed_time = progress.version, progress.time

@@ -63,7 +63,7 @@ class Subscription:
         resumed_time: when that was, by the API server's clock (seconds since 1970).
         uncertain: objects that changed after ``since`` and before the watch began, where ``resumed_at`` is not known; see
             :meth:`Watch.catch_up`.
-        caught_up: whether it was told of everything up to the watch's version.
+        caught_up: whether it has received everything up to the watch's version.
         ready: set once no change from then on is missed, or it was said why it cannot be watched.
     """
 

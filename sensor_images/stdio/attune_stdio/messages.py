@@ -32,7 +32,7 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AckLine(msgspec.Struct, frozen=True, kw_only=True):
-    """How a rule fares. ``rule`` is the uid or ``namespace/name`` of it."""
+    """The state of a rule. ``rule`` is its uid or ``namespace/name``."""
 
     ack: AckState
     message: str = ""
@@ -157,5 +157,5 @@ def rule_object(rule: Rule) -> dict[str, Any]:
 
 
 def lifecycle_line(kind: str, rule: Rule) -> bytes:
-    """What a program is told of a rule: ``start``, ``update`` or ``stop``."""
+    """A message to a program about a rule: ``start``, ``update`` or ``stop``."""
     return msgspec.json.encode({"type": kind, "rule": rule_object(rule)}) + b"\n"

@@ -10,7 +10,7 @@ _TIME: Final = re.compile(
     r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt _](?P<time>[0-9]{2}:[0-9]{2}(:[0-9]{2})?)([.,](?P<fraction>[0-9]+))?"
     r" ?(?P<zone>[Zz]|UTC|GMT|[Zz]?[+-][0-9]{2}(:?[0-9]{2})?)?"
 )
-#: Epochs are told apart by their size: a number below the first bound is in seconds, and so on to nanoseconds. In seconds the
+#: Epochs are recognised by their size: a number below the first bound is in seconds, and so on to nanoseconds. In seconds the
 #: first bound is the year 5138, in milliseconds it is 1973.
 _UNITS: Final = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 

@@ -86,7 +86,7 @@ class PerRuleHandler:
         self._running[rule.uid] = self._program(rule, file)
 
     async def update(self, old: Rule, new: Rule) -> None:
-        """Start the program anew, unless what it was given is the same."""
+        """Restart the program, unless its input is the same."""
         running = self._running.get(new.uid)
         if running is not None and not running.task.done() and _same(old, new):
             running.rule = new
@@ -159,7 +159,7 @@ class _RuleProgram:
         self.rule = rule
         self._context = context
         self._file = file
-        self._reported = False  # the process itself said how the rule fares
+        self._reported = False  # the process itself reported the rule's state
 
     async def run(self, *, after: "asyncio.Task[None] | None") -> None:
         """Run the program, after the end of the one before."""
@@ -200,7 +200,7 @@ class _RuleProgram:
         self._context.failing(self.rule, message)
 
     def working(self, remark: str) -> None:
-        """Say so, unless the process itself said how the rule fares."""
+        """Report it, unless the process itself reported the rule's state."""
         if not self._reported:
             self._context.report(self.rule, AckState.ACTIVE, remark)
 

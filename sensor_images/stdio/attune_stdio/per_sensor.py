@@ -1,4 +1,4 @@
-"""One process for all rules: it is told of them, a line each, and names them in what it says."""
+"""One process for all rules: it reads them, one per line, and names them in its output."""
 
 import asyncio
 import contextlib
@@ -68,7 +68,7 @@ class PerSensorHandler:
         self._changed: dict[str, None] = {}  # of what it must be told: a set that keeps its order
         self._stopped: dict[str, None] = {}  # names of rules that ran here: a set that keeps its order
         self._wake = asyncio.Event()
-        self._reported: set[str] = set()  # rules of which the process itself said how they fare
+        self._reported: set[str] = set()  # rules whose state the process itself reported
         self._problem = ""  # why no rule is served now
         self._feeding: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -137,7 +137,7 @@ class PerSensorHandler:
             await end(self._task)
             await self._expressions.close()
 
-    # -- what the program is told --------------------------------------------------------------------------------------
+    # -- messages to the program --------------------------------------------------------------------------------------
 
     def _change(self, uid: str) -> None:
         self._changed[uid] = None
@@ -236,7 +236,7 @@ class PerSensorHandler:
             raise LineError(f"this sensor does not provide the trigger type {line.trigger_type[:200]}")
         return line.trigger_type
 
-    # -- how the program fares -----------------------------------------------------------------------------------------
+    # -- the program's state -----------------------------------------------------------------------------------------
 
     def failing(self, message: str) -> None:
         """It holds for all rules."""

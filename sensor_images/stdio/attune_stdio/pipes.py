@@ -36,7 +36,7 @@ class _Pipe:
                 remove(fd)
 
     def close(self) -> None:
-        """Close it. Who reads gets nothing more; who writes is told that it is broken; the other end sees the end."""
+        """Close it. Readers get nothing more, writers get a broken pipe, and the other end sees the end."""
         if self._fd >= 0:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._fd)

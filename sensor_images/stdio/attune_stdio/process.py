@@ -25,7 +25,7 @@ class Process:
 
     Attributes:
         pid: its process id, which is also that of its group and session.
-        stdin: where it is told things; None when its standard input is /dev/null.
+        stdin: its standard input; None for /dev/null.
         stdout, stderr: what it says.
         exited: set when it has ended. What it forked may still run, and its output may not be read to the end.
     """
@@ -53,7 +53,7 @@ class Process:
             command: the program and its arguments.
             variables: its whole environment; the program is looked for in its ``PATH``.
             directory: where it runs; the present one when None.
-            stdin: whether it is told things.
+            stdin: whether it gets messages on its standard input.
 
         Raises:
             OSError: it cannot be started.

@@ -37,13 +37,13 @@ class LateLineError(LineError):
 
 
 class ProgramObserver(Protocol):
-    """Who hears what a program says, and how it fares. None of these blocks but :meth:`take`."""
+    """Observes a program's output and state. None of these methods blocks, except :meth:`take`."""
 
     def started(self, process: Process) -> None:
         """A process was started."""
 
     def ending(self, process: Process) -> None:
-        """The process ended, or is told to in a moment: nothing more can be said to it."""
+        """The process has ended, or is about to be stopped: nothing more can be sent to it."""
 
     async def take(self, line: EventLine | AckLine) -> None:
         """A line. While this waits, nothing more is read.
@@ -79,7 +79,7 @@ class Program:
         command: the program and its arguments.
         variables: its environment.
         directory: where it runs.
-        stdin: whether it is told things; else its standard input is empty.
+        stdin: whether it gets messages on its standard input; otherwise that is empty.
         finite: whether ending with status 0 is all right; it is then either done or started again without a complaint.
         done_at_success: with ``finite``, whether it is then done.
         observer: who hears of it.
@@ -214,7 +214,7 @@ class Program:
         return _End(status, ran, errors.last)
 
     async def _attend(self, process: Process) -> None:
-        """Wait until the process ends or is to be stopped; say meanwhile how it fares."""
+        """Wait until the process ends or is to be stopped, and report its state meanwhile."""
         waits = [asyncio.ensure_future(process.exited.wait()), asyncio.ensure_future(self._stop.wait())]
         try:
             while True:

@@ -70,7 +70,7 @@ def expanded(command: Sequence[str], variables: Mapping[str, str]) -> tuple[str,
 
 
 def of_rule(rule: Rule, *, parameters_file: Path) -> dict[str, str]:
-    """What the program of one rule is given besides."""
+    """Additional variables for the program of one rule."""
     state = rule.state
     return {
         **dict(_parameters(state.parameters)),

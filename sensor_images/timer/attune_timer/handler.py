@@ -76,7 +76,7 @@ class TimerHandler:
             (self._late if skip else self._missed).add(timer, since=now)
 
     async def update(self, old: Rule, new: Rule) -> None:
-        """Arm the timer anew; in between nothing fires.
+        """Arm the timer again; in between nothing fires.
 
         Raises:
             InvalidRuleError: the new parameters cannot be used.

@@ -6,7 +6,7 @@ import os
 import platform
 from typing import Final
 
-#: Nanoseconds; the shortest slice that there is. Whoever wants the processor for so short a time gets it sooner.
+#: Nanoseconds; the shortest slice. A thread that asks for so little gets the processor sooner.
 SLICE: Final = 100_000
 #: sched_setattr(2), which the C library has no function for.
 _NUMBERS: Final = {"x86_64": 314, "aarch64": 274}

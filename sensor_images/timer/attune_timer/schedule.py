@@ -1,4 +1,4 @@
-"""When a timer fires: pure functions of time, with no clock inside (design, "Timers")."""
+"""When a timer fires: pure functions of time, with no clock inside (docs/timers.md)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -30,7 +30,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalSchedule:
-    """Fires at ``anchor + k × interval``: nothing drifts, and whoever computes it finds the same instants.
+    """Fires at ``anchor + k × interval``: nothing drifts, and every computation gives the same instants.
 
     Args:
         anchor: what fixes the phase.

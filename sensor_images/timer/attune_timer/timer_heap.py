@@ -125,7 +125,7 @@ class TimerHeap:
         """What is due now, at most ``limit`` occurrences, earliest first.
 
         What is later than the grace was missed (a suspended machine, a clock set forward), and the rule's policy decides about
-        it. After the clock was set back, everything is computed anew, so that no timer waits for the time that was to come;
+        it. After the clock was set back, everything is computed again, so that no timer waits for the time that was to come;
         occurrences that were fired already have the same ids.
         """
         if self._last_now is not None and now < self._last_now - _ADJUSTMENT:

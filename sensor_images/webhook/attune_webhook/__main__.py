@@ -8,7 +8,7 @@ from attune_webhook.handler import WebhookHandler
 
 def main() -> int:
     """Run until SIGTERM; returns the exit status."""
-    # A sender was told that its event is safe, so no newer one may push it out.
+    # The sender has the answer that its event is safe, so no newer one may push it out.
     return run_sensor(WebhookHandler, when_full=WhenFull.DROP_NEWEST, loop_factory=uvloop.new_event_loop)
 
 

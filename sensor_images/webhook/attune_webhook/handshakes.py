@@ -11,7 +11,7 @@ from typing import Any, Final
 from attune_webhook.http.answers import Answer, json_answer, text_answer
 from attune_webhook.http.request import Request, field_of
 
-#: The values of the parameter ``handshake``, besides none.
+#: The values of the parameter ``handshake``, in addition to none.
 HANDSHAKES: Final = ("slack", "zoom", "eventgrid", "cloudevents", "discord", "meta", "twitch", "dropbox", "sns")
 
 _LONGEST_CHALLENGE: Final = 4096

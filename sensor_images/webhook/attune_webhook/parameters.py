@@ -16,7 +16,7 @@ WEBHOOK: Final = "core.webhook"
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 DEFAULT_METHODS: Final = ("POST",)
-#: More than the round numbers of senders: an SNS message of 256 KiB has its envelope besides.
+#: More than the round numbers of senders: an SNS message of 256 KiB also has its envelope.
 DEFAULT_MAX_BODY: Final = 512 * 1024
 #: In base64 it is still less than what the API takes as one event.
 LARGEST_BODY: Final = 700 * 1024

@@ -3,7 +3,7 @@
 Schemas are other people's. A check takes microseconds, and at most some 30 ms whatever schema and payload
 (:mod:`attune_contract.schemas.json_schema`). So it is made in the event loop, which others get back after 20 ms. What cannot be
 checked within the bounds (a schema that cannot be used, a check that costs too much, a request that used up its time) is
-taken unchecked and counted: the Sensor's author made the mistake, and whoever waits for the event should not pay for it.
+taken unchecked and counted: the Sensor's author made the mistake, and readers of the event should not pay for it.
 """
 
 import asyncio

@@ -48,7 +48,7 @@ class EventWriter:
         database: where to.
         metrics: what is counted.
         most_waiting: events that may wait, those of the running transaction included.
-        stored: each is set after a commit that stored something; whoever passes events on waits for one.
+        stored: each is set after a commit that stored something; the outbox and the feed wait for one.
     """
 
     def __init__(

@@ -183,7 +183,7 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a filter asks without its values, by which statements are told apart. Payload filters are whole."""
+    """What a filter asks without its values; statements differ by it. Payload filters are whole."""
 
     equal: tuple[str, ...] = ()
     after: bool = False

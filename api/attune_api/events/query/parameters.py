@@ -52,7 +52,7 @@ class EventQuery(BaseModel):
     rule_uid: Text | None = None
     """The rule, by its metadata.uid."""
     rule_namespace: Text | None = None
-    """The rule's namespace. Needed by whoever may not list rules in all namespaces."""
+    """The rule's namespace. Required for callers that may not list rules in all namespaces."""
     rule_name: Text | None = None
     """The rule's name; with rule_namespace it is looked up, without it is searched for."""
     trigger_type: Text | None = None

@@ -45,7 +45,7 @@ class Page:
     """Events in the order of ``seq``.
 
     ``more`` is the ``seq`` behind which the next page begins; None when this was the last one. ``seen`` is the ``seq`` up
-    to which all was looked at in that direction: whoever comes back later goes on there.
+    to which all was looked at in that direction: a later request continues there.
     """
 
     events: Sequence[Event]

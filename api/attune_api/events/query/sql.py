@@ -7,7 +7,7 @@ a :class:`Shape`, by which it is kept, and values are parameters: ``low`` and ``
 **A walk is a stretch of one index.** On PostgreSQL it is a range of rows and not equality, which says the same: told that a
 column equals something, its planner may hold that common, and rather walk the primary key and try every row. A range leaves
 it one index that fits. But PostgreSQL, which finds the beginning of such a range at once, does not stop at its end (seen with
-version 15): only where the first column changes, which is after all that the namespace of a rule has. So it is told how
+version 15): only where the first column changes, which is after all that the namespace of a rule has. So the query says how
 many rows there are (:func:`survey`), and stops at the last.
 """
 
@@ -119,13 +119,13 @@ def surveys(shapes: tuple[Shape, ...]) -> Select[Any]:
 def matching(shape: Shape) -> Select[Any]:
     """The first ``limit`` events that fit, among the stretch's first ``most``; as columns of :func:`as_stored`.
 
-    On PostgreSQL those behind ``most_bytes`` of payload are left off; on SQLite whoever fetches may stop at any time.
+    On PostgreSQL those behind ``most_bytes`` of payload are left off; on SQLite the reader may stop at any time.
     ``most`` is asked for on PostgreSQL where rows of a driver's index are tried; elsewhere ``low`` and ``high`` have to say
     where to end.
     """
     limit = bindparam("limit", type_=BigInteger)
     if shape.dialect != "postgresql":
-        # SQLite would sort a subquery's rows anew, and so read all of them before it gives out the first. A plus keeps it
+        # SQLite would sort a subquery's rows again, and so read all of them before it gives out the first. A plus keeps it
         # from walking another index (SQLite's "The query optimizer overview", section 2, "Disqualifying WHERE clause
         # terms").
         plain: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """How long events are kept: by age, and by number for each rule; deleted in small chunks, so that nobody waits for it.
 
 Never deleted are what the outbox has not passed on yet, and the newest event of each rule: a sensor that was down goes on
-from there (see :mod:`attune_api.events.last.sql`), and would report anew what it had reported before.
+from there (see :mod:`attune_api.events.last.sql`), and would report again what it had reported before.
 """
 
 import asyncio

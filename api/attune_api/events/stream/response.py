@@ -53,7 +53,7 @@ class EventStream(Response):
         cut_off: Callable[[], object],
         release: Callable[[], object],
     ) -> None:
-        # X-Accel-Buffering is how nginx, and so many an ingress, is told to pass on each event at once.
+        # X-Accel-Buffering makes nginx, and so many ingresses, forward each event at once.
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames

@@ -75,5 +75,5 @@ _GENERIC_SENDERS: Final = (
     ),
 )
 
-#: By their names: the values of ``auth.type``, besides the generic ``hmac`` and ``header``.
+#: By their names: the values of ``auth.type``, in addition to the generic ``hmac`` and ``header``.
 PRESETS: Final = {preset.name: preset for preset in (*_GENERIC_SENDERS, *DEVELOPER_SENDERS, *SERVICE_SENDERS)}
