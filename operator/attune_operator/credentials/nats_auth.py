@@ -123,6 +123,8 @@ class NatsAuth:
             if not first:
                 _log.warning("nats_keys_replaced", then="restart the NATS server, which trusts the old keys")
             self._on_change()
+        # A revocation may have come in since the Secret was read: it must not be lost.
+        revoked = nats_revocations.current(nats_revocations.merge(revoked, self._revoked), now=self._now())
         if revoked != self._revoked:
             self._revoked = revoked
             self.accounts_changed.set()

@@ -318,7 +318,7 @@ async def test_a_ttl_below_the_least_is_raised_and_that_is_said(user: KubectlUse
     await user.apply_sensor(token={"ttl": "2s"})
     found = await first_token(user)
     assert found.claims.expires_at - found.claims.issued_at == timedelta(seconds=5)
-    assert "shortest that is given" in (await user.condition("CredentialsValid"))["message"]
+    assert "the shortest lifetime is" in (await user.condition("CredentialsValid"))["message"]
 
 
 async def test_restart_rolls_the_pods_with_each_renewal(user: KubectlUser, operator: Operator) -> None:
