@@ -17,7 +17,10 @@ COMMANDS = {
     "token": Lazy("attune_cli.commands.token", "Create and inspect tokens of sensors."),
     "keys": Lazy("attune_cli.commands.keys", "Rotate the signing keys."),
     "lint": Lazy("attune_cli.commands.lint", "Check manifests offline, with file and line."),
-    "new": Lazy("attune_cli.commands.new", "Create a new sensor with its test, manifest and Dockerfile."),
+    "explain": Lazy("attune_cli.commands.explain", "Show trigger types, their parameters and an example."),
+    "new": Lazy(
+        "attune_cli.commands.new", "Create a new Rule, or a new sensor with its test, manifest and Dockerfile."
+    ),
     "conformance": Lazy(
         "attune_cli.commands.conformance", "Examine a sensor program against the sensor protocol.", extra="conformance"
     ),

@@ -4,6 +4,7 @@ Files are judged by the same code as in the cluster: the resource definitions' s
 (:mod:`attune_local.admission`), the binding of Rules to Sensors and the check of their parameters (:mod:`attune_operator.rules`).
 """
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from attune_cli.errors import UsageError
+from attune_cli.trigger_types import TriggerType, offered
 from attune_contract.calendar import cron
 from attune_contract.resources import Sensor
 from attune_contract.schemas.json_schema import CheckTooCostlyError, JsonSchema
@@ -73,6 +75,16 @@ def core_pack() -> list[Path]:
     return sorted(path for path in _PACKS.iterdir() if path.is_dir())
 
 
+def offered_types(more: Iterable[Path] = ()) -> list[TriggerType]:
+    """The trigger types of the installed packs, and of the Sensors in more files.
+
+    Raises:
+        UsageError: a path does not exist, or a file cannot be read.
+    """
+    found = [*read(more, namespace="default"), *read(core_pack(), namespace="default")]
+    return offered(checked.object for _, result in found for checked in _of_kind(result.objects, "Sensor"))
+
+
 def read(paths: Iterable[Path], *, namespace: str, recursive: bool = False) -> list[tuple[str, Result]]:
     """Judge each file by itself: manifests, kustomizations (which are built), and standard input.
 
@@ -108,6 +120,23 @@ def _built(folder: Path, namespace: str) -> Result:
     if built.problem:
         return Result(problems=[Problem(source=str(folder), line=1, field="", message=built.problem)])
     return check_text(built.text, source=str(folder), namespace=namespace)
+
+
+def check_rule(body: Mapping[str, Any], sensors: Iterable[Path] = ()) -> list[str]:
+    """What is wrong with a Rule, by the Sensors of the packs and of more files: sentences without file and line.
+
+    Raises:
+        UsageError: a path does not exist, or a file cannot be read.
+    """
+    result = check_text(json.dumps(body), source="rule")
+    beside = [*read(sensors, namespace="default"), *read(core_pack(), namespace="default")]
+    known = [checked for _, each in beside for checked in each.objects]
+    report = lint([("rule", result)], known=known)
+    return [
+        f"{finding.field}: {finding.message}" if finding.field else finding.message
+        for finding in report.findings
+        if finding.severity == "error"
+    ]
 
 
 def lint(

@@ -59,3 +59,11 @@ HEADER = f"{'OCCURRED':27} {'STORED AFTER':>12}  {'TRIGGER TYPE':20} {'RULE':32}
 def where_line(started: Started) -> str:
     """Where everything is, for people."""
     return f"The API is at {started.api_url} (token in {started.token_file}); data and logs in {started.data_dir}."
+
+
+def next_line() -> str:
+    """Where to look next, for people who have just started it."""
+    return (
+        "Next, in another terminal here: attune status; attune rules list; attune events list --follow; attune explain. "
+        "Edits of the manifests take effect at once; attune new rule writes one."
+    )

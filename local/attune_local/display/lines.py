@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TextIO
 
-from attune_local.display.base import HEADER, Event, Started, event_line, where_line
+from attune_local.display.base import HEADER, Event, Started, event_line, next_line, where_line
 
 
 class _Lines:
@@ -35,6 +35,7 @@ class _Lines:
     def started(self, started: Started) -> None:
         """Say where everything is."""
         self._say(where_line(started))
+        self._say(next_line())
 
     def notice(self, text: str) -> None:
         """Say it."""

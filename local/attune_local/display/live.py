@@ -97,7 +97,9 @@ class LiveView:
         lines = [Text(event_line(event), overflow="ellipsis", no_wrap=True) for event in events]
         parts += [title, *(lines or [Text("none yet", style="dim")])]
         parts += [Text(f"! {notice}", style="yellow") for notice in self._notices]
-        parts.append(Text("Ctrl-C ends everything.", style="dim"))
+        parts.append(
+            Text("Elsewhere: attune status, attune rules list, attune explain. Ctrl-C ends everything.", style="dim")
+        )
         return Group(*parts)
 
     @staticmethod

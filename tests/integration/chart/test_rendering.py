@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -41,9 +42,9 @@ def helm() -> Path:
     return tools(Settings.from_environment(), ["helm"])["helm"]
 
 
-def render(helm: Path, arguments: list[str]) -> list[Manifest]:
+def render(helm: Path, arguments: list[str], *, chart: Path = CHART) -> list[Manifest]:
     text = subprocess.run(
-        [helm, "template", "attune", CHART, "--namespace", "attune-system", *arguments],
+        [helm, "template", "attune", chart, "--namespace", "attune-system", *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -159,6 +160,27 @@ def test_the_monitoring_port_of_nats_is_closed(helm: Path, configuration: str) -
     assert [port["containerPort"] for port in container["ports"]] == [4222]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["tcpSocket"] == {"port": "nats"}
+
+
+@pytest.mark.parametrize(
+    ("version", "label"),
+    [("0.1.0+95f1806eb07f", "attune-0.1.0_95f1806eb07f"), ("0.1.0+" + "a" * 80, "attune-0.1.0_" + "a" * 50)],
+)
+def test_versions_with_a_digest_or_a_patch_are_labels_and_tags(
+    helm: Path, tmp_path: Path, version: str, label: str
+) -> None:
+    chart = tmp_path / "attune"
+    shutil.copytree(CHART, chart)
+    text = re.sub(r"(?m)^version:.*", f"version: {version}", (chart / "Chart.yaml").read_text())
+    text = re.sub(r"(?m)^appVersion:.*", 'appVersion: "0.1.0+security-01"', text)
+    (chart / "Chart.yaml").write_text(text)
+    rendered = render(helm, [], chart=chart)
+    labels = [manifest["metadata"].get("labels", {}) for manifest in rendered]
+    assert {each["helm.sh/chart"] for each in labels if "helm.sh/chart" in each} == {label}
+    value = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+    assert all(value.fullmatch(each) and len(each) <= 63 for found in labels for each in found.values())
+    pods = [m["spec"]["template"]["spec"] for m in rendered if "template" in m.get("spec", {})]
+    assert {c["image"].rpartition(":")[2] for pod in pods for c in pod["containers"]} == {"0.1.0_security-01"}
 
 
 def test_nothing_random_is_rendered(helm: Path) -> None:

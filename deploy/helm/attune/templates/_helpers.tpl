@@ -3,10 +3,15 @@
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* A version as a label's value: a "+" (Flux appends a digest with it) is not allowed there, nor in an image's tag. */}}
+{{- define "attune.plainVersion" -}}
+{{- . | replace "+" "_" | trunc 63 | trimAll "-_." -}}
+{{- end -}}
+
 {{- define "attune.labels" -}}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ include "attune.plainVersion" (printf "%s-%s" .Chart.Name .Chart.Version) | quote }}
 app.kubernetes.io/part-of: attune
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "attune.plainVersion" .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
@@ -18,7 +23,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 
 {{/* (dict "root" $ "image" .Values.api.image) */}}
 {{- define "attune.image" -}}
-{{- with .root.Values.imageRegistry }}{{ . }}/{{ end }}{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- with .root.Values.imageRegistry }}{{ . }}/{{ end }}{{ .image.repository }}:{{ default (include "attune.plainVersion" .root.Chart.AppVersion) .image.tag }}
 {{- end -}}
 
 {{- define "attune.natsUrl" -}}
