@@ -100,6 +100,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     # FastAPI documents its own error format for 422; ours are problem details everywhere.
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         operation["responses"].update({"431": problems.documented(431)[431]})  # middleware
+        if "401" in operation["responses"]:
+            operation["responses"].setdefault("400", problems.documented(400)[400])  # two Authorization headers
         for parameter in operation.get("parameters", ()):
             _without_null(parameter)
         invalid = operation["responses"].get("422")

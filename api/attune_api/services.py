@@ -133,7 +133,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 connector=connector,
                 rules=rules,
                 metrics=metrics,
-                settle=settings.rules_settle,
+                grace=settings.rules_grace,
                 api=settings.nats_rules_api,
             )
             supervisor.start("rules", rule_reader.run())

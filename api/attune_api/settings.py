@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     check_rules: bool = True
     """Whether a sensor may report events only for rules that it serves, by what the operator says on NATS. Without
     ``nats_url``, only the token is checked."""
-    rules_settle: Annotated[float, Field(ge=0)] = 30.0
+    rules_grace: Annotated[float, Field(ge=0)] = 30.0
     """Seconds after the connection to NATS, or the stream of rules, was created again in which a missing rule may
     still arrive: its events are answered with 503 and sent again, and refused only afterwards."""
     tls_certificate_file: Path | None = None

@@ -67,7 +67,7 @@ class Access:
             authorization: the header of that name.
 
         Raises:
-            ProblemError: 401, or 503 while nobody can tell.
+            ProblemError: 401, or 503 while it cannot be determined.
         """
         token = _bearer(authorization, what="a token")
         if self._is_admin(token):
@@ -88,7 +88,7 @@ class Access:
         """Whether ``caller`` has ``right``. A sensor has none but those of its own calls.
 
         Raises:
-            ProblemError: 503 while nobody can tell.
+            ProblemError: 503 while it cannot be determined.
         """
         match caller:
             case AdminCaller():
@@ -106,7 +106,7 @@ class Access:
         """Let ``caller`` through only with ``right``.
 
         Raises:
-            ProblemError: 403, which names the right that is missing; 503 while nobody can tell.
+            ProblemError: 403, which names the right that is missing; 503 while it cannot be determined.
         """
         if not await self.allows(caller, right):
             raise insufficient_scope(f"{caller.login} may not {right}.{' ' + hint if hint else ''}")

@@ -1,4 +1,4 @@
-"""The cluster's word on callers: TokenReview says who, SubjectAccessReview says what they may do.
+"""Callers as the cluster knows them: TokenReview says who they are, SubjectAccessReview what they may do.
 
 So the cluster's RBAC is the only place where rights are kept (docs/events.md, "Who may read"). Answers are kept for a few
 seconds, so that a reader who polls does not double the API server's load.
@@ -35,7 +35,7 @@ class ClusterUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """What somebody wants to do, in the words of Kubernetes' RBAC. An empty namespace means in all of them."""
+    """A permission in the terms of Kubernetes' RBAC. An empty namespace means all namespaces."""
 
     verb: str
     resource: str

@@ -38,6 +38,20 @@ def no_token(what: str) -> ProblemError:
     )
 
 
+def repeated_authorization() -> ProblemError:
+    """400 ``invalid_request``: a parameter is repeated (RFC 6750 §3.1).
+
+    A proxy in front may have checked one ``Authorization`` header, and we another.
+    """
+    challenge = 'Bearer realm="attune", error="invalid_request", error_description="more than one Authorization header"'
+    return ProblemError(
+        400,
+        "The request has more than one Authorization header; send one.",
+        kind="repeated-authorization",
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
 def invalid_token(description: str) -> ProblemError:
     """401 ``invalid_token``: there is a token, and it is not accepted."""
     challenge = f'Bearer realm="attune", error="invalid_token", error_description="{_quoted(description)}"'

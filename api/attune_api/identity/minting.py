@@ -72,7 +72,7 @@ def subject_for(request: TokenRequest, *, identity_id: uuid.UUID, state: Identit
     """The ``sub`` of a token: the Sensor's uid where the cluster has a Sensor of that name, else the identity's id.
 
     Raises:
-        NotMintableError: the operator's word on that Sensor would make the API refuse the token.
+        NotMintableError: the API would refuse the token, by the state that the operator published of that Sensor.
     """
     if state is None:
         return str(identity_id)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attune_api.identity.errors import InvalidTokenError
 from attune_api.identity.keys import PublicKeys, SigningKey, VerificationKeys
-from attune_contract.claims import ALGORITHM, AUDIENCE, SensorClaims
+from attune_contract.claims import ALGORITHM, AUDIENCE, MAX_TTL, SCOPE, SensorClaims
 
 #: Longest token that is looked at, in characters.
 MAX_TOKEN_LENGTH: Final = 8192
@@ -82,6 +82,11 @@ def _as_verified(payload: Mapping[str, Any]) -> VerifiedToken:
     # Whole seconds, as SensorClaims writes them; a bool is an int in Python, and none here.
     if not all(type(time) is int and 0 <= time < 2**40 for time in times):
         raise InvalidTokenError("The token's nbf, iat and exp must be whole seconds.", reason="malformed")
+    if payload.get("scope") != SCOPE:
+        raise InvalidTokenError(f"The token's scope is not {SCOPE!r}.", reason="scope")
+    if times[2] - times[1] > MAX_TTL.total_seconds():
+        hours = MAX_TTL.total_seconds() / 3600
+        raise InvalidTokenError(f"The token is valid for more than {hours:.0f} hours.", reason="lifetime")
     try:
         claims = SensorClaims.from_payload(payload)
     except (ValueError, OverflowError, OSError) as error:

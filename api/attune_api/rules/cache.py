@@ -70,7 +70,7 @@ class KnownRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Texts:
-    """Texts by small numbers, each for as long as somebody uses it."""
+    """Texts by small numbers, each for as long as it is used."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []

@@ -1,7 +1,7 @@
 """Finds the binding between a sensor and a rule, for every event that comes in.
 
-Nearly always it is in the book, which costs a microsecond. What is not there may be about to come (the sensor hears of a new
-rule a moment before this program may), be over (deleted, moved), or be made up. Then NATS is asked: the rule stream itself,
+Nearly always it is in the cache, which costs a microsecond. A rule that is not there may be about to come (the sensor may read a
+new rule a moment before this program), have ended (deleted, moved), or be invented. Then NATS is asked: the rule stream itself,
 whose answer no reader can be ahead of, and the rule's history. While NATS does not answer, an event of the rule that this
 sensor reported before is proof enough: it was checked then. What cannot be found out now is answered with "send it again",
 never with a refusal.
@@ -22,7 +22,7 @@ from attune_contract.identity import SensorRef
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that an event waits for the book to become current.
+#: Seconds that an event waits for the cache to become current.
 _PATIENCE: Final = 3.0
 #: Seconds for which a binding that had to be asked for is believed, and how many are.
 _KEEP: Final = 10.0
@@ -39,14 +39,14 @@ class NotKnownYetError(Exception):
 
 
 class RuleLookup(Protocol):
-    """Who is asked for what the book lacks (:class:`attune_api.streams.rules.RuleReader`)."""
+    """Finds what the cache lacks (:class:`attune_api.streams.rules.RuleReader`)."""
 
     @property
-    def settled(self) -> bool:
+    def absence_is_known(self) -> bool:
         """Whether what is missing can be believed not to exist."""
 
     async def wait_complete(self, seconds: float) -> bool:
-        """Wait until the book is current, if that may be soon; whether it is."""
+        """Wait until the cache is current, if that may be soon. Returns whether it is."""
 
     async def find_binding(self, uid: str, *, sensor_key: str) -> Binding | None:
         """What NATS says of the binding now.
@@ -56,7 +56,7 @@ class RuleLookup(Protocol):
         """
 
 
-#: What the database says: of these rules, those of which this sensor reported the last event.
+#: Asks the database: of these rules, those whose last event this sensor reported.
 EventObserver = Callable[[str, Sequence[str]], Awaitable[dict[str, Binding]]]
 
 
@@ -64,9 +64,9 @@ class RuleCheck:
     """Checks reports. One for the program.
 
     Args:
-        book: the rules as they were heard of.
-        lookup: who is asked about others.
-        observer: the database's word.
+        rules: the rules as the stream has them.
+        lookup: finds others.
+        observer: finds what stored events prove.
         states: which sensors are in the cluster.
     """
 
@@ -88,7 +88,7 @@ class RuleCheck:
             sensor: who reports them.
 
         Raises:
-            NotKnownYetError: of one of them that cannot be told now.
+            NotKnownYetError: it cannot be determined for one of them now.
         """
         sensor_key = sensor.token
         bindings: dict[str, Binding | None] = {}
@@ -118,7 +118,7 @@ class RuleCheck:
         """The binding of each rule, None where there is none.
 
         Raises:
-            NotKnownYetError: of one of them that cannot be told now.
+            NotKnownYetError: it cannot be determined for one of them now.
         """
         current = await self._lookup.wait_complete(_PATIENCE)
         outside = self._outside(sensor) and self._rules.heard
@@ -143,7 +143,7 @@ class RuleCheck:
                 found[uid] = binding
                 self._found.put((uid, sensor_key), binding, seconds=_KEEP)
         missing = [uid for uid, binding in found.items() if binding is None]
-        if missing and not outside and (not self._lookup.settled or not set(unknown).isdisjoint(missing)):
+        if missing and not outside and (not self._lookup.absence_is_known or not set(unknown).isdisjoint(missing)):
             log.info("rules_not_known_yet", sensor=str(sensor), rules=len(missing), first=missing[0])
             raise NotKnownYetError
         return found

@@ -84,7 +84,7 @@ class RuleQuery(ListQuery):
 async def rules(
     request: Request, services: ServicesDep, caller: CallerDep, query: Annotated[RuleQuery, Query()]
 ) -> Response:
-    """Rules that a sensor serves, by namespace and name, as the operator published them, each with its sensor's word on it."""
+    """Rules that a sensor serves, by namespace and name, as the operator published them, each with its latest ack."""
     check_known(request, known=RuleQuery.model_fields)
     await require_list(services, caller, resource="rules", namespace=query.namespace, parameter="namespace")
     parts = query.place().split(" ")
@@ -155,7 +155,7 @@ async def history(
     except _OUTAGES as error:
         log.warning("history_not_read", error=type(error).__name__, reason=str(error)[:300])
         raise unavailable(
-            "NATS, which keeps the history, does not answer; ask again.", kind="nats-unavailable"
+            "NATS, which keeps the history, does not answer; try again.", kind="nats-unavailable"
         ) from None
     entries: list[PastEvent] = []
     for message in messages:
@@ -213,13 +213,13 @@ def _page(wanted: Iterable[Any], limit: int) -> tuple[list[Any], bool]:
 def _require_heard(services: Services, *, heard: bool) -> None:
     if services.nats is None:
         raise unavailable(
-            "This API is not connected to NATS, from which it hears of rules and sensors; set ATTUNE_API_NATS_URL.",
+            "This API is not connected to NATS, which has the rules and sensors; set ATTUNE_API_NATS_URL.",
             kind="nats-off",
             retry_after=60,
         )
     if not heard:
         raise unavailable(
-            "This API has not heard from NATS yet which rules and sensors there are; ask again.",
+            "This API has not read the rules and sensors from NATS yet; try again.",
             kind="nats-unavailable",
             retry_after=2,
         )

@@ -17,7 +17,7 @@ from attune_contract.messages import (
     RuleState,
 )
 
-#: Before a sensor has said anything about this generation; and while nobody can be asked.
+#: Before a sensor has acked this generation; and while NATS cannot be asked.
 WAITING: Final = "Waiting"
 UNKNOWN: Final = "Unknown"
 
@@ -39,11 +39,11 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tell(rule: KnownRule, *, acks: Mapping[str, Ack] | None) -> RuleView:
-    """A rule with its sensor's word on it.
+    """A rule with its latest ack.
 
     Args:
         rule: the rule.
-        acks: the sensors' last words by rule uid; None when they could not be read.
+        acks: the latest acks by rule uid; None when they could not be read.
     """
     ack = None if acks is None else acks.get(rule.uid)
     current = ack is not None and ack.generation >= rule.generation

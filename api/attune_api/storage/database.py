@@ -34,7 +34,7 @@ from attune_api.storage.types import decode_json, encode_json
 
 #: Seconds after which a statement or a wait for a connection is given up.
 STATEMENT_TIMEOUT: Final = 30.0
-#: Seconds after which the database itself gives up a query of a reader, so that none goes on that nobody waits for.
+#: Seconds after which the database itself gives up a query of a reader, so that none runs on after its reader has left.
 QUERY_TIMEOUT: Final = 10.0
 _CONNECT_TIMEOUT: Final = 10.0
 _BUSY_TIMEOUT_MS: Final = 5000

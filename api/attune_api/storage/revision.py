@@ -1,5 +1,5 @@
 """At which revision the tables are, and the tables of an empty database, without Alembic: a program that has nothing to migrate
-never loads it (10 MiB, and a second of somebody's first start).
+never loads it (10 MiB, and a second of the first start).
 """
 
 import asyncio
@@ -53,7 +53,7 @@ async def current_revision(database: Database) -> str | None:
 
 
 def take_turns(connection: Connection) -> None:
-    """Wait until nobody else changes the tables, and keep others waiting until this transaction ends."""
+    """Wait until no other program changes the tables, and keep others waiting until this transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 

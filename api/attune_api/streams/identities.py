@@ -1,4 +1,4 @@
-"""Hears from the operator which tokens are still accepted, and puts it in force."""
+"""Follows the stream of identities: which tokens are still accepted, and enforces it."""
 
 import asyncio
 import random

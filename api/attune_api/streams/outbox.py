@@ -27,7 +27,7 @@ from nats.js.errors import APIError, NotFoundError
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from attune_api.events.query.service import Walk, walk_on
+from attune_api.events.query.service import Found, walk_on
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
@@ -96,7 +96,7 @@ def message(event: Event, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
     return event_subject(event.rule_namespace, event.rule_uid), body, headers
 
 
-def next_events(connection: Connection, *, beyond: int) -> Walk:
+def next_events(connection: Connection, *, beyond: int) -> Found:
     """The next events to publish: those behind a ``seq``, as many as may be in memory and in flight at once.
 
     The last of them may be what passes the bytes that are allowed.

@@ -1,4 +1,4 @@
-"""Hears from the operator which rules there are, and which sensor serves each."""
+"""Follows the rule stream: which rules there are, and which sensor serves each."""
 
 import asyncio
 import contextlib
@@ -49,15 +49,15 @@ class RuleReader:
 
     Args:
         connector: the connection to NATS.
-        book: what is kept.
+        rules: what is kept.
         metrics: where rules are counted.
         api: prefix of the JetStream API that reaches the stream.
-        settle: seconds after the connection or the stream was created again in which what is missing may still arrive: the
+        grace: seconds after the connection or the stream was created again in which what is missing may still arrive: the
             operator compares the stream with Kubernetes at its own reconnection.
     """
 
     def __init__(
-        self, *, connector: NatsConnector, rules: RuleCache, metrics: Metrics, settle: float, api: str = PLAIN_API
+        self, *, connector: NatsConnector, rules: RuleCache, metrics: Metrics, grace: float, api: str = PLAIN_API
     ) -> None:
         self._connector = connector
         self._api = api
@@ -66,15 +66,15 @@ class RuleReader:
         self._complete = asyncio.Event()
         self._following = False
         self._since = time.monotonic()
-        self._settle = settle
+        self._grace = grace
 
     @property
-    def settled(self) -> bool:
-        """Whether what the book lacks can be believed not to exist: it is current, and has been for a while."""
-        return self._following and time.monotonic() - self._since > self._settle
+    def absence_is_known(self) -> bool:
+        """Whether a rule that the cache lacks can be believed not to exist: the cache is current, and has been for a while."""
+        return self._following and time.monotonic() - self._since > self._grace
 
     async def wait_complete(self, seconds: float) -> bool:
-        """See :class:`attune_api.rules.check.RuleLookup`. Without a connection nobody waits, but for the very first attempt."""
+        """See :class:`attune_api.rules.check.RuleLookup`. Without a connection it waits for the very first attempt only."""
         try:
             async with asyncio.timeout(seconds):
                 if not await self._connector.wait_attempted():

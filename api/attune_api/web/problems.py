@@ -130,7 +130,7 @@ def _on_database_error(request: Request, error: Exception) -> Response:
     if not is_outage(error):
         return _on_error(request, error)
     log.error("database_unavailable", path=request.url.path, error=type(error).__name__)
-    return response(unavailable("The database does not answer; ask again.", kind="storage-unavailable", retry_after=2))
+    return response(unavailable("The database does not answer; try again.", kind="storage-unavailable", retry_after=2))
 
 
 def _on_slow_query(request: Request, error: Exception) -> Response:
@@ -144,14 +144,16 @@ def _on_slow_query(request: Request, error: Exception) -> Response:
 
 def _on_error(request: Request, error: Exception) -> Response:
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
-    return response(ProblemError(500, "The API failed to answer this; its log says why.", kind="internal-error"))
+    return response(
+        ProblemError(500, "The API failed to answer this request; its log says why.", kind="internal-error")
+    )
 
 
 _OUTAGES: Final = (SQLAlchemyError, OSError, TimeoutError)
 
 
 def answer(request: Request, error: Exception) -> Response:
-    """The answer to a request that failed in a place of which FastAPI does not know."""
+    """The answer to a request that failed outside of FastAPI."""
     if isinstance(error, ProblemError):
         return _on_problem(request, error)
     return _on_database_error(request, error) if isinstance(error, _OUTAGES) else _on_error(request, error)

@@ -19,7 +19,7 @@ from attune_api.events.blocks import SIZE
 from attune_api.events.ingest.sql import store_events
 from attune_api.events.query import service as query
 from attune_api.events.query.filters import Candidate, EventFilter, PayloadFilter
-from attune_api.events.query.service import Page, Walk, read_page, walk
+from attune_api.events.query.service import Found, Page, Walk, read_page
 from attune_api.events.query.sql import Shape, matching, survey
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, QueryTooSlowError, open_database
@@ -219,9 +219,18 @@ def _all_events(connection: Connection) -> list[Event]:
     return _walk(connection, EventFilter()).events
 
 
-def _walk(connection: Connection, where: EventFilter, **changes: Any) -> Walk:
-    options = {"order": "asc", "low": 0, "high": 2**63 - 1, "limit": 100_000, "budget": 5000, "most_bytes": 10**8}
-    return walk(connection, where=where, **{**options, **changes})
+def _walk(connection: Connection, where: EventFilter, **changes: Any) -> Found:
+    options: dict[str, Any] = {
+        "order": "asc",
+        "low": 0,
+        "high": 2**63 - 1,
+        "limit": 100_000,
+        "budget": 5000,
+        "most_bytes": 10**8,
+    }
+    options |= changes
+    low, high = options.pop("low"), options.pop("high")
+    return Walk(connection, where=where, **options).between(low, high)
 
 
 async def test_a_search_without_an_index_is_handed_out_in_bounded_pages(database: Database) -> None:

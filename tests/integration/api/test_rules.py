@@ -81,8 +81,8 @@ async def operator(nats_server: NatsServer) -> AsyncIterator[Operator]:
 
 
 @asynccontextmanager
-async def checking(tmp_path: Path, server: NatsServer, *, settle: float = 0.0) -> AsyncIterator[ApiProcess]:
-    api = ApiProcess(tmp_path / "api", nats_url=server.url, rules_settle=str(settle))
+async def checking(tmp_path: Path, server: NatsServer, *, grace: float = 0.0) -> AsyncIterator[ApiProcess]:
+    api = ApiProcess(tmp_path / "api", nats_url=server.url, rules_grace=str(grace))
     try:
         await asyncio.to_thread(api.start)
         yield api
@@ -243,10 +243,10 @@ async def test_what_cannot_be_known_is_asked_for_again_and_never_refused(
     fired, silent = rule_state(1), rule_state(2)
     for state in (fired, silent):
         await operator.rules.put(state)
-    async with checking(tmp_path, nats_server, settle=3600) as api:
+    async with checking(tmp_path, nats_server, grace=3600) as api:
         await heard(api, 2)
         assert await results(api, event(fired)) == [("stored", None)]
-        # Not settled: a rule that is missing may be on its way.
+        # Within the grace: a rule that is missing may be on its way.
         answer = await post(api, event(rule_state(3)))
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:attune:problem:rules-not-known")
         assert answer.headers["retry-after"]
@@ -277,7 +277,7 @@ async def test_a_wiped_stream_takes_no_rule_away_at_once(
 ) -> None:
     state = rule_state(1)
     await operator.rules.put(state)
-    async with checking(tmp_path, nats_server, settle=3600) as api:
+    async with checking(tmp_path, nats_server, grace=3600) as api:
         await heard(api, 1)
         await operator.rules.delete_rules()
         assert await results(api, event(state)) == [("stored", None)]

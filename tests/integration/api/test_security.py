@@ -86,6 +86,10 @@ REFUSED: dict[str, Any] = {
         f"no {claim}": lambda api, claim=claim: api.minter.token(**{claim: None})
         for claim in ("iss", "aud", "sub", "iat", "nbf", "exp", "jti", "login", "token_type")
     },
+    "no scope": lambda api: api.minter.token(scope=None),
+    "another scope": lambda api: api.minter.token(scope="sensor admin"),
+    "a scope that is no text": lambda api: api.minter.token(scope=["sensor"]),
+    "a life of more than 72 h": lambda api: api.minter.token(iat=_now(-5), exp=_now(72 * 3600)),
     "garbled": lambda api: "garbled",
     "three dots": lambda api: "a.b.c",
     "empty parts": lambda api: "..",
@@ -132,6 +136,68 @@ async def test_without_a_token_nothing_is_read_stored_or_minted(
         answer = await client.request(method, path, headers=headers, json=body)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="attune"'  # no error code: RFC 6750 §3.1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/events"),
+        ("POST", "/api/v1/events/batch"),
+        ("POST", "/auth/sensor-token"),
+        ("GET", "/api/v1/events"),
+        ("GET", "/api/v1/events/stream"),
+        ("GET", "/api/v1/sensor/last-events?rule_uid=x"),
+        ("GET", "/auth/whoami"),
+    ],
+)
+@pytest.mark.parametrize("order", ["good first", "good last", "good twice", "empty first"])
+async def test_two_authorization_headers_are_refused(
+    shared_api: ApiProcess, method: str, path: str, order: str
+) -> None:
+    """A proxy in front may check the one that we do not."""
+    token = ADMIN_TOKEN if path != "/api/v1/events" and "sensor" not in path else shared_api.minter.token()
+    good, bad = f"Bearer {token}", "Bearer another"
+    both = {
+        "good first": [good, bad], "good last": [bad, good], "good twice": [good, good], "empty first": ["", good],
+    }[order]  # fmt: skip
+    async with shared_api.client("") as client:
+        answer = await client.request(method, path, headers=[("Authorization", each) for each in both])
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:attune:problem:repeated-authorization"
+    assert 'error="invalid_request"' in answer.headers["www-authenticate"]
+
+
+async def test_a_token_may_live_for_72_hours(shared_api: ApiProcess) -> None:
+    issued = _now(-5)
+    async with shared_api.client(shared_api.minter.token(iat=issued, exp=issued + 72 * 3600)) as sensor:
+        assert (await sensor.get("/auth/whoami")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("time", "taken"),
+    [
+        ("2199-12-31T23:59:59Z", True),
+        ("2199-12-31T23:59:59-00:01", False),
+        ("2199-12-31T23:59:59-23:59", False),
+        ("2200-01-01T00:00:00+00:01", True),
+        ("1970-01-01T00:00:00Z", True),
+        ("1970-01-01T00:00:00+00:01", False),
+        ("1970-01-01T00:00:00+23:59", False),
+        ("1969-12-31T23:59:59-00:01", True),
+        ("0001-01-01T00:00:00+23:59", False),
+        ("9999-12-31T23:59:59-23:59", False),
+    ],
+)
+async def test_an_event_s_year_is_judged_in_utc(api_on_each: ApiProcess, time: str, taken: bool) -> None:
+    body = report(occurred_at=time)
+    async with api_on_each.client() as sensor, api_on_each.reader() as reader:
+        answer = await sensor.post("/api/v1/events", json=body)
+        assert answer.status_code == (201 if taken else 422)
+        if taken:
+            event = (await reader.get(f"/api/v1/events/{body['id']}")).json()["data"]
+            assert event["occurred_at"][:4] in ("1970", "2199")
+        else:
+            assert "must be from 1970 to 2199" in answer.json()["detail"]
 
 
 async def test_a_trigger_type_outside_the_token_is_forbidden_and_the_answer_names_those_inside(

@@ -66,7 +66,7 @@ def test_a_token_is_good_from_nbf_with_leeway_until_exp_without(now: float, acce
 
 
 def test_revocation_judges_uid_iat_and_trigger_types() -> None:
-    token = _verified(iat=500, metadata={"trigger_types": [TYPE, "core.other"]})
+    token = _verified(iat=500, exp=4100, metadata={"trigger_types": [TYPE, "core.other"]})
     assert accepted_types(token, state=None) == {TYPE, "core.other"}
     assert accepted_types(token, state=_state()) == {TYPE}
     assert accepted_types(token, state=_state(trigger_types=())) == set()

@@ -71,7 +71,7 @@ class PayloadChecks:
         return None if state is None else state.payload_schemas.get(trigger_type)
 
     async def check(self, payloads: Sequence[Payload]) -> list[str | None]:
-        """What is wrong with each payload of one request, as a sentence; None where nothing is, or it cannot be told."""
+        """What is wrong with each payload of one request, as a sentence; None where nothing is wrong, or it cannot be checked."""
         found: list[str | None] = []
         began = taken = self._clock()
         for payload in payloads:

@@ -19,7 +19,7 @@ from attune_api.events.ingest.payloads import Payload
 from attune_api.events.ingest.sql import Outcome, Status
 from attune_api.events.ingest.writer import EventWriter, OverloadedError, StorageUnavailableError
 from attune_api.identity.callers import SensorCaller
-from attune_api.identity.errors import insufficient_scope
+from attune_api.identity.errors import insufficient_scope, repeated_authorization
 from attune_api.rules.bindings import Refused
 from attune_api.rules.check import NotKnownYetError
 from attune_api.services import Services
@@ -150,11 +150,13 @@ async def _check_payloads(services: Services, payloads: Sequence[Payload]) -> Se
 
 
 def _enter(services: Services, scope: Scope) -> tuple[SensorCaller, str]:
-    """Who is calling, and how the body is encoded. Of a header that is there twice, the first counts."""
+    """Who is calling, and how the body is encoded. Of another header that is there twice, the first counts."""
     authorization = content_type = content_encoding = None
     for name, value in scope["headers"]:
         if name == b"authorization":
-            authorization = authorization or value.decode("latin-1")
+            if authorization is not None:
+                raise repeated_authorization()
+            authorization = value.decode("latin-1")
         elif name == b"content-type":
             content_type = content_type or value.decode("latin-1")
         elif name == b"content-encoding":
@@ -253,9 +255,7 @@ async def _store(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:
     try:
         return await writer.store(rows)
     except OverloadedError:
-        raise unavailable(
-            "More events are waiting to be stored than may; send this again.", kind="overloaded"
-        ) from None
+        raise unavailable("Too many events are waiting to be stored; send this again.", kind="overloaded") from None
     except StorageUnavailableError:
         raise unavailable(
             "The database did not take this; send it again.", kind="storage-unavailable", retry_after=2

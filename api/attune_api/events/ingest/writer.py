@@ -28,7 +28,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class OverloadedError(Exception):
-    """More events wait for the database than may."""
+    """Too many events wait for the database."""
 
 
 class StorageUnavailableError(Exception):
@@ -104,7 +104,7 @@ class EventWriter:
                 self._waiting -= sum(len(submission.rows) for submission in group)
                 self._metrics.waiting.set(self._waiting)
                 for submission in group:
-                    if not submission.outcomes.done():  # cancelled, or dying: nobody may wait for ever
+                    if not submission.outcomes.done():  # cancelled, or ending: no request may wait for ever
                         submission.outcomes.set_exception(StorageUnavailableError())
 
     def _take(self) -> list[_Submission]:

@@ -9,9 +9,9 @@ Times are no column to walk by, since pages go by ``seq``: :mod:`attune_api.even
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -54,7 +54,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Walk:
+class Found:
     """What one walk found; ``reached`` is the ``seq`` up to which it looked, None when it came to the end."""
 
     events: list[Event]
@@ -91,23 +91,22 @@ async def read_page(
     high = beyond if beyond is not None and order == "desc" else _ABOVE_ALL
     newest = 0
 
-    def work(connection: Connection) -> Walk:
+    def work(connection: Connection) -> Found:
         nonlocal high, newest
         if order == "asc" and not newest:
             # Not beyond what is there now: a follower comes back to where this ended, having missed nothing.
             newest = newest_seq(connection)
             high = newest + 1
         size = sum(len(event.payload) for event in events)
-        return walk(
+        walk = Walk(
             connection,
             where=where,
             order=order,
-            low=low,
-            high=high,
             limit=limit + 1 - len(events),
             budget=_BUDGET,
             most_bytes=max(PAGE_BYTES - size, 1),
         )
+        return walk.between(low, high)
 
     while True:
         found = await database.read(work)
@@ -123,8 +122,8 @@ async def read_page(
         low, high = (found.reached, high) if order == "asc" else (low, found.reached)
 
 
-def walk_on(connection: Connection, *, beyond: int, limit: int, most_bytes: int) -> Walk:
-    """Whatever was stored behind a ``seq``, oldest first: for who passes on everything.
+def walk_on(connection: Connection, *, beyond: int, limit: int, most_bytes: int) -> Found:
+    """All that was stored behind a ``seq``, oldest first: for those who pass on everything.
 
     Args:
         connection: to read with.
@@ -132,94 +131,8 @@ def walk_on(connection: Connection, *, beyond: int, limit: int, most_bytes: int)
         limit: events at most.
         most_bytes: of payload, after which it is enough; the event that passes them is the last.
     """
-    return walk(
-        connection,
-        where=_ANY,
-        order="asc",
-        low=beyond,
-        high=_ABOVE_ALL,
-        limit=limit,
-        budget=limit,
-        most_bytes=most_bytes,
-    )
-
-
-def walk(
-    connection: Connection,
-    *,
-    where: EventFilter,
-    order: Order,
-    low: int,
-    high: int,
-    limit: int,
-    budget: int,
-    most_bytes: int,
-) -> Walk:
-    """Look for events between two ``seq``, both exclusive, until there are ``limit`` or one of the bounds is reached.
-
-    Args:
-        connection: to read with.
-        where: which events.
-        order: which way.
-        low: only above this ``seq``.
-        high: only below this one.
-        limit: events at most.
-        budget: rows that may be looked at and left aside, for each query.
-        most_bytes: of payload, after which it is enough; the event that passes them is the last.
-    """
-    driver = _driver(connection, where=where, order=order, low=low, high=high)
-    shape = Shape.of(where, dialect=connection.dialect.name, driver=driver, order=order)
-    parameters = where.parameters
-    if shape.leaves and not driver and not where.is_timed and order == "desc" and high == _ABOVE_ALL:
-        high = newest_seq(connection) + 1  # where there are events to look at
-    ranges, complete = [(low, high)], True
-    if where.is_timed:
-        ranges, complete = spans(
-            connection,
-            after=where.occurred_after,
-            before=where.occurred_before,
-            order=order,
-            low=low,
-            high=high,
-            most=_BLOCKS,
-        )
-    events: list[Event] = []
-    size = 0
-    # By the primary key rows are looked at only until there are enough; of another index they are counted first.
-    looked_at = min(_FIRST_BUDGET, budget) if driver else budget
-    for span in ranges:
-        a, b = span
-        while True:
-            wanted = limit - len(events)
-            if shape.dialect == "postgresql":
-                wanted = min(wanted, max(_FIRST, (most_bytes - size) * len(events) // size if size else 0))
-            most = looked_at if shape.leaves else wanted
-            stretch = _stretch(connection, shape, parameters, low=a, high=b, most=most)
-            found: list[Event] = []
-            if stretch.rows:
-                values = {"limit": min(wanted, stretch.rows), "most": stretch.rows, "most_bytes": most_bytes - size}
-                found = _fetch(connection, shape, {**parameters, "low": stretch.low, "high": stretch.high, **values})
-            events += found
-            size += sum(len(event.payload) for event in found)
-            if events and (len(events) >= limit or size >= most_bytes):
-                return Walk(events=events, reached=events[-1].seq)
-            if len(found) == wanted:
-                reached = found[-1].seq
-            else:
-                last = stretch.last
-                if last is not None and not driver:
-                    last = _before_next(connection, order=order, low=a, high=b, last=last)
-                if last is None:
-                    break
-                reached = last
-                if looked_at == budget:
-                    return Walk(events=events, reached=reached)
-                looked_at = budget
-            a, b = (reached, b) if order == "asc" else (a, reached)
-    if complete or not ranges:
-        return Walk(events=events, reached=None)
-    a, b = ranges[-1]
-    return Walk(events=events, reached=b - 1 if order == "asc" else a + 1)
+    walk = Walk(connection, where=_ANY, order="asc", limit=limit, budget=limit, most_bytes=most_bytes)
+    return walk.between(beyond, _ABOVE_ALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,26 +148,149 @@ class _Stretch:
     last: int | None
 
 
-def _stretch(
-    connection: Connection, shape: Shape, parameters: Mapping[str, Any], *, low: int, high: int, most: int
-) -> _Stretch:
-    """The next ``most`` rows to look at between two ``seq``."""
-    ascending = shape.order == "asc"
-    if not shape.driver:
-        if not shape.leaves or high - low - 1 <= most:
-            return _Stretch(low=low, high=high, rows=most, last=None)
-        # The primary key needs no counting: numbers follow each other, but for gaps.
-        last = low + most if ascending else high - most
-    else:
-        at_its_end = shape.overruns and (shape.given.is_timed or len(shape.driver) > 1)
-        if not shape.leaves and not at_its_end:
-            return _Stretch(low=low, high=high, rows=most, last=None)
-        rows, last = connection.execute(survey(shape), {**parameters, "low": low, "high": high, "most": most}).one()
-        if rows < most:
-            return _Stretch(low=low, high=high, rows=rows, last=None)
-    if ascending:
-        return _Stretch(low=low, high=last + 1, rows=most, last=last)
-    return _Stretch(low=last - 1, high=high, rows=most, last=last)
+class Walk:
+    """Looks for events between two ``seq``, stretch by stretch, until there are enough or the budget is used up.
+
+    ``order=desc``, ``trigger_type=T``, ``payload.user=ann``, two events wanted; the index of trigger types is walked, and
+    two blocks (spans) can have events of the time that is asked for::
+
+        seq  9000 ──────────────── 8200      4100 ──────────── 3300        0
+             └────── span 1 ──────┘           └──── span 2 ────┘
+             ├ stretch ┤├─ stretch ─┤         ├ stretch ┤
+             . . x . . . . . . . . . .        . . . . . .          x fits, . was looked at and left aside
+                                                        ▲
+                                       reached: the budget of span 2 is used up, with one event found
+
+    A stretch is one query: so many entries of the index; those that fit are fetched. The first is short, since
+    where most events fit it is enough; the others have the whole budget. The caller walks again from ``reached``.
+
+    Args:
+        connection: to read with.
+        where: which events.
+        order: which way.
+        limit: events at most.
+        budget: rows that may be looked at and left aside, for each query.
+        most_bytes: of payload, after which it is enough; the event that passes them is the last.
+    """
+
+    def __init__(
+        self, connection: Connection, *, where: EventFilter, order: Order, limit: int, budget: int, most_bytes: int
+    ) -> None:
+        self._connection = connection
+        self._where = where
+        self._ascending = order == "asc"
+        self._order: Order = order
+        self._limit = limit
+        self._budget = budget
+        self._most_bytes = most_bytes
+        self._parameters = where.parameters
+        self._events: list[Event] = []
+        self._bytes = 0  # of their payloads
+
+    def between(self, low: int, high: int) -> Found:
+        """Walk.
+
+        Args:
+            low: only above this ``seq``.
+            high: only below this one.
+        """
+        driver = _driver(self._connection, where=self._where, order=self._order, low=low, high=high)
+        self._shape = Shape.of(self._where, dialect=self._connection.dialect.name, driver=driver, order=self._order)
+        # By the primary key rows are looked at only until there are enough; of another index they are counted first.
+        self._look_at = min(_FIRST_BUDGET, self._budget) if driver else self._budget
+        walked, complete = self._spans(low, high)
+        for span in walked:
+            reached = self._walk_span(*span)
+            if reached is not None:
+                return Found(events=self._events, reached=reached)
+        if complete or not walked:
+            return Found(events=self._events, reached=None)
+        low, high = walked[-1]
+        return Found(events=self._events, reached=high - 1 if self._ascending else low + 1)
+
+    def _spans(self, low: int, high: int) -> tuple[Sequence[tuple[int, int]], bool]:
+        """Where events of the time that is asked for can be, and whether that is all."""
+        if self._where.is_timed:
+            return spans(
+                self._connection,
+                after=self._where.occurred_after,
+                before=self._where.occurred_before,
+                order=self._order,
+                low=low,
+                high=high,
+                most=_BLOCKS,
+            )
+        if self._shape.leaves and not self._shape.driver and not self._ascending and high == _ABOVE_ALL:
+            high = newest_seq(self._connection) + 1  # where there are events to look at
+        return [(low, high)], True
+
+    def _walk_span(self, low: int, high: int) -> int | None:
+        """Walk one span; the ``seq`` that was reached if the walk ends in it, None if it was walked to its end."""
+        while True:
+            wanted = self._wanted()
+            stretch = self._next_stretch(low, high, most=self._look_at if self._shape.leaves else wanted)
+            found = self._fetch(stretch, wanted)
+            if self._events and (len(self._events) >= self._limit or self._bytes >= self._most_bytes):
+                return self._events[-1].seq
+            if found == wanted:
+                reached = self._events[-1].seq
+            else:
+                last = stretch.last
+                if last is not None and not self._shape.driver:
+                    last = _before_next(self._connection, order=self._order, low=low, high=high, last=last)
+                if last is None or self._look_at == self._budget:
+                    return last
+                reached = last
+                self._look_at = self._budget
+            low, high = (reached, high) if self._ascending else (low, reached)
+
+    def _wanted(self) -> int:
+        """How many events to fetch at once."""
+        wanted = self._limit - len(self._events)
+        if self._shape.dialect == "postgresql":
+            rest = self._most_bytes - self._bytes
+            by_size = rest * len(self._events) // self._bytes if self._bytes else 0
+            wanted = min(wanted, max(_FIRST, by_size))
+        return wanted
+
+    def _next_stretch(self, low: int, high: int, *, most: int) -> _Stretch:
+        """The next ``most`` rows to look at between two ``seq``."""
+        shape = self._shape
+        if not shape.driver:
+            if not shape.leaves or high - low - 1 <= most:
+                return _Stretch(low=low, high=high, rows=most, last=None)
+            # The primary key needs no counting: numbers follow each other, but for gaps.
+            last = low + most if self._ascending else high - most
+        else:
+            at_its_end = shape.overruns and (shape.given.is_timed or len(shape.driver) > 1)
+            if not shape.leaves and not at_its_end:
+                return _Stretch(low=low, high=high, rows=most, last=None)
+            values = {**self._parameters, "low": low, "high": high, "most": most}
+            rows, last = self._connection.execute(survey(shape), values).one()
+            if rows < most:
+                return _Stretch(low=low, high=high, rows=rows, last=None)
+        if self._ascending:
+            return _Stretch(low=low, high=last + 1, rows=most, last=last)
+        return _Stretch(low=last - 1, high=high, rows=most, last=last)
+
+    def _fetch(self, stretch: _Stretch, wanted: int) -> int:
+        """Take the events of a stretch that fit, up to the one that passes ``most_bytes``; how many."""
+        if not stretch.rows:
+            return 0
+        read = READ[self._shape.dialect]
+        most_bytes = self._most_bytes - self._bytes
+        values = {"limit": min(wanted, stretch.rows), "most": stretch.rows, "most_bytes": most_bytes}
+        parameters = {**self._parameters, "low": stretch.low, "high": stretch.high, **values}
+        before = len(self._events)
+        with self._connection.execute(matching(self._shape), parameters) as rows:
+            # One after the other: SQLite reads no farther than it is asked to.
+            for row in rows:
+                event = read(row)
+                self._events.append(event)
+                self._bytes += len(event.payload)
+                if self._bytes >= self._most_bytes:
+                    break
+        return len(self._events) - before
 
 
 def _before_next(connection: Connection, *, order: Order, low: int, high: int, last: int) -> int | None:
@@ -264,23 +300,6 @@ def _before_next(connection: Connection, *, order: Order, low: int, high: int, l
     if there_is is None:
         return None
     return there_is - 1 if order == "asc" else there_is + 1
-
-
-def _fetch(connection: Connection, shape: Shape, parameters: Mapping[str, Any]) -> list[Event]:
-    """Events of a stretch that fit, up to the one that passes ``most_bytes``."""
-    read = READ[shape.dialect]
-    most_bytes = parameters["most_bytes"]
-    found: list[Event] = []
-    size = 0
-    with connection.execute(matching(shape), parameters) as rows:
-        # One after the other: SQLite reads no farther than it is asked to.
-        for row in rows:
-            event = read(row)
-            found.append(event)
-            size += len(event.payload)
-            if size >= most_bytes:
-                break
-    return found
 
 
 def _driver(connection: Connection, *, where: EventFilter, order: Order, low: int, high: int) -> tuple[str, ...]:

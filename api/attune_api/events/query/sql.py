@@ -41,7 +41,7 @@ from attune_contract.events import Event
 Order = Literal["asc", "desc"]
 #: What SQLite takes for no column, and so finds in no index.
 _PLUS: Final[Any] = custom_op("+")
-#: Statements of each kind that are kept: more than there are filters that anybody combines.
+#: Statements of each kind that are kept: more than the combinations of filters in use.
 _KEPT: Final = 128
 
 
@@ -79,7 +79,7 @@ class Shape:
 
 
 def _kept(make: Callable[[Shape], Select[Any]]) -> Callable[[Shape], Select[Any]]:
-    """Keep what was made, unless the filter has a path into payloads, of which there may be any number."""
+    """Keep what was made, unless the filter has a path into payloads, and so may be any of very many."""
     keeping = lru_cache(_KEPT)(make)
 
     @wraps(make)

@@ -1,4 +1,4 @@
-"""How long events are kept: by age, and by number for each rule; deleted in small chunks, so that nobody waits for it.
+"""How long events are kept: by age, and by number for each rule; deleted in small chunks, so that others need not wait.
 
 Never deleted are what the outbox has not passed on yet, and the newest event of each rule: a sensor that was down goes on
 from there (see :mod:`attune_api.events.last.sql`), and would report again what it had reported before.

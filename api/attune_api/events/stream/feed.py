@@ -2,8 +2,8 @@
 
 One task reads what is stored, by this replica or another, into a window of bounded size. A reader is no more than a place in
 the order of ``seq``: it takes what lies behind its place from the window, in its own time, and when it was so slow that the
-window has gone on it takes pages from the database. So nothing is queued for anybody: a reader that never reads costs what
-is in its socket, holds up nobody, and is cut off by :class:`attune_api.events.stream.response.EventStream`.
+window has gone on it takes pages from the database. So nothing is queued for a client: one that never reads costs what is in
+its socket, delays no other, and is cut off by :class:`attune_api.events.stream.response.EventStream`.
 
 Places are by the order of commits (see :mod:`attune_api.events.ingest.sql`), so what follows a place never appears before it.
 """
@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy import Connection
 
 from attune_api.events.query.filters import EQUAL, Candidate, EventFilter
-from attune_api.events.query.service import Page, Walk, read_page, walk_on
+from attune_api.events.query.service import Found, Page, read_page, walk_on
 from attune_api.events.table import newest_seq
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database
@@ -90,7 +90,7 @@ class Feed:
         self._window: list[Frame] = []
         self._bytes = 0
         self._floor = 0  # every event above it, up to the position, is in the window
-        self._position: int | None = None  # None while nobody follows
+        self._position: int | None = None  # None while there are no clients
         self._readers = 0
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
@@ -101,7 +101,7 @@ class Feed:
     # -- the task ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Move the window, while anybody follows, until cancelled; wait out whatever the database does."""
+        """Move the window while there are clients, until cancelled; outages of the database are waited out."""
         retries = _RETRY.start()
         while True:
             try:
@@ -125,7 +125,7 @@ class Feed:
         self.stored.clear()  # before reading: what is stored from here on sets it again
         position = self._position
 
-        def read(connection: Connection) -> Walk:
+        def read(connection: Connection) -> Found:
             return walk_on(connection, beyond=position, limit=_LOOK_EVENTS, most_bytes=_LOOK_BYTES)
 
         found = await self._database.read(read)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from attune_api.dependencies import CallerDep, ServicesDep
+from attune_api.dependencies import CallerDep, ServicesDep, authorization_of
 from attune_api.events.query.parameters import FILTERED, EventQuery, require_list
 from attune_api.events.stream.feed import TooManyClientsError
 from attune_api.events.stream.response import EventStream
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/v1/events", tags=["events"])
 
 #: Seconds between looks at whether a reader still may.
 _RIGHTS_EVERY: Final = 30.0
-#: Seconds for which a stream goes on while nobody can tell.
+#: Seconds for which a stream continues while the caller's rights cannot be determined.
 _UNSURE_FOR: Final = 300.0
 _NOBODY_CAN_TELL: Final = 503
 _EXAMPLE: Final = 'id: 4711\ndata: {"id":"0f3c2b54-8a83-5f0e-9a9b-0c7a3a4b7d11","seq":4711,"payload":{}}\n\n'
@@ -66,7 +66,7 @@ async def stream(
     after = query.after_seq
     if last_event_id:
         if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id) > 2**63 - 1:
-            raise ProblemError(400, "Last-Event-ID is not an id that this API gave out.", kind="invalid-cursor")
+            raise ProblemError(400, "Last-Event-ID was not issued by this API.", kind="invalid-cursor")
         after = int(last_event_id)
     place = await services.feed.start(after)
     admitted = ExitStack()
@@ -74,13 +74,13 @@ async def stream(
         admitted.enter_context(services.feed.reader())
     except TooManyClientsError:
         raise unavailable(
-            "As many readers follow events here as may; ask again, or read pages.",
+            "Too many clients follow events here; try again later, or read pages.",
             kind="too-many-streams",
             retry_after=5,
         ) from None
 
     async def check() -> None:
-        again = await services.access.caller(request.headers.get("authorization"))
+        again = await services.access.caller(authorization_of(request))
         await require_list(
             services, again, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace"
         )
@@ -98,7 +98,8 @@ async def while_allowed(
 ) -> AsyncGenerator[bytes]:
     """The frames, for as long as the reader may have them; then the problem, as the last one.
 
-    While nobody can tell, it goes on for a few minutes: an API server that restarts should not end every stream.
+    While the rights cannot be determined, it continues for a few minutes: a restart of the API server
+    should not end every stream.
 
     Args:
         frames: what is sent; at least the heartbeat's now and then.
