@@ -1,6 +1,6 @@
 """Cron schedules in time zones. The tables are those of docs/timers.md: each row is a test."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,21 @@ def test_calendar(row: list[str]) -> None:
         begin = occurrence.at
         found.append(instants.to_datetime(begin))
     assert [moment.strftime("%Y-%m-%d") for moment in found] == [day.strip() for day in following.split(",")]
+
+
+@pytest.mark.parametrize("row", rows("Coming from elsewhere"), ids=lambda row: f"{row[0]} {row[1]} {row[2]}")
+def test_coming_from_elsewhere(row: list[str]) -> None:
+    expression, name, begin, expected = row[:4]
+    at = instants.from_datetime(datetime.fromisoformat(begin).replace(tzinfo=UTC)) - 1
+    plan = schedule(expression, name)
+    found = []
+    for text in (each.strip() for each in expected.split(",")):
+        occurrence = plan.next(at)
+        assert occurrence is not None
+        at = occurrence.at
+        shape = "%m-%d %H:%M:%S" if text.count(":") == 2 else "%m-%d %H:%M"
+        found.append(instants.to_datetime(at).strftime(shape))
+    assert ", ".join(found) == expected
 
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Casablanca"]
