@@ -41,8 +41,11 @@ _SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
 _PACE: Final = 0.02
 _GATHERED: Final = 200
-#: The same for events whose reporters wait: those that arrive during a request gather anyway.
-_PACE_CONFIRMED: Final = 0.002
+#: Events whose reporters wait gather only while more keep arriving, and no more than this many: the rest arrive during
+#: the request to the API.
+_GATHERED_PENDING: Final = 64
+#: Turns of the event loop without a new event, after which none is expected: a request takes two from socket to queue.
+_QUIET_TURNS: Final = 3
 #: Seconds that a confirmation waits for the API; then the event is written to disk.
 _PATIENCE: Final = 1.0
 #: Events of other threads that wait for the event loop, above which it is stuck.
@@ -298,13 +301,22 @@ class Emitter:
 
     async def _pace(self) -> None:
         """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
-        now = time.monotonic()
-        pace = _PACE_CONFIRMED if self._queue and is_pending(self._queue.first) else _PACE
-        wait = self._began + pace - now
-        if wait > 0 and len(self._queue) < _GATHERED and not self._spooled() and not self._closing:
-            await asyncio.sleep(wait)
-            self._take_inbound()
+        deadline = self._began + _PACE
+        if time.monotonic() < deadline and not self._spooled() and not self._closing:
+            if self._queue and is_pending(self._queue.first):
+                await self._gather(deadline)
+            elif len(self._queue) < _GATHERED:
+                await asyncio.sleep(deadline - time.monotonic())
+                self._take_inbound()
         self._began = time.monotonic()
+
+    async def _gather(self, deadline: float) -> None:
+        """Let the event loop bring what is ready, while it brings something."""
+        seen = quiet = 0
+        while quiet < _QUIET_TURNS and len(self._queue) < _GATHERED_PENDING and time.monotonic() < deadline:
+            quiet = quiet + 1 if len(self._queue) == seen else 0
+            seen = len(self._queue)
+            await asyncio.sleep(0)
 
     async def _sleep(self) -> None:
         """Wait until there is something to do."""
