@@ -70,7 +70,7 @@ class Auth:
     by_certificate: bool = field(init=False, compare=False)
     #: Whether a request can be judged only with its body.
     needs_body: bool = field(init=False, compare=False)
-    #: Whether everybody may send.
+    #: Whether every request is accepted.
     open: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ def auth_of(value: Any) -> Auth:
         InvalidRuleError: it cannot be used.
     """
     if not isinstance(value, dict) or value.get("type") not in TYPES:
-        raise InvalidRuleError(f"{_WHERE}.type: expected one of: {', '.join(TYPES)}; none lets everybody in")
+        raise InvalidRuleError(f"{_WHERE}.type: expected one of: {', '.join(TYPES)}; none accepts every request")
     kind = value["type"]
     preset = PRESETS.get(kind)
     fields = set(_COMMON)

@@ -8,7 +8,7 @@ from attune_webhook.config import Config
 from attune_webhook.http.protocol import HttpProtocol
 from attune_webhook.server import WebhookServer
 
-#: How often (seconds) it is checked who lets us wait for too long.
+#: How often (seconds) connections are checked for senders that take too long.
 _CHECK_INTERVAL: Final = 0.2
 _BACKLOG: Final = 1024
 
@@ -48,7 +48,7 @@ class Listener:
         self._checks = asyncio.create_task(self._expire(), name="webhook connections")
 
     async def close(self) -> None:
-        """Serve on until everybody knows that this pod goes, then take nothing new, finish what is under way, and stop."""
+        """Serve until Services no longer route here, then accept nothing new, finish what is under way, and stop."""
         listening, self._listening = self._listening, None
         if listening is None:
             return

@@ -39,7 +39,7 @@ class SecretFiles:
             return None
         try:
             with (self._directory / reference).open("rb") as file:
-                # Editors and `echo` end a file with a line break that nobody means.
+                # Editors and `echo` end a file with a line break that is not part of the secret.
                 return file.read(_LONGEST).rstrip(b"\r\n") or None
         except OSError:
             return None

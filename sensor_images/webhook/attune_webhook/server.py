@@ -233,7 +233,7 @@ class WebhookServer:
         return handshakes.with_body(hook.handshake, request, keys=self._authenticator.keys(hook.auth))
 
     def _without_event(self, result: str, hook: Hook) -> Answer:
-        """Answer an authentic request of which no event is wanted. A refusal would have senders switch their hooks off."""
+        """Answer an authentic request that makes no event. After a refusal, senders may switch their hooks off."""
         self._count(result)
         return _success(hook, {"status": result})
 

@@ -26,7 +26,7 @@ from attune_webhook.http.writer import written
 
 #: Requests that one connection may send ahead before it is no longer read.
 _MOST_AHEAD: Final = 16
-#: Bytes of a body that nobody needs any more; a longer one ends the connection.
+#: Bytes of a body that is no longer needed; a longer one ends the connection.
 _MOST_DISCARDED: Final = 256 * 1024
 #: Seconds for which a connection that was refused is still read, so that the sender gets to see the answer.
 _LINGER: Final = 1.0
@@ -131,8 +131,7 @@ class HttpProtocol(asyncio.Protocol):
         """The connection is closed. What is being answered goes on, as its event may be stored already."""
         self._connections.discard(self)
         self._transport = None
-        self._drop_body()
-        self._waiting.clear()
+        self._drop_requests()
         self._finished.set()
 
     def eof_received(self) -> bool:
@@ -299,8 +298,7 @@ class HttpProtocol(asyncio.Protocol):
     def _linger(self) -> None:
         """Send no more, and read for a moment what the sender still sends: closing at once could take the answer away from it."""
         self._deaf = True
-        self._drop_body()
-        self._waiting.clear()
+        self._drop_requests()
         self._finished.set()
         transport = self._transport
         if transport is None:
@@ -335,10 +333,12 @@ class HttpProtocol(asyncio.Protocol):
         if not self._deaf:
             self._refuse(HTTPStatus.BAD_REQUEST, "malformed", detail)
 
-    def _drop_body(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None and exchange.buffered:
-            self._application.buffer(-exchange.buffered)
+    def _drop_requests(self) -> None:
+        """Forget what is not answered yet, and give its memory back."""
+        unanswered = [*self._waiting, *([self._exchange] if self._exchange is not None else [])]
+        self._waiting.clear()
+        self._exchange = None
+        self._application.buffer(-sum(exchange.buffered for exchange in unanswered))
 
     # The server.
 
@@ -348,7 +348,7 @@ class HttpProtocol(asyncio.Protocol):
         return self._busy is not None or bool(self._waiting) or self._exchange is not None
 
     def expire(self, now: float) -> None:
-        """Close the connection if the sender lets us wait for too long."""
+        """Close the connection when the sender takes too long."""
         if self.deadline is None or now < self.deadline:
             return
         self.deadline = None

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from attune_webhook.bodies import Body, read_body
 
-#: A query with more fields is cut; nobody's webhook has so many.
+#: A query with more fields is cut.
 _MOST_QUERY_FIELDS: Final = 1000
 
 
