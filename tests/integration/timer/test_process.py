@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import resource
 import signal
@@ -95,6 +96,29 @@ async def test_kill_9_and_restart_keep_the_phase_and_the_spool(
     ks = [event["payload"]["k"] for event in api.events]
     assert ks == sorted(set(ks))
     assert ks[: delivered + 8] == list(range(ks[0], ks[0] + delivered + 8)), "what was in the spool came first"
+
+
+@pytest.mark.timeout(300)
+async def test_three_kills_lose_no_occurrence_by_default(
+    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+) -> None:
+    """``missed`` is not set. ``ATTUNE_AWAY=1,10,20`` is how long a kubelet waits before it starts a container again."""
+    await stream.put(rule_state(parameters={"interval": 0.5}))
+    for away in (float(each) for each in os.environ.get("ATTUNE_AWAY", "1,3,6").split(",")):
+        async with timer_process(environment) as sensor:
+            before = len(api.events)
+            await api.wait_for(lambda: len(api.events) >= before + 6, within=40)  # noqa: B023
+            sensor.kill()
+            await sensor.wait()
+        await asyncio.sleep(away)
+    async with timer_process(environment) as sensor:
+        before = len(api.events)
+        await api.wait_for(lambda: len(api.events) >= before + 25, within=60)
+        sensor.send_signal(signal.SIGTERM)
+        await output(sensor)
+    ks = sorted({event["payload"]["k"] for event in api.events})
+    print(f"{len(ks)} of {ks[-1] - ks[0] + 1} occurrences are stored")
+    assert ks == list(range(ks[0], ks[-1] + 1))
 
 
 async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
