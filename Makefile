@@ -116,6 +116,11 @@ soak: .venv/.synced cluster  ## Tests that take long (12 minutes of renewals, â€
 bench: .venv/.synced  ## Benchmarks as ratios to a reference: make bench [BENCH=name] [OUT=file]
 	$(RUN)/python tests/bench/run.py $(if $(BENCH),--only $(BENCH)) $(if $(OUT),--out $(OUT))
 
+.PHONY: newer-tzdata
+newer-tzdata: $(UV)  ## Fail when a newer tzdata is out than uv.lock pins: timers fire by it (docs/timers.md)
+	@found=$$($(UV) lock --upgrade-package tzdata --dry-run 2>&1); echo "$$found"; \
+	! grep -q "Update tzdata" <<< "$$found"
+
 .PHONY: stdio-zipapp
 stdio-zipapp: .venv/.synced  ## The supervisor of runner: Stdio as one file for any python3: dist/attune-stdio.pyz
 	$(RUN)/python -m attune_zipapp dist/attune-stdio.pyz

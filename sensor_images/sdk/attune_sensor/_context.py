@@ -25,6 +25,7 @@ class SensorContext:
         log: a structlog logger.
         metrics: the sensor's metrics; add your own to ``metrics.registry``.
         clock: the time, which a test may set.
+        versions: what decides how the sensor works besides its own version, by name; add to it. It is part of its health reports.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SensorContext:
         self._supervisor: RuleSupervisor | None = None
         self._live_checks: dict[str, Check] = {}
         self._health_checks: dict[str, Check] = {}
+        self.versions: dict[str, str] = {}
         self._rules_read: Callable[[], bool] = lambda: True
 
     def emit_nowait(self, event: EventReport) -> bool:

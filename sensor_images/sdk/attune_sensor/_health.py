@@ -5,7 +5,7 @@ events.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ class HealthReporter:
         instance: this process (the pod's name).
         rules: how many rules are known now.
         problems: a sentence for each problem there is now, by name (:class:`attune_contract.messages.SensorHealth`).
+        versions: what is reported as :attr:`attune_contract.messages.SensorHealth.versions`.
         every: seconds between two reports that are the same.
         now: the wall clock.
         chance: random numbers in [0, 1), for jitter.
@@ -54,6 +55,7 @@ class HealthReporter:
         instance: str,
         rules: Callable[[], int],
         problems: Callable[[], dict[str, str]],
+        versions: Callable[[], Mapping[str, str]] = dict,
         every: float,
         now: Callable[[], datetime] = _now,
         chance: Callable[[], float] = random.random,
@@ -63,6 +65,7 @@ class HealthReporter:
         self._instance = instance
         self._rules = rules
         self._problems = problems
+        self._versions = versions
         self._every = every
         self._now = now
         self._chance = chance
@@ -89,7 +92,12 @@ class HealthReporter:
     def _health(self) -> SensorHealth:
         problems = {name: text[:_MAX_MESSAGE] for name, text in sorted(self._problems().items())[:_MAX_PROBLEMS]}
         return SensorHealth(
-            instance=self._instance, at=self._now(), every=self._every, rules=self._rules(), problems=problems
+            instance=self._instance,
+            at=self._now(),
+            every=self._every,
+            rules=self._rules(),
+            problems=problems,
+            versions=dict(self._versions()),
         )
 
 

@@ -138,6 +138,7 @@ class SensorRuntime:
             instance=settings.instance,
             rules=lambda: len(self.rules),
             problems=self._problems,
+            versions=lambda: self.context.versions,
             every=settings.health_seconds,
         )
         self._probe = (

@@ -45,6 +45,7 @@ class TimerHandler:
         self._clock = ClockThread(fire=self._fire, log=context.log, wall=wall, room=lambda: context.undelivered < _ROOM)
         self._late = CatchUp(last_events=context.last_events, arm=self._arm, name="catch-up", patience=_PATIENCE)
         self._missed = CatchUp(last_events=context.last_events, arm=self._arm, name="full catch-up")
+        context.versions["tzdata"] = zones.version()
         context.add_live_check("clock", self._clock.problem)
         context.add_live_check("catch-up", lambda: self._late.problem() or self._missed.problem())
         Gauge(

@@ -23,6 +23,12 @@ def settings(tmp_path: Path) -> SensorSettings:
     )  # fmt: skip
 
 
+async def test_versions_are_part_of_the_report(tmp_path: Path) -> None:
+    runtime = SensorRuntime(settings=settings(tmp_path), handler=Sensor().handler)
+    runtime.context.versions["tzdata"] = "2026f"
+    assert runtime._health._health().versions == {"tzdata": "2026f"}
+
+
 async def test_problems_are_the_sensor_s_own_and_the_sdk_s(tmp_path: Path) -> None:
     runtime = SensorRuntime(settings=settings(tmp_path), handler=Sensor().handler)
     assert runtime._problems() == {}
