@@ -80,7 +80,7 @@ class SensorHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     ``problems`` has a sentence for each thing that is wrong now, by a name: ``api`` (it cannot be reached, or refuses the
     sensor), ``token``, ``rules`` (they were not read), ``spool``, ``events`` (some are dropped), or one of the sensor's own.
     A sentence stays the same as long as the problem does, so it says since when, not for how long. ``versions`` has what decides
-    how it works besides its own version, such as ``tzdata``.
+    how it works in addition to its own version, such as ``tzdata``.
     """
 
     instance: str  #: the pod's name (``ATTUNE_SENSOR_INSTANCE``)

@@ -25,7 +25,7 @@ class SensorContext:
         log: a structlog logger.
         metrics: the sensor's metrics; add your own to ``metrics.registry``.
         clock: the time, which a test may set.
-        versions: what decides how the sensor works besides its own version, by name; add to it. It is part of its health reports.
+        versions: what decides how the sensor works, by name, like ``tzdata``; add to it. Part of its health reports.
     """
 
     def __init__(
