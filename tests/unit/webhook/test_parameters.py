@@ -170,7 +170,7 @@ def test_headers_with_secrets_are_never_carried(name: str) -> None:
     assert not accepted({"path": "/a", "auth": OPEN, "headers": [name]})
 
 
-@pytest.mark.parametrize("word", [*WORDS, *NAMES])
+@pytest.mark.parametrize("word", [*sorted(WORDS), *sorted(NAMES)])
 def test_the_schema_knows_the_same_secrets_as_the_program(word: str) -> None:
     names = [word, word.upper()]
     if word in WORDS:
