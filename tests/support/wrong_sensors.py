@@ -27,6 +27,7 @@ from attune_sensor._rule_reader import RuleReader
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule
 from attune_timer.handler import TimerHandler
+from attune_timer.missed import MissedPolicy
 
 WRONGS: Final[dict[str, Callable[[], None]]] = {}
 
@@ -358,6 +359,8 @@ def insists_on_the_whole() -> None:
 @wrong("kept-on-disk")
 def keeps_nothing_on_its_disk() -> None:
     del os.environ["ATTUNE_SPOOL_DIR"]
+    # Nor does it ask what it has missed: that would make up for the disk.
+    replace(MissedPolicy, "first_at_start", lambda _self, schedule, *, since, **_: schedule.next(since))
 
 
 # -- the process -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Follows the stream of identities: which tokens are still accepted, and enforces it."""
 
 import asyncio
+import contextlib
 import random
 import time
 from datetime import UTC, datetime
@@ -44,10 +45,24 @@ class IdentityReader:
         self._states = states
         self._metrics = metrics
         self._not_kept: dict[str, IdentityState] = {}
+        self._changed = asyncio.Event()
         self._heard = 0
 
     async def run(self) -> None:
         """Follow until cancelled; wait out whatever NATS or the database do."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_changes(), name="identities: keep")
+            await self._follow_forever()
+
+    async def _keep_changes(self) -> None:
+        """Keep each change at once: a revocation must outlive a crash. What fails is left to the next tick."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            with contextlib.suppress(*OUTAGES):
+                await self._keep()
+
+    async def _follow_forever(self) -> None:
         retries = _RETRY.start()
         while True:
             heard = self._heard
@@ -99,6 +114,7 @@ class IdentityReader:
             return
         if self._states.apply(state):
             self._not_kept[state.sensor_ref] = state
+            self._changed.set()
             log.info(
                 "identity_state",
                 **(msgspec.structs.asdict(state) | {"payload_schemas": sorted(state.payload_schemas)}),

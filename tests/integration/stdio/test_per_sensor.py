@@ -87,7 +87,7 @@ hold()
 async def test_a_program_that_wants_to_know_no_rules_is_told_of_none_and_serves_them_all() -> None:
     program = ("/bin/sh", "-c", 'exec <&-; while :; do echo \'{"payload": {"tick": true}}\'; sleep 0.05; done')
     async with harness(program, mode=Mode.PER_SENSOR) as sensor:
-        rules = [sensor.apply(TYPE, {"long": "x" * 1000}, name=f"rule {n}") for n in range(200)]
+        rules = [sensor.apply(TYPE, {"long": "x" * 1000}, name=f"rule-{n}") for n in range(200)]
         await until(lambda: all(events_of(sensor.api, rule) for rule in rules))
         await sensor.wait_for(rules[-1], AckState.ACTIVE)
 
@@ -107,11 +107,11 @@ async def test_one_that_does_not_read_is_found_out_and_takes_no_memory() -> None
         )
 
     async with SensorHarness(handler, trigger_types=[TYPE]) as sensor:
-        rules = [sensor.apply(TYPE, {"long": "x" * 1000}, name=f"rule {n}") for n in range(200)]
+        rules = [sensor.apply(TYPE, {"long": "x" * 1000}, name=f"rule-{n}") for n in range(200)]
         assert "does not read its standard input" in await sensor.wait_for(rules[-1], AckState.FAILING)
         await sensor.wait_for(rules[0], AckState.ACTIVE)  # this one it can have read
         for _ in range(5):
-            rules = [sensor.apply(TYPE, {"long": "y" * 1000}, name=f"rule {n}") for n in range(200)]
+            rules = [sensor.apply(TYPE, {"long": "y" * 1000}, name=f"rule-{n}") for n in range(200)]
         await sensor.wait_for(rules[-1], AckState.ACTIVE, within=15)
 
 

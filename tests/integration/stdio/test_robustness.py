@@ -100,7 +100,7 @@ hold()
 """
     async with beside_a_good_rule(bad, stop_seconds=1.5) as (sensor, rule):
         # More of them than the SDK works on at once: a rule that comes meanwhile does not wait for their ends.
-        rules = [rule, *(sensor.apply(TYPE, {}, name=f"bad {n}") for n in range(15))]
+        rules = [rule, *(sensor.apply(TYPE, {}, name=f"bad-{n}") for n in range(15))]
         await until(lambda: all(events_of(sensor.api, found) for found in rules), within=30)
         pids = [events_of(sensor.api, found)[0]["pid"] for found in rules]
         for found in rules:
