@@ -5,6 +5,7 @@ Files are judged by the same code as in the cluster: the resource definitions' s
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -157,6 +158,7 @@ def lint(
     others = [checked for checked in _of_kind(known, "Sensor") if checked.key not in mine]
     for checked in sensors:
         findings += _schemas(checked)
+        findings += _stdio(checked)
     labels = {
         checked.object["metadata"]["name"]: checked.object["metadata"].get("labels") or {}
         for checked in _of_kind([*known, *objects], "Namespace")
@@ -311,3 +313,21 @@ def _expression(checked: Checked, path: tuple[str, ...], marked: Mapping[str, An
         Expression(text, variables=marked.get("variables") or (), condition=marked.get("result") == "bool")
     except ExpressionError as error:
         yield _at(checked, path, f"is not a CEL expression that can be used here: {error}")
+
+
+#: The fields of ``spec.stdio`` that are CEL expressions, and whether each must be true or false.
+_STDIO_EXPRESSIONS: Final = {"when": True, "payload": False, "occurrence": False, "occurredAt": False}
+
+
+def _stdio(checked: Checked) -> Iterator[Finding]:
+    """The expressions and the pattern of ``spec.stdio``."""
+    options = checked.object["spec"].get("stdio") or {}
+    for name, condition in _STDIO_EXPRESSIONS.items():
+        if isinstance(text := options.get(name), str):
+            marked = {"variables": ("line", "params"), "result": "bool" if condition else None}
+            yield from _expression(checked, ("spec", "stdio", name), marked, text)
+    if isinstance(pattern := options.get("pattern"), str):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield _at(checked, ("spec", "stdio", "pattern"), f"is not a regular expression: {error}")

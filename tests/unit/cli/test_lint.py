@@ -147,6 +147,17 @@ def test_expressions_are_compiled(tmp_path: Path) -> None:
     ]
 
 
+def test_expressions_of_stdio_are_compiled(tmp_path: Path) -> None:
+    text = SENSOR.replace(
+        "  image: files:1\n", "  runner: Stdio\n  command: [x]\n  stdio: {format: json, when: 'lin.a == 1'}\n"
+    )
+    write(tmp_path, sensor=text)
+    assert found(tmp_path) == [
+        "sensor.yaml:7: spec.stdio.when: is not a CEL expression that can be used here: column 1: unknown variable lin; "
+        "expected one of: line, params"
+    ]
+
+
 def test_types_of_sensors_that_are_elsewhere_can_be_let_pass(tmp_path: Path) -> None:
     folder = write(tmp_path, r=rule("other.thing"))
     assert len(found(folder)) == 1
