@@ -93,7 +93,10 @@ integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd a
 
 .PHONY: e2e
 e2e: .venv/.synced cluster  ## Tests on the whole system in the cluster
-	$(RUN)/pytest tests/e2e -n 2 --dist loadgroup
+	@mkdir -p .cache; failed=0; \
+	$(RUN)/pytest tests/e2e -m local >.cache/e2e-local.log 2>&1 & local=$$!; \
+	$(RUN)/pytest tests/e2e -m "not local" || failed=$$?; \
+	wait $$local || failed=$$?; cat .cache/e2e-local.log; exit $$failed
 
 .PHONY: e2e-local
 e2e-local: .venv/.synced  ## The end-to-end tests that need no cluster, under attune up

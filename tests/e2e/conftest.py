@@ -18,12 +18,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("backend", backends, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/e2e/" in str(item.path):
             if item.get_closest_marker("local") is None:
                 item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(420))
-            # Two systems, side by side (`--dist loadgroup`): each serves one test at a time.
-            item.add_marker(pytest.mark.xdist_group("local" if item.get_closest_marker("local") else "cluster"))
