@@ -51,7 +51,6 @@ OPERATOR_NAME: Final = "service:attune-operator"
 #: A JWT with a later ``iat`` than any that was issued to a Sensor that is gone.
 _FOR_GOOD: Final = MAX_TTL
 _LABELS: Final = {names.MANAGED_BY_LABEL: names.MANAGED_BY, "app.kubernetes.io/part-of": "attune"}
-_CONFLICT: Final = 409
 
 
 class NatsAuth:
