@@ -17,6 +17,9 @@ SENSOR_LABEL: Final = f"{GROUP}/sensor"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "attune-operator"
 
+#: On a namespace, ``sensors.attune.dev/<other namespace>: allowed`` lets the other's Sensors serve its Rules (docs/tenancy.md).
+SENSORS_ALLOWED: Final = "allowed"
+
 #: ``pack.name``, at most 253 characters.
 TRIGGER_TYPE_PATTERN: Final = r"^[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)+$"
 
@@ -44,6 +47,11 @@ def sensor_service_name(sensor_name: str) -> str:
     if len(name) > _LONGEST_SERVICE_NAME:
         name = f"{name[: _LONGEST_SERVICE_NAME - 9]}-{sha256(sensor_name.encode()).hexdigest()[:8]}"
     return name
+
+
+def sensors_label(namespace: str) -> str:
+    """The label by which a namespace allows Sensors of ``namespace`` to serve its Rules."""
+    return f"sensors.{GROUP}/{namespace}"
 
 
 class ConditionType(StrEnum):

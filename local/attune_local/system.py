@@ -65,6 +65,7 @@ class System:
             Settings(
                 namespace=namespace,
                 watch_namespaces=(),
+                trusted_sensor_namespaces=("*",),  # one user owns all of them
                 nats_url=nats_url,
                 nats_auth="managed",
                 sensor_api_url=api_url,

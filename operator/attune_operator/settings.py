@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     """Where the operator keeps its own Secrets and ConfigMaps (signing keys, JWKS, NATS authorisation)."""
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces to watch, comma-separated; empty for all."""
+    trusted_sensor_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces, in addition to NAMESPACE, whose Sensors may serve Rules of other namespaces without being allowed there,
+    comma-separated; * for all."""
 
     nats_url: str = "nats://nats:4222"
     """URL of NATS for the operator."""
@@ -99,7 +102,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     """json: one object per line. console: for terminals."""
 
-    @field_validator("watch_namespaces", mode="before")
+    @field_validator("watch_namespaces", "trusted_sensor_namespaces", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -115,6 +118,15 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+    @property
+    def trusted_namespaces(self) -> frozenset[str] | None:
+        """The namespaces whose Sensors may serve Rules of all others; None: every one's."""
+        return (
+            None
+            if "*" in self.trusted_sensor_namespaces
+            else frozenset({self.namespace, *self.trusted_sensor_namespaces})
+        )
 
     @property
     def nats_url_for_sensors(self) -> str:

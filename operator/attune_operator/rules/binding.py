@@ -1,7 +1,12 @@
 """Which one Sensor serves a Rule (docs/architecture.md, "A Rule's way").
 
-Among the Sensors that declare the trigger type, or have it as an alias, and admit the Rule's namespace, one in the Rule's
-own namespace wins, then the oldest, then the first by its ref. So there is always exactly one answer.
+Among the Sensors that declare the trigger type, or have it as an alias, admit the Rule's namespace and may serve it, one in
+the Rule's own namespace wins, then one in a trusted namespace, then the oldest, then the first by its ref. So there is always
+exactly one answer.
+
+Whether a Sensor of another namespace *may* serve a Rule is not for its author to say: it sees the Rule's parameters and reports
+events into its namespace. It may if an administrator trusts the Sensor's namespace, or if the Rule's namespace has the label
+``sensors.attune.dev/<namespace of the Sensor>: allowed`` (docs/tenancy.md).
 """
 
 import difflib
@@ -10,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from attune_contract.names import SENSORS_ALLOWED, sensors_label
 from attune_operator.rules import selectors
 from attune_operator.rules.records import SensorRecord, TriggerDeclaration
 
@@ -55,6 +61,7 @@ def bind(
     candidates: Iterable[SensorRecord],
     labels: Mapping[str, str] | None,
     known_types: frozenset[str],
+    trusted: frozenset[str] | None = None,
 ) -> Binding:
     """Decide which Sensor serves a Rule.
 
@@ -64,14 +71,19 @@ def bind(
         candidates: the Sensors that offer the trigger type, by any name.
         labels: the labels of the Rule's namespace; None while they are not known.
         known_types: every trigger type and alias that some Sensor offers, for a hint if there is no candidate.
+        trusted: the namespaces whose Sensors may serve Rules of all others; None: all are.
     """
-    offering = sorted(candidates, key=seniority)
+    offering = sorted(candidates, key=lambda sensor: (not _is_trusted(sensor, trusted), *seniority(sensor)))
     if not offering:
         return UnknownTriggerType(_unknown(trigger_type, known_types))
     known_labels = {_NAME_LABEL: namespace, **(labels or {})}
     admitting = [sensor for sensor in offering if admits(sensor, namespace=namespace, labels=known_labels)]
     if not admitting:
         return NotAllowed(_not_allowed(trigger_type, namespace, offering))
+    granted = [sensor for sensor in admitting if _may_serve(sensor, namespace, known_labels, trusted)]
+    if not granted:
+        return NotAllowed(_not_granted(trigger_type, namespace, admitting[0]))
+    admitting = granted
     chosen = next((sensor for sensor in admitting if sensor.ref.namespace == namespace), admitting[0])
     declaration = chosen.declaration(trigger_type)
     if declaration is None:
@@ -93,6 +105,16 @@ def admits(sensor: SensorRecord, *, namespace: str, labels: Mapping[str, str]) -
             return sensor.ref.namespace == namespace
 
 
+def _is_trusted(sensor: SensorRecord, trusted: frozenset[str] | None) -> bool:
+    return trusted is None or sensor.ref.namespace in trusted
+
+
+def _may_serve(sensor: SensorRecord, namespace: str, labels: Mapping[str, str], trusted: frozenset[str] | None) -> bool:
+    if sensor.ref.namespace == namespace or _is_trusted(sensor, trusted):
+        return True
+    return labels.get(sensors_label(sensor.ref.namespace)) == SENSORS_ALLOWED
+
+
 @lru_cache(maxsize=1024)  # many Rules may name the same missing type
 def _unknown(trigger_type: str, known_types: frozenset[str]) -> str:
     text = f"No Sensor offers the trigger type {trigger_type}."
@@ -110,6 +132,15 @@ def _not_allowed(trigger_type: str, namespace: str, offering: list[SensorRecord]
     return (
         f"No Sensor of {trigger_type} admits Rules from the namespace {namespace}: {shown}"
         f"{f'; and {more} more' if more > 0 else ''}. {_remedy(offering[0], namespace)}"
+    )
+
+
+def _not_granted(trigger_type: str, namespace: str, sensor: SensorRecord) -> str:
+    return (
+        f"The Sensor {sensor.ref} offers {trigger_type} to the namespace {namespace}, which has not allowed Sensors of "
+        f"{sensor.ref.namespace}. If it should: kubectl label namespace {namespace} "
+        f"{sensors_label(sensor.ref.namespace)}={SENSORS_ALLOWED}; or let an administrator add {sensor.ref.namespace} to the "
+        "operator's trusted namespaces (docs/tenancy.md)."
     )
 
 

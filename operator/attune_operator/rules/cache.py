@@ -61,9 +61,11 @@ class RuleCache:
 
     Args:
         believe_own_write: seconds for which a status that we wrote is believed more than events, which may be older.
+        trusted: the namespaces whose Sensors may serve Rules of all others; None: every one's.
     """
 
-    def __init__(self, *, believe_own_write: float = 10.0) -> None:
+    def __init__(self, *, believe_own_write: float = 10.0, trusted: frozenset[str] | None = None) -> None:
+        self.trusted = trusted
         self._believe_own_write = believe_own_write
         self._clock = ListClock()
         self._sensors: ObjectCache[SensorRef, SensorRecord] = ObjectCache(clock=self._clock)

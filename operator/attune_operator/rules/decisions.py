@@ -32,6 +32,7 @@ def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
         candidates=cache.candidates(rule.trigger_type),
         labels=cache.labels(rule.namespace),
         known_types=cache.known_types,
+        trusted=cache.trusted,
     )
     match binding:
         case UnknownTriggerType(message):

@@ -13,6 +13,7 @@ class RulesOptions:
         sweep_interval: between complete lists from Kubernetes.
         check_interval: between checks of whether somebody else changed the rule stream.
         rules_api: prefix of the JetStream API that reaches the rule stream.
+        trusted_namespaces: those whose Sensors may serve Rules of all others; None: every one's.
         stream_replicas: replicas of each stream; 3 for a NATS cluster.
         max_in_flight: rule messages that wait for NATS's answer.
         tombstone_ttl: how long a tombstone stays for readers that are away; they compare whole snapshots in any case.
@@ -34,6 +35,7 @@ class RulesOptions:
     sweep_interval: float = 60.0
     check_interval: float = 10.0
     rules_api: str = PLAIN_API
+    trusted_namespaces: frozenset[str] | None = None
     stream_replicas: int = 1
     max_in_flight: int = 256
     tombstone_ttl: float = 3600.0

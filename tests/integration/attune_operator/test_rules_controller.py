@@ -198,6 +198,37 @@ class TestBinding:
             await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
             await stream.shows(Stream.types, ["dev.attune.rule.created"])
 
+    async def test_a_squatter_gets_no_rules_of_others_and_a_sensor_that_was_made_anew_gets_them_back(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        cluster.namespace("team-b")
+        cluster.rule("default", "echo", interval=1)
+        async with rule_side(cluster, nats_server.url, trusted_namespaces=frozenset({"attune-system"})) as side:
+            await side.synced(REF)
+            await until(lambda: _shown_sensor(cluster) == REF)
+            cluster.sensor("team-b", "squatter", TIMER, rules={"namespaces": {"from": "All"}})
+            cluster.delete("Sensor", "attune-system", "core.timer")
+            await until(lambda: cluster.condition("default", "echo", "Accepted") == ("False", "NotAllowed"))
+            assert await stream.states() == {}
+            cluster.sensor("attune-system", "core.timer", TIMER, rules={"namespaces": {"from": "All"}})
+            await until(lambda: _shown_sensor(cluster) == REF)
+            assert all(".attune-system." in subject for subject in await stream.states())
+
+    async def test_a_namespace_allows_the_sensors_of_another(
+        self, cluster: MemoryCluster, nats_server: NatsServer
+    ) -> None:
+        cluster.namespace("team-b")
+        cluster.sensor(
+            "team-b", "shared", TIMER | {"name": "b.timer", "aliases": []}, rules={"namespaces": {"from": "All"}}
+        )
+        cluster.rule("default", "theirs", "b.timer", interval=1)
+        async with rule_side(cluster, nats_server.url, trusted_namespaces=frozenset({"attune-system"})):
+            await until(lambda: cluster.condition("default", "theirs", "Accepted") == ("False", "NotAllowed"))
+            cluster.namespace("default", **{"sensors.attune.dev/team-b": "allowed"})
+            await until(lambda: cluster.condition("default", "theirs", "Accepted") == ("True", "Accepted"))
+            cluster.namespace("default")
+            await until(lambda: cluster.condition("default", "theirs", "Accepted") == ("False", "NotAllowed"))
+
     async def test_a_paused_sensors_rules_stay_on_the_stream_and_say_so(
         self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
     ) -> None:

@@ -125,6 +125,65 @@ def test_not_allowed_by_a_selector_shows_the_selector() -> None:
     assert "Label the namespace default" in result.message
 
 
+def bound_with(
+    *sensors: SensorRecord, trusted: frozenset[str] | None, labels: dict[str, str] | None = None
+) -> Bound | NotAllowed:
+    result = bind(
+        namespace="team-a",
+        trigger_type="core.timer",
+        candidates=sensors,
+        labels=labels,
+        known_types=frozenset(),
+        trusted=trusted,
+    )
+    assert isinstance(result, Bound | NotAllowed)
+    return result
+
+
+TRUSTED = frozenset({"attune-system"})
+
+
+def test_a_sensor_of_another_tenant_gets_no_rules_by_its_own_word() -> None:
+    result = bound_with(sensor("team-b/squatter"), trusted=TRUSTED, labels={})
+    assert isinstance(result, NotAllowed)
+    assert "kubectl label namespace team-a sensors.attune.dev/team-b=allowed" in result.message
+
+
+@pytest.mark.parametrize(
+    ("labels", "allowed"),
+    [
+        ({"sensors.attune.dev/team-b": "allowed"}, True),
+        ({"sensors.attune.dev/team-b": ""}, False),
+        ({"sensors.attune.dev/team-b": "false"}, False),
+        ({"sensors.attune.dev/team-c": "allowed"}, False),
+        (None, False),  # not known
+    ],
+)
+def test_the_rules_namespace_allows_another_by_a_label(labels: dict[str, str] | None, allowed: bool) -> None:
+    result = bound_with(sensor("team-b/shared"), trusted=TRUSTED, labels=labels)
+    assert isinstance(result, Bound) is allowed
+
+
+def test_a_label_does_not_widen_what_the_sensor_admits() -> None:
+    labels = {"sensors.attune.dev/team-b": "allowed"}
+    assert isinstance(bound_with(sensor("team-b/own", policy=SAME), trusted=TRUSTED, labels=labels), NotAllowed)
+
+
+def test_a_sensor_in_a_trusted_namespace_gets_its_rules_back_from_an_older_one_that_is_only_allowed() -> None:
+    labels = {"sensors.attune.dev/team-b": "allowed"}
+    result = bound_with(
+        sensor("team-b/squatter", day=1), sensor("attune-system/core.timer", day=9), trusted=TRUSTED, labels=labels
+    )
+    assert isinstance(result, Bound)
+    assert str(result.sensor.ref) == "attune-system/core.timer"
+
+
+def test_sensors_of_the_rules_own_namespace_need_no_trust() -> None:
+    result = bound_with(sensor("team-a/own", day=9, policy=SAME), sensor("attune-system/x"), trusted=TRUSTED, labels={})
+    assert isinstance(result, Bound)
+    assert str(result.sensor.ref) == "team-a/own"
+
+
 @pytest.mark.parametrize(
     ("spec", "labels", "expected"),
     [
