@@ -106,7 +106,7 @@ def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
         str(status.get("sensor") or _NONE),
         "true" if enabled(body) else "false",
         _truth(active, waiting=("Disabled", "AwaitingSensor", "SensorPaused", "Completed")),
-        str(active.get("reason") or _NONE),
+        str(condition(body, "Ready").get("reason") or active.get("reason") or _NONE),
         age(status.get("lastEventTime"), now),
         age(body["metadata"].get("creationTimestamp"), now),
     )

@@ -63,6 +63,8 @@ class ConditionType(StrEnum):
     HEALTHY = "Healthy"
     ACCEPTED = "Accepted"
     ACTIVE = "Active"
+    #: Only present while True (kstatus): it does not become ready before somebody changes something.
+    STALLED = "Stalled"
 
 
 class HealthReason(StrEnum):

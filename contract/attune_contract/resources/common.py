@@ -1,7 +1,7 @@
 """What both resources share."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -65,6 +65,11 @@ class Condition(Model):
     """When the status last changed."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
     """The metadata.generation that this condition is about."""
+
+
+#: What the API server fills in where the operator has not written a status yet: without it, tools that wait (kstatus:
+#: Flux, Helm 4) take an object that nobody has looked at for one that is done (docs/gitops.md).
+NOT_OBSERVED: Final[JsonDict] = {"default": {"observedGeneration": -1}}
 
 
 Conditions = Annotated[

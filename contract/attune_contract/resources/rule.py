@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from attune_contract.resources.common import Conditions, FreeForm, Metadata, Model, TriggerTypeName
+from attune_contract.resources.common import NOT_OBSERVED, Conditions, FreeForm, Metadata, Model, TriggerTypeName
 
 
 class Trigger(Model):
@@ -32,12 +32,14 @@ class RuleStatus(Model):
     """The observed state. Only the operator writes it."""
 
     observed_generation: int | None = None
-    """The metadata.generation that this status was computed from."""
+    """The metadata.generation that this status was computed from; -1 before the operator has written a status."""
     sensor: str | None = None
     """The Sensor that serves this rule, as namespace/name; absent while no Sensor does."""
     conditions: Conditions = Field(default_factory=list)
     """Accepted: the trigger type exists, admits this namespace and takes these parameters. Active: the sensor itself
-    confirmed that it runs this generation; when False, the reason says why not."""
+    confirmed that it runs this generation; when False, the reason says why not. Ready: the rule is what its spec asks
+    for; also when it is disabled, its Sensor is paused, or it has completed. Stalled, only while True: it does not become
+    ready before somebody changes something."""
     last_event_time: datetime | None = None
     """When the rule's latest stored event occurred; updated at a bounded rate."""
 
@@ -53,7 +55,7 @@ class Rule(Model):
     kind: Literal["Rule"] = "Rule"
     metadata: Metadata
     spec: RuleSpec
-    status: RuleStatus = Field(default_factory=RuleStatus)
+    status: RuleStatus = Field(default_factory=RuleStatus, json_schema_extra=NOT_OBSERVED)
 
     @classmethod
     def from_object(cls, body: Any) -> "Rule":

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from attune_contract.identity import MAX_SENSOR_NAME_LENGTH, SensorRef
-from attune_contract.resources.common import Conditions, FreeForm, Metadata, Model, TriggerTypeName, cel
+from attune_contract.resources.common import NOT_OBSERVED, Conditions, FreeForm, Metadata, Model, TriggerTypeName, cel
 from attune_contract.resources.stdio import StdioOptions
 
 _DURATION = re.compile(r"([0-9]+)(h|m|s)")
@@ -329,11 +329,12 @@ class SensorStatus(Model):
     """The observed state. Only the operator writes it."""
 
     observed_generation: int | None = None
-    """The metadata.generation that this status was computed from."""
+    """The metadata.generation that this status was computed from; -1 before the operator has written a status."""
     conditions: Conditions = Field(default_factory=list)
-    """Ready: its pods run and answer. CredentialsValid: its token is valid and will be renewed in time. RulesSynced:
-    the rule stream holds exactly the Rules bound to it. Healthy: it reports that it reaches the API and NATS, and serves
-    its Rules."""
+    """Ready: its pods run and answer, or it is paused. CredentialsValid: its token is valid and will be renewed in
+    time. RulesSynced: the rule stream holds exactly the Rules bound to it. Healthy: it reports that it reaches the API
+    and NATS, and serves its Rules. Stalled, only while True: it does not become ready before somebody changes
+    something."""
     token: TokenStatus | None = None
     """About the token in the Secret; never the token itself."""
     rules: RuleCounts | None = None
@@ -362,7 +363,7 @@ class Sensor(Model):
     kind: Literal["Sensor"] = "Sensor"
     metadata: Metadata
     spec: SensorSpec
-    status: SensorStatus = Field(default_factory=SensorStatus)
+    status: SensorStatus = Field(default_factory=SensorStatus, json_schema_extra=NOT_OBSERVED)
 
     @classmethod
     def from_object(cls, body: Any) -> "Sensor":

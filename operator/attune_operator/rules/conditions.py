@@ -5,7 +5,7 @@ lack of knowledge (NATS is away, the operator has just started) is no reason to 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -104,6 +104,38 @@ def active_verdict(
     return Verdict("False", ActiveReason.AWAITING_SENSOR, f"Waiting for the Sensor {sensor}: {why}")
 
 
+#: A rule with one of these reasons does not fire, as its spec or its Sensor's asks: nobody has to act, or to wait.
+_AS_ASKED: Final = frozenset({ActiveReason.DISABLED, ActiveReason.SENSOR_PAUSED, ActiveReason.COMPLETED})
+#: Nothing changes before somebody changes the rule or its Sensor. An unknown trigger type is not among them: the Sensor
+#: may be on its way, in the same commit.
+_STALLED: Final = frozenset({AcceptedReason.INVALID_PARAMETERS, ActiveReason.REJECTED})
+
+
+def ready_verdict(*, accepted: Verdict, active: Verdict, others: Iterable[Verdict] = ()) -> Verdict:
+    """Return the condition Ready: whether the rule is what its spec asks for (docs/gitops.md).
+
+    It is False if the rule is not accepted, is not active although it should be, or if one of ``others`` is False: further
+    conditions that a rule needs to be of use. Its reason and message are those of what is wrong first, and those of
+    Active otherwise.
+    """
+    if accepted.status != "True":
+        return Verdict("False", accepted.reason, accepted.message)
+    if active.reason in _AS_ASKED:
+        return Verdict("True", active.reason, active.message)
+    if active.status == "True":
+        for other in others:
+            if other.status == "False":
+                return Verdict("False", other.reason, other.message)
+    return Verdict(active.status, active.reason, active.message)
+
+
+def stalled_verdict(ready: Verdict) -> Verdict | None:
+    """Return the condition Stalled (kstatus), which is only present while it is True; None if it is not."""
+    if ready.status != "False" or ready.reason not in _STALLED:
+        return None
+    return Verdict("True", ready.reason, ready.message)
+
+
 def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
     said = ack.message[:_MAX_MESSAGE]
     match ack.state:
@@ -146,16 +178,21 @@ def next_status(
     active: Verdict,
     previous: StatusRecord,
     now: datetime,
+    others: Iterable[Verdict] = (),
 ) -> StatusRecord:
-    """Return the desired status, equal to ``previous`` where nothing changed.
+    """Return the desired status, equal to ``previous`` where nothing changed. ``others`` as in :func:`ready_verdict`.
 
     ``lastTransitionTime`` moves only when a condition's status flips (Kubernetes API conventions).
     """
+    ready = ready_verdict(accepted=accepted, active=active, others=others)
+    stalled = stalled_verdict(ready)
     return StatusRecord(
         observed_generation=generation,
         sensor=str(acceptance.sensor) if acceptance.accepted and acceptance.sensor is not None else None,
         accepted=_condition(accepted, previous.accepted, generation=generation, now=now),
         active=_condition(active, previous.active, generation=generation, now=now),
+        ready=_condition(ready, previous.ready, generation=generation, now=now),
+        stalled=None if stalled is None else _condition(stalled, previous.stalled, generation=generation, now=now),
     )
 
 
@@ -184,6 +221,8 @@ def same_but_times(one: StatusRecord, other: StatusRecord) -> bool:
         and one.sensor == other.sensor
         and _content(one.accepted) == _content(other.accepted)
         and _content(one.active) == _content(other.active)
+        and _content(one.ready) == _content(other.ready)
+        and _content(one.stalled) == _content(other.stalled)
     )
 
 
@@ -198,6 +237,8 @@ def status_patch(status: StatusRecord) -> dict[str, Any]:
     conditions = (
         (ConditionType.ACCEPTED, status.accepted),
         (ConditionType.ACTIVE, status.active),
+        (ConditionType.READY, status.ready),
+        (ConditionType.STALLED, status.stalled),
     )
     return {
         "observedGeneration": status.observed_generation,

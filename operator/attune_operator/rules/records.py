@@ -36,6 +36,8 @@ class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sensor: str | None = None
     accepted: ConditionRecord | None = None
     active: ConditionRecord | None = None
+    ready: ConditionRecord | None = None
+    stalled: ConditionRecord | None = None
 
 
 class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -212,6 +214,8 @@ def _status(status: Mapping[str, Any]) -> StatusRecord:
         sensor=None if status.get("sensor") is None else sys.intern(str(status["sensor"])),
         accepted=_condition(conditions.get("Accepted")),
         active=_condition(conditions.get("Active")),
+        ready=_condition(conditions.get("Ready")),
+        stalled=_condition(conditions.get("Stalled")),
     )
 
 

@@ -26,10 +26,11 @@ def judge(sensor: Sensor, deployment: Body | None, pods: Iterable[Body]) -> tupl
     status = (deployment or {}).get("status") or {}
     ready = int(status.get("readyReplicas") or 0)
     if sensor.spec.paused:
+        # As its spec asks: a paused Sensor in git must not hold up what waits for Ready (docs/gitops.md).
         message = "The Sensor is paused. Set spec.paused to false to resume it."
         left = int(status.get("replicas") or 0)
         still = f" {left} of its pods are still stopping." if left else ""
-        return Verdict(status="False", reason="Paused", message=message + still), SensorRuntime(
+        return Verdict(status="True", reason="Paused", message=message + still), SensorRuntime(
             ready_replicas=0, message=message, instances=frozenset()
         )
     found = list(pods)

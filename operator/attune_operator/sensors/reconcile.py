@@ -340,13 +340,11 @@ class Reconciler:
         generation = int(body["metadata"].get("generation") or 0)
         old = body.get("status") or {}
         conditions = {found.get("type"): found for found in old.get("conditions") or ()}
-        conditions[ConditionType.READY] = status.condition(
-            ConditionType.READY,
-            verdict,
-            old=conditions.get(ConditionType.READY, {}),
-            now=self._now(),
-            generation=generation,
-        )
+        for kind, found in ((ConditionType.READY, verdict), (ConditionType.STALLED, status.stalled(verdict))):
+            if found is not None:
+                conditions[kind] = status.condition(
+                    kind, found, old=conditions.get(kind, {}), now=self._now(), generation=generation
+                )
         changes = status.patch(old, {**old, "observedGeneration": generation, "conditions": list(conditions.values())})
         if changes:
             metadata = body["metadata"]
@@ -358,7 +356,7 @@ class Reconciler:
         if outcome.change is None:
             return
         change, detail = outcome.change, outcome.detail
-        seen = bool((context.body.get("status") or {}).get("observedGeneration"))
+        seen = int((context.body.get("status") or {}).get("observedGeneration") or -1) > 0
         if change == "Created" and seen and kind is not CONFIG_MAP:
             change, detail = "Repaired", "it was missing"
         context.changes.setdefault(change, []).append(f"{kind.kind} ({detail})" if detail else kind.kind)

@@ -6,7 +6,7 @@ A condition that has not changed keeps its time, and a status that has not chang
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from attune_contract.names import ConditionType
 from attune_operator.runtime.client import Body
@@ -52,6 +52,19 @@ def healthy(summary: RuleSummary) -> Verdict:
     return Verdict(status=status, reason=health.reason, message=health.message, warn=health.healthy is False)
 
 
+#: Reasons of Ready that do not pass before somebody changes the Sensor, or what is in its way.
+_STALLED: Final = frozenset(
+    {"InvalidParametersSchema", "InvalidPayloadSchema", "InvalidSpec", "NameTaken", "ApplyFailed"}
+)
+
+
+def stalled(ready: Verdict) -> Verdict | None:
+    """Return the condition Stalled (kstatus), which is only present while it is True; None if it is not."""
+    if ready.status != "False" or ready.reason not in _STALLED:
+        return None
+    return Verdict(status="True", reason=ready.reason, message=ready.message)
+
+
 def compose(
     body: Body,
     *,
@@ -71,6 +84,8 @@ def compose(
         ConditionType.RULES_SYNCED: rules_synced(summary),
         ConditionType.HEALTHY: healthy(summary),
     }
+    if (stuck := stalled(ready)) is not None:
+        verdicts[ConditionType.STALLED] = stuck
     conditions = {
         kind: condition(kind, verdict, old=before.get(kind, {}), now=now, generation=generation)
         for kind, verdict in verdicts.items()

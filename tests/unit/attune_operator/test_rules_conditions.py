@@ -15,7 +15,9 @@ from attune_operator.rules.conditions import (
     accepted_verdict,
     active_verdict,
     next_status,
+    ready_verdict,
     same_but_times,
+    stalled_verdict,
     status_patch,
 )
 from attune_operator.rules.records import ConditionRecord, StatusRecord, parse_rule
@@ -146,7 +148,7 @@ def test_the_transition_time_moves_only_when_the_status_flips() -> None:
 def test_the_generation_is_told_everywhere() -> None:
     patch = status_patch(status(Verdict("True", "Active", ""), StatusRecord(), generation=5))
     assert patch["observedGeneration"] == 5
-    assert [c["observedGeneration"] for c in patch["conditions"]] == [5, 5]
+    assert [c["observedGeneration"] for c in patch["conditions"]] == [5, 5, 5]
 
 
 def test_the_same_status_is_equal_so_that_nothing_is_written() -> None:
@@ -178,7 +180,52 @@ def test_a_rule_that_is_not_accepted_names_no_sensor() -> None:
     assert [(c["type"], c["status"], c["reason"]) for c in patch["conditions"]] == [
         ("Accepted", "False", "InvalidParameters"),
         ("Active", "False", "NotAccepted"),
+        ("Ready", "False", "InvalidParameters"),
+        ("Stalled", "True", "InvalidParameters"),
     ]
+
+
+UNKNOWN_TYPE = Acceptance(reason=AcceptedReason.UNKNOWN_TRIGGER_TYPE, message="no Sensor offers acme.unheard")
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "verdict", "ready", "stalled"),
+    [
+        (ACCEPTED, active(runtime=READY, ack=ack(AckState.ACTIVE)), ("True", "Active"), False),
+        (ACCEPTED, active(enabled=False), ("True", "Disabled"), False),
+        (ACCEPTED, active(paused=True), ("True", "SensorPaused"), False),
+        (ACCEPTED, active(runtime=READY, ack=ack(AckState.COMPLETED)), ("True", "Completed"), False),
+        (ACCEPTED, active(runtime=READY), ("False", "AwaitingSensor"), False),
+        (ACCEPTED, active(runtime=READY, ack=ack(AckState.FAILING)), ("False", "Failing"), False),
+        (ACCEPTED, active(runtime=READY, ack=ack(AckState.REJECTED)), ("False", "Rejected"), True),
+        (REFUSED, active(acceptance=REFUSED), ("False", "InvalidParameters"), True),
+        (REFUSED, active(acceptance=REFUSED, enabled=False), ("False", "InvalidParameters"), True),
+        # The Sensor may come with the next document of the same commit.
+        (UNKNOWN_TYPE, active(acceptance=UNKNOWN_TYPE), ("False", "UnknownTriggerType"), False),
+    ],
+)
+def test_ready_says_whether_the_rule_is_what_its_spec_asks_for(
+    acceptance: Acceptance, verdict: Verdict, ready: tuple[str, str], stalled: bool
+) -> None:
+    found = ready_verdict(accepted=accepted_verdict(acceptance), active=verdict)
+    assert (found.status, found.reason) == ready
+    assert (stalled_verdict(found) is not None) == stalled
+
+
+def test_a_rule_that_is_not_accepted_says_why_in_ready_itself() -> None:
+    found = ready_verdict(accepted=accepted_verdict(UNKNOWN_TYPE), active=active(acceptance=UNKNOWN_TYPE))
+    assert found.message == "no Sensor offers acme.unheard"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [(active(runtime=READY, ack=ack(AckState.ACTIVE)), "False"), (active(enabled=False), "True")],
+)
+def test_another_condition_that_is_false_makes_an_active_rule_not_ready(verdict: Verdict, status: str) -> None:
+    other = Verdict("False", "ActionsFailing", "3 runs failed")
+    found = ready_verdict(accepted=accepted_verdict(ACCEPTED), active=verdict, others=[other])
+    assert found.status == status
+    assert (found.message == other.message) == (status == "False")
 
 
 def test_two_operators_that_say_the_same_at_different_times_do_not_correct_each_other() -> None:

@@ -69,9 +69,9 @@ def test_while_a_change_is_rolled_out_the_old_pods_count_for_the_rules() -> None
     assert runtime.ready_replicas == 1
 
 
-def test_paused_it_is_not_ready_and_no_pod_counts() -> None:
+def test_paused_it_is_what_its_spec_asks_for_and_no_pod_counts() -> None:
     verdict, runtime = readiness.judge(sensor(paused=True), deployment(ready=1, updated=1, total=1), [])
-    assert (verdict.status, verdict.reason) == ("False", "Paused")
+    assert (verdict.status, verdict.reason) == ("True", "Paused")
     assert "spec.paused" in verdict.message
     assert runtime.ready_replicas == 0
 
@@ -162,8 +162,18 @@ def test_a_conditions_time_changes_with_its_status_alone() -> None:
     same = compose({**BODY, "status": first}, now=LATER, ready=other)
     assert same["conditions"][0]["lastTransitionTime"] == "2026-11-23T12:00:00Z"
     assert same["conditions"][0]["message"] == "2 pods are ready."
-    flipped = compose({**BODY, "status": first}, now=LATER, ready=Verdict(status="False", reason="Paused", message=""))
+    down = Verdict(status="False", reason="Progressing", message="")
+    flipped = compose({**BODY, "status": first}, now=LATER, ready=down)
     assert flipped["conditions"][0]["lastTransitionTime"] == "2026-11-23T13:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("reason", "stalled"), [("NameTaken", True), ("InvalidPayloadSchema", True), ("ImagePullBackOff", False)]
+)
+def test_what_does_not_pass_by_itself_is_stalled_and_only_then(reason: str, stalled: bool) -> None:
+    broken = compose(BODY, ready=Verdict(status="False", reason=reason, message="why"))
+    assert ("Stalled" in {c["type"] for c in broken["conditions"]}) == stalled
+    assert "Stalled" not in {c["type"] for c in compose({**BODY, "status": broken})["conditions"]}
 
 
 @pytest.mark.parametrize(("synced", "expected"), [(None, "Unknown"), (True, "True"), (False, "False")])
