@@ -149,6 +149,7 @@ def definitions() -> dict[str, dict[str, Any]]:
                 last_event,
                 age,
                 _column("Message", f"{_READY}.message", priority=1),
+                _column("Description", ".spec.description", priority=1, description="What the rule is for"),
             ],
         ),
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
+from support import actions_corpus
 
 Manifest = dict[str, Any]
 
@@ -837,7 +838,15 @@ def random_cases(count: int, seed: int) -> Iterator[Case]:
 
 def by_hand() -> list[Case]:
     """Every case that is written down."""
-    return [*scalar_cases(), *metadata_cases(), *null_cases(), *plain_cases(), *document_cases()]
+    return [*scalar_cases(), *metadata_cases(), *null_cases(), *plain_cases(), *document_cases(), *action_cases()]
+
+
+def action_cases() -> Iterator[Case]:
+    """Rules with actions, those that are taken and those that are not."""
+    specs = {**actions_corpus.TAKEN, **{name: spec for name, (spec, _) in actions_corpus.REFUSED.items()}}
+    for name, spec in specs.items():
+        manifest = {**RULE, "metadata": {"name": f"actions-{name}"}, "spec": {**RULE["spec"], **spec}}
+        yield Case("actions", f"actions-{name}", yaml.safe_dump(manifest))
 
 
 def encoded(data: bytes) -> str:

@@ -1,10 +1,11 @@
 """The Rule resource (docs/architecture.md, "A Rule's way")."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from attune_contract.resources.actions import ACCOUNT_NEEDED, Actions, Expression, ObjectName
 from attune_contract.resources.common import NOT_OBSERVED, Conditions, FreeForm, Metadata, Model, TriggerTypeName
 
 
@@ -22,10 +23,26 @@ class Trigger(Model):
 class RuleSpec(Model):
     """The desired state."""
 
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [ACCOUNT_NEEDED]})
+
+    description: Annotated[str, Field(max_length=1024)] | None = None
+    """What the rule is for, in a sentence. Lists show it."""
     enabled: bool = True
     """Whether the rule fires. A disabled rule stays bound to its sensor and says Active=False, reason Disabled."""
     trigger: Trigger
     """Which occurrences the rule is about."""
+    data: FreeForm | None = None
+    """Values of the rule's own, which conditions and actions see as event.data."""
+    when: Expression | None = None
+    """A CEL expression on event. No action is carried out for events for which it is false; they are stored all the same."""
+    service_account_name: ObjectName | None = None
+    """The ServiceAccount of the rule's namespace whose rights its actions have. Without it no action can read or change
+    anything in the namespace."""
+    order: Literal["Concurrent", "Strict"] = "Concurrent"
+    """Strict: the runs of the rule begin in the order of its events, each when the one before it has ended. Concurrent: they
+    need not wait for each other."""
+    actions: Actions = Field(default_factory=list)
+    """What is done for each event (docs/actions.md)."""
 
 
 class RuleStatus(Model):

@@ -1,6 +1,5 @@
 """The Sensor resource."""
 
-import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -8,21 +7,8 @@ from pydantic import ConfigDict, Field
 
 from attune_contract.identity import MAX_SENSOR_NAME_LENGTH, SensorRef
 from attune_contract.resources.common import NOT_OBSERVED, Conditions, FreeForm, Metadata, Model, TriggerTypeName, cel
+from attune_contract.resources.durations import parse_duration
 from attune_contract.resources.stdio import StdioOptions
-
-_DURATION = re.compile(r"([0-9]+)(h|m|s)")
-_DURATION_UNITS = {"h": 3600, "m": 60, "s": 1}
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read a duration as Kubernetes writes it: ``24h``, ``1h30m``, ``90s``.
-
-    Raises:
-        ValueError: the text is not a duration.
-    """
-    if not re.fullmatch(r"([0-9]+(h|m|s))+", text):
-        raise ValueError(f"{text!r} is not a duration; write hours, minutes and seconds, like 24h or 1h30m")
-    return timedelta(seconds=sum(int(n) * _DURATION_UNITS[unit] for n, unit in _DURATION.findall(text)))
 
 
 class TriggerType(Model):

@@ -23,7 +23,7 @@ _RAW: Final = re.compile(r"""(?:[bB]?[rR][bB]?)(?:'{3}.*?'{3}|"{3}.*?"{3}|'[^'\n
 #: Functions that we have under another name, as the runtime's own ones take no more overloads. The length stays the same, so
 #: columns do too.
 RENAMED: Final = {"indexOf": "indexof", "lastIndexOf": "lastIndexof"}
-_OPEN: Final = {"(": ")", "[": "]", "[?": "]", "{": "}"}
+OPEN: Final = {"(": ")", "[": "]", "[?": "]", "{": "}"}
 
 
 class Token(NamedTuple):
@@ -36,19 +36,22 @@ class Token(NamedTuple):
 
 def tokens(expression: str) -> list[Token]:
     """The tokens without blanks and comments."""
-    found, at = [], 0
-    while at < len(expression):
-        match = _RAW.match(expression, at)
+    return list(scan(expression))
+
+
+def scan(text: str, at: int = 0) -> Iterator[Token]:
+    """The tokens from a place in a text on, one by one: who stops early has not read the rest."""
+    while at < len(text):
+        match = _RAW.match(text, at)
         kind = "string"
         if match is None:
-            match = _TOKEN.match(expression, at)
+            match = _TOKEN.match(text, at)
             if match is None:  # pragma: no cover - the last alternative takes anything
                 break
             kind = match.lastgroup or "mark"
         if kind != "space":
-            found.append(Token(kind, match[0], at))
+            yield Token(kind, match[0], at)
         at = match.end()
-    return found
 
 
 def closing(of: Sequence[Token], opening: int) -> int | None:
@@ -57,8 +60,8 @@ def closing(of: Sequence[Token], opening: int) -> int | None:
     for index in range(opening, len(of)):
         text = of[index].text
         if of[index].kind == "mark":
-            if text in _OPEN:
-                waiting.append(_OPEN[text])
+            if text in OPEN:
+                waiting.append(OPEN[text])
             elif waiting and text == waiting[-1]:
                 waiting.pop()
                 if not waiting:

@@ -149,6 +149,9 @@ def _violations_of(error: Any) -> Iterator[Violation]:
             yield Violation(path, f"must have at most {wanted} fields")
         case "maxLength":
             yield Violation(path, f"must have at most {wanted} characters")
+        case "not" if pairs := [option["required"] for option in wanted.get("anyOf", ()) if "required" in option]:
+            both = next((pair for pair in pairs if all(key in value for key in pair)), pairs[0])
+            yield Violation(path, f"{' and '.join(both)} exclude each other")
         case _:
             yield Violation(path, error.message[:300])
 

@@ -207,7 +207,7 @@ def test_times_in_annotations(text: str, time: datetime | None) -> None:
     [("24h", 24.0, ""), ("5m", 1 / 6, "shortest"), ("100h", 72.0, "longest"), ("10m", 1 / 6, "")],
 )
 def test_a_ttl_is_brought_within_its_limits_and_that_is_said(wanted: str, given: float, words: str) -> None:
-    from attune_contract.resources.sensor import parse_duration
+    from attune_contract.resources.durations import parse_duration
 
     ttl, remark = issuer.effective_ttl(parse_duration(wanted), shortest=timedelta(minutes=10))
     assert ttl == timedelta(hours=given)

@@ -11,7 +11,7 @@ import yaml
 import attune_contract
 from attune_contract import crds
 from attune_contract.resources import Rule, Sensor
-from attune_contract.resources.sensor import parse_duration
+from attune_contract.resources.durations import parse_duration
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SENSOR = {
@@ -49,13 +49,14 @@ def test_a_rule_is_enabled_unless_it_says_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("24h", 86400), ("90s", 90), ("1h30m", 5400), ("10m", 600), ("1h1m1s", 3661)]
+    ("text", "seconds"),
+    [("24h", 86400), ("90s", 90), ("1h30m", 5400), ("10m", 600), ("1h1m1s", 3661), ("500ms", 0.5), ("1s250ms", 1.25)],
 )
-def test_durations(text: str, seconds: int) -> None:
+def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "24", "h", "1d", "-1h", "1.5h", "1h ", "24h30"])
+@pytest.mark.parametrize("text", ["", "24", "h", "1d", "1µs", "-1h", "1.5h", "1h ", "24h30"])
 def test_what_is_no_duration_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
@@ -90,7 +91,7 @@ def test_schemas_are_structural_and_every_field_is_explained(name: str) -> None:
     [version] = crds.definitions()[name]["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]
     for part in walk(schema):
-        assert "type" in part, part
+        assert "type" in part or part.get("x-kubernetes-preserve-unknown-fields"), part
         assert not {"$ref", "anyOf", "title", "$defs"} & part.keys(), part
     for part in (schema["properties"]["spec"], schema["properties"]["status"]):
         for child in walk(part):

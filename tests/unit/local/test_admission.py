@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from support import actions_corpus
 
+from attune_contract.resources import Rule
 from attune_local.admission import check_text, manifest_files
 from attune_local.admission.definition import _program, definitions
 from attune_local.admission.documents import DocumentError, read
@@ -37,7 +40,7 @@ def test_the_core_pack_is_taken_with_defaults_filled_in() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (RULE.replace("trigger:", "triger:"), "f.yaml:5: spec.triger: unknown field; expected one of: enabled, trigger"),
+        (RULE.replace("trigger:", "triger:"), "f.yaml:5: spec.triger: unknown field; expected one of: actions, data"),
         (RULE.replace("core.intervaltimer", "timer"), "f.yaml:6: spec.trigger.type: 'timer' does not match"),
         (RULE + "    parameters: [1]\n", "f.yaml:7: spec.trigger.parameters: must be an object"),
         (RULE + "  enabled: often\n", "f.yaml:7: spec.enabled: must be true or false, not 'often'"),
@@ -72,6 +75,26 @@ def test_the_rules_of_the_definitions_are_evaluated(spec: str, words: str) -> No
     text = f"apiVersion: attune.dev/v1alpha1\nkind: Sensor\nmetadata: {{name: s}}\nspec: {spec}\n"
     [complaint] = complaints(text)
     assert words in complaint
+
+
+def with_actions(spec: dict[str, Any]) -> str:
+    rule = yaml.safe_load(RULE)
+    return yaml.safe_dump({**rule, "spec": {**rule["spec"], **spec}})
+
+
+@pytest.mark.parametrize("name", actions_corpus.TAKEN)
+def test_rules_with_actions_are_taken(name: str) -> None:
+    text = with_actions(actions_corpus.TAKEN[name])
+    assert not complaints(text)
+    [checked] = check_text(text, source="f.yaml").objects
+    Rule.from_object(checked.object)  # and the model reads what the schema takes
+
+
+@pytest.mark.parametrize("name", actions_corpus.REFUSED)
+def test_what_actions_cannot_be_is_said(name: str) -> None:
+    spec, words = actions_corpus.REFUSED[name]
+    found = complaints(with_actions(spec))
+    assert any(words in complaint for complaint in found), found
 
 
 def _rules(schema: Any) -> list[str]:
