@@ -129,6 +129,18 @@ stdio-zipapp: .venv/.synced  ## The supervisor of runner: Stdio as one file for 
 	$(RUN)/python -m attune_zipapp dist/attune-stdio.pyz
 	@ls -l dist/attune-stdio.pyz
 
+SBOM := dist/sbom
+
+.PHONY: sbom
+sbom: $(UV)  ## What each image and the command line consist of, as CycloneDX files in dist/sbom/
+	@mkdir -p $(SBOM); \
+	for package in operator=kubernetes api= timer= webhook= kubernetes= stdio= cli=; do \
+	  name=attune-$${package%=*} extra=$${package#*=}; \
+	  $(UV) export --quiet --frozen --no-default-groups $${extra:+--extra $$extra} --format cyclonedx1.5 --package $$name \
+	    --output-file $(SBOM)/$$name.cdx.json; \
+	done
+	@ls -1 $(SBOM)
+
 # --- A cluster, and the system in it ----------------------------------------------------------------------------------
 
 .PHONY: cluster

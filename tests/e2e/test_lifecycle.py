@@ -4,6 +4,7 @@ import pytest
 from support.eventually import eventually
 from support.kubectl import Kubectl
 from support.system import REPOSITORY, SYSTEM, System
+from support.system_fixtures import VALUES
 
 from attune_cluster.settings import Settings
 from attune_demo import system as installed
@@ -54,7 +55,7 @@ def test_upgrade_uninstall_and_install_again(system: System) -> None:
     assert system.pods("core.timer", SYSTEM) == []
 
     system.api.close()
-    installed.install(Kube.of_checkout(Settings.from_environment()), REPOSITORY, "--set", "operator.tokenMinTTL=10s")
+    installed.install(Kube.of_checkout(Settings.from_environment()), REPOSITORY, *VALUES)
     kube.apply(system.pack_sensor())
     kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM, "--timeout=60s")
     # The events of the first installation are there, and new ones come.

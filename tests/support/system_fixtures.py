@@ -15,7 +15,7 @@ from attune_demo import system as installed
 from attune_demo.kube import Kube
 
 #: Tests set short lifetimes for tokens, which the operator refuses by default.
-VALUES = ("--set", "operator.tokenMinTTL=10s")
+VALUES = ("--set", "operator.tokenMinTTL=10s", "--set", "api.sensorTokens.enabled=true")
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,10 @@ def _token_request(body: bytes) -> TokenRequest:
 def _signing_key(services: Services) -> SigningKey:
     if services.signing_keys is None:
         raise unavailable(
-            "This API mints no tokens; set ATTUNE_API_SIGNING_KEYS_FILE.", kind="minting-off", retry_after=60
+            "This API makes no sensor tokens. To let it: chart value api.sensorTokens.enabled=true, or the setting "
+            "ATTUNE_API_SIGNING_KEYS_FILE.",
+            kind="minting-off",
+            retry_after=60,
         )
     try:
         key = services.signing_keys.current()

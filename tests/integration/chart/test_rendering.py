@@ -33,6 +33,8 @@ CONFIGURATIONS = {
         *("--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"),
         *("--set", "tls.certManager.issuerRef.name=authority"),
     ],
+    "sensor tokens": ["--set", "api.sensorTokens.enabled=true"],
+    "no network policies": ["--set", "networkPolicies.enabled=false"],
     "two namespaces": ["--set", "watchNamespaces={one,two}"],
 }
 
@@ -262,3 +264,60 @@ def test_how_long_events_are_kept(helm: Path, arguments: list[str], age: str, co
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["ATTUNE_API_EVENTS_MAX_AGE"] == age
     assert environment["ATTUNE_API_EVENTS_PER_RULE"] == count
+
+
+def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
+    return {m["metadata"]["name"]: m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_pod_is_behind_a_network_policy_that_opens_its_own_ports_only(helm: Path, configuration: str) -> None:
+    manifests = render(helm, CONFIGURATIONS[configuration])
+    found = policies(manifests)
+    if configuration == "no network policies":
+        assert found == {}
+        return
+    templates = [m["spec"]["template"] for m in manifests if "template" in m.get("spec", {})]
+    assert templates
+    for template in templates:
+        labels = template["metadata"]["labels"].items()
+        [policy] = [each for each in found.values() if each["podSelector"]["matchLabels"].items() <= labels]
+        declared = {port["name"] for each in template["spec"]["containers"] for port in each["ports"]}
+        opened = [port["port"] for each in policy["ingress"] for port in each["ports"]]
+        assert set(opened) <= declared
+        assert policy["policyTypes"] == ["Ingress"]
+
+
+def test_nats_takes_sensors_the_release_and_who_else_is_named(helm: Path) -> None:
+    sensors = {
+        "namespaceSelector": {},
+        "podSelector": {"matchExpressions": [{"key": names.SENSOR_LABEL, "operator": "Exists"}]},
+    }
+    release = {"podSelector": {"matchLabels": {"app.kubernetes.io/instance": "attune"}}}
+    [rule] = policies(render(helm, []))["attune-nats"]["ingress"]
+    assert rule["from"] == [sensors, release]
+    named = ["--set", "networkPolicies.natsFrom[0].podSelector.matchLabels.app=reader"]
+    [rule] = policies(render(helm, named))["attune-nats"]["ingress"]
+    assert rule["from"] == [sensors, release, {"podSelector": {"matchLabels": {"app": "reader"}}}]
+
+
+def test_the_api_takes_everybody_unless_peers_are_named(helm: Path) -> None:
+    [rule] = policies(render(helm, []))["attune-api"]["ingress"]
+    assert "from" not in rule
+    named = ["--set", "networkPolicies.apiFrom[0].podSelector.matchLabels.app=prometheus"]
+    [rule] = policies(render(helm, named))["attune-api"]["ingress"]
+    assert {"podSelector": {"matchLabels": {"app": "prometheus"}}} in rule["from"]
+    assert len(rule["from"]) == 3
+
+
+def test_private_keys_are_mounted_only_where_they_are_needed(helm: Path) -> None:
+    def mounted(arguments: list[str]) -> set[str]:
+        secrets = "attune-signing-keys"
+        return {
+            m["metadata"]["name"]
+            for m in render(helm, arguments)
+            if "template" in m.get("spec", {}) and secrets in json.dumps(m["spec"]["template"])
+        }
+
+    assert mounted([]) == set()
+    assert mounted(CONFIGURATIONS["sensor tokens"]) == {"attune-api"}
