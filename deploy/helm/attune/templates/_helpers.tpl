@@ -83,3 +83,10 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Sensors' pods, in whatever namespace they are, as a peer in a NetworkPolicy. */}}
+{{- define "attune.sensorPeer" -}}
+namespaceSelector: {}
+podSelector:
+  matchExpressions: [{key: attune.dev/sensor, operator: Exists}]
+{{- end -}}
