@@ -26,6 +26,10 @@ FROM build AS api-dependencies
 COPY api/pyproject.toml api/
 RUN /opt/uv/bin/uv sync --package attune-api
 
+FROM build AS actions-dependencies
+COPY actions/pyproject.toml actions/
+RUN /opt/uv/bin/uv sync --package attune-actions
+
 FROM build AS sensor-timer-dependencies
 COPY sensor_images/timer/pyproject.toml sensor_images/timer/
 RUN /opt/uv/bin/uv sync --package attune-timer
@@ -78,6 +82,13 @@ COPY contract/attune_contract /opt/attune/app/attune_contract
 COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY api/attune_api /opt/attune/app/attune_api
 ENTRYPOINT ["python", "-m", "attune_api"]
+
+FROM runtime AS actions
+COPY --from=actions-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
+COPY actions/attune_actions /opt/attune/app/attune_actions
+ENTRYPOINT ["python", "-m", "attune_actions"]
 
 FROM runtime AS sensor-timer
 COPY --from=sensor-timer-dependencies /opt/attune /opt/attune

@@ -1,4 +1,4 @@
-"""NATS and the API as processes, with what the chart gives them in a cluster.
+"""NATS, the API and the runner of actions as processes, with what the chart gives them in a cluster.
 
 What the operator writes for them (NATS's authorisation, the keys, the API's NATS user) is put into their files whenever it
 changes; the API reads its own again, and NATS is started again when it would trust the wrong keys.
@@ -6,6 +6,7 @@ changes; the API reads its own again, and NATS is started again when it would tr
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,7 @@ _PROBE: Final = 0.05
 _FILES: Final[dict[tuple[Kind, str, str], str]] = {
     (SECRET, "attune-nats-config", "accounts.conf"): "nats/accounts.conf",
     (SECRET, "attune-nats-api", "nats.creds"): "api/nats.creds",
+    (SECRET, "attune-nats-actions", "nats.creds"): "actions/nats.creds",
     (SECRET, "attune-signing-keys", "signing-keys.json"): "api/signing-keys.json",
     (CONFIG_MAP, "attune-jwks", "jwks.json"): "api/jwks.json",
 }
@@ -233,3 +235,75 @@ def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, 
         answers=lambda: answers_yes(port=port, path="/ready", timeout=2),
         may_start=lambda: True,
     )
+
+
+def actions_runner(
+    root: Path,
+    *,
+    port: int,
+    nats_url: str,
+    api_url: str,
+    admin_token_file: Path,
+    kubeconfig: Path,
+    may_start: Callable[[], bool],
+    guard: Guard,
+) -> Service:
+    """The runner of actions. It reaches what it likes: everything is on this machine, and so is who wrote the Rules.
+
+    Args:
+        root: the data directory.
+        port: of its probes.
+        nats_url: NATS.
+        api_url: the API.
+        admin_token_file: the API's token.
+        kubeconfig: how it reaches our own store, as if it were a cluster.
+        may_start: whether it may be started.
+        guard: ends it.
+    """
+    folder = root / "actions"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "NATS_URL": nats_url,
+        "NATS_CREDS_FILE": str(folder / "nats.creds"),
+        "API_URL": api_url,
+        "API_TOKEN_FILE": str(admin_token_file),
+        "LOCAL": "true",
+        "LOCAL_JOBS": str(folder / "jobs"),
+        "ALLOWED_NETWORKS": "0.0.0.0/0,::/0",
+        "GRACE": "5",
+    }
+    program = Program(
+        name="The runner of actions",
+        arguments=[sys.executable, "-m", "attune_actions"],
+        environment={
+            **_clean_environment("ATTUNE_SENSOR", "ATTUNE_OPERATOR", "ATTUNE_NATS", "ATTUNE_API", "KUBERNETES_SERVICE"),
+            "KUBECONFIG": str(kubeconfig),
+            **{f"ATTUNE_ACTIONS_{name}": value for name, value in settings.items()},
+        },
+        directory=folder,
+        log=root / "logs" / "actions.log",
+        what="service",
+    )
+    return Service(
+        program,
+        guard=guard,
+        answers=lambda: answers_yes(port=port, path="/ready", timeout=2),
+        may_start=may_start,
+    )
+
+
+def write_kubeconfig(path: Path, *, url: str, token: str) -> None:
+    """Write how our own part of the Kubernetes API is reached."""
+    text = json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "attune-up", "cluster": {"server": url}}],
+            "users": [{"name": "attune-up", "user": {"token": token}}],
+            "contexts": [{"name": "attune-up", "context": {"cluster": "attune-up", "user": "attune-up"}}],
+            "current-context": "attune-up",
+        }
+    )
+    write_private(path, text.encode())

@@ -30,7 +30,7 @@ from attune_local.node import Node
 from attune_local.node.pod import PodContext
 from attune_local.objects.store import ObjectStore
 from attune_local.processes import Guard, end_leftovers
-from attune_local.services import Service, ServiceFiles, api_server, nats_server
+from attune_local.services import Service, ServiceFiles, actions_runner, api_server, nats_server, write_kubeconfig
 from attune_local.signals import StopSignals
 from attune_operator.public.objects import Object
 
@@ -109,7 +109,9 @@ class _Up:
         self._options = options
         self._stdin = stdin
         self._data = data
-        self._ports = data.ports({"api": options.api_port, "nats": options.nats_port, "control": options.control_port})
+        self._ports = data.ports(
+            {"api": options.api_port, "nats": options.nats_port, "control": options.control_port, "actions": 0}
+        )
         self._tokens = {name: data.secret(name) for name in ("admin.token", "kubernetes.token")}
         # The operator's own NATS user lives in a temporary file: where the next run finds and removes what a killed one left.
         tempfile.tempdir = str(data.folder("tmp"))
@@ -117,6 +119,7 @@ class _Up:
         self._guard = Guard(mark=str(data.path), lock=data.lock)
         self._display = self._chosen_display(live=live)
         self._stop = asyncio.Event()
+        self._announced = asyncio.Event()
         self._system: Any = None
         self._node = Node(
             PodContext(
@@ -129,7 +132,7 @@ class _Up:
                 notice=self._display.notice,
             )
         )
-        self._nats, self._api = self._services()
+        self._nats, self._api, self._actions = self._services()
 
     def _chosen_display(self, *, live: bool) -> Display:
         if live:
@@ -139,7 +142,7 @@ class _Up:
         kind = JsonLines if self._options.output == "json" else PlainLines
         return kind(outputs=not self._options.quiet)
 
-    def _services(self) -> tuple[Service, Service]:
+    def _services(self) -> tuple[Service, Service, Service]:
         root = self._data.path
         nats = nats_server(root, port=self._ports["nats"], guard=self._guard)
         api = api_server(
@@ -150,13 +153,27 @@ class _Up:
             guard=self._guard,
         )
 
+        kubeconfig = root / "actions" / "kubeconfig.json"
+        actions = actions_runner(
+            root,
+            port=self._ports["actions"],
+            nats_url=self.nats_url,
+            api_url=self.api_url,
+            admin_token_file=root / "admin.token",
+            kubeconfig=kubeconfig,
+            may_start=self._announced.is_set,
+            guard=self._guard,
+        )
+        control = f"http://127.0.0.1:{self._ports['control']}"
+        write_kubeconfig(kubeconfig, url=control, token=self._tokens["kubernetes.token"])
+
         def changed(file: str) -> None:
             if file == "nats/accounts.conf":
                 nats.nudge()
                 nats.restart()
 
         ServiceFiles(root, namespace=NAMESPACE, on_change=changed).follow(self._store)
-        return nats, api
+        return nats, api, actions
 
     @property
     def nats_url(self) -> str:
@@ -197,6 +214,7 @@ class _Up:
             asyncio.create_task(self._guard.run(), name="guard"),
             asyncio.create_task(self._api.run(), name="api"),
             asyncio.create_task(self._nats.run(), name="nats"),
+            asyncio.create_task(self._actions.run(), name="actions"),
             asyncio.create_task(self._display.run(), name="display"),
         }
         stop = asyncio.create_task(self._stop.wait(), name="stop")
@@ -256,6 +274,9 @@ class _Up:
             api=Endpoint(url=self.api_url, token_file=str(root / "admin.token")),
         )
         await asyncio.to_thread(write_endpoints, root, endpoints)
+        # Only now: what happened meanwhile is in the stream, and the start need not wait for this.
+        self._announced.set()
+        self._actions.nudge()
         self._display.started(Started(api_url=self.api_url, token_file=root / "admin.token", data_dir=root))
 
     def _stop_by(self, number: signal.Signals) -> None:
@@ -263,12 +284,13 @@ class _Up:
         self._stop.set()
 
     async def _end(self, tasks: set["asyncio.Task[Any]"], stop: "asyncio.Task[Any]") -> None:
-        """Sensors first, while the API takes what they have; then the operator, the API and NATS."""
+        """Sensors first, while the API takes what they have; then actions, the operator, the API and NATS."""
         self._stop.set()
         _log.info("stopping")
         if self._system is not None:
             self._system.stop_following_files()
         await self._node.stop(grace=_SENSOR_GRACE)
+        await self._actions.stop(grace=_SERVICE_GRACE)
         if self._system is not None:
             with contextlib.suppress(BrokenPipeError):
                 await self._system.last_events()

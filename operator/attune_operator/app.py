@@ -17,7 +17,7 @@ from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import KeyPolicy
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, KeyStore
-from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
+from attune_operator.credentials.nats_auth import ACTIONS_SECRET, API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
 from attune_operator.observers import Observers
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.side import RuleSide
@@ -218,7 +218,7 @@ class Operator:
         )
         own = dict.fromkeys((KEYS_SECRET, JWKS_CONFIG_MAP), keys.nudge)
         if nats_auth is not None:
-            own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET), nats_auth.nudge)
+            own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET, ACTIONS_SECRET), nats_auth.nudge)
             supervisor.start("nats auth", nats_auth.run(interval=settings.sweep_interval.total_seconds()))
             accounts = AccountPublisher(
                 endpoint=NatsEndpoint(

@@ -60,6 +60,11 @@ class NatsConnector:
         return self._connection is not None and not self._connection.closed
 
     @property
+    def current(self) -> NatsConnection | None:
+        """The connection; None when there is none now."""
+        return self._connection if self.connected else None
+
+    @property
     def problem(self) -> str | None:
         """Why there is no connection now; None while there is one."""
         return None if self.connected else self._outage.problem or "not connected yet"

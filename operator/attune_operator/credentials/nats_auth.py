@@ -1,9 +1,10 @@
 """Keeps NATS's authorisation in Secrets: the keys, the server's configuration, and the users of operator, API and sensors.
 
 ``attune-nats-auth`` holds the keys and what is revoked, and is read by the operator only; ``attune-nats-config`` is what
-the NATS pod mounts; ``attune-nats-api`` what the API mounts. All but the first follow from it. The operator's own users are new
-at each start, and live in files of its own. What users may do is in :mod:`~attune_operator.credentials.nats_permissions`, and
-what accounts are there in :mod:`~attune_operator.credentials.nats_accounts`.
+the NATS pod mounts; ``attune-nats-api`` and ``attune-nats-actions`` what the API and the runner of actions mount. All but
+the first follow from it. The operator's own users are new at each start, and live in files of its own. What users may do is
+in :mod:`~attune_operator.credentials.nats_permissions`, and what accounts are there in
+:mod:`~attune_operator.credentials.nats_accounts`.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from attune_operator.credentials.nats_keys import NatsKeys, make_keys
 from attune_operator.credentials.nats_permissions import (
     ACCOUNT_ADMINISTRATION,
     EVERYTHING,
+    actions_permissions,
     api_permissions,
     sensor_permissions,
 )
@@ -47,6 +49,8 @@ CONFIG_SECRET: Final = "attune-nats-config"  # noqa: S105 - its name
 CONFIG_KEY: Final = "accounts.conf"
 API_SECRET: Final = "attune-nats-api"  # noqa: S105 - its name
 API_NAME: Final = "service:attune-api"
+ACTIONS_SECRET: Final = "attune-nats-actions"  # noqa: S105 - its name
+ACTIONS_NAME: Final = "service:attune-actions"
 OPERATOR_NAME: Final = "service:attune-operator"
 #: A JWT with a later ``iat`` than any that was issued to a Sensor that is gone.
 _FOR_GOOD: Final = MAX_TTL
@@ -109,7 +113,8 @@ class NatsAuth:
         """
         keys, revoked = await self._ensure_keys()
         await self._ensure_file(CONFIG_SECRET, CONFIG_KEY, server_config(keys))
-        await self._ensure_api(keys)
+        await self._ensure_service(keys, API_SECRET, API_NAME, api_permissions())
+        await self._ensure_service(keys, ACTIONS_SECRET, ACTIONS_NAME, actions_permissions())
         if keys != self._keys:
             first = self._keys is None
             self._keys = keys
@@ -161,17 +166,18 @@ class NatsAuth:
         if found is None or _content(found, key) != text:
             await self._write(name, {key: text}, found)
 
-    async def _ensure_api(self, keys: NatsKeys) -> None:
-        found = await self._client.get(SECRET, self._namespace, API_SECRET)
+    async def _ensure_service(self, keys: NatsKeys, secret: str, name: str, permissions: Permissions) -> None:
+        """Keep the credentials of a part of the system in its Secret."""
+        found = await self._client.get(SECRET, self._namespace, secret)
         if found is not None:
             try:
                 user = nats_jwt.read_creds(_content(found, environment.NATS_CREDS_KEY))
-                if user.issuer == nats_jwt.public_of(keys.signing) and user.permissions == api_permissions():
+                if user.issuer == nats_jwt.public_of(keys.signing) and user.permissions == permissions:
                     return
             except DamagedError as error:
-                _log.warning("nats_user_damaged", secret=f"{self._namespace}/{API_SECRET}", why=str(error))
-        creds = self._creds(keys, account=keys.account, name=API_NAME, permissions=api_permissions())
-        await self._write(API_SECRET, {environment.NATS_CREDS_KEY: creds}, found)
+                _log.warning("nats_user_damaged", secret=f"{self._namespace}/{secret}", why=str(error))
+        creds = self._creds(keys, account=keys.account, name=name, permissions=permissions)
+        await self._write(secret, {environment.NATS_CREDS_KEY: creds}, found)
 
     async def _write(self, name: str, texts: Mapping[str, str], found: Object | None) -> None:
         """Write a Secret of the operator's own; of two operators that make one at once, one reads the other's (409)."""

@@ -7,7 +7,7 @@ be sent into a stream (docs/threat-model.md).
 
 from typing import Final
 
-from attune_contract import subjects
+from attune_contract import actions, subjects
 from attune_contract.identity import SensorRef
 from attune_operator.credentials.nats_jwt import Permissions
 
@@ -61,6 +61,38 @@ def api_permissions() -> Permissions:
                     f"DIRECT.GET.{stream}.>",
                     f"CONSUMER.CREATE.{stream}",
                     f"CONSUMER.CREATE.{stream}.>",
+                    f"CONSUMER.INFO.{stream}.*",
+                    f"CONSUMER.MSG.NEXT.{stream}.*",
+                    f"CONSUMER.DELETE.{stream}.*",
+                )
+            ),
+        ),
+        subscribe=("_INBOX.>",),
+    )
+
+
+def actions_permissions() -> Permissions:
+    """The runner of actions takes events and the runs that wait, reads what Rules do, and says what became of runs."""
+    events, rules, queue = subjects.EVENTS_STREAM, actions.ACTIONS_STREAM, actions.RUN_QUEUE_STREAM
+    created = (actions.RUNS_STREAM, queue)
+    taken = (events, queue)
+    return Permissions(
+        publish=(
+            actions.ALL_RUNS,
+            actions.ALL_QUEUED_RUNS,
+            "$JS.API.INFO",
+            *(f"$JS.API.STREAM.CREATE.{stream}" for stream in created),
+            *(f"$JS.API.STREAM.INFO.{stream}" for stream in (*created, events, rules)),
+            f"$JS.API.STREAM.MSG.DELETE.{queue}",
+            *(f"$JS.ACK.{stream}.>" for stream in taken),
+            *(
+                f"$JS.API.{call}"
+                for stream in (events, queue, rules)
+                for call in (
+                    f"DIRECT.GET.{stream}",
+                    f"DIRECT.GET.{stream}.>",
+                    f"CONSUMER.CREATE.{stream}.>",
+                    f"CONSUMER.DURABLE.CREATE.{stream}.*",
                     f"CONSUMER.INFO.{stream}.*",
                     f"CONSUMER.MSG.NEXT.{stream}.*",
                     f"CONSUMER.DELETE.{stream}.*",

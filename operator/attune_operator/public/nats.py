@@ -3,7 +3,12 @@
 from attune_operator.credentials.nats_accounts import account_jwts, server_config
 from attune_operator.credentials.nats_jwt import Permissions, make_seed, public_of, user_creds
 from attune_operator.credentials.nats_keys import NatsKeys, make_keys, sensor_seed
-from attune_operator.credentials.nats_permissions import EVERYTHING, api_permissions, sensor_permissions
+from attune_operator.credentials.nats_permissions import (
+    EVERYTHING,
+    actions_permissions,
+    api_permissions,
+    sensor_permissions,
+)
 from attune_operator.streams.definitions import acks_stream, rules_stream
 
 __all__ = [
@@ -12,6 +17,7 @@ __all__ = [
     "Permissions",
     "account_jwts",
     "acks_stream",
+    "actions_permissions",
     "api_permissions",
     "make_keys",
     "make_seed",

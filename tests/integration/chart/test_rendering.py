@@ -100,6 +100,18 @@ def test_the_command_lines_account_may_read_and_make_tokens_and_no_more(helm: Pa
     assert bound(["--set", "commandLine.serviceAccount=false"]) == set()
 
 
+def test_the_runner_of_actions_has_the_rights_of_the_document_and_no_others(helm: Path) -> None:
+    manifests = render(helm, [])
+    name = "attune-system-attune-actions"
+    assert role(manifests, "ClusterRole", name) == flat(documented("actions"))
+    bound = [m for m in manifests if m["kind"].endswith("Binding") and m["subjects"][0]["name"] == "attune-actions"]
+    assert [m["roleRef"]["name"] for m in bound] == [name]
+    limited = render(helm, CONFIGURATIONS["two namespaces"])
+    bound = [m for m in limited if m["kind"].endswith("Binding") and m["subjects"][0]["name"] == "attune-actions"]
+    assert [(m["kind"], m["metadata"]["namespace"]) for m in bound] == [("RoleBinding", "one"), ("RoleBinding", "two")]
+    assert not [m for m in render(helm, ["--set", "actions.enabled=false"]) if "actions" in m["metadata"]["name"]]
+
+
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_every_pod_is_restricted_and_bounded(helm: Path, configuration: str) -> None:
     pods = [

@@ -88,6 +88,7 @@ def test_the_whole_brings_every_program(wheels: Path, tmp_path: Path) -> None:
     ours = {path.name for path in programs.iterdir() if "attune" in path.name}
     assert ours == {
         "attune",
+        "attune-actions",
         "attune-api",
         "attune-kubernetes",
         "attune-operator",
@@ -100,7 +101,17 @@ def test_the_whole_brings_every_program(wheels: Path, tmp_path: Path) -> None:
     run(programs / "attune", "lint", rule)  # by the core pack, which is in the wheel
     run(programs / "attune", "up", "--help")
     run(programs / "attune", "conformance", "--help")
-    modules = ["api", "kubernetes", "operator.app", "stdio", "timer", "webhook", "conformance", "local.up"]
+    modules = [
+        "actions.app",
+        "api",
+        "kubernetes",
+        "operator.app",
+        "stdio",
+        "timer",
+        "webhook",
+        "conformance",
+        "local.up",
+    ]
     run(programs / "python", "-c", ";".join(f"import attune_{module}" for module in modules), cwd=tmp_path)
 
 

@@ -22,6 +22,7 @@ MEMBERS = sorted(
 NOT_IMPORTED = {
     "attune-kit": "every part may use it",
     "asyncpg": "SQLAlchemy imports it by the database's URL",
+    "attune-actions": "attune up runs it as a program",
     "attune-api": "attune up runs it as a program",
     "attune-stdio": "attune up runs it as a program",
     "attune-timer": "attune up runs it as a program",

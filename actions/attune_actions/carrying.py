@@ -1,0 +1,300 @@
+"""Carries runs out: attempt after attempt, each kept durably before what brought it is acknowledged.
+
+A run that ends within a second costs one message: what became of it. One that takes longer, or has to wait, stands in the queue
+(``ATTUNE_RUN_QUEUE``). While it is under way there, its entry says until when nobody else is to take it, and is renewed.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from attune_actions.journal import Journal
+from attune_actions.limits import RateLimits, Slots, Spacing
+from attune_actions.metrics import Metrics
+from attune_actions.settling import Outcome, RetryPolicy, changed, settled
+from attune_contract.actions import ActionKind, Run, RunReason, RunState
+from attune_contract.events import Event
+from attune_kit.actions.plan import Plan, Step
+
+_log = structlog.stdlib.get_logger(__name__)
+
+#: Seconds that a run may take before its event is acknowledged and the run stands in the queue.
+_PROMPT: Final = 1.0
+#: Seconds for which an entry in the queue keeps others from taking a run that is under way, and between renewals.
+LEASE: Final = 15.0
+_RENEWAL: Final = 5.0
+#: Seconds between two returns of a rule's runs that found no free slot, and the bounds of such a wait.
+_APART: Final = 0.005
+_SOONEST: Final = 0.1
+_LATEST: Final = 30.0
+#: Runs that have ended and are remembered, so that an event that is handed out twice does nothing twice.
+_REMEMBERED: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What an attempt is about.
+
+    Attributes:
+        run: as it was before the attempt.
+        step: the action with its results filled in.
+        plan: the Rule.
+        event: the event.
+        policy: of retries.
+        look: the action was begun; look whether it is done.
+    """
+
+    run: Run
+    step: Step
+    plan: Plan
+    event: Event
+    policy: RetryPolicy
+    look: bool = False
+
+
+#: Makes one attempt. It may raise nothing but what is a defect.
+Attempt = Callable[[Task], Awaitable[Outcome]]
+
+
+class BusyError(Exception):
+    """The very same run is under way here already."""
+
+
+class Carrier:
+    """Carries runs out.
+
+    Args:
+        journal: where runs are kept.
+        kinds: what makes attempts, by kind of action.
+        slots: how many may be under way.
+        metrics: what is counted.
+        now: the time.
+        monotonic: seconds, for limits.
+        chance: random numbers in [0, 1), for jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        kinds: Mapping[ActionKind, Attempt],
+        slots: Slots,
+        metrics: Metrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._journal = journal
+        self._kinds = kinds
+        self._slots = slots
+        self._metrics = metrics
+        self._now = now
+        self._monotonic = monotonic
+        self._chance = chance
+        self._rates = RateLimits()
+        self._spacing = Spacing()
+        self._under_way: set[UUID] = set()
+        self._ended: OrderedDict[UUID, None] = OrderedDict()
+        self._leased: set[asyncio.Task[None]] = set()
+
+    @property
+    def under_way(self) -> int:
+        """Runs whose attempt goes on now."""
+        return len(self._under_way)
+
+    def is_done(self, run_id: UUID) -> bool:
+        """Whether this run ended here a short while ago."""
+        return run_id in self._ended
+
+    def wait_for_slot(self, rule_uid: str) -> float:
+        """Seconds after which a run of a rule that has no free slot is to come back."""
+        return self._spacing.delay(rule_uid, now=self._monotonic(), apart=_APART, least=_SOONEST, most=_LATEST)
+
+    async def end(self, run: Run) -> None:
+        """Keep a run that is over."""
+        await self._journal.report(run)
+        self._metrics.runs.labels(run.kind.value, run.state.value).inc()
+        self._ended[run.id] = None
+        if len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+
+    async def carry(self, task: Task, raw: bytes) -> None:
+        """Carry out a run of an event. Returns when it is over and reported, or stands in the queue.
+
+        Args:
+            task: what is to be done.
+            raw: the event as JSON, for the queue.
+
+        Raises:
+            BusyError: the run is under way here.
+        """
+        run = task.run
+        if run.id in self._ended:
+            return
+        if run.id in self._under_way:
+            raise BusyError(str(run.id))
+        if not self._slots.take(run.rule_uid):
+            wait = timedelta(seconds=self.wait_for_slot(run.rule_uid))
+            await self._journal.queue(changed(run, now=self._now(), next_attempt_at=self._now() + wait), raw)
+            self._metrics.queued.inc()
+            return
+        self._under_way.add(run.id)
+        work = asyncio.ensure_future(self._attempt(task))
+        try:
+            await asyncio.wait({work}, timeout=_PROMPT)
+            if not work.done():
+                sequence = await self._lease(run, raw)
+                holding = asyncio.create_task(self._hold(task, work, raw, sequence), name=f"run {run.id}")
+                self._leased.add(holding)
+                holding.add_done_callback(self._leased.discard)
+                return
+            await self._settle(work.result(), raw)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        finally:
+            if work.done():
+                self._under_way.discard(run.id)
+
+    async def resume(self, task: Task, raw: bytes) -> bool:
+        """Carry out a run out of the queue; whoever holds its message goes on saying so. Returns whether it was begun: False
+        when the rule has no free slot.
+
+        Raises:
+            BusyError: the run is under way here.
+        """
+        run = task.run
+        if run.id in self._under_way:
+            raise BusyError(str(run.id))
+        if not self._slots.take(run.rule_uid):
+            return False
+        self._under_way.add(run.id)
+        try:
+            await self._settle(await self._attempt(task), raw)
+        finally:
+            self._under_way.discard(run.id)
+        return True
+
+    async def _lease(self, run: Run, raw: bytes) -> int:
+        now = self._now()
+        leased = changed(run, now=now, state=RunState.RUNNING, next_attempt_at=now + timedelta(seconds=LEASE))
+        sequence = await self._journal.queue(leased, raw)
+        await self._journal.report(leased)
+        return sequence
+
+    async def _hold(self, task: Task, work: "asyncio.Future[Run]", raw: bytes, sequence: int) -> None:
+        """Keep the entry of a run that is under way, and settle the run at its end."""
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=_RENEWAL)
+                if not work.done():
+                    now = self._now()
+                    lease = changed(
+                        task.run, now=now, state=RunState.RUNNING, next_attempt_at=now + timedelta(seconds=LEASE)
+                    )
+                    sequence = await self._journal.queue(lease, raw)
+            run = work.result()
+            await self._settle(run, raw)
+            if run.state.final:
+                await self._journal.unqueue(sequence)
+        except asyncio.CancelledError:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            # Nobody need wait for the end of the lease.
+            await self._journal.queue(changed(task.run, now=self._now(), next_attempt_at=None), raw)
+            raise
+        finally:
+            self._under_way.discard(task.run.id)
+
+    async def _settle(self, run: Run, raw: bytes) -> None:
+        """Keep what became of a run: durably in the queue first, if it goes on."""
+        if run.state.final:
+            await self.end(run)
+            return
+        await self._journal.queue(run, raw)
+        await self._journal.report(run)
+
+    async def _attempt(self, task: Task) -> Run:
+        """Make an attempt; the slot is free again at its end."""
+        run, policy = task.run, task.policy
+        began, clock = self._now(), self._monotonic()
+        try:
+            outcome = self._held_back(task) or await self._try(task)
+        finally:
+            self._slots.give_back(run.rule_uid)
+        seconds = self._monotonic() - clock
+        if not outcome.refused:
+            self._metrics.attempts.labels(run.kind.value, outcome.reason.value or "Succeeded").inc()
+            self._metrics.seconds.labels(run.kind.value).observe(seconds)
+        return settled(run, outcome, policy, began=began, seconds=seconds, now=self._now(), chance=self._chance())
+
+    def _held_back(self, task: Task) -> Outcome | None:
+        """An attempt that the action's rate limit does not allow now."""
+        limit = task.step.action.get("rateLimit")
+        if not limit or task.look:
+            return None
+        key = f"{task.run.rule_uid}/{task.run.action}"
+        per_second = float(limit["perSecond"])
+        now = self._monotonic()
+        wait = self._rates.take(key, per_second=per_second, burst=int(limit.get("burst", 1)), now=now)
+        if wait <= 0:
+            return None
+        wait = self._spacing.delay(key, now=now, apart=1 / per_second, least=wait, most=3600.0)
+        text = f"the action's rate limit of {per_second:g} a second is reached"
+        return Outcome(reason=RunReason.RATE_LIMITED, refused=True, not_before=wait, message=text)
+
+    async def _try(self, task: Task) -> Outcome:
+        kind = self._kinds.get(task.step.kind)
+        if kind is None:
+            return Outcome(
+                reason=RunReason.INTERNAL,
+                message=f"this runner cannot carry out actions of kind {task.step.kind.value}",
+            )
+        try:
+            async with asyncio.timeout(task.policy.timeout):
+                return await kind(task)
+        except TimeoutError:
+            text = f"no answer within {task.policy.timeout:g} s"
+            return Outcome(reason=RunReason.TIMED_OUT, again=True, message=text)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # Its text may hold anything, so neither the log nor the run has it.
+            _log.error("attempt_failed", run=str(task.run.id), kind=task.step.kind.value, error=type(error).__name__)
+            return Outcome(
+                reason=RunReason.INTERNAL, again=True, message=f"the attempt failed with {type(error).__name__}"
+            )
+
+    async def stop(self, *, grace: float) -> None:
+        """Let what is under way end; what has not ended after ``grace`` seconds is left to another replica at once."""
+        if self._leased:
+            await asyncio.wait(list(self._leased), timeout=grace)
+        left = list(self._leased)
+        for each in left:
+            each.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def policy_of(step: Step) -> RetryPolicy:
+    """The step's retry policy.
+
+    Raises:
+        ValueError: a duration in it cannot be read.
+    """
+    return RetryPolicy.of(step.action)
+
+
+def expectation(action: Mapping[str, Any], name: str) -> str | None:
+    """An expression of the action that is evaluated after an attempt."""
+    text = action.get(name)
+    return str(text) if text else None

@@ -1,0 +1,160 @@
+"""Turns events into runs, and has them carried out."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from attune_actions.book import RuleBook, UnknownRuleError
+from attune_actions.carrying import BusyError, Carrier, Task
+from attune_actions.metrics import Metrics
+from attune_actions.settling import RetryPolicy, new_run
+from attune_actions.work import Work
+from attune_contract.actions import run_id
+from attune_contract.events import Event
+from attune_kit.actions.plan import Plan
+from attune_kit.cel.evaluator import Evaluator
+from attune_kit.cel.library import EvaluationError
+
+_log = structlog.stdlib.get_logger(__name__)
+
+#: Seconds for which an event waits for the operator's word about its Rule. Rules that the operator knows have one within
+#: moments; a Rule that was deleted long ago has none.
+_PATIENCE: Final = 900.0
+#: Deliveries after which an evaluation that had no result at all counts as failed.
+_EVALUATIONS: Final = 4
+_NONE: Final = msgspec.Raw(b"")
+
+
+class _Message(Event, frozen=True, kw_only=True, gc=False):
+    """An event as it is in the stream: one that is too large for a message is there without its payload."""
+
+    payload: msgspec.Raw = _NONE
+
+
+_EVENTS: Final = msgspec.json.Decoder(_Message)
+
+
+class NotNowError(Exception):
+    """The event cannot be handled now: hand it back for so many seconds."""
+
+    def __init__(self, why: str, *, seconds: float) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+class Events:
+    """Handles events.
+
+    Args:
+        book: what Rules do.
+        carrier: carries runs out.
+        evaluator: evaluates expressions.
+        metrics: what is counted.
+        whole: gets an event with its payload, where the message had none.
+        serial: takes an event of a Rule whose runs must be decided one after the other; returns whether it did.
+    """
+
+    def __init__(
+        self,
+        *,
+        book: RuleBook,
+        carrier: Carrier,
+        evaluator: Evaluator,
+        metrics: Metrics,
+        whole: Callable[[Event], Awaitable[bytes]],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._book = book
+        self._carrier = carrier
+        self._evaluator = evaluator
+        self._metrics = metrics
+        self._whole = whole
+        self._now = now
+
+    async def handle(self, work: Work) -> None:
+        """Handle a message of ``ATTUNE_EVENTS``, and end it."""
+        try:
+            outcome = await self.process(work.data, stored=work.stored_ns / 1e9, attempt=work.delivered)
+        except NotNowError as error:
+            self._metrics.events.labels("later").inc()
+            await work.hand_back(error.seconds)
+            return
+        self._metrics.events.labels(outcome).inc()
+        await work.ack()
+
+    async def process(self, data: bytes, *, stored: float, attempt: int) -> str:
+        """Have an event's runs carried out, or durably queued; returns a word for the metrics.
+
+        Args:
+            data: the event as JSON.
+            stored: when it was stored in the stream: seconds since 1970.
+            attempt: how often it was handed out.
+
+        Raises:
+            NotNowError: it must be handed out again.
+        """
+        try:
+            event: Event = _EVENTS.decode(data)
+        except msgspec.MsgspecError as error:
+            _log.error("event_damaged", error=str(error), bytes=len(data))
+            return "damaged"
+        try:
+            plan = await self._book.plan(event.rule_namespace, event.rule_uid)
+        except UnknownRuleError as error:
+            if time.time() - stored > _PATIENCE and self._book.problem is None:
+                _log.warning("rule_never_heard_of", rule_uid=event.rule_uid, id=str(event.id))
+                return "unknown"
+            raise NotNowError(str(error), seconds=min(0.1 * 2 ** min(attempt, 8), 15.0)) from error
+        if plan is None:
+            return "nothing"
+        if not event.payload:
+            data = await self._whole(event)
+            event = _EVENTS.decode(data)
+        await self._run_all(plan, event, data, attempt)
+        self._metrics.delay.observe(max(0.0, time.time() - stored))
+        return "handled"
+
+    async def results(self, plan: Plan, event: Event) -> list[Any]:
+        """The results of the plan's expressions.
+
+        Raises:
+            EvaluationError: there are none at all.
+        """
+        if plan.program is None:
+            return []
+        return await self._evaluator.evaluate(plan.rule.uid, plan.program, plan.variables(event))
+
+    async def _run_all(self, plan: Plan, event: Event, data: bytes, attempt: int) -> None:
+        if all(
+            self._carrier.is_done(run_id(event.rule_uid, event.id, str(each["name"]))) for each in plan.rule.actions
+        ):
+            return
+        try:
+            results = await self.results(plan, event)
+        except EvaluationError as error:
+            if attempt < _EVALUATIONS:
+                raise NotNowError(str(error), seconds=float(attempt)) from error
+            results = [error] * len(plan.program.expressions if plan.program else ())
+        now = self._now()
+        begun: list[Task] = []
+        for step in plan.steps(results):
+            run = new_run(event, step, rule_generation=plan.rule.generation, now=now)
+            if step.fate == "run":
+                policy = RetryPolicy.of(step.action)
+                begun.append(Task(run=run, step=step, plan=plan, event=event, policy=policy))
+            elif not self._carrier.is_done(run.id):
+                await self._carrier.end(run)
+        try:
+            if len(begun) == 1:
+                await self._carrier.carry(begun[0], data)
+            elif begun:
+                async with asyncio.TaskGroup() as group:
+                    for task in begun:
+                        group.create_task(self._carrier.carry(task, data))
+        except* BusyError as errors:
+            raise NotNowError("a run of it is under way", seconds=2.0) from errors

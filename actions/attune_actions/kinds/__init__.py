@@ -1,0 +1,1 @@
+"""What makes attempts, a module for each kind of action."""

@@ -1,0 +1,164 @@
+"""How much may go on at once and how fast: slots per rule, rate limits, circuits of targets. Clocks are passed in."""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+#: Targets and actions that are remembered at most; the longest unused are forgotten.
+_REMEMBERED: Final = 10_000
+
+_T = TypeVar("_T")
+
+
+class Slots:
+    """Which runs may be under way at once.
+
+    A rule may have at most as many slots as are free, and never more than its bound. The last quarter of all is for rules that
+    have none: so a rule with a slow target delays no other, as long as fewer rules are slow than a quarter of the slots.
+
+    Args:
+        total: runs under way at once.
+        per_rule: the same of one rule.
+    """
+
+    def __init__(self, *, total: int, per_rule: int) -> None:
+        self._total = total
+        self._per_rule = per_rule
+        self._used: Counter[str] = Counter()
+        self._sum = 0
+
+    @property
+    def used(self) -> int:
+        """Runs under way."""
+        return self._sum
+
+    def take(self, rule: str) -> bool:
+        """Take a slot if the rule may have one."""
+        used = self._used[rule]
+        free = self._total - self._sum
+        shared = free - self._total // 4  # the last quarter is for rules that have none
+        if used >= self._per_rule or free <= 0 or (used and used >= shared):
+            return False
+        self._used[rule] += 1
+        self._sum += 1
+        return True
+
+    def give_back(self, rule: str) -> None:
+        """End the use of a slot."""
+        self._sum -= 1
+        self._used[rule] -= 1
+        if not self._used[rule]:
+            del self._used[rule]
+
+
+class Spacing:
+    """Times for those that cannot be served now, one after the other, so that they do not all come back at once."""
+
+    def __init__(self) -> None:
+        self._next: OrderedDict[str, float] = OrderedDict()
+
+    def delay(self, key: str, *, now: float, apart: float, least: float, most: float) -> float:
+        """Seconds after which to come back.
+
+        Args:
+            key: whose turn it is.
+            now: monotonic seconds.
+            apart: seconds between two of the same key.
+            least: the shortest result.
+            most: the longest result.
+        """
+        last = self._next.get(key)
+        at = now + least if last is None else min(max(now + least, last + apart), now + most)
+        _remember(self._next, key, at)
+        return at - now
+
+
+class RateLimits:
+    """A token bucket for each action."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str, *, per_second: float, burst: int, now: float) -> float:
+        """Take a token; returns 0.0, or the seconds until there will be one, and then none was taken.
+
+        Args:
+            key: the action.
+            per_second: tokens that come in a second.
+            burst: tokens that are kept.
+            now: monotonic seconds.
+        """
+        tokens, since = self._buckets.get(key, (float(burst), now))
+        tokens = min(float(burst), tokens + (now - since) * per_second)
+        if tokens >= 1.0:
+            _remember(self._buckets, key, (tokens - 1.0, now))
+            return 0.0
+        _remember(self._buckets, key, (tokens, now))
+        return (1.0 - tokens) / per_second
+
+
+@dataclass(slots=True)
+class _Circuit:
+    failures: int = 0
+    open_until: float = 0.0
+    waits: float = 0.0
+    trying: float = 0.0  #: until when one attempt is let through to see whether the target is back
+
+
+class Circuits:
+    """Stops sending to a target that does not answer, and lets one attempt through now and then.
+
+    Args:
+        after: failures in a row that open a target's circuit.
+        first, longest: seconds for which it is open, the first time and at most; doubled each time.
+    """
+
+    def __init__(self, *, after: int = 20, first: float = 1.0, longest: float = 30.0) -> None:
+        self._after = after
+        self._first = first
+        self._longest = longest
+        self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
+
+    def closed_for(self, target: str, *, now: float, patience: float) -> float:
+        """0.0 when an attempt may be made; otherwise the seconds after which to ask again.
+
+        Args:
+            target: scheme, host and port.
+            now: monotonic seconds.
+            patience: how long an attempt may take; after so much time another one is let through.
+        """
+        circuit = self._circuits.get(target)
+        if circuit is None or circuit.failures < self._after:
+            return 0.0
+        if now < circuit.open_until:
+            return circuit.open_until - now
+        if now < circuit.trying:
+            return min(circuit.trying - now, self._first)
+        circuit.trying = now + patience
+        return 0.0
+
+    def answered(self, target: str) -> None:
+        """The target answered, whatever it said but that it is broken."""
+        self._circuits.pop(target, None)
+
+    def failed(self, target: str, *, now: float) -> None:
+        """The target did not answer, or said that it is broken."""
+        circuit = self._circuits.get(target) or _Circuit()
+        circuit.failures += 1
+        circuit.trying = 0.0
+        if circuit.failures >= self._after and now >= circuit.open_until:
+            circuit.waits = min(self._longest, circuit.waits * 2 or self._first)
+            circuit.open_until = now + circuit.waits
+        _remember(self._circuits, target, circuit)
+
+    @property
+    def open(self) -> int:
+        """Targets whose circuit is open."""
+        return sum(circuit.failures >= self._after for circuit in self._circuits.values())
+
+
+def _remember(table: "OrderedDict[str, _T]", key: str, value: _T) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > _REMEMBERED:
+        table.popitem(last=False)
