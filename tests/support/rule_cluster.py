@@ -161,14 +161,16 @@ class MemoryCluster:
             await self.list_delay.wait()
         return items
 
-    async def patch_rule_status(self, namespace: str, name: str, status: Object) -> None:
+    async def patch_rule_status(
+        self, namespace: str, name: str, status: Object, *, uid: str, first: bool = False
+    ) -> None:
         await asyncio.sleep(0)
         if self.patch_delay is not None:
             self.patches_held += 1
             await self.patch_delay.wait()
         self._check()
         present = self.objects.get(("Rule", namespace, name))
-        if present is None:
+        if present is None or present["metadata"]["uid"] != uid:
             return
         self.status_writes += 1
         changed = copy.deepcopy(present)

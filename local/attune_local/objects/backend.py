@@ -54,6 +54,15 @@ class LocalClient:
                 return None
             raise
 
+    async def merge_status(
+        self, kind: Kind, namespace: str | None, name: str, status: Object, *, uid: str, first: bool = False
+    ) -> Object | None:
+        """Put fields into a status; None when the object is gone, or is another by now."""
+        present = self._store.get(kind, namespace, name)
+        if present is None or present["metadata"]["uid"] != uid:
+            return None
+        return await self.merge(kind, namespace, name, {"status": status}, subresource="status")
+
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str) -> None:
         """Delete exactly the object with this uid; that it is gone, or is another by now, is fine."""
         try:

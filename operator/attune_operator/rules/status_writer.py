@@ -31,17 +31,19 @@ _RETRY: Final = Backoff(initial=0.5, maximum=30.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusWrite:
-    """One write: the Rule, the merge patch, and what to remember when it succeeded."""
+    """One write: the Rule, the fields of its status, and what to remember when it succeeded. ``first``: it has no status yet."""
 
     namespace: str
     name: str
+    uid: str
+    first: bool
     patch: dict[str, Any]
     done: Callable[[], None]
 
 
 #: Returns what has to be written for a Rule now; None if nothing is.
 Render = Callable[[str], StatusWrite | None]
-Patch = Callable[[str, str, dict[str, Any]], Awaitable[None]]
+Write = Callable[[StatusWrite], Awaitable[None]]
 
 
 class StatusWriter(Controller[str]):
@@ -49,7 +51,7 @@ class StatusWriter(Controller[str]):
 
     Args:
         render: returns what has to be written for a Rule.
-        patch: writes it.
+        write: writes it.
         rate: calls a second.
         concurrency: calls at a time.
         debounce: seconds between a change and its write, so that several changes become one write.
@@ -60,7 +62,7 @@ class StatusWriter(Controller[str]):
         self,
         *,
         render: Render,
-        patch: Patch,
+        write: Write,
         rate: float = 200.0,
         concurrency: int = 8,
         debounce: float = 0.03,
@@ -69,7 +71,7 @@ class StatusWriter(Controller[str]):
         queue: PriorityQueue[str] = PriorityQueue(bulk_share=_BULK_SHARE, yields_to=yields_to, retry=_RETRY)
         super().__init__("rule statuses", queue=queue, workers=concurrency)
         self._render = render
-        self._patch = patch
+        self._write = write
         self._interval = 1.0 / rate
         self._debounce = debounce
         self._next_slot = 0.0
@@ -96,7 +98,7 @@ class StatusWriter(Controller[str]):
         if write is not None:
             try:
                 async with asyncio.timeout(_ATTEMPT_TIMEOUT):
-                    await self._patch(write.namespace, write.name, write.patch)
+                    await self._write(write)
             except Exception as error:
                 self._log_failure(write, error)
                 raise

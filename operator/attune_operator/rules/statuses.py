@@ -35,6 +35,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _WARNED_REASONS: Final = frozenset({ActiveReason.REJECTED, ActiveReason.FAILING})
 _NOWHERE: Final = RuleContext()
+_NO_STATUS: Final = StatusRecord()
 
 
 class Statuses(Controller[str]):
@@ -62,7 +63,7 @@ class Statuses(Controller[str]):
         self._clock = clock
         self._writer = StatusWriter(
             render=self._render,
-            patch=cluster.patch_rule_status,
+            write=self._write,
             rate=options.status_rate,
             concurrency=options.status_concurrency,
             yields_to=rules,
@@ -185,7 +186,20 @@ class Statuses(Controller[str]):
             now = asyncio.get_running_loop().time()
             entry.wrote(desired, event_time=event_time if with_event else None, now=now)
 
-        return StatusWrite(namespace=entry.rule.namespace, name=entry.rule.name, patch=patch, done=done)
+        return StatusWrite(
+            namespace=entry.rule.namespace,
+            name=entry.rule.name,
+            uid=uid,
+            first=entry.status == _NO_STATUS and entry.event_time is None,
+            patch=patch,
+            done=done,
+        )
+
+    async def _write(self, write: StatusWrite) -> None:
+        # By uid: a Rule of the same name may have taken the place of this one, and nothing of this is true of it.
+        await self._cluster.patch_rule_status(
+            write.namespace, write.name, write.patch, uid=write.uid, first=write.first
+        )
 
     def see_event(self, event: LastEvent) -> None:
         """An event of a Rule was stored."""

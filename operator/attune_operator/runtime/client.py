@@ -85,5 +85,15 @@ class Client(Protocol):
         """Apply a JSON merge patch (RFC 7396). Return None if the object does not exist."""
         ...
 
+    async def merge_status(
+        self, kind: Kind, namespace: str | None, name: str, status: Object, *, uid: str, first: bool = False
+    ) -> Object | None:
+        """Put these fields into the status of the object with exactly this uid, each as a whole; None removes a field.
+
+        Return None if the object is gone or was replaced. ``first`` says that the object is thought to have no status yet,
+        which saves calls and changes nothing else.
+        """
+        ...
+
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str) -> None:
         """Delete the object with exactly this uid. It is no error if it is gone or was replaced."""

@@ -37,8 +37,13 @@ class RuleCluster(EventSink, Protocol):
         """List every watched namespace. Selectors match their labels."""
         ...
 
-    async def patch_rule_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
-        """Merge ``status`` into the Rule's status subresource. It is no error if the Rule is gone.
+    async def patch_rule_status(
+        self, namespace: str, name: str, status: dict[str, Any], *, uid: str, first: bool = False
+    ) -> None:
+        """Put the fields of ``status`` into the status of the Rule with exactly this uid.
+
+        It is no error if that Rule is gone, or another one has its name by now. ``first``: the Rule is thought to have no
+        status yet.
 
         Raises:
             ClusterError: Kubernetes refused or could not be reached; try again later.
@@ -94,9 +99,11 @@ class KubeCluster:
             labels = {"kubernetes.io/metadata.name": name}
             return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
-    async def patch_rule_status(self, namespace: str, name: str, status: dict[str, Any]) -> None:
-        """Merge ``status`` into a Rule's status subresource. A Rule that is gone is no error."""
-        await self.client.merge(RULE, namespace, name, {"status": status}, subresource="status")
+    async def patch_rule_status(
+        self, namespace: str, name: str, status: dict[str, Any], *, uid: str, first: bool = False
+    ) -> None:
+        """Put fields into the status of exactly this Rule. That it is gone, or is another by now, is no error."""
+        await self.client.merge_status(RULE, namespace, name, status, uid=uid, first=first)
 
     def record(self, event: ObjectEvent) -> None:
         """Hand an Event over."""

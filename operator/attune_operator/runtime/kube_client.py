@@ -57,6 +57,29 @@ def _count(method: str, status: int) -> None:
     metrics.REQUESTS.labels(method, str(status)).inc()
 
 
+def status_patch(status: Object, *, uid: str, first: bool = False) -> list[Object]:
+    """The JSON patch (RFC 6902) that puts these fields into the status of the object with this uid; None removes one.
+
+    It fails as a whole if the object has another uid; if it has a status and this is the ``first``; or if it has none and
+    this is not.
+    """
+    patch: list[Object] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
+    if first:
+        whole = {field: value for field, value in status.items() if value is not None}
+        return [
+            *patch,
+            {"op": "test", "path": "/status", "value": None},
+            {"op": "add", "path": "/status", "value": whole},
+        ]
+    for field, value in status.items():
+        path = f"/status/{field}"
+        # A field that is not there cannot be removed, so it is set before.
+        patch.append({"op": "add", "path": path, "value": value})
+        if value is None:
+            patch.append({"op": "remove", "path": path})
+    return patch
+
+
 class KubeClient:
     """Calls to one API server."""
 
@@ -74,7 +97,7 @@ class KubeClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | list[Object] | None = None,
         content_type: str = "application/json",
     ) -> Any:
         """One request; returns the decoded answer.
@@ -205,6 +228,39 @@ class KubeClient:
             if error.status == 404:
                 return None
             raise
+
+    async def merge_status(
+        self, kind: Kind, namespace: str | None, name: str, status: Object, *, uid: str, first: bool = False
+    ) -> Object | None:
+        """Put these fields into the status of exactly the object with this uid; None when it is gone, or is another by now.
+
+        By JSON patch (RFC 6902), whose ``test`` of the uid is part of the write: the API server ignores the metadata of a
+        merge patch of a status. ``first`` says that there is no status yet; it may be wrong.
+        """
+        try:
+            return await self._patch_status(kind, namespace, name, status_patch(status, uid=uid, first=first))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            if error.status != 422:
+                raise
+        # Another object of this name, or a status where none was expected, or none where one was: this makes one and tells.
+        present = await self.merge(kind, namespace, name, {"status": {}}, subresource="status")
+        if present is None or present["metadata"]["uid"] != uid:
+            return None
+        return await self._patch_status(kind, namespace, name, status_patch(status, uid=uid))
+
+    async def _patch_status(self, kind: Kind, namespace: str | None, name: str, patch: list[Object]) -> Object:
+        return cast(
+            "Object",
+            await self.call(
+                "PATCH",
+                kind.path(namespace, name, "status"),
+                query={"fieldManager": names.FIELD_MANAGER},
+                body=patch,
+                content_type="application/json-patch+json",
+            ),
+        )
 
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str) -> None:
         """Delete exactly the object with this uid; that it is gone, or is another by now, is fine."""

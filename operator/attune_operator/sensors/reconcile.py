@@ -310,8 +310,13 @@ class Reconciler:
         changes = status.patch(old, new)
         if not changes:
             return
-        written = await self._client.merge(
-            SENSOR, sensor.metadata.namespace, sensor.metadata.name, {"status": changes}, subresource="status"
+        written = await self._client.merge_status(
+            SENSOR,
+            sensor.metadata.namespace,
+            sensor.metadata.name,
+            changes,
+            uid=context.body["metadata"]["uid"],
+            first=not old,
         )
         if written is not None:
             self._cache.put(SENSOR, written)
@@ -348,8 +353,8 @@ class Reconciler:
         changes = status.patch(old, {**old, "observedGeneration": generation, "conditions": list(conditions.values())})
         if changes:
             metadata = body["metadata"]
-            await self._client.merge(
-                SENSOR, metadata["namespace"], metadata["name"], {"status": changes}, subresource="status"
+            await self._client.merge_status(
+                SENSOR, metadata["namespace"], metadata["name"], changes, uid=metadata["uid"], first=not old
             )
 
     def _record_change(self, context: ReconcileContext, kind: Kind, outcome: Outcome) -> None:

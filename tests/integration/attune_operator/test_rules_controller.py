@@ -304,6 +304,26 @@ class TestStatus:
             await until(lambda: cluster.status_writes == writes + 2)
             assert cluster.condition("default", "echo", "Active") == ("True", "Active")
 
+    async def test_a_rules_status_is_not_written_to_another_rule_of_its_name(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        """A Rule was deleted and made again while the write was on its way. Nobody runs the new one yet."""
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+        async with rule_side(cluster, nats_server.url) as side:
+            await side.synced(REF)
+            side.ready(REF)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "AwaitingSensor"))
+            cluster.patch_delay = asyncio.Event()
+            await stream.ack(REF, uid, 1)
+            await until(lambda: cluster.patches_held == 1)
+            cluster.delete("Rule", "default", "echo")
+            cluster.rule("default", "echo", interval=2)
+            said: list[tuple[str, str]] = []
+            cluster.onlookers.append(lambda _kind, _item: said.append(cluster.condition("default", "echo", "Active")))
+            cluster.patch_delay.set()
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "AwaitingSensor"))
+            assert ("True", "Active") not in said
+
     async def test_at_rest_nothing_is_written(
         self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
     ) -> None:
@@ -321,7 +341,8 @@ class TestStatus:
         async with rule_side(cluster, nats_server.url, believe_own_write=0.0) as side:
             await side.synced(REF)
             await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
-            await cluster.patch_rule_status("default", "echo", {"conditions": [], "sensor": "nobody/here"})
+            uid = cluster.get("Rule", "default", "echo")["metadata"]["uid"]
+            await cluster.patch_rule_status("default", "echo", {"conditions": [], "sensor": "nobody/here"}, uid=uid)
             await until(lambda: cluster.condition("default", "echo", "Accepted") == ("True", "Accepted"))
             assert cluster.get("Rule", "default", "echo")["status"]["sensor"] == REF
 

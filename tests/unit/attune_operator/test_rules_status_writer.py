@@ -33,10 +33,12 @@ class Kubernetes:
         return (
             None
             if present == value
-            else StatusWrite(namespace="default", name=uid, patch={"value": value}, done=lambda: None)
+            else StatusWrite(
+                namespace="default", name=uid, uid=uid, first=False, patch={"value": value}, done=lambda: None
+            )
         )
 
-    async def patch(self, _namespace: str, name: str, patch: dict[str, Any]) -> None:
+    async def write(self, write: StatusWrite) -> None:
         self.attempts += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -46,7 +48,7 @@ class Kubernetes:
             if self.failures:
                 self.failures -= 1
                 raise ClusterError("too many requests", status=429)
-            self.written.append((name, patch["value"]))
+            self.written.append((write.name, write.patch["value"]))
         finally:
             self.at_once -= 1
 
@@ -55,7 +57,7 @@ class Kubernetes:
 async def running(kubernetes: Kubernetes, **options: Any) -> AsyncIterator[StatusWriter]:
     writer = StatusWriter(
         render=kubernetes.render,
-        patch=kubernetes.patch,
+        write=kubernetes.write,
         **{"rate": 1e6, "concurrency": 4, "debounce": 0.0, **options},
     )
     task = asyncio.create_task(writer.run())
@@ -152,12 +154,12 @@ async def test_a_defect_in_one_write_does_not_end_the_others() -> None:
     kubernetes = Kubernetes()
     kubernetes.wanted = {"bad": 1, "good": 1}
 
-    async def patch(namespace: str, name: str, patch: dict[str, Any]) -> None:
-        if name == "bad":
+    async def write(write: StatusWrite) -> None:
+        if write.name == "bad":
             raise KeyError("a defect")
-        await kubernetes.patch(namespace, name, patch)
+        await kubernetes.write(write)
 
-    writer = StatusWriter(render=kubernetes.render, patch=patch, rate=1e6, concurrency=1, debounce=0.0)
+    writer = StatusWriter(render=kubernetes.render, write=write, rate=1e6, concurrency=1, debounce=0.0)
     task = asyncio.create_task(writer.run())
     writer.submit("bad", urgent=True)
     writer.submit("good", urgent=True)

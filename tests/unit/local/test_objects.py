@@ -7,6 +7,7 @@ import pytest
 
 from attune_contract import names
 from attune_local.objects import ObjectStore, fields
+from attune_local.objects.backend import LocalClient
 from attune_operator.resources import difference
 from attune_operator.resources.kinds import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, RULE, SECRET, SENSOR, Object
 from attune_operator.runtime.client import ClusterError
@@ -156,3 +157,18 @@ def test_labels_select() -> None:
     assert names_of("x=2,y") == ["b"]
     with pytest.raises(ValueError, match="only terms like"):
         names_of("x!=1")
+
+
+async def test_a_status_is_written_to_exactly_the_object_that_it_is_about() -> None:
+    store = ObjectStore()
+    client = LocalClient(store)
+    before = store.create(RULE, rule(), manager="x")["metadata"]["uid"]
+    assert await client.merge_status(RULE, "ns", "r", {"sensor": "a/b", "ok": True}, uid=before, first=True)
+    written = await client.merge_status(RULE, "ns", "r", {"ok": None}, uid=before)
+    assert written is not None
+    assert written["status"] == {"sensor": "a/b"}
+    store.delete(RULE, "ns", "r")
+    assert await client.merge_status(RULE, "ns", "r", {"ok": True}, uid=before) is None
+    store.create(RULE, rule(), manager="x")
+    assert await client.merge_status(RULE, "ns", "r", {"ok": True}, uid=before) is None
+    assert "status" not in (store.get(RULE, "ns", "r") or {})
