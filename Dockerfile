@@ -14,7 +14,8 @@ ENV UV_COMPILE_BYTECODE=1 \
     UV_NO_INSTALL_WORKSPACE=1 \
     UV_PROJECT_ENVIRONMENT=/opt/attune \
     UV_PYTHON_DOWNLOADS=never
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
+COPY hack/uv.txt /opt/uv.txt
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet --require-hashes -r /opt/uv.txt
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
 

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-UV_VERSION := 0.13.9
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' hack/uv.txt)
 PYTHON ?= python3
 # Compiling everything anew in each process doubles what tests take to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,14 +23,14 @@ help:  ## Show this list
 
 # --- The tools --------------------------------------------------------------------------------------------------------
 
-$(UV):
+$(UV): hack/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Attune needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.13 …" >&2; exit 1; }
 	@echo "Getting uv $(UV_VERSION) …"
 	@rm -rf .uv
 	@$(PYTHON) -m venv .uv 2>/dev/null || { rm -rf .uv; \
 	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { rm -rf .uv; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r hack/uv.txt || { rm -rf .uv; exit 1; }
 
 PROJECTS := $(wildcard pyproject.toml */pyproject.toml sensor_images/*/pyproject.toml) uv.lock
 
@@ -128,6 +128,11 @@ newer-tzdata: $(UV)  ## Fail when a newer tzdata is out than uv.lock pins: timer
 stdio-zipapp: .venv/.synced  ## The supervisor of runner: Stdio as one file for any python3: dist/attune-stdio.pyz
 	$(RUN)/python -m attune_zipapp dist/attune-stdio.pyz
 	@ls -l dist/attune-stdio.pyz
+
+.PHONY: uv-pin
+uv-pin: $(UV)  ## Pin another version of uv by its hashes, in hack/uv.txt: make uv-pin VERSION=0.13.9
+	@echo "uv==$(or $(VERSION),$(UV_VERSION))" | $(UV) pip compile --quiet --generate-hashes --no-annotate --no-header - \
+	  --output-file hack/uv.txt
 
 SBOM := dist/sbom
 
