@@ -29,6 +29,8 @@ ALL_QUEUED_RUNS: Final = "attune.runqueue.>"
 #: The durable consumer that all replicas of the runner share on ``ATTUNE_EVENTS``, and the one on ``ATTUNE_RUN_QUEUE``.
 EVENTS_CONSUMER: Final = "attune-actions"
 QUEUE_CONSUMER: Final = "attune-actions"
+#: The durable consumer that all replicas of the API share on ``ATTUNE_RUNS``.
+REPORTS_CONSUMER: Final = "attune-api"
 
 #: The trigger type of events that actions of kind ``emit`` make.
 EMITTED_TRIGGER_TYPE: Final = "core.event"

@@ -61,6 +61,7 @@ class ConditionType(StrEnum):
     CREDENTIALS_VALID = "CredentialsValid"
     RULES_SYNCED = "RulesSynced"
     HEALTHY = "Healthy"
+    ACTIONS_HEALTHY = "ActionsHealthy"
     ACCEPTED = "Accepted"
     ACTIVE = "Active"
     #: Only present while True (kstatus): it does not become ready before somebody changes something.
@@ -90,6 +91,7 @@ class AcceptedReason(StrEnum):
     UNKNOWN_TRIGGER_TYPE = "UnknownTriggerType"
     INVALID_PARAMETERS = "InvalidParameters"
     NOT_ALLOWED = "NotAllowed"
+    ACTIONS_TOO_LARGE = "ActionsTooLarge"
 
 
 class ActiveReason(StrEnum):

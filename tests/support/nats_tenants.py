@@ -12,13 +12,13 @@ from nats.aio.client import Client, RawCredentials
 from nats.js import api
 from support.nats_server import NatsServer
 
-from attune_contract import subjects
+from attune_contract import actions, subjects
 from attune_contract.identity import SensorRef
 from attune_operator.credentials import nats_jwt, nats_keys
 from attune_operator.credentials.nats_accounts import account_jwts, server_config
 from attune_operator.credentials.nats_jwt import Permissions
 from attune_operator.credentials.nats_permissions import ACCOUNT_ADMINISTRATION, EVERYTHING, sensor_permissions
-from attune_operator.streams.definitions import acks_stream, rules_stream
+from attune_operator.streams.definitions import acks_stream, actions_stream, rules_stream
 
 REF = SensorRef("attune-system", "core.timer")
 OTHER = SensorRef("attune-system", "core.other")
@@ -129,6 +129,14 @@ async def create_streams(client: Client) -> None:
     jetstream, rules = client.jetstream(timeout=5), client.jetstream(prefix=subjects.RULES_API, timeout=5)
     await rules.add_stream(rules_stream(replicas=1))
     await jetstream.add_stream(acks_stream(replicas=1))
+    await jetstream.add_stream(actions_stream(replicas=1))
+    for name, subject in (
+        (actions.RUNS_STREAM, actions.ALL_RUNS),
+        (actions.RUN_QUEUE_STREAM, actions.ALL_QUEUED_RUNS),
+    ):
+        queue = api.StreamConfig(name=name, subjects=[subject], retention=api.RetentionPolicy.WORK_QUEUE)
+        await jetstream.add_stream(queue)
+    await jetstream.publish(actions.actions_subject("default", "uid-1"), b"urls and templates")
     for name, subject in (
         (subjects.IDENTITIES_STREAM, subjects.ALL_IDENTITIES),
         (subjects.EVENTS_STREAM, subjects.ALL_EVENTS),

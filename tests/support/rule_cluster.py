@@ -76,6 +76,19 @@ class MemoryCluster:
         spec = {"enabled": enabled, "trigger": {"type": trigger_type, "parameters": parameters}}
         return self._put("Rule", namespace, name, spec, manager=manager)
 
+    def rule_with(self, namespace: str, name: str, spec: Object) -> Object:
+        """A Rule with more than a trigger."""
+        whole = {"enabled": True, "trigger": {"type": "core.timer", "parameters": {}}, **spec}
+        return self._put("Rule", namespace, name, whole)
+
+    def annotate(self, namespace: str, name: str, **annotations: str) -> None:
+        """Set annotations, which raises no generation."""
+        body = copy.deepcopy(self.objects["Rule", namespace, name])
+        body["metadata"]["annotations"] = {**body["metadata"].get("annotations", {}), **annotations}
+        body["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.objects["Rule", namespace, name] = body
+        self._tell("MODIFIED", body)
+
     def delete(self, kind: str, namespace: str, name: str) -> None:
         self._tell("DELETED", self.objects.pop((kind, namespace, name)))
 

@@ -3,8 +3,8 @@
 =============  ===========================================  ==========================================================
 account        streams                                      reaches other accounts
 =============  ===========================================  ==========================================================
-attune         acks, identities, history, events            imports the rule stream's API as ``attune.rulesjs.…``, the
-                                                            subjects ``attune.rules.>`` and JetStream's advisories
+attune         acks, identities, history, events, actions,  imports the rule stream's API as ``attune.rulesjs.…``, the
+               runs and their queue                         subjects ``attune.rules.>`` and JetStream's advisories
 attune-rules   rules                                        exports these
 attune-sensors none: it has no JetStream                    imports the calls on consumers as ``attune.js.…`` from
                                                             ``attune-rules``, and ``attune.acks.>`` from ``attune``

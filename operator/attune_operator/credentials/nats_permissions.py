@@ -40,64 +40,69 @@ def sensor_permissions(ref: SensorRef, *, uid: str, replicas: int) -> Permission
     )
 
 
+def _reading(stream: str, *, api: str = "$JS.API") -> tuple[str, ...]:
+    """Reading a stream, by consumers of any name."""
+    calls = (
+        f"STREAM.INFO.{stream}",
+        f"STREAM.MSG.GET.{stream}",
+        f"DIRECT.GET.{stream}",
+        f"DIRECT.GET.{stream}.>",
+        f"CONSUMER.CREATE.{stream}",
+        f"CONSUMER.CREATE.{stream}.>",
+        f"CONSUMER.INFO.{stream}.*",
+        f"CONSUMER.MSG.NEXT.{stream}.*",
+        f"CONSUMER.DELETE.{stream}.*",
+    )
+    return tuple(f"{api}.{call}" for call in calls)
+
+
+def _working(stream: str, consumer: str) -> tuple[str, ...]:
+    """Taking messages from a stream by one durable consumer, and acknowledging them. Nobody else's consumer can be touched."""
+    return (
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.{consumer}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.{consumer}.>",
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{consumer}",
+        f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+        f"$JS.ACK.{stream}.{consumer}.>",
+    )
+
+
 def api_permissions() -> Permissions:
-    """The API keeps the stream of events and reads what operator and sensors publish; it writes nothing of theirs."""
+    """The API keeps the stream of events, reads what operator, sensors and the runner of actions publish, and has runs tried
+    again; it writes nothing else of theirs.
+    """
     events = subjects.EVENTS_STREAM
-    here = (events, subjects.ACKS_STREAM, subjects.IDENTITIES_STREAM, subjects.HISTORY_STREAM)
-    read = (*(("$JS.API", stream) for stream in here), (subjects.RULES_API, subjects.RULES_STREAM))
+    here = (events, subjects.ACKS_STREAM, subjects.IDENTITIES_STREAM, subjects.HISTORY_STREAM, actions.ACTIONS_STREAM)
     return Permissions(
         publish=(
             subjects.ALL_EVENTS,
+            actions.ALL_QUEUED_RUNS,
             "$JS.API.INFO",
             f"$JS.API.STREAM.CREATE.{events}",
             f"$JS.API.STREAM.UPDATE.{events}",
-            *(
-                f"{api}.{call}"
-                for api, stream in read
-                for call in (
-                    f"STREAM.INFO.{stream}",
-                    f"STREAM.MSG.GET.{stream}",
-                    f"DIRECT.GET.{stream}",
-                    f"DIRECT.GET.{stream}.>",
-                    f"CONSUMER.CREATE.{stream}",
-                    f"CONSUMER.CREATE.{stream}.>",
-                    f"CONSUMER.INFO.{stream}.*",
-                    f"CONSUMER.MSG.NEXT.{stream}.*",
-                    f"CONSUMER.DELETE.{stream}.*",
-                )
-            ),
+            *(call for stream in here for call in _reading(stream)),
+            *_reading(subjects.RULES_STREAM, api=subjects.RULES_API),
+            *_working(actions.RUNS_STREAM, actions.REPORTS_CONSUMER),
         ),
         subscribe=("_INBOX.>",),
     )
 
 
 def actions_permissions() -> Permissions:
-    """The runner of actions takes events and the runs that wait, reads what Rules do, and says what became of runs."""
-    events, rules, queue = subjects.EVENTS_STREAM, actions.ACTIONS_STREAM, actions.RUN_QUEUE_STREAM
-    created = (actions.RUNS_STREAM, queue)
-    taken = (events, queue)
+    """The runner of actions takes events, reads what is to be done for them, and keeps runs in its own streams."""
+    own = (actions.RUNS_STREAM, actions.RUN_QUEUE_STREAM)
     return Permissions(
         publish=(
             actions.ALL_RUNS,
             actions.ALL_QUEUED_RUNS,
             "$JS.API.INFO",
-            *(f"$JS.API.STREAM.CREATE.{stream}" for stream in created),
-            *(f"$JS.API.STREAM.INFO.{stream}" for stream in (*created, events, rules)),
-            f"$JS.API.STREAM.MSG.DELETE.{queue}",
-            *(f"$JS.ACK.{stream}.>" for stream in taken),
-            *(
-                f"$JS.API.{call}"
-                for stream in (events, queue, rules)
-                for call in (
-                    f"DIRECT.GET.{stream}",
-                    f"DIRECT.GET.{stream}.>",
-                    f"CONSUMER.CREATE.{stream}.>",
-                    f"CONSUMER.DURABLE.CREATE.{stream}.*",
-                    f"CONSUMER.INFO.{stream}.*",
-                    f"CONSUMER.MSG.NEXT.{stream}.*",
-                    f"CONSUMER.DELETE.{stream}.*",
-                )
-            ),
+            *_working(subjects.EVENTS_STREAM, actions.EVENTS_CONSUMER),
+            *_working(actions.RUN_QUEUE_STREAM, actions.QUEUE_CONSUMER),
+            *_reading(actions.ACTIONS_STREAM),
+            *(f"$JS.API.STREAM.{call}.{stream}" for stream in own for call in ("INFO", "CREATE", "UPDATE", "MSG.GET")),
+            f"$JS.API.STREAM.MSG.DELETE.{actions.RUN_QUEUE_STREAM}",
         ),
         subscribe=("_INBOX.>",),
     )

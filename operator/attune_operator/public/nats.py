@@ -9,7 +9,7 @@ from attune_operator.credentials.nats_permissions import (
     api_permissions,
     sensor_permissions,
 )
-from attune_operator.streams.definitions import acks_stream, rules_stream
+from attune_operator.streams.definitions import acks_stream, actions_stream, rules_stream
 
 __all__ = [
     "EVERYTHING",
@@ -18,6 +18,7 @@ __all__ = [
     "account_jwts",
     "acks_stream",
     "actions_permissions",
+    "actions_stream",
     "api_permissions",
     "make_keys",
     "make_seed",

@@ -41,6 +41,7 @@ class StreamState:
         last_sequence: the newest sequence that we know of. If the stream has a newer one, somebody else wrote.
         in_flight: Rules whose messages NATS has not answered.
         contested: Rules of which something on the stream is not ours to touch until Kubernetes was listed again.
+        actions_contested: the same of the stream of actions.
         refused: Rules whose message NATS refuses.
         with_history: Rules whose history is kept although the rule stream is new: they are restored, not created.
     """
@@ -52,6 +53,7 @@ class StreamState:
     last_sequence: int = 0
     in_flight: set[str] = field(default_factory=set)
     contested: set[str] = field(default_factory=set)
+    actions_contested: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     with_history: set[str] = field(default_factory=set)
 

@@ -10,6 +10,7 @@ import structlog
 
 from attune_kit.backoff import Backoff
 from attune_operator.rules import metrics
+from attune_operator.rules.actions_projector import ActionsProjector
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.decisions import decide
 from attune_operator.rules.projector import Projector
@@ -36,6 +37,7 @@ class RuleController(Controller[str]):
 
     Attributes:
         projector: writes to the rule stream; None while there is no connection to NATS.
+        actions: says what the Rules' actions are; None while there is no connection to NATS.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class RuleController(Controller[str]):
         self._statuses = statuses
         self._summaries = summaries
         self.projector: Projector | None = None
+        self.actions: ActionsProjector | None = None
 
     async def run(self) -> None:
         """Work until cancelled, after the first complete list.
@@ -67,11 +70,15 @@ class RuleController(Controller[str]):
         """Decide about one Rule, project it, and bring its status up to date."""
         if (entry := self._cache.get(key)) is None:
             self._cache.stream.contested.discard(key)
+            self._cache.stream.actions_contested.discard(key)
             return None
         desired = None
         if entry.rule is not None:
             decision = decide(entry.rule, self._cache)
             entry.acceptance, desired = decision.acceptance, decision.desired
+        if self.actions is not None:
+            # First: what is to be done for events is known before the sensor can report one.
+            await self.actions.project(entry)
         if self.projector is not None:
             await self.projector.project(entry, desired)
         # The Rule may have gone while the projector waited for a slot.

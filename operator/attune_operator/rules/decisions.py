@@ -41,6 +41,8 @@ def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
             return _refused(AcceptedReason.NOT_ALLOWED, message)
         case Bound(sensor, trigger):
             pass
+    if (problem := validation.actions_too_large(len(rule.actions))) is not None:
+        return _refused(AcceptedReason.ACTIONS_TOO_LARGE, problem)
     parameters = msgspec.json.decode(rule.parameters)
     problem = validation.check_parameters(
         parameters=rule.parameters, value=parameters, trigger=trigger, sensor=sensor.ref

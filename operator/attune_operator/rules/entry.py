@@ -14,7 +14,7 @@ from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
 from attune_operator.rules.conditions import Acceptance, LatestAck
-from attune_operator.rules.records import RuleRecord, StatusRecord
+from attune_operator.rules.records import RuleRecord, RunCounts, StatusRecord
 
 _NO_STATUS: Final = StatusRecord()
 _NEVER: Final = -1e9
@@ -98,6 +98,13 @@ class RuleEntry:
         replan: whether something happened in between, so that the Rule is reconciled again after that plan.
         refusal: why NATS refuses the Rule's message; empty if it does not.
         refusals: how often in a row.
+        actions: the last message about its actions on their stream.
+        actions_in_flight: whether NATS has not answered a message about them.
+        actions_replan: whether something happened in between.
+        actions_refusals: how often in a row NATS has refused such a message.
+        actions_problem: what is wrong with its expressions; empty if nothing is, None while it is not known.
+        actions_checked: the :attr:`RuleRecord.actions` that this is about.
+        runs: how its runs have ended lately; None while it is not known.
     """
 
     uid: str
@@ -121,6 +128,13 @@ class RuleEntry:
     replan: bool = False
     refusal: str = ""
     refusals: int = 0
+    actions: StreamEntry | None = None
+    actions_in_flight: bool = False
+    actions_replan: bool = False
+    actions_refusals: int = 0
+    actions_problem: str | None = None
+    actions_checked: bytes = b""
+    runs: RunCounts | None = None
 
     @property
     def generation(self) -> int | None:
@@ -130,7 +144,8 @@ class RuleEntry:
     @property
     def empty(self) -> bool:
         """Whether nothing is known, so that the entry can go."""
-        return self.rule is None and self.count is None and not (self.stream or self.acks or self.in_flight)
+        known = self.stream or self.acks or self.in_flight or self.actions or self.actions_in_flight
+        return self.rule is None and self.count is None and not known
 
     def wrote(self, status: StatusRecord, *, event_time: str | None, now: float) -> None:
         """We wrote the status, and with it the time of the latest event unless that is None."""
@@ -162,6 +177,7 @@ class RuleEntry:
     def begin_session(self) -> None:
         """A new connection begins: what was true of the last one is forgotten."""
         self.stream = self.acks = ()
-        self.in_flight = self.refusals = 0
-        self.replan = False
+        self.in_flight = self.refusals = self.actions_refusals = 0
+        self.replan = self.actions_in_flight = self.actions_replan = False
+        self.actions = None
         self.refusal = ""

@@ -15,6 +15,7 @@ CONFLICTS: Final = Counter(
     "attune_rule_conflicts_total", "Writes to the rule stream that lost because somebody else had written."
 )
 PUBLISH_FAILURES: Final = Counter("attune_rule_publish_failures_total", "Messages that the rule stream refused.")
+ACTIONS_PUBLISHED: Final = Counter("attune_actions_messages_total", "Messages about Rules' actions that were written.")
 CONTESTED: Final = Gauge("attune_rules_contested", "Rules whose subject on the stream somebody else wrote last.")
 SESSIONS: Final = Counter(
     "attune_rule_stream_sessions_total", "Connections to NATS after which everything was compared again."

@@ -80,14 +80,14 @@ def plan(
         if desired is not None and entry.subject == desired.subject:
             standing = entry
         elif not entry.tombstone:
-            if confirmed_gone or _may_touch(entry, listed=listed, generation=generation):
+            if confirmed_gone or may_touch(entry, listed=listed, generation=generation):
                 writes.append(_tombstone(entry))
             else:
                 contested = True
     in_place = standing is not None and not standing.tombstone
     # While an old subject cannot get its tombstone, two sensors would run the rule if the new one was written.
     if desired is not None and not _stands(standing, desired) and (in_place or not contested):
-        if standing is None or _may_touch(standing, listed=listed, generation=generation):
+        if standing is None or may_touch(standing, listed=listed, generation=generation):
             writes.append(
                 Write(
                     subject=desired.subject,
@@ -106,7 +106,7 @@ def _stands(standing: StreamEntry | None, desired: Desired) -> bool:
     return standing is not None and not standing.tombstone and standing.body == desired.body
 
 
-def _may_touch(entry: StreamEntry, *, listed: int, generation: int | None) -> bool:
+def may_touch(entry: StreamEntry, *, listed: int, generation: int | None) -> bool:
     """Whether we know better than the writer of the entry."""
     if entry.seen < listed:
         return True

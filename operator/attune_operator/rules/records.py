@@ -7,12 +7,19 @@ sent, and records are immutable, so that "did anything change" is a comparison.
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from attune_contract.identity import SensorRef
 from attune_operator.resources.canonical import canonical_json
+
+#: ``RuleRecord.actions`` of a Rule that has none of it.
+NO_ACTIONS: Final = b"{}"
+#: The fields of a Rule's spec that only actions need.
+_ABOUT_ACTIONS: Final = ("data", "when", "serviceAccountName", "order", "actions")
+#: ``kubectl apply`` keeps a copy of the whole object in it.
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class InvalidObjectError(ValueError):
@@ -29,6 +36,20 @@ class ConditionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     observed_generation: int
 
 
+class RunCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a Rule's runs have ended as far as they are kept, and when the last one changed (as Kubernetes writes times).
+
+    ``failing`` says of the last run that is final and was not skipped, when it has failed, why: reason and sentence.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    waiting: int = 0
+    last_run_time: str | None = None
+    failing: tuple[str, str] | None = None
+
+
 class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A Rule's status: the present or the desired one."""
 
@@ -41,7 +62,11 @@ class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` is the spec's last field manager."""
+    """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` is the spec's last field manager.
+
+    ``actions`` is canonical JSON of what only the runner of actions needs: labels, annotations, and the fields of the spec that
+    are about actions.
+    """
 
     uid: str
     namespace: str
@@ -53,6 +78,7 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: datetime
     changed_by: str = ""
     changed_at: str = ""
+    actions: bytes = NO_ACTIONS
 
 
 class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -144,6 +170,7 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             created_at=_time(metadata.get("creationTimestamp")),
             changed_by=sys.intern(changed_by),
             changed_at=changed_at,
+            actions=_actions(metadata, spec),
         )
         return ObservedRule(
             rule=rule,
@@ -229,6 +256,15 @@ def _condition(condition: Mapping[str, Any] | None) -> ConditionRecord | None:
         last_transition_time=str(condition.get("lastTransitionTime", "")),
         observed_generation=int(condition.get("observedGeneration") or 0),
     )
+
+
+def _actions(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> bytes:
+    found = {key: spec[key] for key in _ABOUT_ACTIONS if spec.get(key)}
+    if found.get("order") == "Concurrent":
+        del found["order"]
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
+    found |= {key: value for key, value in (("labels", metadata.get("labels")), ("annotations", annotations)) if value}
+    return canonical_json(found) if found else NO_ACTIONS
 
 
 def _last_change_of_spec(metadata: Mapping[str, Any]) -> tuple[str, str]:

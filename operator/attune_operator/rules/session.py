@@ -9,7 +9,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import nats.errors
 import structlog
@@ -20,6 +20,7 @@ from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavail
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.rules import metrics
 from attune_operator.rules.acks import UnwantedAcks, parse_ack, stale_acks
+from attune_operator.rules.actions_projector import ActionsProjector
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.health import parse_health
 from attune_operator.rules.history import HistoryLog
@@ -35,6 +36,7 @@ from attune_operator.streams.definitions import (
     StreamIdentity,
     StreamUnusableError,
     acks_stream,
+    actions_stream,
     delete_if_present,
     ensure_stream,
     history_stream,
@@ -48,6 +50,13 @@ _log = structlog.stdlib.get_logger(__name__)
 _INVALID_ACKS_LOGGED_EVERY: Final = 30.0
 #: Acks and health reports that are purged after one list; the rest is found again by the next.
 _MAX_PURGES: Final = 1000
+
+
+class Session(NamedTuple):
+    """What writes over one connection."""
+
+    projector: Projector
+    actions: ActionsProjector
 
 
 class SessionRunner:
@@ -95,7 +104,7 @@ class SessionRunner:
         self._unwanted = UnwantedAcks()
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Projector]:
+    async def open(self) -> AsyncIterator[Session]:
         """A session that is ready to write; leaving the block ends it.
 
         Raises:
@@ -115,13 +124,14 @@ class SessionRunner:
         except _EXPECTED as error:
             raise NatsUnavailableError(_sentence(error)) from error
 
-    async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Projector:
+    async def _begin(self, connection: NatsConnection, group: asyncio.TaskGroup) -> Session:
         options, jetstream = self._options, connection.jetstream
         rule_stream = connection.jetstream_at(options.rules_api)
         if options.rules_api != subjects.PLAIN_API:
             await delete_if_present(jetstream, subjects.RULES_STREAM)  # of a version that kept it in this account
         rules = await ensure_stream(rule_stream, rules_stream(replicas=options.stream_replicas))
         await ensure_stream(jetstream, acks_stream(replicas=options.stream_replicas))
+        said = await ensure_stream(jetstream, actions_stream(replicas=options.stream_replicas))
         await ensure_stream(
             jetstream,
             history_stream(
@@ -138,6 +148,17 @@ class SessionRunner:
         await self._load_view(connection)
         async with asyncio.timeout(options.snapshot_timeout):
             await acks.wait_caught_up()
+        actions = ActionsProjector(
+            connection=connection,
+            publisher=publisher,
+            cache=self._cache,
+            queue=self._queue,
+            sweeper=self._sweeper,
+            options=options,
+            rng=self._rng,
+        )
+        await actions.load()
+        group.create_task(actions.run(said, on_changed=self.compare_all), name="actions-projector")
         if not rules.messages:
             self._cache.stream.with_history = await _rules_with_history(jetstream)
 
@@ -159,7 +180,7 @@ class SessionRunner:
         if not any(entry.acks for entry in self._cache.entries()):
             self._cache.stream.acks_known_at = asyncio.get_running_loop().time() + options.acks_grace
             group.create_task(self._end_of_grace(), name="acks-grace")
-        return projector
+        return Session(projector, actions)
 
     # -- acks
 
@@ -319,7 +340,7 @@ class SessionRunner:
     def compare_all(self) -> None:
         """The rule stream was read: compare all of it with all Rules, and with a new list of them."""
         self._queue.enqueue_all(
-            [entry.uid for entry in self._cache.entries() if entry.rule is not None or entry.stream]
+            [entry.uid for entry in self._cache.entries() if entry.rule is not None or entry.stream or entry.actions]
         )
         self._sweeper.request()
 

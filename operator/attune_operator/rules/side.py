@@ -21,7 +21,6 @@ from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.controller import RuleController, rule_queue
 from attune_operator.rules.history import HistoryLog
 from attune_operator.rules.options import RulesOptions
-from attune_operator.rules.projector import Projector
 from attune_operator.rules.records import (
     InvalidObjectError,
     is_deleting,
@@ -30,7 +29,7 @@ from attune_operator.rules.records import (
     parse_rule,
     parse_sensor,
 )
-from attune_operator.rules.session import SessionRunner
+from attune_operator.rules.session import Session, SessionRunner
 from attune_operator.rules.statuses import Statuses
 from attune_operator.rules.summaries import Summaries
 from attune_operator.rules.sweeper import Sweeper
@@ -201,25 +200,25 @@ class RuleSide:
         retries = Backoff(initial=0.25, maximum=self._options.backoff_limit).start(chance=self._rng.random)
         while True:
             try:
-                async with self._runner.open() as projector:
+                async with self._runner.open() as session:
                     _log.info("rule_stream_ready", messages=self._cache.stream.live)
                     retries.reset()
-                    self._connected(projector)
+                    self._connected(session)
                     await asyncio.Event().wait()  # until something fails
             except NatsUnavailableError as error:
                 if str(error) != self._cache.stream.outage:
                     _log.warning("rule_stream_unavailable", reason=str(error))
                 self._cache.stream.outage = str(error)
             finally:
-                self._controller.projector = None
+                self._controller.projector = self._controller.actions = None
                 self._cache.stream.connected = False
                 metrics.CONNECTED.set(0)
             self._summaries.disconnected()
             self._queue.enqueue_all(self._cache.rules)
             await asyncio.sleep(retries.next_delay())
 
-    def _connected(self, projector: Projector) -> None:
-        self._controller.projector = projector
+    def _connected(self, session: Session) -> None:
+        self._controller.projector, self._controller.actions = session
         self._cache.stream.connected, self._cache.stream.outage = True, ""
         metrics.SESSIONS.inc()
         metrics.CONNECTED.set(1)

@@ -123,8 +123,8 @@ class Sweeper:
             _log.info("rules_listed", rules=rules_listed, sensors=len(listing.sensors))
             self.first_list.set()
         self._queue.enqueue_all(affected)
-        self._queue.enqueue_all(self._cache.stream.contested)
-        self._queue.enqueue_all(uid for uid, entry in self._cache.orphans.items() if entry.stream)
+        self._queue.enqueue_all(self._cache.stream.contested | self._cache.stream.actions_contested)
+        self._queue.enqueue_all(uid for uid, entry in self._cache.orphans.items() if entry.stream or entry.actions)
         self.swept.set()
 
 

@@ -51,6 +51,16 @@ def too_large(size: int) -> str | None:
     return f"{_ROOT}: the rule has {size} bytes; at most {MAX_STATE_BYTES} can be sent to a sensor."
 
 
+def actions_too_large(size: int) -> str | None:
+    """Return what is wrong with actions, labels and annotations of ``size`` bytes; None if they are allowed."""
+    if size <= MAX_STATE_BYTES:
+        return None
+    return (
+        f"spec: the rule's actions, data, labels and annotations have {size} bytes; at most {MAX_STATE_BYTES} can be sent to "
+        "attune-actions."
+    )
+
+
 @lru_cache(maxsize=1024)
 def _compiled(schema: bytes) -> JsonSchema | UnusableSchemaError:
     """The schema, ready to check parameters; or why it cannot be used, which is remembered as well."""

@@ -13,11 +13,14 @@ import structlog
 from nats.js import api
 
 from attune_contract import subjects
+from attune_contract.actions import ACTIONS_STREAM, ALL_ACTIONS
 
 _log = structlog.get_logger(__name__)
 
 #: Largest message of the rule stream, in bytes: a rule's state with its parameters, and its headers.
 MAX_RULE_MESSAGE: Final = 512 * 1024 + 8 * 1024
+#: Largest message about actions, in bytes: those of a Rule, with defaults filled in, and its headers.
+MAX_ACTIONS_MESSAGE: Final = 768 * 1024
 #: Seconds after which the server drops a consumer of the rule stream that nobody asks for messages.
 CONSUMER_INACTIVITY: Final = 60.0
 #: Most acks that are kept, and their bytes: sensors write them.
@@ -86,6 +89,19 @@ def rules_stream(*, replicas: int) -> api.StreamConfig:
         allow_msg_ttl=True,
         # For durable consumers too: nothing that a sensor leaves behind stays for longer.
         consumer_limits=api.StreamConsumerLimits(inactive_threshold=CONSUMER_INACTIVITY),
+    )
+
+
+def actions_stream(*, replicas: int) -> api.StreamConfig:
+    """``ATTUNE_ACTIONS``: what is to be done for each Rule's events; tombstones end by their own TTL."""
+    return last_per_subject_stream(
+        name=ACTIONS_STREAM,
+        subject=ALL_ACTIONS,
+        description="The actions of each Rule, for attune-actions. Written by attune-operator only.",
+        replicas=replicas,
+        largest=MAX_ACTIONS_MESSAGE,
+        allow_rollup_hdrs=True,
+        allow_msg_ttl=True,
     )
 
 

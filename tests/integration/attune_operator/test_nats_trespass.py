@@ -13,6 +13,7 @@ from typing import Any
 
 import nats.errors
 import pytest
+from nats.js import api
 from support.eventually import until
 from support.nats_tenants import (
     NEAR,
@@ -26,9 +27,9 @@ from support.nats_tenants import (
     deterministic_keys,
 )
 
-from attune_contract import subjects
+from attune_contract import actions, subjects
 from attune_operator.credentials import nats_jwt, nats_keys
-from attune_operator.credentials.nats_permissions import EVERYTHING, api_permissions
+from attune_operator.credentials.nats_permissions import EVERYTHING, actions_permissions, api_permissions
 
 pytestmark = pytest.mark.nats
 
@@ -43,6 +44,9 @@ STREAMS = (
     subjects.IDENTITIES_STREAM,
     subjects.EVENTS_STREAM,
     subjects.HISTORY_STREAM,
+    actions.ACTIONS_STREAM,
+    actions.RUNS_STREAM,
+    actions.RUN_QUEUE_STREAM,
 )
 #: Where something of others is kept, or would take effect.
 TARGETS = (
@@ -55,6 +59,9 @@ TARGETS = (
     subjects.identity_subject(REF),
     subjects.event_subject("default", "uid-1"),
     subjects.history_subject("default", "rule", "uid-1"),
+    actions.actions_subject("default", "uid-1"),
+    "attune.runs.default.uid-1.run",
+    "attune.runqueue.default.uid-1.run",
 )
 
 
@@ -72,9 +79,9 @@ def create(name: str, filter_subject: str, **more: Any) -> tuple[str, bytes]:
 FORBIDDEN = [
     *TARGETS[:4],
     *TARGETS[5:],
-    *(f"{api}.STREAM.{call}.{stream}" for api in ("$JS.API", JS, subjects.RULES_API) for stream in STREAMS
+    *(f"{prefix}.STREAM.{call}.{stream}" for prefix in ("$JS.API", JS, subjects.RULES_API) for stream in STREAMS
       for call in ("INFO", "PURGE", "DELETE", "MSG.GET")),
-    *(f"{api}.{call}" for api in ("$JS.API", JS, subjects.RULES_API)
+    *(f"{prefix}.{call}" for prefix in ("$JS.API", JS, subjects.RULES_API)
       for call in ("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.MINE", f"CONSUMER.NAMES.{STREAM}",
                    f"CONSUMER.LIST.{STREAM}", f"STREAM.SNAPSHOT.{STREAM}", f"DIRECT.GET.{STREAM}",
                    f"DIRECT.GET.{STREAM}.{subjects.rule_subject(OTHER, 'uid-1')}",
@@ -85,6 +92,10 @@ FORBIDDEN = [
         (OTHERS_NAME, subjects.rules_filter(OTHER)), (OTHERS_NAME, OWN), (OWN_NAME, subjects.rules_filter(OTHER)),
         (OWN_NAME, subjects.rules_filter(NEAR)), (OWN_NAME, "attune.rules.>"), (OWN_NAME, ">"), ("of-my-own", OWN),
         (f"{UIDS[REF]}-99", OWN))),
+    *(f"{prefix}.{call}.{actions.ACTIONS_STREAM}{more}" for prefix in ("$JS.API", JS, subjects.RULES_API)
+      for call, more in (("DIRECT.GET", ""), ("DIRECT.GET", f".{actions.actions_subject('default', 'uid-1')}"),
+                         ("CONSUMER.CREATE", f".{OWN_NAME}.{actions.ALL_ACTIONS}"), ("CONSUMER.MSG.NEXT", f".{OWN_NAME}"))),
+    f"$JS.ACK.{subjects.EVENTS_STREAM}.{actions.EVENTS_CONSUMER}.1.1.1.1.1",
     f"{JS}.CONSUMER.CREATE.{STREAM}",
     f"{JS}.CONSUMER.CREATE.{STREAM}.{OWN_NAME}",
     "$SYS.REQ.SERVER.PING", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.LIST",
@@ -95,6 +106,7 @@ FORBIDDEN = [
 LISTENING = [
     ">", "*", "$JS.>", "$SYS.>", "attune.>", "attune.rules.>", OWN, subjects.rules_filter(OTHER), "attune.acks.>",
     subjects.ack_subject(OTHER, "*"), subjects.ALL_EVENTS, subjects.ALL_IDENTITIES, subjects.ALL_HISTORY, "_INBOX.>", "_R_.>",
+    actions.ALL_ACTIONS, actions.ALL_RUNS, actions.ALL_QUEUED_RUNS, f"$JS.API.DIRECT.GET.{actions.ACTIONS_STREAM}.>",
     f"{OTHER.inbox_prefix}.>", f"{NEAR.inbox_prefix}.>", "$JS.EVENT.>", f"{JS}.>", "$JS.API.>", "_INBOX_x.>",
 ]  # fmt: skip
 
@@ -239,7 +251,7 @@ async def test_no_answer_can_be_sent_elsewhere(
     await sensor.flush()
     await sensor.request(own, b"the last of this test", timeout=5)  # what was sent before has been dealt with
     after = await contents(operator)
-    for name in (subjects.RULES_STREAM, subjects.IDENTITIES_STREAM, subjects.EVENTS_STREAM, subjects.HISTORY_STREAM):
+    for name in (subjects.RULES_STREAM, *STREAMS[2:]):
         assert after[name] == before[name]
     assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]  # one message a subject, the same subjects
     word = await operator.jetstream().get_last_msg(subjects.ACKS_STREAM, subjects.ack_subject(OTHER, "uid-1"))
@@ -409,7 +421,7 @@ async def test_the_api_keeps_events_and_reads_what_others_say_but_writes_none_of
     async with tenants.connected(tenants.service(permissions=api_permissions())) as client:
         jetstream, rules = client.jetstream(timeout=2), client.jetstream(prefix=subjects.RULES_API, timeout=2)
         await jetstream.publish(subjects.event_subject("default", "uid-1"), b"{}")
-        for context, stream in ((rules, STREAM), *((jetstream, each) for each in STREAMS[1:])):
+        for context, stream in ((rules, STREAM), *((jetstream, each) for each in STREAMS[1:7])):
             assert (await context.stream_info(stream)).config.name == stream
         assert (await rules.get_last_msg(STREAM, subjects.rule_subject(REF, "uid-1"))).data == str(REF).encode()
         assert client.refused == []
@@ -427,3 +439,69 @@ async def test_the_api_keeps_events_and_reads_what_others_say_but_writes_none_of
         await until(lambda: len(client.refused) == len(refused))
         assert await contents(operator) == before
         await operator.jetstream().purge_stream(subjects.EVENTS_STREAM)
+
+
+async def take(client: Tenant, stream: str, consumer: str, subject: str) -> bytes:
+    """The next message by a durable consumer, which is acknowledged."""
+    jetstream = client.jetstream(timeout=2)
+    await jetstream.add_consumer(
+        stream, api.ConsumerConfig(durable_name=consumer, filter_subject=subject, ack_policy=api.AckPolicy.EXPLICIT)
+    )
+    subscription = await jetstream.pull_subscribe_bind(consumer, stream=stream)
+    [message] = await subscription.fetch(1, timeout=5)
+    await message.ack_sync(timeout=5)
+    return bytes(message.data)
+
+
+async def test_the_runner_of_actions_does_its_work_and_nothing_else(tenants: Tenants, operator: Tenant) -> None:
+    await operator.jetstream().publish(subjects.event_subject("default", "uid-1"), b"event")
+    async with tenants.connected(tenants.service(permissions=actions_permissions())) as client:
+        jetstream = client.jetstream(timeout=2)
+        events, queue = subjects.EVENTS_STREAM, actions.RUN_QUEUE_STREAM
+        assert await take(client, events, actions.EVENTS_CONSUMER, subjects.ALL_EVENTS) == b"event"
+        await jetstream.publish("attune.runs.default.uid-1.run-1", b"report")
+        await jetstream.publish("attune.runqueue.default.uid-1.run-1", b"queued")
+        await jetstream.publish("attune.runqueue.default.uid-1.run-2", b"another")
+        assert await take(client, queue, actions.QUEUE_CONSUMER, actions.ALL_QUEUED_RUNS) == b"queued"
+        assert await jetstream.delete_msg(queue, (await jetstream.stream_info(queue)).state.last_seq)
+        word = await jetstream.get_last_msg(
+            actions.ACTIONS_STREAM, actions.actions_subject("default", "uid-1"), direct=True
+        )
+        assert word.data == b"urls and templates"
+        for stream in (actions.RUNS_STREAM, queue):
+            await jetstream.update_stream((await jetstream.stream_info(stream)).config)
+        assert client.refused == []
+        before = await contents(operator)
+        refused = (
+            subjects.rule_subject(REF, "u"),
+            subjects.identity_subject(REF),
+            subjects.ack_subject(REF, "u"),
+            subjects.event_subject("default", "uid-1"),
+            actions.actions_subject("default", "uid-1"),
+            f"$JS.API.STREAM.INFO.{subjects.IDENTITIES_STREAM}",
+            f"$JS.API.STREAM.PURGE.{actions.RUNS_STREAM}",
+            f"$JS.API.STREAM.DELETE.{actions.ACTIONS_STREAM}",
+            f"$JS.API.STREAM.UPDATE.{events}",
+            f"$JS.API.CONSUMER.CREATE.{events}.another.{subjects.ALL_EVENTS}",
+            f"$JS.API.CONSUMER.DELETE.{events}.{actions.EVENTS_CONSUMER}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{actions.RUNS_STREAM}.{actions.REPORTS_CONSUMER}",
+            f"{subjects.RULES_API}.STREAM.INFO.{STREAM}",
+            "$SYS.REQ.CLAIMS.UPDATE",
+        )
+        for subject in refused:
+            await client.publish(subject, b"", reply=client.new_inbox())
+        await client.flush()
+        await until(lambda: len(client.refused) == len(refused))
+        assert await contents(operator) == before
+    async with tenants.connected(tenants.service(permissions=api_permissions())) as client:
+        # The API stores what was reported, and has runs tried again.
+        assert await take(client, actions.RUNS_STREAM, actions.REPORTS_CONSUMER, actions.ALL_RUNS) == b"report"
+        await client.jetstream(timeout=2).publish("attune.runqueue.default.uid-1.run-3", b"by hand")
+        word = await client.jetstream(timeout=2).get_last_msg(
+            actions.ACTIONS_STREAM, actions.actions_subject("default", "uid-1")
+        )
+        assert word.data == b"urls and templates"
+        assert client.refused == []
+    for stream in (subjects.EVENTS_STREAM, actions.RUN_QUEUE_STREAM):
+        await operator.jetstream().purge_stream(stream)
+    await operator.jetstream().delete_consumer(subjects.EVENTS_STREAM, actions.EVENTS_CONSUMER)

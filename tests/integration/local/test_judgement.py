@@ -101,6 +101,8 @@ def bare(body: Any) -> Any:
     body = copy.deepcopy(body)
     for key in _OF_THE_SERVER:
         body["metadata"].pop(key, None)
+    if body.get("status") == {"observedGeneration": -1}:  # the default that our definitions give a new object
+        del body["status"]
     return comparable(body)
 
 
