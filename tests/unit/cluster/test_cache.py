@@ -84,6 +84,7 @@ def test_the_project_s_images_are_named_in_one_place(tmp_path: Path) -> None:
     assert {image.target: full_name(image.name, "1.2") for image in images()} == {
         "operator": "docker.io/attune/operator:1.2",
         "api": "docker.io/attune/api:1.2",
+        "actions": "docker.io/attune/actions:1.2",
         "sensor-timer": "docker.io/attune/sensor-timer:1.2",
         "sensor-webhook": "docker.io/attune/sensor-webhook:1.2",
         "sensor-kubernetes": "docker.io/attune/sensor-kubernetes:1.2",
