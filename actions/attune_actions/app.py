@@ -18,6 +18,9 @@ from attune_actions.carrying import Attempt, Carrier
 from attune_actions.events import Events
 from attune_actions.journal import Journal
 from attune_actions.kinds.http import Http
+from attune_actions.kinds.local_jobs import LocalJobs
+from attune_actions.kinds.nats import Nats
+from attune_actions.kinds.objects import Objects
 from attune_actions.limits import Circuits, Slots
 from attune_actions.metrics import Metrics
 from attune_actions.probes import Probes
@@ -82,9 +85,14 @@ class Runner:
         self._http = Http(
             addresses=self._addresses, secrets=self._accounts, evaluator=self._evaluator, circuits=self._circuits
         )
+        self._nats = Nats(addresses=self._addresses, secrets=self._accounts)
+        self._objects = Objects(accounts=self._accounts, evaluator=self._evaluator)
+        self._local_jobs = LocalJobs(settings.local_jobs)
         self._api = Api(url=settings.api_url, token_file=settings.api_token_file, ca_file=settings.api_ca_file)
         self._closing: list[Callable[[], Awaitable[None]]] = [
             self._http.close,
+            self._nats.close,
+            self._local_jobs.close,
             self._api.close,
             self._accounts.close,
             self._evaluator.close,
@@ -136,7 +144,13 @@ class Runner:
             return None
 
     def _kinds(self) -> dict[ActionKind, Attempt]:
-        return {ActionKind.HTTP: self._http}
+        return {
+            ActionKind.HTTP: self._http,
+            ActionKind.JOB: self._local_jobs if self._settings.local else self._objects,
+            ActionKind.NATS: self._nats,
+            ActionKind.OBJECT: self._objects,
+            ActionKind.RULE: self._objects,
+        }
 
     def _workers_of(self, stream: str, consumer: str, subject: str, handler: Handler, *, most_pending: int) -> Workers:
         return Workers(

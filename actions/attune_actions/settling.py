@@ -22,6 +22,8 @@ from attune_contract.resources.durations import parse_duration
 from attune_kit.actions.plan import Step
 from attune_kit.backoff import Backoff
 
+#: After so long an action with ``await`` has failed.
+LONGEST_WAIT: Final = timedelta(days=7)
 #: Statuses after which the same request may succeed later (RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4).
 _AGAIN: Final = frozenset({408, 425, 429})
 
@@ -39,6 +41,7 @@ class Outcome:
         result: what was made.
         refused: no attempt was made: the target's circuit is open, or the rate limit is reached. It does not count.
         request: what was asked for, an excerpt.
+        skipped: it is not wanted: ``reason`` says why.
         awaiting: it was made, and is not done: seconds after which to look again.
     """
 
@@ -51,6 +54,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     refused: bool = False
     request: str = ""
+    skipped: bool = False
     awaiting: float | None = None
 
     @property
@@ -145,6 +149,11 @@ def settled(
             return _final(run, RunState.FAILED, outcome, now=now, request=request)
         wait = max(outcome.not_before, 0.0) + chance * min(policy.backoff, 1.0)
         return _waiting(run, outcome, now=now, wait=wait, request=request)
+    if outcome.skipped:
+        return _final(run, RunState.SKIPPED, outcome, now=now, request=request)
+    if outcome.awaiting is not None and now - run.created_at > LONGEST_WAIT:
+        text = f"it was not done within {LONGEST_WAIT.days} days: {outcome.message}"
+        outcome = Outcome(reason=RunReason.TIMED_OUT, message=text, result=outcome.result)
     if outcome.awaiting is not None:
         return changed(
             run,

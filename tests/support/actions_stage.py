@@ -122,6 +122,7 @@ class Stage:
         self.reports = 0
         self.port = free_port()
         self.settings: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
         self.processes: list[subprocess.Popen[bytes]] = []
         self._collecting: asyncio.Task[None] | None = None
 
@@ -206,6 +207,7 @@ class Stage:
                 }.items()
             },
         }
+        environment |= self.environment
         with (self.directory / f"runner-{number}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "attune_actions"], env=environment, stdout=log, stderr=log

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import dataclasses
+import errno
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+import yarl
 
 from attune_actions.addresses import AddressRules
 from attune_actions.carrying import Task, expectation
@@ -101,7 +103,7 @@ class Http:
                 while True:
                     async with self._opened().request(
                         request.method,
-                        request.url,
+                        yarl.URL(request.url, encoded=request.url.isascii()),  # as it is: "%40" stays what it is
                         data=request.body or None,
                         headers=request.headers,
                         allow_redirects=False,
@@ -201,7 +203,7 @@ class Http:
             list_ = _refused.get()
             if list_ is not None:
                 list_.append(why)
-            raise PermissionError(why)
+            raise PermissionError(errno.EPERM, why)
         found = socket.socket(family=family, type=kind, proto=protocol)
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return found
