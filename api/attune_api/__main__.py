@@ -54,6 +54,7 @@ class _Server(uvicorn.Server):
         services = getattr(self._app.state, "services", None)
         if services is not None:
             services.feed.close()
+            services.run_feed.close()
         # A second Ctrl-C does not wait for running requests.
         self.force_exit = self.should_exit and number is signal.SIGINT
         self.should_exit = True

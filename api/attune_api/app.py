@@ -18,6 +18,9 @@ from attune_api.events.stream import routes as stream
 from attune_api.identity import routes as identity
 from attune_api.identity.minting import TokenRequest
 from attune_api.rules import routes as rules
+from attune_api.runs import retry as run_retry
+from attune_api.runs import routes as runs
+from attune_api.runs import stream as run_stream
 from attune_api.services import Services, running
 from attune_api.settings import Settings
 from attune_api.web import docs, documents, problems
@@ -61,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(RequestMiddleware)
-    for module in (ingest, stream, query, last_events, rules, identity, operations):
+    for module in (ingest, stream, query, last_events, rules, run_stream, run_retry, runs, identity, operations):
         app.include_router(module.router)
 
     docs.install(app)

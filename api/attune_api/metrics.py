@@ -65,6 +65,17 @@ class Metrics:
         self.retention_swept = Gauge(
             "attune_api_retention_swept_timestamp_seconds", "When the last sweep ended.", registry=registry
         )
+        runs = Counter("attune_api_runs", "Reports about runs by what became of them.", ["status"], registry=registry)
+        self.runs = {status: runs.labels(status) for status in ("stored", "stale", "refused")}
+        self.runs_queued = Counter(
+            "attune_api_runs_queued", "Runs that somebody asked for.", ["why"], registry=registry
+        )
+        deleted = Counter("attune_api_runs_deleted", "Runs deleted, by what for.", ["reason"], registry=registry)
+        self.runs_deleted = {reason: deleted.labels(reason) for reason in ("age", "count")}
+        self.run_stream_readers = Gauge("attune_api_run_stream_readers", "Readers that follow runs.", registry=registry)
+        self.run_stream_catch_ups = Counter(
+            "attune_api_run_stream_catch_ups", "Pages of runs read for readers that were behind.", registry=registry
+        )
         self.nats_connected = Gauge("attune_api_nats_connected", "1 while connected to NATS.", registry=registry)
         self.identities_known = Gauge(
             "attune_api_sensor_identities", "Sensors whose accepted tokens are known.", registry=registry

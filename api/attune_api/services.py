@@ -22,6 +22,8 @@ from attune_api.metrics import Metrics
 from attune_api.rules.cache import RuleCache
 from attune_api.rules.check import RuleCheck
 from attune_api.rules.observer import StoredEventObserver
+from attune_api.runs.feed import RunSource
+from attune_api.runs.retention import RunRetention
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
@@ -29,6 +31,7 @@ from attune_api.streams.identities import IdentityReader
 from attune_api.streams.outbox import NAME as OUTBOX_NAME
 from attune_api.streams.outbox import Outbox
 from attune_api.streams.rules import RuleReader
+from attune_api.streams.runs import RunConsumer
 from attune_api.web.bodies import BodyMemory
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
@@ -50,6 +53,7 @@ class Services:
     database: Database
     writer: EventWriter
     feed: Feed
+    run_feed: Feed
     nats: NatsConnector | None
     bodies: BodyMemory
     keys: VerificationKeys
@@ -103,6 +107,16 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             heartbeat=settings.stream_heartbeat,
         )
         supervisor.start("feed", feed.run())
+        run_feed = Feed(
+            database=database,
+            metrics=metrics,
+            max_clients=settings.max_stream_clients,
+            heartbeat=settings.stream_heartbeat,
+            source=RunSource(),
+            readers=metrics.run_stream_readers,
+            catch_ups=metrics.run_stream_catch_ups,
+        )
+        supervisor.start("run feed", run_feed.run())
         writer = EventWriter(
             database=database, metrics=metrics, most_waiting=settings.queue_events, stored=(stored, feed.stored)
         )
@@ -137,6 +151,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 api=settings.nats_rules_api,
             )
             supervisor.start("rules", rule_reader.run())
+            runs = RunConsumer(database=database, connector=connector, metrics=metrics, stored=run_feed.stored.set)
+            supervisor.start("runs", runs.run())
             if settings.check_rules:
                 rule_check = RuleCheck(
                     rules=rules, lookup=rule_reader, observer=StoredEventObserver(database), states=states
@@ -151,6 +167,15 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 interval=settings.retention_interval,
             )
             supervisor.start("retention", retention.run())
+        if settings.runs_max_age or settings.runs_per_rule:
+            run_retention = RunRetention(
+                database=database,
+                metrics=metrics,
+                max_age=timedelta(seconds=settings.runs_max_age) if settings.runs_max_age else None,
+                most_per_rule=settings.runs_per_rule or None,
+                interval=settings.retention_interval,
+            )
+            supervisor.start("run retention", run_retention.run())
         supervisor.start("writer", writer.run())
         stack.push_async_callback(writer.close)
         yield Services(
@@ -159,6 +184,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             database=database,
             writer=writer,
             feed=feed,
+            run_feed=run_feed,
             nats=connector,
             bodies=BodyMemory(most=settings.body_memory),
             keys=keys,

@@ -83,8 +83,12 @@ class Settings(BaseSettings):
     """Seconds for which an event is kept after it was stored; 0 for ever. The newest of each rule stays in any case."""
     events_per_rule: Annotated[int, Field(ge=0)] = 0
     """Events that are kept of each rule; 0 for all."""
+    runs_max_age: Annotated[int, Field(ge=0)] = 90 * 24 * 3600
+    """Seconds for which a run is kept after its last change; 0 for ever. One that has not ended stays in any case."""
+    runs_per_rule: Annotated[int, Field(ge=0)] = 0
+    """Runs that are kept of each rule; 0 for all."""
     retention_interval: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds between looks for events that need not be kept."""
+    """Seconds between looks for events and runs that need not be kept."""
     queue_events: Annotated[int, Field(ge=1000)] = 20_000
     """Events that may wait for the database before new ones are answered with 503."""
     max_stream_clients: Annotated[int, Field(ge=1)] = 1000

@@ -22,6 +22,7 @@ def follow(
     query: Mapping[str, Any],
     after: int,
     on_notice: Callable[[str], None],
+    path: str = "/api/v1/events/stream",
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Iterator[dict[str, Any]]:
@@ -32,6 +33,7 @@ def follow(
         query: filters, as the API takes them.
         after: where to begin.
         on_notice: called when the stream breaks, and when it continues.
+        path: of the stream.
         sleep: waits for that many seconds.
         chance: a random number from 0 to 1, so that many clients do not reconnect together.
 
@@ -43,7 +45,7 @@ def follow(
     while True:
         try:
             with connect().stream(
-                "/api/v1/events/stream",
+                path,
                 params=query,
                 headers={"Accept": "text/event-stream", "Last-Event-ID": place},
                 patience=_PATIENCE,
@@ -64,10 +66,10 @@ def follow(
                 raise (
                     error
                     if isinstance(error, UnreachableError)
-                    else UnreachableError(f"Cannot follow events: {error or type(error).__name__}.")
+                    else UnreachableError(f"Cannot follow the stream: {error or type(error).__name__}.")
                 ) from None
             problem = str(error) or type(error).__name__
         if not failures:
-            on_notice(f"The stream broke ({problem.rstrip('.')}); reconnecting. No event is lost.")
+            on_notice(f"The stream broke ({problem.rstrip('.')}); reconnecting. Nothing is lost.")
         failures += 1
         sleep(min(_LONGEST_PAUSE, retry * 1.6 ** min(failures, 20)) * (0.5 + chance() / 2))

@@ -68,6 +68,83 @@ class EventBlock(Table, table=True):
     last_occurred: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
 
 
+class Run(Table, table=True):
+    """What became of one action for one event: the last word of :class:`attune_contract.actions.Run`.
+
+    ``seq`` is the place of the last *change* in the order of commits: a run that changes moves to the end. So a follower that
+    has read up to one number misses no run's newest state (see ``runs.sql``).
+    """
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index(None, "seq", unique=True),
+        Index(None, "rule_uid", "seq"),
+        Index(None, "rule_namespace", "seq"),
+        Index(None, "rule_namespace", "rule_name", "seq"),
+        Index(None, "state", "seq"),
+        Index(None, "event_id"),
+    )
+
+    id: uuid.UUID = Field(sa_column=Column(Uuid(), primary_key=True))
+    seq: int = Field(sa_column=Column(Sequence, nullable=False))
+    revision: int = Field(sa_column=Column(Sequence, nullable=False))
+    event_id: uuid.UUID = Field(sa_column=Column(Uuid(), nullable=False))
+    event_seq: int = Field(sa_column=Column(Sequence, nullable=False))
+    rule_uid: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_namespace: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_name: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_generation: int = Field(sa_column=Column(Sequence, nullable=False))
+    action: str = Field(sa_column=Column(Text(), nullable=False))
+    kind: str = Field(sa_column=Column(Text(), nullable=False))
+    state: str = Field(sa_column=Column(Text(), nullable=False))
+    reason: str = Field(sa_column=Column(Text(), nullable=False))
+    message: str = Field(sa_column=Column(Text(), nullable=False))
+    created_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    stored_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+    next_attempt_at: datetime | None = Field(sa_column=Column(UtcTime(), nullable=True))
+    attempts_made: int = Field(sa_column=Column(Sequence, nullable=False))
+    attempts: Any = Field(sa_column=Column(RawJson, nullable=False))
+    request: str = Field(sa_column=Column(Text(), nullable=False))
+    result: Any = Field(sa_column=Column(RawJson, nullable=False))
+
+
+class RunSummary(Table, table=True):
+    """What became of a rule's runs, in numbers that are kept with each change of a run instead of counted when asked for.
+
+    The numbers are of the runs that are in the table. ``seq`` is the place of the rule's last change.
+    """
+
+    __tablename__ = "run_summaries"
+    __table_args__ = (Index(None, "seq"),)
+
+    rule_uid: str = Field(sa_column=Column(Text(), primary_key=True))
+    rule_namespace: str = Field(sa_column=Column(Text(), nullable=False))
+    rule_name: str = Field(sa_column=Column(Text(), nullable=False))
+    seq: int = Field(sa_column=Column(Sequence, nullable=False))
+    succeeded: int = Field(sa_column=Column(Sequence, nullable=False))
+    failed: int = Field(sa_column=Column(Sequence, nullable=False))
+    skipped: int = Field(sa_column=Column(Sequence, nullable=False))
+    waiting: int = Field(sa_column=Column(Sequence, nullable=False))
+    last_run_at: datetime | None = Field(sa_column=Column(UtcTime(), nullable=True))
+    last_success_at: datetime | None = Field(sa_column=Column(UtcTime(), nullable=True))
+    last_failure_at: datetime | None = Field(sa_column=Column(UtcTime(), nullable=True))
+    last_failure_run: uuid.UUID | None = Field(sa_column=Column(Uuid(), nullable=True))
+    last_failure_action: str = Field(sa_column=Column(Text(), nullable=False))
+    last_failure_state: str = Field(sa_column=Column(Text(), nullable=False))
+    last_failure_reason: str = Field(sa_column=Column(Text(), nullable=False))
+    last_failure_message: str = Field(sa_column=Column(Text(), nullable=False))
+
+
+class RunNumbers(Table, table=True):
+    """The last ``seq`` that was given to a run. The transaction that draws numbers holds the row until it is visible."""
+
+    __tablename__ = "run_numbers"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    last: int = Field(sa_column=Column(Sequence, nullable=False))
+
+
 class Outbox(Table, table=True):
     """How far events were passed on: everything up to ``position`` (a ``seq``) has been acknowledged."""
 

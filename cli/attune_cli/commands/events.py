@@ -1,18 +1,16 @@
 """``attune events``: the events that sensors reported."""
 
 import json
-import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from attune_cli.errors import ExitCode, UsageError
+from attune_cli.errors import UsageError
+from attune_cli.interrupting import interrupted_for_certain
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, as_yaml, print_table, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, OptionGroup, Session, asking
@@ -111,7 +109,7 @@ def list_(
     query = wanted.query(session)
     if follow:
         found = _followed(session, query, limit=limit)
-        with _interrupted_for_certain():
+        with interrupted_for_certain():
             _print_each(islice(found, count), output)
         return
     if limit:
@@ -138,18 +136,6 @@ def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int 
         if page["next_cursor"] is None:
             return
         parameters["cursor"] = page["next_cursor"]
-
-
-@contextmanager
-def _interrupted_for_certain() -> Iterator[None]:
-    """End the process on Ctrl-C at once. Python's own KeyboardInterrupt is lost when it is raised during an import or in a
-    destructor, and then nothing would end a command that runs for ever. There is nothing to clean up.
-    """
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iterator[dict[str, Any]]:
@@ -228,3 +214,66 @@ def count_(
     show(answer, output, columns=("rule", "total", "from", "events"), rows=rows)
     if answer["rules_left_off"]:
         say(f"{answer['rules_left_off']} more rules had events; choose one with --rule.")
+
+
+class Replayed(NamedTuple):
+    """What a replay came to."""
+
+    events: int
+    queued: list[str]
+    already_run: int
+    refused: list[dict[str, Any]]
+
+
+@asking(app, "replay")
+def replay(
+    session: Session,
+    rule: Annotated[str, typer.Option("--rule", help="The Rule: NAME or NAMESPACE/NAME.")],
+    since: Annotated[
+        str, typer.Option("--since", help="Events that occurred at or after this time, or 15m or 7d ago.")
+    ],
+    until: Annotated[str | None, typer.Option("--until", help="Events that occurred before this time.")] = None,
+    action: Annotated[str | None, typer.Option("--action", help="Only this action.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also actions that were run for the event already.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Really do it.")] = False,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Run the actions of a Rule, as it is now, for its stored events. An action that was run for an event is left alone."""
+    place, name = session.place(rule, namespace)
+    now = datetime.now(UTC)
+    query: dict[str, Any] = {
+        "rule_namespace": place,
+        "rule_name": name,
+        "occurred_after": rfc3339(moment(since, now)),
+        "occurred_before": rfc3339(moment(until, now) if until else now),
+    }
+    if not yes:
+        times = {key: query[key] for key in ("occurred_after", "occurred_before")}
+        scope = {"rule_namespace": place, "rule_name": name, **times}
+        counts = session.api.request("GET", "/api/v1/events/counts", params={**scope, "interval": "1d"})["data"]
+        many = sum(entry["total"] for entry in counts)
+        raise UsageError(
+            f"This would look at {many} events of Rule {place}/{name} and run its actions. Add --yes to do it."
+        )
+    done = Replayed(0, [], 0, [])
+    body = {**query, "again": again, **({"action": action} if action is not None else {})}
+    cursor: str | None = None
+    while True:
+        page = {**body, **({"cursor": cursor} if cursor is not None else {})}
+        answer = session.api.request("POST", "/api/v1/events/replay", json=page)
+        done = Replayed(
+            done.events + answer["events"],
+            [*done.queued, *answer["queued"]],
+            done.already_run + answer["already_run"],
+            [*done.refused, *answer["refused"]],
+        )
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    if output is not Format.TABLE:
+        show(done._asdict(), output)
+        return
+    typer.echo(f"{done.events} events: {len(done.queued)} runs queued, {done.already_run} were run already.")
+    for entry in done.refused:
+        say(f"{entry['id']}: {entry['message']}")

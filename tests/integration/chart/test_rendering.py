@@ -333,3 +333,11 @@ def test_private_keys_are_mounted_only_where_they_are_needed(helm: Path) -> None
 
     assert mounted([]) == set()
     assert mounted(CONFIGURATIONS["sensor tokens"]) == {"attune-api"}
+
+
+def test_how_long_runs_are_kept(helm: Path) -> None:
+    arguments = ["--set", "api.retention.runDays=7", "--set", "api.retention.runsPerRule=100000000"]
+    [container] = _api(render(helm, arguments))["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["ATTUNE_API_RUNS_MAX_AGE"] == "604800"
+    assert environment["ATTUNE_API_RUNS_PER_RULE"] == "100000000"

@@ -14,15 +14,17 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
+from prometheus_client import Counter, Gauge
 from sqlalchemy import Connection
 
 from attune_api.events.query.filters import EQUAL, Candidate, EventFilter
-from attune_api.events.query.service import Found, Page, read_page, walk_on
+from attune_api.events.query.service import read_page, walk_on
 from attune_api.events.table import newest_seq
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database
@@ -72,6 +74,69 @@ def frame(event: Event) -> bytes:
     return b"id: %d\ndata: %s\n\n" % (event.seq, msgspec.json.encode(event))
 
 
+_F = TypeVar("_F")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch(Generic[_F]):
+    """What follows a place; ``more`` says whether there may be more behind it."""
+
+    items: Sequence[_F]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """What a reader who is behind is given: frames, the place behind them, and whether there may be more."""
+
+    frames: list[bytes]
+    seen: int
+    more: bool
+
+
+class Window(Protocol):
+    """What is in the window: a place, the bytes for readers, and what filters are tried on."""
+
+    seq: int
+    data: bytes
+    candidate: Any
+
+
+class Source(Protocol):
+    """What a feed is of: events here, runs in :mod:`attune_api.runs.feed`. Its order is that of commits."""
+
+    def newest(self, connection: Connection) -> int:
+        """The highest place there is."""
+        ...
+
+    def beyond(self, connection: Connection, *, place: int, limit: int, most_bytes: int) -> Stretch[Any]:
+        """What follows a place, as items of the window."""
+        ...
+
+    async def page(self, database: Database, *, where: Any, place: int, limit: int) -> Portion:
+        """What a reader who is behind the window is given."""
+        ...
+
+
+class EventSource:
+    """Events, in the order in which they were stored."""
+
+    def newest(self, connection: Connection) -> int:
+        """See :class:`Source`."""
+        return newest_seq(connection)
+
+    def beyond(self, connection: Connection, *, place: int, limit: int, most_bytes: int) -> Stretch[Frame]:
+        """See :class:`Source`."""
+        found = walk_on(connection, beyond=place, limit=limit, most_bytes=most_bytes)
+        return Stretch(items=[Frame(event) for event in found.events], more=found.reached is not None)
+
+    async def page(self, database: Database, *, where: EventFilter, place: int, limit: int) -> Portion:
+        """See :class:`Source`."""
+        page = await read_page(database, where=where, order="asc", beyond=place, limit=limit)
+        # Let go of the page as soon as it is encoded: it can be megabytes, and this reader may be in no hurry.
+        return Portion(frames=[frame(event) for event in page.events], seen=page.seen, more=page.more is not None)
+
+
 class Feed:
     """The window, and the task that moves it (:meth:`run`).
 
@@ -80,14 +145,29 @@ class Feed:
         metrics: what is counted.
         max_clients: clients at once.
         heartbeat: seconds after which a reader hears something, though there is nothing for it.
+        source: what is followed.
+        readers: says how many readers there are; events' own unless given.
+        catch_ups: counts pages for readers that were behind; events' own unless given.
     """
 
-    def __init__(self, *, database: Database, metrics: Metrics, max_clients: int, heartbeat: float) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        metrics: Metrics,
+        max_clients: int,
+        heartbeat: float,
+        source: Source | None = None,
+        readers: Gauge | None = None,
+        catch_ups: Counter | None = None,
+    ) -> None:
         self._database = database
-        self._metrics = metrics
+        self._source = source or EventSource()
+        self._readers_metric = readers or metrics.stream_readers
+        self._catch_ups = catch_ups or metrics.stream_catch_ups
         self._max_clients = max_clients
         self._heartbeat = heartbeat
-        self._window: list[Frame] = []
+        self._window: list[Window] = []
         self._bytes = 0
         self._floor = 0  # every event above it, up to the position, is in the window
         self._position: int | None = None  # None while there are no clients
@@ -120,26 +200,25 @@ class Feed:
             self._bytes = 0
             await self._wanted.wait()
         if self._position is None:
-            self._floor = self._position = await self._database.read(newest_seq)
+            self._floor = self._position = await self._database.read(self._source.newest)
             self._notify()
         self.stored.clear()  # before reading: what is stored from here on sets it again
         position = self._position
 
-        def read(connection: Connection) -> Found:
-            return walk_on(connection, beyond=position, limit=_LOOK_EVENTS, most_bytes=_LOOK_BYTES)
+        def read(connection: Connection) -> Stretch[Any]:
+            return self._source.beyond(connection, place=position, limit=_LOOK_EVENTS, most_bytes=_LOOK_BYTES)
 
         found = await self._database.read(read)
-        if found.events:
-            self._add(found.events)
+        if found.items:
+            self._add(found.items)
             self._notify()
         await asyncio.sleep(_PAUSE)
-        if found.reached is None:
+        if not found.more:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):
                     await self.stored.wait()
 
-    def _add(self, events: Sequence[Event]) -> None:
-        added = [Frame(event) for event in events]
+    def _add(self, added: Sequence[Window]) -> None:
         self._window += added
         self._bytes += sum(len(one.data) for one in added)
         self._position = added[-1].seq
@@ -171,13 +250,13 @@ class Feed:
         if self._readers >= self._max_clients:
             raise TooManyClientsError
         self._readers += 1
-        self._metrics.stream_readers.set(self._readers)
+        self._readers_metric.set(self._readers)
         self._wanted.set()
         try:
             yield
         finally:
             self._readers -= 1
-            self._metrics.stream_readers.set(self._readers)
+            self._readers_metric.set(self._readers)
             if not self._readers:
                 self._wanted.clear()
 
@@ -191,10 +270,10 @@ class Feed:
         Raises:
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database does not answer.
         """
-        newest = await self._database.read(newest_seq)
+        newest = await self._database.read(self._source.newest)
         return newest if after is None else min(after, newest)
 
-    async def follow(self, where: EventFilter, *, after: int) -> AsyncGenerator[bytes]:
+    async def follow(self, where: Any, *, after: int) -> AsyncGenerator[bytes]:
         """Server-sent events of all events behind ``after`` that are wanted, as they come, and heartbeats.
 
         Ends when the feed is closed.
@@ -222,7 +301,7 @@ class Feed:
                     async with asyncio.timeout(heard + self._heartbeat - now):
                         await changed.wait()
 
-    def _take(self, where: EventFilter, place: int) -> tuple[list[bytes], int | None]:
+    def _take(self, where: Any, place: int) -> tuple[list[bytes], int | None]:
         """A portion from the window, and the place behind it; None when the window does not reach back so far."""
         if self._position is None or place < self._floor:
             return [], None
@@ -239,16 +318,15 @@ class Feed:
                     break
         return frames, place
 
-    async def _catch_up(self, where: EventFilter, place: int) -> tuple[list[bytes], int]:
+    async def _catch_up(self, where: Any, place: int) -> tuple[list[bytes], int]:
         """A page from the database, and the place behind it."""
-        self._metrics.stream_catch_ups.inc()
+        self._catch_ups.inc()
         try:
             async with self._catching_up:
-                page: Page = await read_page(self._database, where=where, order="asc", beyond=place, limit=200)
+                portion = await self._source.page(self._database, where=where, place=place, limit=200)
         except OUTAGES:
             await asyncio.sleep(1.0)
             return [], place
-        if page.more is None and self._position is None:
+        if not portion.more and self._position is None:
             await asyncio.sleep(_PAUSE)  # the window is about to open
-        # Let go of the page as soon as it is encoded: it can be megabytes, and this reader may be in no hurry.
-        return [frame(event) for event in page.events], page.seen
+        return portion.frames, portion.seen

@@ -63,12 +63,7 @@ async def stream(
     """
     await require_list(services, caller, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace")
     where = query.chosen(request)
-    after = query.after_seq
-    if last_event_id:
-        if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id) > 2**63 - 1:
-            raise ProblemError(400, "Last-Event-ID was not issued by this API.", kind="invalid-cursor")
-        after = int(last_event_id)
-    place = await services.feed.start(after)
+    place = await services.feed.start(place_after(query.after_seq, last_event_id))
     admitted = ExitStack()
     try:
         admitted.enter_context(services.feed.reader())
@@ -91,6 +86,19 @@ async def stream(
         cut_off=services.metrics.stream_cut_off.inc,
         release=admitted.close,
     )
+
+
+def place_after(after_seq: int | None, last_event_id: str | None) -> int | None:
+    """Behind which ``seq`` a stream begins: what was heard last goes before what was asked for.
+
+    Raises:
+        ProblemError: 400, ``Last-Event-ID`` is none of ours.
+    """
+    if not last_event_id:
+        return after_seq
+    if not last_event_id.isascii() or not last_event_id.isdigit() or int(last_event_id) > 2**63 - 1:
+        raise ProblemError(400, "Last-Event-ID was not issued by this API.", kind="invalid-cursor")
+    return int(last_event_id)
 
 
 async def while_allowed(

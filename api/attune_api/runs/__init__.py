@@ -1,0 +1,1 @@
+"""Runs: what became of each action for each event. Stored from NATS, found, summed up, asked for again."""

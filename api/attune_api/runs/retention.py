@@ -1,0 +1,126 @@
+"""How long runs are kept: by age, and by number for each rule. A run that has not ended is never deleted."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from attune_api.metrics import Metrics
+from attune_api.runs.sql import CHUNK, crowded, delete_of_rule, delete_older, forget_rules
+from attune_api.storage.database import OUTAGES, Database, StillHeld
+from attune_kit.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+_RETRY: Final = Backoff(initial=0.2, maximum=60.0)
+#: Key of the lock that the deleting replica holds on PostgreSQL ("runs" in hexadecimal).
+_LOCK: Final = 0x72756E73
+#: How much longer it rests than it works: others want the database, too.
+_REST: Final = 2.0
+
+
+class RunRetention:
+    """Deletes runs that need not be kept. :meth:`run` does it until cancelled.
+
+    Args:
+        database: where runs are.
+        metrics: what is counted.
+        max_age: for how long a run is kept after its last change; None for ever.
+        most_per_rule: how many of each rule are kept; None for all.
+        interval: seconds between sweeps.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        metrics: Metrics,
+        max_age: timedelta | None,
+        most_per_rule: int | None,
+        interval: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._max_age = max_age
+        self._most_per_rule = most_per_rule
+        self._interval = interval
+        self._now = now
+
+    async def run(self) -> None:
+        """Sweep again and again until cancelled; wait out whatever the database does. On PostgreSQL one replica does it."""
+        retries = _RETRY.start()
+        while True:
+            try:
+                async with self._database.sole_holder(_LOCK) as still_ours:
+                    while True:
+                        await self.sweep(still_ours)
+                        retries.reset()
+                        await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+            except OUTAGES as error:
+                if retries.failures == 0:
+                    log.warning("run_retention_waits", error=type(error).__name__)
+                await asyncio.sleep(retries.next_delay())
+
+    async def sweep(self, still_ours: StillHeld) -> int:
+        """Delete all that need not be kept; returns how many runs.
+
+        Args:
+            still_ours: raises when another replica may be doing the same.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database did not go along; the rest goes next time.
+        """
+        by_age = await self._by_age(still_ours, self._max_age) if self._max_age is not None else 0
+        by_count = await self._by_count(still_ours, self._most_per_rule) if self._most_per_rule is not None else 0
+        if by_age or by_count:
+            log.info("runs_deleted", by_age=by_age, by_count=by_count)
+        return by_age + by_count
+
+    async def _by_age(self, still_ours: StillHeld, max_age: timedelta) -> int:
+        before = self._now() - max_age
+        total = 0
+        place: int | None = 0
+        while place is not None:
+            await still_ours()
+            beyond, started = place, time.monotonic()
+            chunk = await self._database.write(
+                lambda connection, beyond=beyond: delete_older(  # type: ignore[misc]
+                    connection, beyond=beyond, before=before
+                )
+            )
+            total += chunk.deleted
+            self._metrics.runs_deleted["age"].inc(chunk.deleted)
+            place = chunk.place
+            await asyncio.sleep(_REST * (time.monotonic() - started))
+        await self._database.write(lambda connection: forget_rules(connection, before=before))
+        return total
+
+    async def _by_count(self, still_ours: StillHeld, most: int) -> int:
+        total = 0
+        last: str | None = ""
+        while last is not None:
+            after, started = last, time.monotonic()
+            rules, last = await self._database.read(
+                lambda connection, after=after: crowded(connection, after=after, most=most)  # type: ignore[misc]
+            )
+            await asyncio.sleep(_REST * (time.monotonic() - started))
+            for uid, cut in rules:
+                deleted = CHUNK
+                while deleted == CHUNK:
+                    await still_ours()
+                    started = time.monotonic()
+                    deleted = await self._database.write(
+                        lambda connection, uid=uid, cut=cut: delete_of_rule(  # type: ignore[misc]
+                            connection, uid=uid, up_to=cut
+                        )
+                    )
+                    total += deleted
+                    self._metrics.runs_deleted["count"].inc(deleted)
+                    await asyncio.sleep(_REST * (time.monotonic() - started))
+        return total
