@@ -252,6 +252,17 @@ def _rule(
                 yield _at(checked, ("metadata", "namespace"), message)
         case Bound(trigger=declaration):
             yield from _parameters(checked, declaration, trigger.get("parameters") or {})
+    yield from _actions(checked)
+
+
+def _actions(checked: Checked) -> Iterator[Finding]:
+    """Conditions and actions, as the operator checks them."""
+    spec = checked.object["spec"]
+    if spec.get("when") or spec.get("actions"):
+        from attune_kit.actions.check import check
+
+        for problem in check(spec, namespace=checked.object["metadata"]["namespace"]):
+            yield _at(checked, problem.path, f"{problem.where}{problem.message}")
 
 
 def _parameters(checked: Checked, declaration: TriggerDeclaration, parameters: Any) -> Iterator[Finding]:

@@ -94,6 +94,17 @@ class AcceptedReason(StrEnum):
     ACTIONS_TOO_LARGE = "ActionsTooLarge"
 
 
+class ActionsReason(StrEnum):
+    """Why a Rule's actions are healthy or not; where runs fail, also a reason of a run
+    (:class:`attune_contract.actions.RunReason`).
+    """
+
+    HEALTHY = "Healthy"
+    CHECKING = "Checking"  #: its expressions have not been checked yet
+    INVALID_EXPRESSION = "InvalidExpression"
+    LAST_RUN_FAILED = "LastRunFailed"
+
+
 class ActiveReason(StrEnum):
     """Why a Rule is active or not."""
 

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
+from attune_contract.actions import RunReason
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
-from attune_contract.names import AcceptedReason, ActiveReason, ConditionType
-from attune_operator.rules.records import ConditionRecord, StatusRecord
+from attune_contract.names import AcceptedReason, ActionsReason, ActiveReason, ConditionType
+from attune_operator.rules.records import ConditionRecord, RunCounts, StatusRecord
 from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
 from attune_operator.runtime.views import SensorRuntime
 
@@ -108,7 +109,10 @@ def active_verdict(
 _AS_ASKED: Final = frozenset({ActiveReason.DISABLED, ActiveReason.SENSOR_PAUSED, ActiveReason.COMPLETED})
 #: Nothing changes before somebody changes the rule or its Sensor. An unknown trigger type is not among them: the Sensor
 #: may be on its way, in the same commit.
-_STALLED: Final = frozenset({AcceptedReason.INVALID_PARAMETERS, ActiveReason.REJECTED})
+_ACTIONS_STALLED: Final = frozenset({ActionsReason.INVALID_EXPRESSION, RunReason.FORBIDDEN, RunReason.NO_SUCH_SECRET})
+_STALLED: Final = frozenset(
+    {AcceptedReason.INVALID_PARAMETERS, ActiveReason.REJECTED, ActionsReason.INVALID_EXPRESSION}
+)
 
 
 def ready_verdict(*, accepted: Verdict, active: Verdict, others: Iterable[Verdict] = ()) -> Verdict:
@@ -127,6 +131,43 @@ def ready_verdict(*, accepted: Verdict, active: Verdict, others: Iterable[Verdic
             if other.status == "False":
                 return Verdict("False", other.reason, other.message)
     return Verdict(active.status, active.reason, active.message)
+
+
+def actions_verdict(
+    *, has_actions: bool, problem: str | None, runs: RunCounts | None, generation: int, previous: StatusRecord
+) -> Verdict | None:
+    """Return the condition ActionsHealthy (docs/actions.md); None for a Rule without actions and conditions on them.
+
+    Args:
+        has_actions: whether there is anything to be healthy.
+        problem: what is wrong with the expressions; empty if nothing is, None while they have not been checked.
+        runs: how its runs have ended; None while it is not known.
+        generation: the Rule's.
+        previous: the present status: what it says of the same generation is kept while nothing better is known.
+    """
+    if not has_actions:
+        return None
+    kept = previous.actions
+    if kept is not None and kept.observed_generation != generation:
+        kept = None
+    about_runs = kept is not None and kept.reason not in (ActionsReason.INVALID_EXPRESSION, ActionsReason.CHECKING)
+    if kept is not None and (problem is None or (not problem and runs is None and about_runs)):
+        return Verdict(_STATUSES.get(kept.status, "Unknown"), kept.reason, kept.message)
+    if problem is None:
+        return Verdict("Unknown", ActionsReason.CHECKING, "Its expressions are being checked.")
+    if problem:
+        return Verdict("False", ActionsReason.INVALID_EXPRESSION, problem[:_MAX_MESSAGE])
+    if runs is not None and runs.failing is not None:
+        reason, message = runs.failing
+        return Verdict("False", reason, message[:_MAX_MESSAGE])
+    return Verdict("True", ActionsReason.HEALTHY, "Its expressions are valid, and its last run has not failed.")
+
+
+def keeps_from_ready(verdict: Verdict | None) -> bool:
+    """Whether what is wrong with a Rule's actions lasts until somebody changes something. A target that does not answer is no
+    reason to call the Rule itself unready.
+    """
+    return verdict is not None and verdict.status == "False" and verdict.reason in _ACTIONS_STALLED
 
 
 def stalled_verdict(ready: Verdict) -> Verdict | None:
@@ -178,12 +219,13 @@ def next_status(
     active: Verdict,
     previous: StatusRecord,
     now: datetime,
-    others: Iterable[Verdict] = (),
+    actions: Verdict | None = None,
 ) -> StatusRecord:
-    """Return the desired status, equal to ``previous`` where nothing changed. ``others`` as in :func:`ready_verdict`.
+    """Return the desired status, equal to ``previous`` where nothing changed. ``actions`` is the condition ActionsHealthy.
 
     ``lastTransitionTime`` moves only when a condition's status flips (Kubernetes API conventions).
     """
+    others = (actions,) if actions is not None and keeps_from_ready(actions) else ()
     ready = ready_verdict(accepted=accepted, active=active, others=others)
     stalled = stalled_verdict(ready)
     return StatusRecord(
@@ -191,6 +233,7 @@ def next_status(
         sensor=str(acceptance.sensor) if acceptance.accepted and acceptance.sensor is not None else None,
         accepted=_condition(accepted, previous.accepted, generation=generation, now=now),
         active=_condition(active, previous.active, generation=generation, now=now),
+        actions=None if actions is None else _condition(actions, previous.actions, generation=generation, now=now),
         ready=_condition(ready, previous.ready, generation=generation, now=now),
         stalled=None if stalled is None else _condition(stalled, previous.stalled, generation=generation, now=now),
     )
@@ -221,6 +264,7 @@ def same_but_times(one: StatusRecord, other: StatusRecord) -> bool:
         and one.sensor == other.sensor
         and _content(one.accepted) == _content(other.accepted)
         and _content(one.active) == _content(other.active)
+        and _content(one.actions) == _content(other.actions)
         and _content(one.ready) == _content(other.ready)
         and _content(one.stalled) == _content(other.stalled)
     )
@@ -237,6 +281,7 @@ def status_patch(status: StatusRecord) -> dict[str, Any]:
     conditions = (
         (ConditionType.ACCEPTED, status.accepted),
         (ConditionType.ACTIVE, status.active),
+        (ConditionType.ACTIONS_HEALTHY, status.actions),
         (ConditionType.READY, status.ready),
         (ConditionType.STALLED, status.stalled),
     )

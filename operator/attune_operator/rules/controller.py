@@ -13,6 +13,7 @@ from attune_operator.rules import metrics
 from attune_operator.rules.actions_projector import ActionsProjector
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.decisions import decide
+from attune_operator.rules.expressions import ExpressionChecks
 from attune_operator.rules.projector import Projector
 from attune_operator.rules.statuses import Statuses
 from attune_operator.rules.summaries import Summaries
@@ -48,12 +49,14 @@ class RuleController(Controller[str]):
         sweeper: Sweeper,
         statuses: Statuses,
         summaries: Summaries,
+        expressions: ExpressionChecks,
     ) -> None:
         super().__init__("rules", queue=queue)
         self._cache = cache
         self._sweeper = sweeper
         self._statuses = statuses
         self._summaries = summaries
+        self._expressions = expressions
         self.projector: Projector | None = None
         self.actions: ActionsProjector | None = None
 
@@ -76,6 +79,7 @@ class RuleController(Controller[str]):
         if entry.rule is not None:
             decision = decide(entry.rule, self._cache)
             entry.acceptance, desired = decision.acceptance, decision.desired
+            self._expressions.see(entry, urgent=urgent)
         if self.actions is not None:
             # First: what is to be done for events is known before the sensor can report one.
             await self.actions.project(entry)

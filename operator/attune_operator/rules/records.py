@@ -57,6 +57,7 @@ class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sensor: str | None = None
     accepted: ConditionRecord | None = None
     active: ConditionRecord | None = None
+    actions: ConditionRecord | None = None
     ready: ConditionRecord | None = None
     stalled: ConditionRecord | None = None
 
@@ -65,7 +66,7 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` is the spec's last field manager.
 
     ``actions`` is canonical JSON of what only the runner of actions needs: labels, annotations, and the fields of the spec that
-    are about actions.
+    are about actions. ``acts`` says whether there are actions, or a condition on them.
     """
 
     uid: str
@@ -79,6 +80,7 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     changed_by: str = ""
     changed_at: str = ""
     actions: bytes = NO_ACTIONS
+    acts: bool = False
 
 
 class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -171,6 +173,7 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             changed_by=sys.intern(changed_by),
             changed_at=changed_at,
             actions=_actions(metadata, spec),
+            acts=bool(spec.get("actions") or spec.get("when")),
         )
         return ObservedRule(
             rule=rule,
@@ -241,6 +244,7 @@ def _status(status: Mapping[str, Any]) -> StatusRecord:
         sensor=None if status.get("sensor") is None else sys.intern(str(status["sensor"])),
         accepted=_condition(conditions.get("Accepted")),
         active=_condition(conditions.get("Active")),
+        actions=_condition(conditions.get("ActionsHealthy")),
         ready=_condition(conditions.get("Ready")),
         stalled=_condition(conditions.get("Stalled")),
     )

@@ -19,6 +19,7 @@ from attune_kit.nats.connection import NatsEndpoint, NatsUnavailableError
 from attune_operator.rules import metrics
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.controller import RuleController, rule_queue
+from attune_operator.rules.expressions import ExpressionChecks
 from attune_operator.rules.history import HistoryLog
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import (
@@ -93,8 +94,14 @@ class RuleSide:
             clock=clock,
         )
         self._sweeper = sweeper = Sweeper(cluster=cluster, cache=cache, queue=queue, options=options, rng=rng)
+        self._expressions = expressions = ExpressionChecks(cache=cache, on_checked=conditions.enqueue)
         self._controller = RuleController(
-            cache=cache, queue=queue, sweeper=sweeper, statuses=statuses, summaries=summaries
+            cache=cache,
+            queue=queue,
+            sweeper=sweeper,
+            statuses=statuses,
+            summaries=summaries,
+            expressions=expressions,
         )
         self._history = HistoryLog()
         self._runner = SessionRunner(
@@ -192,6 +199,7 @@ class RuleSide:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._controller.run(), name="rules-reconcile")
             group.create_task(self._sweeper.run(), name="rules-sweep")
+            group.create_task(self._expressions.run(), name="rules-expressions")
             group.create_task(self._sessions(), name="rules-sessions")
             group.create_task(self._statuses.run(), name="rules-statuses")
             group.create_task(self._summaries.run(), name="rules-summaries")

@@ -14,6 +14,7 @@ from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.conditions import (
     RuleContext,
     accepted_verdict,
+    actions_verdict,
     active_verdict,
     next_status,
     same_but_times,
@@ -108,7 +109,15 @@ class Statuses(Controller[str]):
             context=self._context(entry, acceptance.sensor),
             previous=entry.desired,
         )
+        actions = actions_verdict(
+            has_actions=rule.acts,
+            problem=entry.actions_problem if entry.actions_checked == rule.actions else None,
+            runs=entry.runs,
+            generation=rule.generation,
+            previous=entry.desired,
+        )
         desired = next_status(
+            actions=actions,
             generation=rule.generation,
             acceptance=acceptance,
             accepted=accepted,

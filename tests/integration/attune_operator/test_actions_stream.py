@@ -206,3 +206,25 @@ async def test_actions_that_are_too_large_are_not_accepted(
         await until(lambda: cluster.condition("default", "large", "Accepted") == ("False", "ActionsTooLarge"))
         assert "at most 524288" in cluster.message("default", "large", "Accepted")
         assert await said(stream) == {}
+
+
+async def test_invalid_expressions_are_said_in_the_condition_and_events_go_on(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    cluster.rule_with("default", "plain", {})
+    cluster.rule_with("default", "wrong", {"when": "event.paylod.n > 1", "actions": [HTTP]})
+    cluster.rule_with("default", "right", {"when": "event.payload.n > 1", "actions": [HTTP]})
+    async with rule_side(cluster, nats_server.url) as side:
+        await until(lambda: cluster.condition("default", "wrong", "ActionsHealthy") == ("False", "InvalidExpression"))
+        await until(lambda: cluster.condition("default", "right", "ActionsHealthy") == ("True", "Healthy"))
+        assert "spec.when: column 7: event has no field paylod" in cluster.message("default", "wrong", "ActionsHealthy")
+        assert cluster.condition("default", "wrong", "Accepted") == ("True", "Accepted")
+        side.ready(REF)
+        await stream.ack(REF, uid_of(cluster, "wrong"), 1)
+        await until(lambda: cluster.condition("default", "wrong", "Stalled") == ("True", "InvalidExpression"))
+        assert cluster.condition("default", "wrong", "Ready") == ("False", "InvalidExpression")
+
+        cluster.rule_with("default", "wrong", {"when": "event.payload.n > 1", "actions": [HTTP]})
+        await until(lambda: cluster.condition("default", "wrong", "ActionsHealthy") == ("True", "Healthy"))
+        types = {each["type"] for each in cluster.get("Rule", "default", "plain")["status"]["conditions"]}
+        assert "ActionsHealthy" not in types

@@ -13,14 +13,16 @@ from attune_operator.rules.conditions import (
     LatestAck,
     RuleContext,
     accepted_verdict,
+    actions_verdict,
     active_verdict,
+    keeps_from_ready,
     next_status,
     ready_verdict,
     same_but_times,
     stalled_verdict,
     status_patch,
 )
-from attune_operator.rules.records import ConditionRecord, StatusRecord, parse_rule
+from attune_operator.rules.records import ConditionRecord, RunCounts, StatusRecord, parse_rule
 from attune_operator.runtime.conditions import Verdict
 from attune_operator.runtime.views import SensorRuntime
 
@@ -234,3 +236,58 @@ def test_two_operators_that_say_the_same_at_different_times_do_not_correct_each_
     assert one != other
     assert same_but_times(one, other)
     assert not same_but_times(one, status(Verdict("True", "Active", "y"), StatusRecord()))
+
+
+class TestActionsHealthy:
+    FAILING = RunCounts(failed=1, failing=("TargetRefused", "The target answered 404."))
+
+    def verdict(self, **given: Any) -> Verdict | None:
+        values = {"has_actions": True, "problem": "", "runs": None, "generation": 1, "previous": StatusRecord()}
+        return actions_verdict(**{**values, **given})
+
+    def status(self, reason: str, status: str = "False") -> StatusRecord:
+        condition = ConditionRecord(
+            status=status, reason=reason, message="m", last_transition_time="t", observed_generation=1
+        )
+        return StatusRecord(actions=condition)
+
+    def test_a_rule_without_actions_has_no_such_condition(self) -> None:
+        assert self.verdict(has_actions=False) is None
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({}, ("True", "Healthy")),
+            ({"problem": None}, ("Unknown", "Checking")),
+            ({"problem": "spec.when: wrong"}, ("False", "InvalidExpression")),
+            ({"runs": FAILING}, ("False", "TargetRefused")),
+            ({"runs": FAILING, "problem": "spec.when: wrong"}, ("False", "InvalidExpression")),
+            ({"runs": RunCounts(succeeded=1, failed=1)}, ("True", "Healthy")),
+        ],
+    )
+    def test_what_it_says(self, given: dict[str, Any], expected: tuple[str, str]) -> None:
+        verdict = self.verdict(**given)
+        assert verdict is not None
+        assert (verdict.status, verdict.reason) == expected
+
+    def test_what_was_said_of_this_generation_is_kept_while_nothing_better_is_known(self) -> None:
+        before = self.status("TargetRefused")
+        for problem in ("", None):
+            kept = self.verdict(previous=before, problem=problem)
+            assert kept == Verdict("False", "TargetRefused", "m")
+        checked = self.verdict(previous=self.status("InvalidExpression"))
+        assert checked is not None
+        assert checked.status == "True", "the expressions have been checked since"
+        changed = self.verdict(previous=before, generation=2, problem=None)
+        assert changed is not None
+        assert changed.status == "Unknown"
+        healthy = self.verdict(previous=before, runs=RunCounts(succeeded=1))
+        assert healthy is not None
+        assert healthy.status == "True"
+
+    def test_only_what_somebody_must_change_makes_the_rule_unready(self) -> None:
+        assert keeps_from_ready(self.verdict(problem="spec.when: wrong"))
+        assert keeps_from_ready(self.verdict(runs=RunCounts(failing=("Forbidden", "it may not"))))
+        assert not keeps_from_ready(self.verdict(runs=self.FAILING))
+        assert not keeps_from_ready(self.verdict(problem=None))
+        assert not keeps_from_ready(None)
