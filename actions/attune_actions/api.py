@@ -2,7 +2,8 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import aiohttp
 import msgspec
@@ -15,7 +16,6 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _TIMEOUT: Final = 20.0
 _PAGE: Final = 500
-_RETRY: Final = 2.0
 
 
 class ApiError(Exception):
@@ -27,8 +27,25 @@ class ApiError(Exception):
 
 
 class _Page(msgspec.Struct):
-    events: list[msgspec.Raw]
-    next: str | None = None
+    data: list[msgspec.Raw]
+
+
+class _One(msgspec.Struct):
+    data: msgspec.Raw
+
+
+_PAGES: Final = msgspec.json.Decoder(_Page)
+_ONES: Final = msgspec.json.Decoder(_One)
+
+
+_T = TypeVar("_T")
+
+
+def _read(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ApiError(f"the API's answer cannot be read: {error}") from error
 
 
 class Api:
@@ -77,7 +94,35 @@ class Api:
         Raises:
             ApiError: it cannot be had now.
         """
-        return await self.get(f"/api/v1/events/{event.id}", {"rule_uid": event.rule_uid})
+        body = await self.get(f"/api/v1/events/{event.id}", {"rule_uid": event.rule_uid})
+        return bytes(_read(_ONES, body).data)
+
+    async def events(self, *, after_seq: int) -> list[msgspec.Raw]:
+        """The next events behind a ``seq``, in order, as JSON; none when there are no more.
+
+        Raises:
+            ApiError: they cannot be had now.
+        """
+        query = {"order": "asc", "after_seq": str(after_seq), "limit": str(_PAGE)}
+        return _read(_PAGES, await self.get("/api/v1/events", query)).data
+
+    async def run_is_over(self, run_id: UUID) -> bool:
+        """Whether the API knows that a run has ended. An API that knows no runs knows of none.
+
+        Raises:
+            ApiError: it cannot be asked now.
+        """
+        try:
+            body = await self.get(f"/api/v1/runs/{run_id}")
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        try:
+            state = msgspec.json.decode(body)["data"]["state"]
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            return False
+        return bool(state in ("Succeeded", "Failed", "Skipped"))
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -15,6 +16,7 @@ from attune_actions.addresses import AddressRules
 from attune_actions.api import Api
 from attune_actions.book import RuleBook
 from attune_actions.carrying import Attempt, Carrier
+from attune_actions.catching_up import CatchingUp
 from attune_actions.events import Events
 from attune_actions.journal import Journal
 from attune_actions.kinds.http import Http
@@ -109,6 +111,14 @@ class Runner:
             evaluator=self._evaluator,
             metrics=metrics,
             whole=self._api.whole,
+            over=self._api.run_is_over,
+        )
+        self._catching_up = CatchingUp(
+            connector=self._connector,
+            api=self._api,
+            handle=self._events.catch_up,
+            metrics=metrics,
+            instance=f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{os.getpid()}",
         )
         self._waiting = Waiting(book=self._book, carrier=self._carrier, events=self._events)
         self._workers = {
@@ -199,6 +209,8 @@ class Runner:
             await self._probes.start()
             supervisor.start("nats", self._connector.run())
             supervisor.start("rules", self._book.run())
+            if self._api.configured:
+                supervisor.start("catching up", self._catching_up.run())
             for name, workers in self._workers.items():
                 supervisor.start(name, self._keep_working(name, workers))
             stop = asyncio.create_task(self._stopping.wait())

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -27,6 +28,8 @@ _log = structlog.stdlib.get_logger(__name__)
 _PATIENCE: Final = 900.0
 #: Deliveries after which an evaluation that had no result at all counts as failed.
 _EVALUATIONS: Final = 4
+#: Tries to catch up with one event.
+_CATCH_UP_ATTEMPTS: Final = 20
 _NONE: Final = msgspec.Raw(b"")
 
 
@@ -56,7 +59,7 @@ class Events:
         evaluator: evaluates expressions.
         metrics: what is counted.
         whole: gets an event with its payload, where the message had none.
-        serial: takes an event of a Rule whose runs must be decided one after the other; returns whether it did.
+        over: whether a run is known to have ended.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Events:
         evaluator: Evaluator,
         metrics: Metrics,
         whole: Callable[[Event], Awaitable[bytes]],
+        over: Callable[[UUID], Awaitable[bool]],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._book = book
@@ -74,6 +78,7 @@ class Events:
         self._evaluator = evaluator
         self._metrics = metrics
         self._whole = whole
+        self._over = over
         self._now = now
 
     async def handle(self, work: Work) -> None:
@@ -87,13 +92,16 @@ class Events:
         self._metrics.events.labels(outcome).inc()
         await work.ack()
 
-    async def process(self, data: bytes, *, stored: float, attempt: int) -> str:
+    async def process(
+        self, data: bytes, *, stored: float, attempt: int, known: Callable[[UUID], Awaitable[bool]] | None = None
+    ) -> str:
         """Have an event's runs carried out, or durably queued; returns a word for the metrics.
 
         Args:
             data: the event as JSON.
             stored: when it was stored in the stream: seconds since 1970.
             attempt: how often it was handed out.
+            known: whether a run is known to be over, where that is to be asked.
 
         Raises:
             NotNowError: it must be handed out again.
@@ -115,9 +123,24 @@ class Events:
         if not event.payload:
             data = await self._whole(event)
             event = _EVENTS.decode(data)
-        await self._run_all(plan, event, data, attempt)
+        await self._run_all(plan, event, data, attempt, known)
         self._metrics.delay.observe(max(0.0, time.time() - stored))
         return "handled"
+
+    async def catch_up(self, data: bytes) -> None:
+        """Handle an event that is no longer in the stream. Returns when its runs are over, or durably queued."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self.process(data, stored=time.time(), attempt=attempt, known=self._over)
+            except NotNowError as error:
+                if attempt >= _CATCH_UP_ATTEMPTS:
+                    _log.warning("event_not_caught_up", why=str(error))
+                    return
+                await asyncio.sleep(error.seconds)
+            else:
+                return
 
     async def results(self, plan: Plan, event: Event) -> list[Any]:
         """The results of the plan's expressions.
@@ -129,7 +152,9 @@ class Events:
             return []
         return await self._evaluator.evaluate(plan.rule.uid, plan.program, plan.variables(event))
 
-    async def _run_all(self, plan: Plan, event: Event, data: bytes, attempt: int) -> None:
+    async def _run_all(
+        self, plan: Plan, event: Event, data: bytes, attempt: int, known: Callable[[UUID], Awaitable[bool]] | None
+    ) -> None:
         if all(
             self._carrier.is_done(run_id(event.rule_uid, event.id, str(each["name"]))) for each in plan.rule.actions
         ):
@@ -144,6 +169,8 @@ class Events:
         begun: list[Task] = []
         for step in plan.steps(results):
             run = new_run(event, step, rule_generation=plan.rule.generation, now=now)
+            if known is not None and await known(run.id):
+                continue
             if step.fate == "run":
                 policy = RetryPolicy.of(step.action)
                 begun.append(Task(run=run, step=step, plan=plan, event=event, policy=policy))

@@ -14,6 +14,7 @@ import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from attune_kit.nats.client import unsubscribe
 from attune_kit.nats.connection import NatsConnection
@@ -96,7 +97,6 @@ class Workers:
         handler: carries one message out and ends it. What it raises is logged, and the message is handed out again.
         at_once: messages in hand at most.
         most_pending: messages that all replicas together may have in hand, those that wait for their time included.
-        serial: a consumer of one message at a time.
         start_sequence: where a new consumer begins; the stream's first message unless given.
     """
 
@@ -149,7 +149,7 @@ class Workers:
             nats.errors.Error: the connection was lost.
         """
         connection = await self._connector.wait_connected()
-        await connection.jetstream.add_consumer(self._stream, self._config)
+        await self._ensure_consumer(connection.jetstream)
         inbox = connection.client.new_inbox()
         subscription = await connection.client.subscribe(inbox, cb=self._receive, pending_msgs_limit=0)
         self._asked, self._lost = 0, ""
@@ -162,6 +162,18 @@ class Workers:
         finally:
             self.taking = False
             await unsubscribe(subscription)
+
+    async def _ensure_consumer(self, jetstream: Any) -> None:
+        """Create the consumer, or correct what is ours to say. Its metadata stays (:mod:`attune_actions.catching_up`)."""
+        try:
+            found = (await jetstream.consumer_info(self._stream, self._consumer)).config
+        except NotFoundError:
+            await jetstream.add_consumer(self._stream, self._config)
+            return
+        wanted = self._config
+        if (found.ack_wait, found.max_ack_pending) != (wanted.ack_wait, wanted.max_ack_pending):
+            changed = found.evolve(ack_wait=wanted.ack_wait, max_ack_pending=wanted.max_ack_pending)
+            await jetstream.add_consumer(self._stream, changed)
 
     async def _ask(self, connection: NatsConnection, inbox: str) -> None:
         self._wake.clear()
@@ -242,8 +254,3 @@ class Workers:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-
-
-def names_no_stream(error: Any) -> bool:
-    """Whether JetStream says that there is no such stream."""
-    return getattr(error, "err_code", None) == 10059

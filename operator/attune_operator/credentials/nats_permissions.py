@@ -99,6 +99,7 @@ def actions_permissions() -> Permissions:
             actions.ALL_QUEUED_RUNS,
             "$JS.API.INFO",
             *_working(subjects.EVENTS_STREAM, actions.EVENTS_CONSUMER),
+            f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}",
             *_working(actions.RUN_QUEUE_STREAM, actions.QUEUE_CONSUMER),
             *_reading(actions.ACTIONS_STREAM),
             *(f"$JS.API.STREAM.{call}.{stream}" for stream in own for call in ("INFO", "CREATE", "UPDATE", "MSG.GET")),

@@ -1,0 +1,81 @@
+"""Kills lose nothing, and do nothing that was not asked for; a stop in order hands back at once."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from support.actions_chaos import survive
+from support.actions_stage import Stage, Target, event, http, rule_actions
+from support.eventually import until
+
+from attune_contract.actions import RunState
+from attune_contract.subjects import EVENTS_STREAM
+
+pytestmark = pytest.mark.nats
+
+
+@pytest.mark.timeout(400)
+async def test_kills_lose_nothing(stage: Stage, target: Target) -> None:
+    found = await survive(stage, target, events=300, kills=3, nats_restarts=1, within=150)
+    assert found.runs == 300
+
+
+async def test_a_stop_in_order_finishes_what_is_in_hand(stage: Stage, target: Target) -> None:
+    release = asyncio.Event()
+
+    async def slowly() -> web.Response:
+        await release.wait()
+        return web.Response(status=200)
+
+    target.answer = lambda key, times: slowly()
+    await stage.tell(rule_actions("r", http(target.url)))
+    process = stage.start()
+    await stage.store(*(event(k) for k in range(5)))
+    await until(lambda: target.keys.total() == 5, within=60)
+    stopped = asyncio.create_task(stage.stop(process))
+    await until(lambda: "stopping" in stage.log(), within=30)
+    release.set()
+    assert await stopped == 0
+    runs = await stage.ended(5)
+    assert {run.state for run in runs} == {RunState.SUCCEEDED}
+    assert target.keys.total() == 5
+
+
+async def test_what_does_not_end_in_time_is_handed_to_another_at_once(stage: Stage, target: Target) -> None:
+    async def never() -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    target.answer = lambda key, times: never() if times == 1 else 200
+    await stage.tell(rule_actions("r", http(target.url)))
+    process = stage.start(grace="0.1")
+    await stage.store(event(1))
+    await until(lambda: target.keys.total() == 1, within=60)
+    await stage.stop(process)
+    stage.start()
+    (run,) = await stage.ended(1)
+    assert run.state is RunState.SUCCEEDED
+    assert target.keys.total() == 2
+
+
+async def test_a_slow_rule_fills_no_one_s_window(stage: Stage, target: Target) -> None:
+    async def slowly() -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with Target(lambda key, times: slowly()) as slow:
+        stage.settings["per_rule"] = "4"
+        await stage.tell(rule_actions("slow", http(slow.url)))
+        await stage.tell(rule_actions("r", http(target.url)))
+        stage.start()
+        await stage.store(*(event(k, rule="slow") for k in range(200)))
+        await until(lambda: slow.keys.total() == 4, within=60)
+
+        async def all_acknowledged() -> bool:
+            info = await stage.jetstream.consumer_info(EVENTS_STREAM, "attune-actions")
+            return bool(info.num_pending == 0 and info.num_ack_pending == 0)
+
+        await until(all_acknowledged, within=30)
+        await stage.store(*(event(k) for k in range(20)))
+        await until(lambda: target.keys.total() == 20, within=30)
+        assert slow.keys.total() == 4
