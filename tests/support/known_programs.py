@@ -16,17 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attune_cluster.settings import Settings
+from attune_cluster.tools import tools
+
 Happen = Callable[[int], Awaitable[None]]
 JOURNAL_REMOTE = Path("/lib/systemd/systemd-journal-remote")
 
 
 @dataclass
 class Setup:
-    """What a program is run with. ``happen(n)`` makes the n-th occurrence."""
+    """What a program is run with. ``happen(n)`` makes the n-th occurrence; ``beside`` are payloads that may come with it."""
 
     parameters: dict[str, Any]
     happen: Happen
     variables: dict[str, str] = field(default_factory=dict)
+    beside: list[dict[str, Any]] = field(default_factory=list)
 
 
 def free_port() -> int:
@@ -230,71 +234,23 @@ async def vmstat(directory: Path) -> AsyncIterator[Setup]:
 
 
 @contextlib.asynccontextmanager
-async def kubectl(directory: Path, server_url: str = "") -> AsyncIterator[Setup]:
-    """Talks to a server that does what an API server does for ``kubectl get configmaps --watch-only``."""
-    from aiohttp import web
-
-    queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-
-    async def core(_request: web.Request) -> web.Response:
-        resource = {"name": "configmaps", "namespaced": True, "kind": "ConfigMap", "verbs": ["get", "list", "watch"],
-                    "singularName": "configmap", "shortNames": ["cm"]}  # fmt: skip
-        return web.json_response({"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource]})
-
-    async def versions(_request: web.Request) -> web.Response:
-        return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
-
-    async def groups(_request: web.Request) -> web.Response:
-        return web.json_response({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})
-
-    async def maps(request: web.Request) -> web.StreamResponse:
-        if request.query.get("watch") not in {"1", "true"}:
-            return web.json_response(
-                {"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}
-            )
-        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await answer.prepare(request)
-        while True:
-            await answer.write(json.dumps(await queue.get()).encode() + b"\n")
-
-    application = web.Application()
-    application.add_routes(
-        [web.get("/api", versions), web.get("/apis", groups), web.get("/api/v1", core),
-         web.get("/api/v1/namespaces/default/configmaps", maps)]
-    )  # fmt: skip
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    config = directory / "kubeconfig"
-    config.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1", "kind": "Config", "current-context": "c",
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-                "users": [{"name": "u", "user": {}}],
-            }
-        )
-    )  # fmt: skip
+async def kubectl(directory: Path, kubeconfig: Path) -> AsyncIterator[Setup]:
+    """With a real kube-apiserver, and the kubectl that was built with it."""
+    program = tools(Settings.from_environment(), ["kubectl"])["kubectl"]
 
     async def happen(number: int) -> None:
-        metadata = {
-            "name": f"map-{number}",
-            "namespace": "default",
-            "uid": f"u-{number}",
-            "resourceVersion": str(number + 5),
-        }
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": 'b"\n}'}}
-        await queue.put({"type": "ADDED", "object": body})
+        name = f"map-{number}"
+        command = [str(program), "--kubeconfig", str(kubeconfig), "-n", "default"]
+        await run(*command, "delete", "configmap", name, "--ignore-not-found")
+        await run(*command, "create", "configmap", name, '--from-literal=a=b"\n}')
 
-    try:
-        yield Setup(
-            {"resource": "configmaps", "namespace": "default"}, happen,
-            {"KUBECONFIG": str(config), "HOME": str(directory)},
-        )  # fmt: skip
-    finally:
-        await runner.cleanup()
+    path = f"{program.parent}:{os.environ['PATH']}"
+    yield Setup(
+        {"resource": "configmaps", "namespace": "default"},
+        happen,
+        {"KUBECONFIG": str(kubeconfig), "HOME": str(directory), "PATH": path},
+        beside=[{"change": "DELETED", "name": f"map-{number}"} for number in (1, 2)],
+    )
 
 
 @contextlib.asynccontextmanager

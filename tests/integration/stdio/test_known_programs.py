@@ -15,6 +15,7 @@ from support.known_programs import JOURNAL_REMOTE, Setup
 from support.postgres import PostgresServer
 from support.stdio_programs import events_of
 
+from attune_cluster.apiserver import ApiServer
 from attune_contract.resources import Rule, Sensor
 from attune_local.node.container import expanded
 from attune_operator.resources import stdio
@@ -50,7 +51,7 @@ PROGRAMS: dict[str, tuple[list[dict[str, Any]], tuple[str, ...]]] = {
         [{"unit": "app.service", "message": f"message {n}", "priority": 3} for n in (1, 2)],
         ("journalctl", str(JOURNAL_REMOTE)),
     ),
-    "kubectl": ([{"change": "ADDED", "name": f"map-{n}"} for n in (1, 2)], ("kubectl",)),
+    "kubectl": ([{"change": "ADDED", "name": f"map-{n}"} for n in (1, 2)], ()),
     "grep": ([{"text": f"ERROR number {n}"} for n in (1, 2)], ("grep",)),
     "mawk": ([{"disk": "sdb", "used": 90 + n} for n in (1, 2)], ("mawk",)),
     "jq": ([{"level": "error", "message": f"number {n}"} for n in (1, 2)], ("jq",)),
@@ -68,6 +69,12 @@ def postgres_url() -> Iterator[str]:
     finally:
         server.stop()
         server.remove()
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Iterator[Path]:
+    with ApiServer(tmp_path / "kubernetes") as server:
+        yield server.kubeconfig
 
 
 def manifest(name: str) -> tuple[Sensor, Rule]:
@@ -95,7 +102,9 @@ def test_twelve_of_thirteen_need_no_wrapper() -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.apiserver] if name == "kubectl" else []) for name in PROGRAMS]
+)
 async def test_a_program_makes_events_as_it_is(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     wanted, needs = PROGRAMS[name]
     if missing := [program for program in needs if shutil.which(program) is None]:
@@ -104,10 +113,11 @@ async def test_a_program_makes_events_as_it_is(name: str, tmp_path: Path, reques
         pytest.skip("capturing packets needs root")
     sensor, _ = manifest(name)
     [declared] = sensor.spec.trigger_types
+    opened: AbstractAsyncContextManager[Setup]
     if name == "psql":
-        opened: AbstractAsyncContextManager[Setup] = known_programs.psql(
-            tmp_path, request.getfixturevalue("postgres_url")
-        )
+        opened = known_programs.psql(tmp_path, request.getfixturevalue("postgres_url"))
+    elif name == "kubectl":
+        opened = known_programs.kubectl(tmp_path, request.getfixturevalue("kubeconfig"))
     else:
         open_: Open = getattr(known_programs, name.replace("-", "_"))
         opened = open_(tmp_path)
@@ -135,7 +145,7 @@ async def test_a_program_makes_events_as_it_is(name: str, tmp_path: Path, reques
                     except AssertionError:
                         continue
             found = events_of(run.api, rule)
-            assert [each for each in found if each not in wanted] == [], run.message(rule)
+            assert [each for each in found if each not in [*wanted, *setup.beside]] == [], run.message(rule)
             assert [each for each in wanted if each not in found] == [], (run.message(rule), found)
             assert "holds its output back" not in run.message(rule)
             times = {event.occurred_at for event in run.api.events}
