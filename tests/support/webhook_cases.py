@@ -230,6 +230,8 @@ def answer_of(case: Case) -> int:
 
 
 def note_of(case: Case) -> str:
-    """What is known of the sender's retries."""
+    """What is known of the sender's retries, and who says so."""
     preset = PRESETS.get(case.type)
-    return "" if preset is None else preset.note
+    if preset is None or not preset.note:
+        return ""
+    return f"[{preset.note}]({preset.source})" if preset.source else f"not verified: {preset.note}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from attune_webhook.http.answers import Answer, json_answer, text_answer
+from attune_webhook.http.answers import JSON, Answer, json_answer, text_answer
 from attune_webhook.http.request import Request, field_of
 
 #: The values of the parameter ``handshake``, in addition to none.
@@ -117,7 +117,8 @@ def _discord_ping(data: Any) -> Answer | None:
         return None
     if kind == 1 and "event" not in data:
         return json_answer(200, {"type": 1})
-    return Answer(204) if kind == 0 else None
+    # It asks for a content type although there is no content.
+    return Answer(204, headers=(("Content-Type", JSON),)) if kind == 0 else None
 
 
 def _only(request: Request, name: str) -> str | None:

@@ -10,6 +10,9 @@ from support.webhook_cases import CASES
 from support.webhook_requests import Sender
 from support.webhook_senders import Case, Delivery, Signed
 
+from attune_webhook import handshakes
+from attune_webhook.http.answers import Answer
+from attune_webhook.http.writer import written
 from attune_webhook.identity import occurrence_of
 from attune_webhook.schemes.presets import PRESETS
 from attune_webhook.server import items_of
@@ -82,3 +85,18 @@ def test_the_table_in_the_documentation_is_what_the_tests_show() -> None:
     assert shown == webhook_table.table().strip()
     assert shown.count("\n") > 25
     assert "**no**" not in shown
+
+
+def test_discord_pings_in_two_ways_and_its_events_are_no_pings() -> None:
+    """Interactions ping with type 1, which is also the type of a webhook event; webhook events ping with type 0."""
+
+    def answered(body: bytes) -> Answer | None:
+        return handshakes.with_body("discord", Signed({"Content-Type": "application/json"}, body).request(), keys=[])
+
+    interaction, events = answered(b'{"type": 1}'), answered(b'{"version": 1, "type": 0}')
+    assert interaction is not None
+    assert (interaction.status, interaction.body) == (200, b'{"type":1}')
+    assert events is not None
+    assert events.status == 204
+    assert b"Content-Type: application/json\r\n" in written(events, head_only=False, keep_alive=True), "it asks for one"
+    assert answered(b'{"version": 1, "type": 1, "event": {"type": "ENTITLEMENT_CREATE"}}') is None

@@ -12,6 +12,7 @@ DEVELOPER_SENDERS: Final = (
         variants=hmac_in("x-hub-signature-256", "sha256="),
         ids=(("header:x-github-delivery",),),
         note="10 s; no retries by itself, a redelivery by hand has the same id",
+        source="https://docs.github.com/en/webhooks/using-webhooks/handling-failed-webhook-deliveries",
     ),
     Preset(
         name="gitea",
@@ -28,7 +29,8 @@ DEVELOPER_SENDERS: Final = (
             Variant(checks=(Token(source="header:x-gitlab-token"),)),
         ),
         ids=(("header:idempotency-key",), ("header:webhook-id",), ("header:x-gitlab-event-uuid",)),
-        note="10 s; after 4 failures in a row, 4xx and 5xx alike, the hook is off for a while, after 40 for good",
+        note="after 4 failures in a row, 4xx and 5xx alike, the hook is off for a while, after 40 for good",
+        source="https://gitlab.com/gitlab-org/gitlab/-/merge_requests/166329",
     ),
     Preset(
         name="bitbucket",
@@ -73,7 +75,8 @@ DEVELOPER_SENDERS: Final = (
         title="PagerDuty v3",
         variants=hmac_in("x-pagerduty-signature", "v1=", separator=","),
         ids=(("header:x-webhook-id",),),
-        note="5 s; 5 tries; 4xx but 429 is dropped at once, and 3 drops in a row switch it off for 24 h",
+        note="5 s; up to 4 retries in 20 min; 4xx but 429 is dropped at once, and 3 drops in a row switch it off for 24 h",
+        source="https://github.com/PagerDuty/developer-docs/blob/main/docs/webhooks/02-Behavior.md",
     ),
     Preset(
         name="registry",
@@ -81,12 +84,14 @@ DEVELOPER_SENDERS: Final = (
         variants=(Variant(checks=(BEARER,)),),
         ids=(("field:events.0.id",),),
         note="retries until it succeeds, and pauses after a threshold of failures",
+        source="https://distribution.github.io/distribution/about/notifications",
     ),
     Preset(
         name="flux",
         title="Flux (generic-hmac)",
         variants=hmac_in("x-signature", "sha256="),
-        note="a few retries within seconds",
+        note="15 s; up to 4 retries, 2 to 30 s apart",
+        source="https://github.com/fluxcd/notification-controller/blob/main/internal/notifier/client.go",
     ),
     Preset(
         name="grafana",

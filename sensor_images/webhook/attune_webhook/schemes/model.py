@@ -139,6 +139,7 @@ class Preset:
         url_signed: whether the public URL is part of what is signed.
         tolerance: how old (seconds) a signed time may be, unless the rule says otherwise.
         note: what to know about its retries and its answers, for the documentation.
+        source: where the sender says so; empty where no page of its own was found that does.
     """
 
     name: str
@@ -155,3 +156,4 @@ class Preset:
     url_signed: bool = False
     tolerance: int = DEFAULT_TOLERANCE
     note: str = ""
+    source: str = ""

@@ -38,7 +38,8 @@ _GENERIC_SENDERS: Final = (
         ),
         ids=_STANDARD_IDS,
         only_signed_ids=True,
-        note="Svix retries after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h; any 2xx is success",
+        note="Svix: 15 s; retries after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h; off after 5 days of failures",
+        source="https://docs.svix.com/retries",
     ),
     Preset(
         name="cloudevents",
@@ -47,7 +48,8 @@ _GENERIC_SENDERS: Final = (
         ids=(("header:ce-source", "header:ce-id"), ("field:source", "field:id")),
         handshake="cloudevents",
         batch=True,
-        note="the sender's affair; 410 ends a subscription, 415 is final",
+        note="the sender's affair; 410 ends a subscription, 429 slows it down",
+        source="https://github.com/cloudevents/spec/blob/main/cloudevents/http-webhook.md#22-delivery-response",
     ),
     Preset(
         name="eventgrid",
@@ -59,7 +61,8 @@ _GENERIC_SENDERS: Final = (
         answer=200,
         handshake="eventgrid",
         batch=True,
-        note="30 s; retries for 24 h, but for 400, 401, 403, 404 and 413",
+        note="30 s; retries for 24 h, but for 400, 401, 403 and 413",
+        source="https://learn.microsoft.com/azure/event-grid/delivery-and-retry",
     ),
     Preset(
         name="sns",
@@ -71,7 +74,8 @@ _GENERIC_SENDERS: Final = (
         answer=200,
         handshake="sns",
         parse_json=True,
-        note="15 s; 3 retries 20 s apart by default after 5xx and 429; other 4xx are final",
+        note="3 retries 20 s apart by default, when the server fails",
+        source="https://docs.aws.amazon.com/sns/latest/dg/SendMessageToHttp.retry.html",
     ),
 )
 

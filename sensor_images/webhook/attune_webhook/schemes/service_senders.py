@@ -22,7 +22,8 @@ SERVICE_SENDERS: Final = (
         variants=hmac_in("stripe-signature", "v1=", separator=",", signed="{timestamp}.{body}", timestamp="part:t"),
         ids=(("field:id",),),
         only_signed_ids=True,
-        note="retries for 3 days, then switches the endpoint off",
+        note="retries for 3 days",
+        source="https://docs.stripe.com/webhooks/process-undelivered-events",
     ),
     Preset(
         name="slack",
@@ -46,7 +47,8 @@ SERVICE_SENDERS: Final = (
         ids=(("header:x-zm-trackingid",),),
         answer=200,
         handshake="zoom",
-        note="3 s; retries after 5, 20 and 60 min; the address is validated every 72 h",
+        note="3 s; 200 or 204 is success; retries after 5, 20 and 60 min",
+        source="https://devsupport.zoom.us/hc/en-us/articles/360059893812-Webhook-delays",
     ),
     Preset(
         name="shopify",
@@ -61,7 +63,8 @@ SERVICE_SENDERS: Final = (
         ),
         ids=(("header:x-shopify-webhook-id",), ("header:shopify-webhook-id",)),
         answer=200,
-        note="5 s; 8 retries in 4 h, then the subscription is removed",
+        note="8 retries in 4 h",
+        source="https://shopify.dev/changelog/updates-to-webhook-retry-mechanism",
     ),
     Preset(
         name="woocommerce",
@@ -101,7 +104,8 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         answer=204,
         handshake="discord",
-        note="3 s; interactions are not repeated, webhook events are",
+        note="3 s; webhook events are retried for up to 10 min, interactions are not",
+        source="https://github.com/discord/discord-api-docs/blob/main/docs/events/webhook-events.mdx",
     ),
     Preset(
         name="meta",
@@ -139,6 +143,7 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         answer=200,
         note="200 is success, 406 is final, everything else is retried for 8 h; the signature does not cover the body",
+        source="https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/webhook-retries",
     ),
     Preset(
         name="hubspot",
@@ -165,7 +170,8 @@ SERVICE_SENDERS: Final = (
         only_signed_ids=True,
         url_signed=True,
         answer=200,
-        note="10 s; retries for up to 72 h; off after three weeks of failures",
+        note="retries for up to 24 h",
+        source="https://developer.squareup.com/docs/webhooks/troubleshooting",
     ),
     Preset(
         name="twitch",
