@@ -197,6 +197,19 @@ async def test_what_cannot_be_watched_is_said(world: World) -> None:
         assert "400" in message
 
 
+async def test_a_wrong_expression_is_told_with_its_column(world: World) -> None:
+    async with world.sensor() as sensor:
+        for parameters, told in (
+            ({"filter": "object.data.a == '1' && objct.b"}, "parameters.filter is not a CEL expression that can be used here: "
+             "column 25: unknown variable objct; expected one of: object, oldObject"),
+            ({"filter": "duration('1d') > duration('1h')"}, "column 10: '1d' is not a valid duration"),
+            ({"filter": "object.data.size()"}, "it gives int; expected true or false"),
+            ({"fields": {"x": "object.data.a.matchs('b')"}}, "parameters.fields.x is not a CEL expression"),
+        ):  # fmt: skip
+            rule = await sensor.rule(state=AckState.REJECTED, name=f"wrong-{len(told)}", **parameters)
+            assert told in sensor.harness.message(rule)
+
+
 async def test_a_sensor_that_is_started_again_misses_nothing_and_repeats_nothing(world: World) -> None:
     fields = {"now": "object.data.a", "was": "oldObject.data.a"}
     async with world.sensor() as sensor:

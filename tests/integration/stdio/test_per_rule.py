@@ -9,6 +9,7 @@ from support.stdio_programs import TYPE, alive, events_of, harness, payloads, py
 from attune_sensor import AckState, event_id
 from attune_sensor.testing import FakeApi, SensorHarness
 from attune_stdio.messages import EventLine
+from attune_stdio.output import Format, OutputOptions
 from attune_stdio.output import named as named_by_time
 from attune_stdio.settings import OnExit
 
@@ -208,3 +209,12 @@ async def test_a_program_that_cannot_be_started_says_so_and_others_run(tmp_path:
             said = await sensor.wait_for(rule, AckState.FAILING)
             assert f"The program {command[0]} cannot be started: {words}" in said
             assert "started again in" in said
+
+
+async def test_a_wrong_expression_is_told_with_its_column() -> None:
+    output = OutputOptions(format=Format.JSON, when="line.a == 1 && lin.b")
+    async with harness(shell("echo '{}'; exec sleep 100"), output=output) as sensor:
+        rule = sensor.apply(TYPE, {})
+        message = await sensor.wait_for(rule, AckState.REJECTED, within=30)
+    assert "spec.stdio.when" in message
+    assert "column 16: unknown variable lin; expected one of: line, params" in message
