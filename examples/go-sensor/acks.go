@@ -27,13 +27,14 @@ type acks struct {
 	mutex      sync.Mutex
 	latest     map[string]*ack
 	waiting    map[string]bool
+	refused    map[string]refusals
 	wake       chan struct{}
 }
 
 func newAcks(connection *nats.Conn, settings *settings) *acks {
 	return &acks{
 		connection: connection, settings: settings,
-		latest: map[string]*ack{}, waiting: map[string]bool{}, wake: make(chan struct{}, 1),
+		latest: map[string]*ack{}, waiting: map[string]bool{}, refused: map[string]refusals{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -47,6 +48,7 @@ func (a *acks) say(state *rule, verdict, message string) {
 		Instance: a.settings.instance, At: time.Now().UTC(), Message: message,
 	}
 	a.waiting[state.UID] = true
+	delete(a.refused, state.UID)
 	a.mutex.Unlock()
 	signalTo(a.wake)
 }
@@ -56,6 +58,7 @@ func (a *acks) forget(uid string) {
 	defer a.mutex.Unlock()
 	delete(a.latest, uid)
 	delete(a.waiting, uid)
+	delete(a.refused, uid)
 }
 
 // again says everything once more: the stream may have lost it.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type delivery struct {
 	wake     chan struct{}
 	flushing chan struct{}
 	empty    chan struct{}
+	outcome  atomic.Pointer[func(uid, reason string)] // what hears of each event whether it was refused, and why
 }
 
 func newDelivery(settings *settings) *delivery {
@@ -163,16 +165,20 @@ func (d *delivery) post(ctx context.Context, batch []*event) (int, time.Duration
 		if err := json.Unmarshal(body, &answer); err != nil || len(answer.Data) != len(batch) {
 			return 0, 0, fmt.Errorf("the API's answer is not as agreed")
 		}
-		for _, result := range answer.Data {
+		for i, result := range answer.Data {
+			reason := ""
 			if result.Status == "refused" {
-				slog.Warn("event_refused", "event_id", result.ID, "reason", result.Reason)
+				reason = result.Reason
+				slog.Warn("event_refused", "event_id", result.ID, "reason", reason)
 			}
+			d.tell(batch[i], reason)
 		}
 		return len(batch), 0, nil
 	case status >= 400 && status < 500 && !retried[status]:
 		// Halve it until the event that is refused is alone.
 		if len(batch) == 1 {
 			slog.Warn("event_refused", "event_id", batch[0].ID, "reason", strings.TrimSpace(string(body)))
+			d.tell(batch[0], fmt.Sprintf("HTTP %d", status))
 			return 1, 0, nil
 		}
 		half := len(batch) / 2
@@ -190,6 +196,12 @@ func (d *delivery) post(ctx context.Context, batch []*event) (int, time.Duration
 		wait = min(time.Until(at), 5*time.Minute)
 	}
 	return 0, wait, fmt.Errorf("HTTP %d", status)
+}
+
+func (d *delivery) tell(sent *event, reason string) {
+	if outcome := d.outcome.Load(); outcome != nil {
+		(*outcome)(sent.RuleUID, reason)
+	}
 }
 
 // retried are refusals that say nothing about the events: a token, a wrong address, a proxy, a load that is too high.

@@ -79,6 +79,8 @@ func (s *sensor) run(stop context.Context) error {
 	defer connection.Close()
 	s.connection = connection
 	s.acks = newAcks(connection, s.settings)
+	outcome := s.acks.outcome
+	s.delivery.outcome.Store(&outcome)
 	go s.acks.run(stop)
 	go followCredentials(stop, connection, s.settings.natsCreds)
 

@@ -23,6 +23,7 @@ from attune_sensor import _api_client, _rule_reader, _rule_table, _runtime
 from attune_sensor._acks import AckPublisher
 from attune_sensor._api_client import Accepted, EventResult, EventsApi, Outcome, RequestRefused, Unavailable
 from attune_sensor._http_server import HealthServer
+from attune_sensor._outcomes import Outcomes
 from attune_sensor._rule_reader import RuleReader
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule
@@ -349,6 +350,11 @@ def insists() -> None:
         return outcome
 
     _post_with(insist)
+
+
+@wrong("refused-told")
+def keeps_refusals_to_itself() -> None:
+    replace(Outcomes, "refused", nothing)
 
 
 @wrong("request-refused")

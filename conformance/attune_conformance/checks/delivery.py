@@ -9,7 +9,7 @@ from attune_conformance.api import Request, always
 from attune_conformance.check import Level, check
 from attune_conformance.errors import CheckFailedError
 from attune_conformance.testbed import Testbed
-from attune_contract.messages import RuleState
+from attune_contract.messages import AckState, RuleState
 
 _MOST_REQUESTS: Final = 20.0
 _AWAY: Final = 4.0
@@ -148,6 +148,19 @@ async def event_refused(testbed: Testbed) -> None:
     # A connection that was cut while the answer was on its way may make it two.
     if times > 2:
         raise CheckFailedError(f"The refused event {event} was sent {times} times; sending it unchanged cannot help.")
+
+
+@check("refused-told", "acks Failing while all events of a rule are refused, and then Active again", level=Level.SHOULD)
+async def refused_told(testbed: Testbed) -> None:
+    rule = await testbed.put(testbed.new_rule())
+    testbed.api.refuse = lambda event: "as the check wants it"
+    await testbed.start()
+
+    told = await testbed.acked(rule, AckState.FAILING, within=testbed.profile.recovery + 10)
+    if not told.message:
+        raise CheckFailedError("The rule was acked Failing without a message: its author does not get to know why.")
+    testbed.api.refuse = lambda event: None
+    await testbed.acked(rule, AckState.ACTIVE, within=testbed.profile.recovery + 10)
 
 
 @check("request-refused", "does not get stuck on a request that is refused as a whole")

@@ -15,11 +15,10 @@ from attune_kit.cel.library import EvaluationError
 from attune_kit.kubernetes.access import Access, AccessError, find_access
 from attune_kubernetes.changes import Change, Verdict, as_requested, event_of, values_of, verdict_of
 from attune_kubernetes.client import KubernetesApi, Resource
-from attune_kubernetes.filter_failures import FilterFailures
 from attune_kubernetes.parameters import Selection, selection_of
 from attune_kubernetes.state import Progress, State
 from attune_kubernetes.watch import Key, Subscription, Watch
-from attune_sensor import AckState, Disposition, EventReport, InvalidRuleError, Rule, SensorContext, SettingsError
+from attune_sensor import Disposition, EventReport, InvalidRuleError, Rule, SensorContext, SettingsError
 
 #: The progress of watches is saved at most this often (seconds). What was reported since is recognised by its id.
 _SAVE_EVERY: Final = 0.5
@@ -29,8 +28,6 @@ _MARGIN: Final = 2
 _DISCOVERED: Final = 60.0
 _PATIENCE: Final = 5.0
 _FILTER_LOGGED_EVERY: Final = 60.0
-#: How often (seconds) conditions are brought up to date with failures of filters.
-_LOOK: Final = 5.0
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -43,7 +40,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 class _Serving:
     """One rule that runs: what it wants, and where it hears of it."""
 
-    __slots__ = ("catch_up", "failures", "filter_logged", "problems", "rule", "selection", "subscriptions")
+    __slots__ = ("catch_up", "filter_logged", "problems", "rule", "selection", "subscriptions")
 
     def __init__(self, rule: Rule, selection: Selection) -> None:
         self.rule = rule
@@ -52,7 +49,6 @@ class _Serving:
         self.problems: dict[Key, str] = {}
         self.catch_up: asyncio.Task[None] | None = None
         self.filter_logged = 0.0
-        self.failures = FilterFailures()
 
 
 class KubernetesHandler:
@@ -82,7 +78,6 @@ class KubernetesHandler:
         self._resources: dict[tuple[str, str], tuple[float, Resource]] = {}
         self._dirty = asyncio.Event()
         self._saving: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
         context.add_live_check("watches", self._watch_problem)
         registry = context.metrics.registry
         Gauge("attune_kubernetes_watches", "Watches of the API server", registry=registry).set_function(
@@ -109,7 +104,6 @@ class KubernetesHandler:
         self._allowed(rule, selection, resource)
         if self._saving is None:
             self._saving = asyncio.create_task(self._save(), name="save watches")
-            self._looking = asyncio.create_task(self._look(), name="failures of filters")
         serving = _Serving(rule, selection)
         namespaces = selection.namespaces if resource.namespaced else ()
         for namespace in namespaces or ("",):
@@ -152,7 +146,7 @@ class KubernetesHandler:
     async def close(self) -> None:
         """End all watches, and keep how far they have come."""
         catching_up = [each.catch_up for each in self._serving.values() if each.catch_up is not None]
-        tasks = [task for task in (*catching_up, self._saving, self._looking) if task is not None]
+        tasks = [task for task in (*catching_up, self._saving) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -290,24 +284,10 @@ class KubernetesHandler:
     def _filter_failed(self, serving: _Serving, failure: str) -> None:
         self._failed_filters.inc()
         now = time.monotonic()
-        serving.failures.failed(failure, now=now)
-        self._tell_failures(serving)
+        self._context.refused(serving.rule, f"the filter could not be evaluated: {failure}", what="changes")
         if not serving.filter_logged or now - serving.filter_logged > _FILTER_LOGGED_EVERY:
             serving.filter_logged = now
             self._context.log.warning("filter_failed", rule=serving.rule.ref, error=failure)
-
-    async def _look(self) -> None:
-        """Bring conditions up to date with failures of filters, until cancelled."""
-        while True:
-            await asyncio.sleep(_LOOK)
-            for serving in list(self._serving.values()):
-                self._tell_failures(serving)
-
-    def _tell_failures(self, serving: _Serving) -> None:
-        if serving.problems or self._serving.get(serving.rule.uid) is not serving:
-            return
-        if (text := serving.failures.changed_text(now=time.monotonic())) is not None:
-            self._context.report(serving.rule, AckState.ACTIVE, text)
 
     def _failing(self, serving: _Serving, key: Key, problem: str | None) -> None:
         if problem is None:

@@ -1,5 +1,6 @@
 """What the code of a sensor gets to work with."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from attune_sensor._emitter import Emitter
 from attune_sensor._http_server import Check
 from attune_sensor._last_events import LastEvent, LastEvents
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes
 from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rules import Rule
 from attune_sensor._settings import SensorSettings
@@ -38,7 +40,9 @@ class SensorContext:
         emitter: Emitter,
         last_events: LastEvents,
         clock: Clock | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
+        self._outcomes = outcomes or Outcomes(clock=time.monotonic)
         self.settings = settings
         self.config = config
         self.log = log
@@ -91,6 +95,21 @@ class SensorContext:
     def recovered(self, rule: Rule) -> None:
         """Report that a failing rule works again."""
         self.report(rule, AckState.ACTIVE)
+
+    def refused(self, rule: Rule, why: str, *, what: str = "events", tolerated: int = 0) -> None:
+        """Report that something occurred and makes no event: a request that is not authentic, a line that is no JSON.
+
+        What the API refuses is counted by itself. While nothing gets through, the rule is ``Failing``; while some does, it
+        is ``Active`` with a remark. So call this for what the rule's author has to know, and not for what a filter
+        leaves out.
+
+        Args:
+            rule: the rule.
+            why: the reason, for the rule's author; no secrets.
+            what: the things that are refused, in the plural.
+            tolerated: so many refusals do not mean yet that nothing gets through.
+        """
+        self._outcomes.refused(rule.uid, why, what=what, tolerated=tolerated)
 
     def report(self, rule: Rule, state: AckState, message: str = "") -> None:
         """Report the state of a running rule, with a sentence for its author."""

@@ -10,6 +10,7 @@ import msgspec
 from attune_sensor._api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
 from attune_sensor._confirmations import Disposition, confirm
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes
 
 
 class _Reported(msgspec.Struct, frozen=True, gc=False):
@@ -23,6 +24,11 @@ class _Reported(msgspec.Struct, frozen=True, gc=False):
     occurred_at: datetime
 
 
+class _OfRule(msgspec.Struct, frozen=True, gc=False):
+    rule_uid: str
+
+
+_UIDS: Final = msgspec.json.Decoder(_OfRule)
 _DECODER: Final = msgspec.json.Decoder(_Reported)
 _DISPOSITIONS: Final = {"stored": Disposition.STORED, "duplicate": Disposition.DUPLICATE}
 
@@ -42,9 +48,13 @@ class Delivery:
         metrics: where they are counted.
         log: a structlog logger.
         each: whether each event is logged with its rule and its id (at the level DEBUG).
+        outcomes: told what becomes of each event.
     """
 
-    def __init__(self, *, api: Poster, metrics: Metrics, log: Any, each: bool = False) -> None:
+    def __init__(
+        self, *, api: Poster, metrics: Metrics, log: Any, each: bool = False, outcomes: Outcomes | None = None
+    ) -> None:
+        self._outcomes = outcomes
         self._each = each
         self._api = api
         self._metrics = metrics
@@ -85,6 +95,12 @@ class Delivery:
             self._log_each(records, results)
         for record, result in zip(records, results, strict=True):
             confirm(record, _DISPOSITIONS.get(result.status, Disposition.REFUSED), result.reason)
+        if self._outcomes is not None:
+            for record, result in zip(records, results, strict=True):
+                if result.status in _DISPOSITIONS:
+                    self._outcomes.passed(_UIDS.decode(record).rule_uid)
+                else:
+                    self._outcomes.refused(_UIDS.decode(record).rule_uid, result.reason or "the API gave no reason")
         if counts["stored"] + counts["duplicate"] == len(results):
             return
         refused: dict[tuple[str, str | None], list[_Reported]] = {}

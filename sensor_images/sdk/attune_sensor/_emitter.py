@@ -29,6 +29,7 @@ from attune_sensor._delivery import Delivery, Poster
 from attune_sensor._errors import StoppingError
 from attune_sensor._event_queue import EventQueue
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes
 from attune_sensor._settings import WhenFull
 from attune_sensor._spool import Spool
 from attune_sensor._spool_thread import SpoolThread
@@ -66,6 +67,7 @@ class Emitter:
         memory_bytes: bound of what waits in memory.
         chance: random numbers in [0, 1), for jitter.
         log_each: whether each delivered event is logged, at the level DEBUG.
+        outcomes: told what becomes of each event.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Emitter:
         retry: Backoff = _RETRY,
         chance: Callable[[], float] = random.random,
         log_each: bool = False,
+        outcomes: Outcomes | None = None,
     ) -> None:
-        self._delivery = Delivery(api=api, metrics=metrics, log=log, each=log_each)
+        self._outcomes = outcomes
+        self._delivery = Delivery(api=api, metrics=metrics, log=log, each=log_each, outcomes=outcomes)
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
         self._log = log
@@ -158,7 +162,7 @@ class Emitter:
         """
         if self._closing:
             return False
-        body = self._encode(event)
+        body = self._encode(event, here=False)
         if len(self._inbound) >= _MAX_INBOUND:
             self._metrics.events.labels("dropped").inc()
             return False
@@ -262,12 +266,16 @@ class Emitter:
 
     # The queue in memory.
 
-    def _encode(self, event: EventReport) -> bytes:
+    def _encode(self, event: EventReport, *, here: bool = True) -> bytes:
+        """The event as JSON; ``here``: in the event loop's thread."""
         if self._closing:
             raise StoppingError("the sensor is stopping and accepts no more events")
         body = _ENCODER.encode(event)
         if len(body) > MAX_EVENTS_BYTES:
-            raise ValueError(f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}")
+            why = f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}"
+            if self._outcomes is not None and here:
+                self._outcomes.refused(event.rule_uid, why)
+            raise ValueError(why)
         self._emitted.inc()
         return body
 

@@ -6,6 +6,7 @@ taken together. A rule that fails is retried with backoff and does not hold up o
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,7 @@ from attune_contract.messages import AckState
 from attune_kit.backoff import Backoff
 from attune_sensor._errors import InvalidRuleError
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes, Told, due
 from attune_sensor._rule_table import RuleChange
 from attune_sensor._rules import Rule, RuleHandler
 
@@ -36,12 +38,14 @@ class AckSink(Protocol):
 class _Entry:
     """One rule: what should run, what runs, and the latest ack."""
 
-    __slots__ = ("attempt", "busy", "early", "queued", "retry", "running", "verdict", "wanted")
+    __slots__ = ("attempt", "busy", "early", "queued", "reported", "retry", "running", "told", "verdict", "wanted")
 
     def __init__(self) -> None:
         self.wanted: Rule | None = None
         self.running: Rule | None = None
         self.verdict: AckState | None = None
+        self.reported: tuple[Rule, AckState, str] | None = None  # what the handler says of it
+        self.told: Told | None = None  # what was said last of its outcomes
         self.early: tuple[AckState, str] | None = None  # reported by the handler before its method returned
         self.attempt = 0
         self.queued = False
@@ -60,6 +64,8 @@ class RuleSupervisor:
         log: a structlog logger.
         call_timeout: seconds after which a call of the handler is cancelled and counts as failed.
         chance: random numbers in [0, 1), for jitter.
+        outcomes: what becomes of the rules' occurrences; it is part of what is acked.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class RuleSupervisor:
         call_timeout: float = 30.0,
         retry: Backoff = _RETRY,
         chance: Callable[[], float] = random.random,
+        outcomes: Outcomes | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler = handler
         self._serves_disabled = getattr(handler, "serves_disabled_rules", False)
@@ -83,6 +91,10 @@ class RuleSupervisor:
         self._call_timeout = call_timeout
         self._retry = retry
         self._chance = chance
+        self._clock = clock
+        self._outcomes = outcomes or Outcomes(clock=clock)
+        self._outcomes.on_change = self._outcome_changed
+        self._due: dict[str, asyncio.TimerHandle] = {}  # rules whose outcomes are said soon
         self._entries: dict[str, _Entry] = {}
         self._queue: asyncio.Queue[str] = asyncio.Queue()  # holds a rule once at most, so it is bounded by their number
         for state in AckState:
@@ -109,6 +121,8 @@ class RuleSupervisor:
         for entry in self._entries.values():
             if entry.retry is not None:
                 entry.retry.cancel()
+        for handle in self._due.values():
+            handle.cancel()
         await self._handler.close()
 
     def report(self, rule: Rule, state: AckState, message: str = "") -> None:
@@ -155,6 +169,7 @@ class RuleSupervisor:
             await self._stop(entry)
             if wanted is None:
                 self._acks.forget(uid)
+                self._outcomes.forget(uid)
                 self._count(entry, None)
             elif not wanted.state.enabled:
                 self._verdict(entry, wanted, AckState.STOPPED, "")
@@ -168,6 +183,8 @@ class RuleSupervisor:
                 entry.running = wanted
             return
         entry.early = None
+        entry.told = None
+        self._outcomes.begin(uid)
         try:
             async with asyncio.timeout(self._call_timeout):
                 if entry.running is None:
@@ -216,8 +233,36 @@ class RuleSupervisor:
             self._log.exception("rule_stop_failed", rule=running.ref, rule_uid=running.uid)
 
     def _verdict(self, entry: _Entry, rule: Rule, state: AckState, message: str) -> None:
+        entry.reported = (rule, state, message)
+        self._say(rule.uid, entry)
+
+    def _say(self, uid: str, entry: _Entry) -> None:
+        """Ack what the handler reported of a rule, together with what becomes of its occurrences."""
+        assert entry.reported is not None  # noqa: S101 - for the type checker
+        rule, state, message = entry.reported
+        standing = self._outcomes.standing(uid)
+        entry.told = Told(standing, self._clock())
+        if standing is not None and state in (AckState.ACTIVE, AckState.COMPLETED):
+            state = AckState.FAILING if standing.failing else state
+            message = f"{standing.text}. {message}".strip()
         self._count(entry, state)
         self._acks.publish(rule, state, message)
+
+    def _outcome_changed(self, uid: str) -> None:
+        entry = self._entries.get(uid)
+        if entry is None or entry.reported is None or uid in self._due:
+            return
+        if (delay := due(self._outcomes.standing(uid), entry.told, now=self._clock())) is not None:
+            self._due[uid] = asyncio.get_running_loop().call_later(delay, self._say_outcome, uid)
+
+    def _say_outcome(self, uid: str) -> None:
+        self._due.pop(uid, None)
+        entry = self._entries.get(uid)
+        if entry is None or entry.reported is None:
+            return
+        left = due(self._outcomes.standing(uid), entry.told, now=self._clock())
+        if left == 0.0:
+            self._say(uid, entry)
 
     def _count(self, entry: _Entry, state: AckState | None) -> None:
         if entry.verdict is not None:

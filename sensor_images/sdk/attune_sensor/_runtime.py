@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,7 @@ from attune_sensor._health import ApiProbe, HealthReporter
 from attune_sensor._http_server import HealthServer
 from attune_sensor._last_events import LastEvents
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes
 from attune_sensor._rule_reader import RuleReader
 from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleChange, RuleTable
@@ -74,7 +76,9 @@ class SensorRuntime:
             if settings.spool_dir is not None
             else None
         )
+        self.outcomes = Outcomes(clock=time.monotonic, now=lambda: datetime.fromtimestamp(now(), UTC))
         self.emitter = Emitter(
+            outcomes=self.outcomes,
             api=api or self._api,
             spool=spool,
             metrics=self.metrics,
@@ -89,6 +93,7 @@ class SensorRuntime:
             metrics=self.metrics,
             emitter=self.emitter,
             last_events=LastEvents(api=self._api, log=self._log),
+            outcomes=self.outcomes,
         )
         self.rules = RuleTable()
         self._connector = NatsConnector(
@@ -113,6 +118,7 @@ class SensorRuntime:
         )
         self.supervisor = RuleSupervisor(
             handler=handler(self.context),
+            outcomes=self.outcomes,
             acks=self.acks,
             trigger_types=settings.trigger_types,
             metrics=self.metrics,

@@ -11,6 +11,7 @@ The handler, the supervision of rules and the delivery of events are the real on
 import asyncio
 import heapq
 import itertools
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from attune_sensor._context import SensorContext
 from attune_sensor._emitter import Emitter
 from attune_sensor._last_events import LastEvent, LastEvents
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes
 from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule, RuleHandler
@@ -222,8 +224,14 @@ class SensorHarness:
             nats_inbox_prefix="",
             **(settings or {}),
         )
+        outcomes = Outcomes(clock=time.monotonic)
         self._emitter = Emitter(
-            api=self.api, spool=None, metrics=metrics, log=log, retry=Backoff(initial=0.01, maximum=0.05)
+            outcomes=outcomes,
+            api=self.api,
+            spool=None,
+            metrics=metrics,
+            log=log,
+            retry=Backoff(initial=0.01, maximum=0.05),
         )
         context = SensorContext(
             settings=given,
@@ -233,8 +241,10 @@ class SensorHarness:
             emitter=self._emitter,
             last_events=LastEvents(api=self.api, log=log, retry=Backoff(initial=0.01, maximum=0.05)),
             clock=self._clock,
+            outcomes=outcomes,
         )
         self._supervisor = RuleSupervisor(
+            outcomes=outcomes,
             handler=handler(context),
             acks=self._acks,
             trigger_types=given.trigger_types,

@@ -21,6 +21,10 @@ class LineError(ValueError):
     """A line that is neither an event nor an ack. The text says why, in a few words."""
 
 
+class RefusedEventError(LineError):
+    """A line whose event is not taken; the SDK has counted it for its rule."""
+
+
 class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     """An event. ``rule`` is the uid or ``namespace/name`` of its rule; ``trigger_type`` stands for all rules of that type."""
 

@@ -17,7 +17,7 @@ from attune_kit.supervisor import end
 from attune_sensor import AckState, Rule, SensorContext, event_of
 from attune_stdio import variables
 from attune_stdio.interpreter import Expressions, Interpreter
-from attune_stdio.messages import AckLine, EventLine, LineError
+from attune_stdio.messages import AckLine, EventLine, LineError, RefusedEventError
 from attune_stdio.metrics import StdioMetrics
 from attune_stdio.process import Process
 from attune_stdio.program import Program
@@ -29,6 +29,8 @@ from attune_stdio.settings import OnExit, StdioSettings
 _PATIENCE: Final = 0.5
 #: Seconds that are left of the sensor's own time to stop after the programs' time has run out.
 _RESERVE: Final = 2.0
+#: So many lines that cannot be used may be a greeting: only further ones mean that nothing gets through.
+TOLERATED: Final = 2
 
 
 class PerRuleHandler:
@@ -195,6 +197,10 @@ class _RuleProgram:
             raise LineError(f"the trigger type of its rule is {rule.trigger_type}")
         await report(self._context, rule, line)
 
+    def refused(self, why: str) -> None:
+        """Count it for the rule."""
+        self._context.refused(self.rule, why, what="lines", tolerated=TOLERATED)
+
     def failing(self, message: str) -> None:
         """Say so."""
         self._context.failing(self.rule, message)
@@ -213,12 +219,12 @@ async def report(context: SensorContext, rule: Rule, line: EventLine) -> None:
     """Report an event of a rule.
 
     Raises:
-        LineError: the event is too large.
+        RefusedEventError: the event is too large.
     """
     try:
         await context.emit(event_of(rule, line.payload, occurrence=line.occurrence, occurred_at=line.occurred_at))
     except ValueError as error:
-        raise LineError(str(error)) from None
+        raise RefusedEventError(str(error)) from None
 
 
 def _same(old: Rule, new: Rule) -> bool:

@@ -12,7 +12,7 @@ from attune_stdio import variables
 from attune_stdio.interpreter import Expressions, Interpreter
 from attune_stdio.messages import AckLine, EventLine, LineError, lifecycle_line
 from attune_stdio.metrics import StdioMetrics
-from attune_stdio.per_rule import report
+from attune_stdio.per_rule import TOLERATED, report
 from attune_stdio.process import Process
 from attune_stdio.program import LateLineError, Program
 from attune_stdio.restarts import HEALTHY_AFTER, Restarts
@@ -237,6 +237,11 @@ class PerSensorHandler:
         return line.trigger_type
 
     # -- the program's state -----------------------------------------------------------------------------------------
+
+    def refused(self, why: str) -> None:
+        """It may have been about any of the rules, so all say so."""
+        for rule in self._rules.values():
+            self._context.refused(rule, why, what="lines", tolerated=TOLERATED)
 
     def failing(self, message: str) -> None:
         """It holds for all rules."""

@@ -13,7 +13,7 @@ from attune_kit.supervisor import end
 from attune_stdio.hints import hints
 from attune_stdio.interpreter import Interpreter
 from attune_stdio.lines import Line
-from attune_stdio.messages import MAX_LINE, AckLine, EventLine, LineError
+from attune_stdio.messages import MAX_LINE, AckLine, EventLine, LineError, RefusedEventError
 from attune_stdio.metrics import StdioMetrics
 from attune_stdio.pipes import CHUNK
 from attune_stdio.process import Process
@@ -30,6 +30,9 @@ _KILLED: Final = 5.0
 _LOOK: Final = 2.0
 #: Others get their turn after so many lines.
 _YIELD_AFTER: Final = 64
+#: A line that cannot be used is logged at most this often (seconds), and shown so far (bytes).
+_BAD_LOGGED_EVERY: Final = 300.0
+_SHOWN: Final = 120
 
 
 class LateLineError(LineError):
@@ -52,6 +55,9 @@ class ProgramObserver(Protocol):
             LineError: it cannot be used.
             LateLineError: it is of a rule that was stopped.
         """
+
+    def refused(self, why: str) -> None:
+        """A line cannot be used."""
 
     def failing(self, message: str) -> None:
         """The program does not run, and is started again soon."""
@@ -131,7 +137,7 @@ class Program:
         self._waiting_for_output = False
         self._chunks = 0  # read so far
         self._failing = False
-        self._useless = False
+        self._bad_logged = float("-inf")
 
     def stop(self, *, within: float, listen: bool) -> None:
         """Have :meth:`run` end the program and return.
@@ -229,13 +235,6 @@ class Program:
 
     def _look(self, process: Process) -> None:
         now = time.monotonic()
-        useless = self._warnings.useless
-        if useless is not None:
-            if not self._useless:
-                self._useless = self._failing = True
-                self._observer.failing(useless)
-            return
-        self._useless = False
         if self._failing:
             if process.running_for >= self._healthy_after:
                 self._failing = False
@@ -321,6 +320,8 @@ class Program:
                 await self._observer.take(parsed)
         except LateLineError:
             self._metrics.lines.labels("late").inc()
+        except RefusedEventError:
+            self._metrics.lines.labels("malformed").inc()  # counted for its rule already
         except LineError as error:
             self._bad("malformed", str(error), text)
         except Exception:
@@ -328,16 +329,16 @@ class Program:
             self._log.exception("line_failed")
             self._bad("malformed", "the sensor failed to take it; its log says why", text)
         else:
-            self._warnings.good_line()
             result = "skipped" if parsed is None else "ack" if isinstance(parsed, AckLine) else "event"
             self._metrics.lines.labels(result).inc()
 
     def _bad(self, result: str, why: str, text: bytes) -> None:
         self._metrics.lines.labels(result).inc()
         now = time.monotonic()
-        if not self._warnings.text(now=now):
+        if now - self._bad_logged >= _BAD_LOGGED_EVERY:
+            self._bad_logged = now
             self._log.warning("line_not_taken", reason=why, line=text[:200].decode("utf-8", "replace"))
-        self._warnings.bad_line(why, text, now=now)
+        self._observer.refused(f"{why}: {text[:_SHOWN].decode('utf-8', 'replace')!r}")
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

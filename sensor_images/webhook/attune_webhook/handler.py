@@ -56,6 +56,7 @@ class WebhookHandler:
             registry=context.metrics.registry,
             log=context.log,
             now=now,
+            on_refused=lambda rule, why: context.refused(rule, why, what="requests"),
         )
         #: The port that requests come to.
         self.listener = Listener(server=self._server, config=self._config)

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
-from attune_sensor import Confirmation, Disposition, EventReport, StoppingError
+from attune_sensor import Confirmation, Disposition, EventReport, Rule, StoppingError
 from attune_webhook import handshakes
 from attune_webhook.authentication import Authenticator
 from attune_webhook.bodies import json_items
@@ -29,6 +29,8 @@ from attune_webhook.sns import SnsMessages
 #: Events that one request may hold.
 MOST_ITEMS: Final = 1000
 _BATCH: Final = "application/cloudevents-batch+json"
+#: Refusals that a rule's author cannot help, or that are counted where they happen.
+_NOT_THE_RULES: Final = frozenset({"busy", "starting", "stopping", "full", "failed", "refused"})
 
 
 class EventSink(Protocol):
@@ -64,6 +66,7 @@ class WebhookServer:
         registry: where requests are counted.
         log: a structlog logger.
         now: Unix time in seconds.
+        on_refused: called with a rule and a reason for each request that makes no event because something is wrong.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class WebhookServer:
         registry: CollectorRegistry,
         log: Any,
         now: Callable[[], float] = time.time,
+        on_refused: Callable[[Rule, str], None] = lambda rule, why: None,
     ) -> None:
+        self._on_refused = on_refused
         self._routes = routes
         self._authenticator = authenticator
         self._sns = sns
@@ -291,6 +296,9 @@ class WebhookServer:
     def _refused(self, refusal: RefusalError, routes: Sequence[Route]) -> Answer:
         self._count(refusal.kind)
         self._refusals.note(refusal, routes[0].rule if routes else None)
+        if refusal.kind not in _NOT_THE_RULES:
+            for route in routes:
+                self._on_refused(route.rule, f"{int(refusal.status)} {refusal.reason}")
         return refusal.answer()
 
 

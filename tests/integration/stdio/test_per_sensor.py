@@ -81,7 +81,7 @@ hold()
         assert events_of(sensor.api, b) == [{"to": "b"}, {"to": "things"}]
         assert events_of(sensor.api, c) == [{"to": "others"}]
         assert sensor.api.events[-1].id == event_id(c.uid, "2")
-        await until(lambda: "lines on its standard output were not taken" in sensor.message(a))
+        await until(lambda: " refused since " in sensor.message(a))
 
 
 async def test_a_program_that_wants_to_know_no_rules_is_told_of_none_and_serves_them_all() -> None:

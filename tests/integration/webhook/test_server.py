@@ -275,6 +275,19 @@ async def test_who_cannot_sign_does_not_use_up_the_rate(hooks: Hooks) -> None:
     assert (await hooks.send("/a", Authorization="Bearer s3cret-key"))[0] == 202
 
 
+async def test_a_rule_that_gets_only_requests_with_a_wrong_key_is_failing_until_a_right_one_comes(hooks: Hooks) -> None:
+    hooks.secret("hooks/key", "s3cret-key")
+    rule = await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/key"]})
+    for _ in range(3):
+        assert (await hooks.send("/a", Authorization="Bearer x"))[0] == 401
+    text = await hooks.harness.wait_for(rule, AckState.FAILING)
+    assert text.startswith("Nothing gets through: ")
+    assert "the last reason: 401 " in text
+    assert "s3cret" not in text
+    assert (await hooks.send("/a", Authorization="Bearer s3cret-key"))[0] == 202
+    assert "Not everything gets through" in await hooks.harness.wait_for(rule, AckState.ACTIVE)
+
+
 async def test_secret_that_is_not_there_and_comes_later(hooks: Hooks) -> None:
     rule = await hooks.rule("/a", state=AckState.FAILING, auth={"type": "bearer", "secrets": ["hooks/key"]})
     message = await hooks.harness.wait_for(rule, AckState.FAILING)

@@ -17,7 +17,6 @@ from attune_contract.resources import Sensor as SensorResource
 from attune_contract.schemas.json_schema import JsonSchema
 from attune_kit.cel.library import EvaluationError, Expression
 from attune_kubernetes.changes import Change, Verdict, as_requested, event_of, found_late, values_of, verdict_of
-from attune_kubernetes.filter_failures import FilterFailures
 from attune_kubernetes.objects import ObjectSnapshot, snapshot_of
 from attune_kubernetes.parameters import ChangeKind, Selection, selection_of
 from attune_sensor import InvalidRuleError, Rule
@@ -198,19 +197,6 @@ def test_expressions_are_named_by_their_parameter() -> None:
         "parameters.filter", "parameters.fields.a", "parameters.fields.b"
     ]  # fmt: skip
     assert selection(fields={"a": "1"}).where(0) == "parameters.fields.a"
-
-
-def test_failures_of_a_filter_are_a_sentence_that_goes_when_they_do() -> None:
-    failures = FilterFailures()
-    assert failures.changed_text(now=0) is None
-    failures.failed("no such key", now=1)
-    assert failures.changed_text(now=1) == (
-        "The filter could not be evaluated for one change, so there was no event; the last reason: no such key."
-    )
-    failures.failed("no such key", now=2)
-    assert failures.changed_text(now=3) is None, "not again at once"
-    assert (failures.changed_text(now=40) or "").startswith("The filter could not be evaluated for 2 changes")
-    assert failures.changed_text(now=400) == "", "it is forgotten"
 
 
 def test_filter_that_fails_says_no_unless_what_was_is_not_known() -> None:

@@ -1,6 +1,7 @@
 """Sensors made of functions, run under the testing harness."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -228,3 +229,35 @@ async def test_a_clock_that_the_test_moves() -> None:
         assert {event.rule_name for event in found} == {"quick"}
         with pytest.raises(TimeoutError):
             await FakeClock(midnight).wait_for_sleeper(within=0.01)
+
+
+async def test_a_rule_whose_events_the_api_refuses_is_failing_until_it_takes_one() -> None:
+    wanted = asyncio.Event()
+
+    async def watch(trigger: Trigger[QueueParameters]) -> None:
+        await trigger.emit({"depth": "many"}, occurrence="1")
+        await wanted.wait()
+        await trigger.emit({"depth": 1}, occurrence="2")
+        await asyncio.Event().wait()
+
+    async with harness(watch, QueueParameters) as sensor:
+        sensor.api.refuse = lambda event: (
+            "payload.depth: 'many' is not of type 'integer'" if event.payload == {"depth": "many"} else None
+        )
+        rule = sensor.apply(TYPE, {"name": "jobs"}, name="one")
+        text = await sensor.wait_for(rule, AckState.FAILING)
+        assert text.startswith("Nothing gets through: 1 event refused since ")
+        assert text.endswith("the last reason: payload.depth: 'many' is not of type 'integer'.")
+        wanted.set()
+        assert "Not everything gets through" in await sensor.wait_for(rule, AckState.ACTIVE)
+
+
+async def test_an_event_that_is_too_large_counts_as_refused() -> None:
+    async def watch(trigger: Trigger[QueueParameters]) -> None:
+        with contextlib.suppress(ValueError):
+            await trigger.emit({"text": "x" * 2_000_000})
+        await asyncio.Event().wait()
+
+    async with harness(watch, QueueParameters) as sensor:
+        rule = sensor.apply(TYPE, {"name": "jobs"}, name="one")
+        assert "bytes; the API takes at most" in await sensor.wait_for(rule, AckState.FAILING)

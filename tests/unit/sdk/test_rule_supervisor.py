@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from attune_contract.messages import AckState, RuleState
 from attune_kit.backoff import Backoff
 from attune_sensor import InvalidRuleError, Rule
 from attune_sensor._metrics import Metrics
+from attune_sensor._outcomes import Outcomes
 from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleTable
 
@@ -80,7 +82,9 @@ class Bench:
         self.acks = Acks()
         self.table = RuleTable()
         self.metrics = Metrics()
+        self.outcomes = Outcomes(clock=time.monotonic)
         self.supervisor = RuleSupervisor(
+            outcomes=self.outcomes,
             handler=self.handler,
             acks=self.acks,
             trigger_types=["core.intervaltimer"],
@@ -300,6 +304,33 @@ async def test_handler_may_say_how_a_rule_fares(bench: Bench) -> None:
     await bench.said(newer, AckState.ACTIVE)
     bench.supervisor.report(rule, AckState.FAILING, "said of a state that is over")
     assert bench.acks.said[RULE.uid][-1] == (2, AckState.ACTIVE, "")
+
+
+async def test_a_rule_of_which_all_is_refused_is_failing_until_something_gets_through(bench: Bench) -> None:
+    bench.put(RULE)
+    await bench.said(RULE, AckState.ACTIVE)
+    bench.outcomes.refused(RULE.uid, "401 the signature is wrong", what="requests")
+    assert "Nothing gets through: 1 request refused since" in await bench.said(RULE, AckState.FAILING)
+    rule = bench.table.get(RULE.uid)
+    assert rule is not None
+    bench.supervisor.report(rule, AckState.ACTIVE, "It writes too fast.")
+    await until(lambda: bench.acks.said[RULE.uid][-1][2].endswith("the signature is wrong. It writes too fast."))
+    assert bench.acks.said[RULE.uid][-1][1] is AckState.FAILING
+    bench.outcomes.passed(RULE.uid)
+    assert "Not everything gets through" in await bench.said(RULE, AckState.ACTIVE)
+    # What a handler says is wrong goes before what becomes of events.
+    bench.supervisor.report(rule, AckState.REJECTED, "no such queue")
+    assert await bench.said(RULE, AckState.REJECTED) == "no such queue"
+
+
+async def test_a_changed_rule_begins_without_what_was_refused_of_the_old_one(bench: Bench) -> None:
+    bench.put(RULE)
+    await bench.said(RULE, AckState.ACTIVE)
+    bench.outcomes.refused(RULE.uid, "no")
+    await bench.said(RULE, AckState.FAILING)
+    newer = changed(RULE)
+    bench.put(newer)
+    assert await bench.said(newer, AckState.ACTIVE) == ""
 
 
 async def test_what_is_said_before_start_returns_is_what_is_acked(bench: Bench) -> None:

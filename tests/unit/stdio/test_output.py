@@ -235,18 +235,9 @@ def test_options_fit_together(options: dict[str, Any], complaint: str | None) ->
     assert (problem is None) if complaint is None else complaint in (problem or "")
 
 
-def test_a_program_of_which_nothing_can_be_used_is_useless() -> None:
+def test_hints_hold_as_long_as_the_program_runs() -> None:
     warnings = ProgramWarnings(["jq holds its output back."])
-    assert warnings.text(now=0) == "jq holds its output back."
-    for _ in range(2):
-        warnings.bad_line("not a JSON object", b"hello", now=0)
-    assert warnings.useless is None
-    warnings.bad_line("not a JSON object", b"hello", now=0)
-    assert "3 records were refused and none was taken; the last one: not a JSON object: 'hello'" in (
-        warnings.useless or ""
-    )
-    warnings.good_line()
-    assert warnings.useless is None
+    assert warnings.text(now=0) == warnings.text(now=1e6) == "jq holds its output back."
 
 
 def test_a_line_that_does_not_end_and_an_end_with_status_0_are_mentioned() -> None:

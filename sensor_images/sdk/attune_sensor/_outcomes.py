@@ -1,0 +1,161 @@
+"""What becomes of a rule's occurrences: whether events get through, or are refused, and what to tell its author then. Pure.
+
+Whatever prevents an event after something occurred is a refusal: the API does not take the payload, a request's signature
+is wrong, a filter cannot be evaluated, a line is no JSON. A rule that runs in this way and has no events looks like one
+for which nothing happens, so its sensor says so in the rule's ack (docs/sensor-protocol.md, "When nothing gets through").
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+#: Of so many of the latest occurrences the refused ones count. When none of them was refused, all is well again.
+WINDOW: Final = 20
+#: After so many refusals in a row nothing gets through, also when something did before …
+_MANY: Final = 8
+#: … or after these few, when nothing got through for so long (seconds).
+_FEW: Final = 3
+_LONG: Final = 60.0
+_LONGEST_REASON: Final = 400
+#: Seconds between two acks of a rule at least; and between two that differ only in a number or in the last reason.
+_PAUSE: Final = 1.0
+_REWORDED: Final = 30.0
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is to be said of a rule of which something was refused.
+
+    Attributes:
+        failing: nothing gets through.
+        number: refusals since the first one.
+        what: the things that are refused, in the plural.
+        why: the last reason.
+        since: when the first of them was refused.
+    """
+
+    failing: bool
+    number: int
+    what: str
+    why: str
+    since: datetime
+
+    @property
+    def text(self) -> str:
+        """A sentence for the rule's author."""
+        since = self.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        head = "Nothing gets through" if self.failing else "Not everything gets through"
+        many = f"1 {self.what.removesuffix('s')}" if self.number == 1 else f"{self.number} {self.what}"
+        return f"{head}: {many} refused since {since}; the last reason: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was said last of a rule, and when (seconds, monotonic)."""
+
+    standing: Standing | None
+    at: float
+
+
+def due(standing: Standing | None, told: Told | None, *, now: float) -> float | None:
+    """In how many seconds a standing has to be said; None if what was said last will do.
+
+    That all fails, or no longer does, is said within a second. Numbers are said again when they have doubled, and other
+    reasons, at a pace that tens of thousands of rules can have at once.
+    """
+    before = None if told is None else told.standing
+    if (standing is None) != (before is None) or (standing and before and standing.failing != before.failing):
+        return 0.0 if told is None else max(0.0, told.at + _PAUSE - now)
+    if standing is None or before is None or told is None:
+        return None
+    if standing.number < 2 * before.number and standing.why == before.why:
+        return None
+    return max(0.0, told.at + _REWORDED - now)
+
+
+@dataclass(slots=True)
+class _Tally:
+    passed: int = 0  # in a row, since the last refusal
+    passed_at: float = float("-inf")
+    refused: int = 0  # in a row, since the last one that got through
+    window: deque[bool] | None = None  # None: nothing was refused
+    tolerated: int = 0
+    number: int = 0
+    what: str = ""
+    why: str = ""
+    since: datetime = _NEVER
+
+
+class Outcomes:
+    """Counts for each rule what got through and what was refused.
+
+    Args:
+        clock: seconds, monotonic.
+        now: the wall clock.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._now = now
+        self._tallies: dict[str, _Tally] = {}
+        #: Called with a rule's uid whenever its standing may have changed.
+        self.on_change: Callable[[str], None] = lambda uid: None
+
+    def begin(self, uid: str) -> None:
+        """A rule runs in a new version: what was refused of an old one does not count."""
+        self._tallies[uid] = _Tally()
+
+    def forget(self, uid: str) -> None:
+        """The rule is gone."""
+        self._tallies.pop(uid, None)
+
+    def passed(self, uid: str) -> None:
+        """An event of the rule was stored. Of rules that do not run, nothing is counted."""
+        if (tally := self._tallies.get(uid)) is None:
+            return
+        tally.passed += 1
+        tally.refused = 0
+        tally.passed_at = self._clock()
+        if tally.window is not None:
+            tally.window.append(True)
+            if all(tally.window):
+                tally.window, tally.number = None, 0
+            self.on_change(uid)
+
+    def refused(self, uid: str, why: str, *, what: str = "events", tolerated: int = 0) -> None:
+        """Something that occurred makes no event.
+
+        Args:
+            uid: the rule's.
+            why: the reason.
+            what: the things that are refused, in the plural.
+            tolerated: so many refusals do not mean yet that nothing gets through.
+        """
+        if (tally := self._tallies.get(uid)) is None:
+            return
+        if tally.window is None:
+            tally.window = deque([True] * min(tally.passed, WINDOW - 1), maxlen=WINDOW)
+            tally.since = self._now()
+        tally.window.append(False)
+        tally.passed = 0
+        tally.refused += 1
+        tally.number += 1
+        tally.tolerated = tolerated
+        tally.what, tally.why = what, " ".join(why.split())[:_LONGEST_REASON].rstrip(".")
+        self.on_change(uid)
+
+    def standing(self, uid: str) -> Standing | None:
+        """What is to be said of the rule; None if nothing is."""
+        tally = self._tallies.get(uid)
+        if tally is None or tally.window is None:
+            return None
+        silent = self._clock() - tally.passed_at
+        failing = (
+            (not any(tally.window) and tally.refused > tally.tolerated)
+            or tally.refused >= _MANY
+            or (tally.refused >= _FEW and silent >= _LONG)
+        )
+        return Standing(failing=failing, number=tally.number, what=tally.what, why=tally.why, since=tally.since)
