@@ -124,6 +124,12 @@ newer-tzdata: $(UV)  ## Fail when a newer tzdata is out than uv.lock pins: timer
 	@found=$$($(UV) lock --upgrade-package tzdata --dry-run 2>&1); echo "$$found"; \
 	! grep -q "Update tzdata" <<< "$$found"
 
+.PHONY: gitops-table
+gitops-table: .venv/.synced  ## What Flux, Helm and Argo CD make of each state, by their own code: the table in docs/gitops.md
+	@mkdir -p .cache
+	cd hack/gitops/health && GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 go build -o ../../../.cache/gitops-health .
+	$(RUN)/python hack/gitops/gitops_table.py .cache/gitops-health
+
 .PHONY: stdio-zipapp
 stdio-zipapp: .venv/.synced  ## The supervisor of runner: Stdio as one file for any python3: dist/attune-stdio.pyz
 	$(RUN)/python -m attune_zipapp dist/attune-stdio.pyz
