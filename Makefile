@@ -119,6 +119,10 @@ soak: .venv/.synced cluster  ## Tests that take long (12 minutes of renewals, â€
 bench: .venv/.synced  ## Benchmarks as ratios to a reference: make bench [BENCH=name] [OUT=file]
 	$(RUN)/python tests/bench/run.py $(if $(BENCH),--only $(BENCH)) $(if $(OUT),--out $(OUT))
 
+.PHONY: first-minutes
+first-minutes:  ## The README's commands on new Debian 12 and 13, without root: make first-minutes [ARGS="--all trixie"]
+	hack/first-minutes/run $(ARGS)
+
 .PHONY: newer-tzdata
 newer-tzdata: $(UV)  ## Fail when a newer tzdata is out than uv.lock pins: timers fire by it (docs/timers.md)
 	@found=$$($(UV) lock --upgrade-package tzdata --dry-run 2>&1); echo "$$found"; \

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attune_cli.output import Cell, as_yaml
+from attune_contract.messages import NEVER_FIRES
 
 Object = Mapping[str, Any]
 _NONE = "-"
@@ -122,6 +123,8 @@ def rule_problem(body: Object) -> str | None:
     accepted, active = condition(body, "Accepted"), condition(body, "Active")
     if accepted.get("status") == "False":
         return _sentence(accepted)
+    if enabled(body) and active.get("reason") == "Completed" and _sentence(active).startswith(NEVER_FIRES):
+        return _sentence(active)
     if not enabled(body) or active.get("reason") in ("Disabled", "Completed", "SensorPaused"):
         return None
     if not active:

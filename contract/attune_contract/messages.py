@@ -33,6 +33,10 @@ class AckState(StrEnum):
     COMPLETED = "Completed"  #: it has ended and will not fire again
 
 
+#: The ``message`` of a ``Completed`` ack begins with this when the rule's time was over before it could fire.
+NEVER_FIRES: Final = "It never fires"
+
+
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     """A rule's full state, the body of every rule lifecycle event. A tombstone carries the last known one.
 

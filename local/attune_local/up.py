@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from attune_contract.local import Endpoint, Endpoints, write_endpoints
 from attune_local import logs
 from attune_local.admission import STDIN
 from attune_local.datadir import DataDir
-from attune_local.display import Display, JsonLines, PlainLines, Started
+from attune_local.display import Display, JsonLines, PlainLines, Started, program
 from attune_local.errors import UpError
 from attune_local.manifests import Reader
 from attune_local.node import Node
@@ -277,7 +278,9 @@ class _Up:
         # Only now: what happened meanwhile is in the stream, and the start need not wait for this.
         self._announced.set()
         self._actions.nudge()
-        self._display.started(Started(api_url=self.api_url, token_file=root / "admin.token", data_dir=root))
+        called = program(sys.argv[0], found=shutil.which("attune"))
+        where = Started(api_url=self.api_url, token_file=root / "admin.token", data_dir=root, program=called)
+        self._display.started(where)
 
     def _stop_by(self, number: signal.Signals) -> None:
         _log.info("signal_received", signal=number.name)

@@ -2,7 +2,7 @@
 
 import pytest
 from support.eventually import eventually
-from support.kubectl import CommandFailed, Manifest
+from support.kubectl import CommandFailedError, Manifest
 from support.system import REPOSITORY, SYSTEM, System
 
 
@@ -164,7 +164,7 @@ MALFORMED: dict[str, tuple[Manifest, str]] = {
 def test_a_malformed_object_is_refused_by_kubectl_apply(system: System, case: str) -> None:
     manifest, words = MALFORMED[case]
     body = {"apiVersion": "attune.dev/v1alpha1", "metadata": {"name": "bad", "namespace": system.namespace}, **manifest}
-    with pytest.raises(CommandFailed) as refused:
+    with pytest.raises(CommandFailedError) as refused:
         system.kube.apply(body)
     assert words in refused.value.stderr
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 from support.eventually import eventually
-from support.kubectl import CommandFailed, Kubectl, Manifest, condition
+from support.kubectl import CommandFailedError, Kubectl, Manifest, condition
 from support.system import Api
 
 from attune_contract import environment
@@ -80,7 +80,7 @@ class LocalKube(Kubectl):
         answer: Manifest = response.json()
         if response.status_code >= 400:
             result = subprocess.CompletedProcess([], response.status_code, "", answer.get("message", response.text))
-            raise CommandFailed([response.request.method, str(response.request.url)], result)
+            raise CommandFailedError([response.request.method, str(response.request.url)], result)
         return answer
 
     def apply(self, *manifests: Manifest) -> None:

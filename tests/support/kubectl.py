@@ -16,7 +16,7 @@ import yaml
 Manifest = dict[str, Any]
 
 
-class CommandFailed(RuntimeError):  # noqa: N818
+class CommandFailedError(RuntimeError):
     """A command ended with another status than 0. Its text is what the command wrote to stderr."""
 
     def __init__(self, command: list[str], result: subprocess.CompletedProcess[str]) -> None:
@@ -46,7 +46,7 @@ class Kubectl:
             env={**os.environ, "KUBECONFIG": str(self.kubeconfig), **self._environment},
         )
         if result.returncode:
-            raise CommandFailed(command, result)
+            raise CommandFailedError(command, result)
         return result.stdout
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:

@@ -1,4 +1,4 @@
-"""Kubernetes in memory, operators, a real NATS server, and sensors as the SDK runs them; and a witness of what must never happen.
+"""Kubernetes in memory, operators, a real NATS server, and sensors as the SDK runs them; and a check of what must never happen.
 
 The rules that a sensor runs are judged while they run, not only at the end: a sensor may be late, as long as a fault lasts, but
 it must never run what nobody wanted, go back to an older generation, or stop what nobody stopped.
@@ -141,7 +141,7 @@ class ReferenceModel:
         return gone_since or generation > rule.generation or not enabled or not self.seen_at_once
 
 
-class Witness:
+class CheckingHandler:
     """What runs in one sensor, and what was wrong about it (a ``RuleHandler``)."""
 
     def __init__(self, ref: str, reference: ReferenceModel) -> None:
@@ -181,12 +181,12 @@ class Witness:
 
 
 class SensorUnderTest:
-    """One sensor: the SDK's reader, supervisor and acks around a witness."""
+    """One sensor: the SDK's reader, supervisor and acks around a handler that checks what it is asked to run."""
 
     def __init__(self, ref: str, url: str, reference: ReferenceModel, *, resync_seconds: float = 1.0) -> None:
         self.ref = ref
         self.table = RuleTable()
-        self.witness = Witness(ref, reference)
+        self.handler = CheckingHandler(ref, reference)
         self._parts = self._build(SensorRef.parse(ref), url, resync_seconds)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -197,11 +197,11 @@ class SensorUnderTest:
             connector=connector, prefix=subjects.acks_prefix(ref), instance="pod-1", metrics=metrics, log=log
         )
         supervisor = RuleSupervisor(
-            handler=self.witness, acks=acks, trigger_types=[*_ANY_TYPE], metrics=metrics, log=log
+            handler=self.handler, acks=acks, trigger_types=[*_ANY_TYPE], metrics=metrics, log=log
         )
 
         def changed(changes: list[RuleChange]) -> None:
-            self.witness.see(changes)
+            self.handler.see(changes)
             supervisor.apply(changes)
 
         reader = RuleReader(
@@ -233,7 +233,7 @@ class SensorUnderTest:
         return {rule.uid: (rule.generation, rule.state.enabled) for rule in self.table}
 
     def running(self) -> Rules:
-        return {rule.uid: (rule.generation, True) for rule in self.witness.running.values()}
+        return {rule.uid: (rule.generation, True) for rule in self.handler.running.values()}
 
 
 #: What the tests' sensors may offer.
@@ -248,7 +248,7 @@ class SystemModel:
         self.url = url
         self.reference = ReferenceModel(cluster)
         self.sensors = {ref: SensorUnderTest(ref, url, self.reference) for ref in refs}
-        self._ended: list[Witness] = []
+        self._ended: list[CheckingHandler] = []
 
     def start(self) -> None:
         for sensor in self.sensors.values():
@@ -261,7 +261,7 @@ class SystemModel:
     async def restart_sensor(self, ref: str) -> None:
         """End a sensor, and start one that knows nothing."""
         await self.sensors[ref].stop()
-        self._ended.append(self.sensors[ref].witness)
+        self._ended.append(self.sensors[ref].handler)
         self.sensors[ref] = SensorUnderTest(ref, self.url, self.reference)
         self.sensors[ref].start()
 
@@ -319,8 +319,8 @@ class SystemModel:
 
     def nothing_was_wrong(self) -> None:
         """No sensor did what it must not, and no status claimed what was not so."""
-        witnesses = [*self._ended, *(sensor.witness for sensor in self.sensors.values())]
-        wrong = [*self.reference.wrong, *(wrong for witness in witnesses for wrong in witness.wrong)]
+        handlers = [*self._ended, *(sensor.handler for sensor in self.sensors.values())]
+        wrong = [*self.reference.wrong, *(wrong for handler in handlers for wrong in handler.wrong)]
         assert not wrong, "\n".join(wrong)
 
 

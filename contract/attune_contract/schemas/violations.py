@@ -115,6 +115,8 @@ def _message(error: ValidationError, schema: Any) -> Iterator[str]:
     match kind:
         case ValidationErrorKind.Type(types):
             yield f"{shown} is not of type {' or '.join(repr(name) for name in types)}"
+            if value is None:
+                yield "; give it a value, or leave the field out"
         case ValidationErrorKind.Required(name):
             yield f"{show(name)} is a required property"
         case ValidationErrorKind.Enum(options):

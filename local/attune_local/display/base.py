@@ -16,6 +16,7 @@ class Started:
     api_url: str
     token_file: Path
     data_dir: Path
+    program: str = "attune"  #: how somebody calls the command line in this folder
 
 
 class Display(Protocol):
@@ -61,9 +62,23 @@ def where_line(started: Started) -> str:
     return f"The API is at {started.api_url} (token in {started.token_file}); data and logs in {started.data_dir}."
 
 
-def next_line() -> str:
+def program(called: str, *, found: str | None) -> str:
+    """How somebody calls the command line: by its name where the shell finds it, else by its path.
+
+    Args:
+        called: how this process was called (``sys.argv[0]``).
+        found: the program of that name on the PATH, if there is one.
+    """
+    if found is not None and Path(found).resolve() == Path(called).resolve():
+        return Path(called).name
+    path = Path(called).absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def next_line(started: Started) -> str:
     """Where to look next, for people who have just started it."""
+    attune = started.program
     return (
-        "Next, in another terminal here: attune status; attune rules list; attune events list --follow; attune explain. "
-        "Edits of the manifests take effect at once; attune new rule writes one."
+        f"Next, in another terminal here: {attune} status; {attune} rules list; {attune} events list --follow; "
+        f"{attune} explain. Edits of the manifests take effect at once; {attune} new rule writes one."
     )

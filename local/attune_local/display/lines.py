@@ -35,7 +35,7 @@ class _Lines:
     def started(self, started: Started) -> None:
         """Say where everything is."""
         self._say(where_line(started))
-        self._say(next_line())
+        self._say(next_line(started))
 
     def notice(self, text: str) -> None:
         """Say it."""

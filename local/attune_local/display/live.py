@@ -47,6 +47,7 @@ class LiveView:
         self._last: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._where = "Starting …"
+        self._program = "attune"
         self._live = Live(console=self._console, auto_refresh=False, screen=False, transient=False)
 
     async def run(self) -> None:
@@ -69,6 +70,7 @@ class LiveView:
     def started(self, started: Started) -> None:
         """Say where everything is."""
         self._where = where_line(started)
+        self._program = started.program
 
     def notice(self, text: str) -> None:
         """Show it among the last few."""
@@ -97,9 +99,11 @@ class LiveView:
         lines = [Text(event_line(event), overflow="ellipsis", no_wrap=True) for event in events]
         parts += [title, *(lines or [Text("none yet", style="dim")])]
         parts += [Text(f"! {notice}", style="yellow") for notice in self._notices]
-        parts.append(
-            Text("Elsewhere: attune status, attune rules list, attune explain. Ctrl-C ends everything.", style="dim")
+        attune = self._program
+        elsewhere = (
+            f"In another terminal here: {attune} status, {attune} rules list, {attune} explain, {attune} new rule."
         )
+        parts.append(Text(f"{elsewhere} Ctrl-C ends everything.", style="dim"))
         return Group(*parts)
 
     @staticmethod

@@ -146,6 +146,7 @@ class PerRuleHandler:
             restarts=self._restarts,
             healthy_after=self._healthy_after,
             chance=self._chance,
+            notes=variables.same_names(rule.parameters),
         )
         found.task = asyncio.create_task(found.run(after=self._ending.get(rule.uid)), name=f"program of {rule.ref}")
         return found

@@ -115,6 +115,7 @@ class Program:
         restarts: Restarts,
         healthy_after: float = HEALTHY_AFTER,
         chance: Callable[[], float] = random.random,
+        notes: Sequence[str] = (),
     ) -> None:
         self._command = command
         self._variables = variables
@@ -130,7 +131,7 @@ class Program:
         self._restarts = restarts
         self._healthy_after = healthy_after
         self._chance = chance
-        self._warnings = ProgramWarnings(hints(command))
+        self._warnings = ProgramWarnings([*notes, *hints(command)])
         self._stop = asyncio.Event()
         self._stop_seconds = 0.0
         self._listening = True

@@ -83,6 +83,23 @@ def of_rule(rule: Rule, *, parameters_file: Path) -> dict[str, str]:
     }
 
 
+def same_names(parameters: Mapping[str, Any]) -> list[str]:
+    """A sentence for each variable that several parameters would become, like ``dry-run`` and ``dry_run``."""
+    keys: dict[str, list[str]] = {}
+    for key in sorted(parameters):
+        keys.setdefault(_variable(key), []).append(key)
+    return [
+        f"The parameters {', '.join(found)} have the same variable {name}, which holds {found[0]}; read the others from "
+        f"{PARAMETERS_FILE}."
+        for name, found in keys.items()
+        if len(found) > 1
+    ]
+
+
+def _variable(key: str) -> str:
+    return PARAMETER + re.sub(r"[^A-Z0-9]", "_", key.upper())
+
+
 def _parameters(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each parameter as a variable: texts as they are, all else as JSON. Of two that would have the same name, the first in
     the order of their names.
@@ -90,12 +107,14 @@ def _parameters(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     seen = set()
     total = 0
     for key in sorted(parameters):
-        name = PARAMETER + re.sub(r"[^A-Z0-9]", "_", key.upper())
+        name = _variable(key)
         found = parameters[key]
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
         size = len(text.encode("utf-8", "surrogatepass"))
-        if name in seen or found is None or "\0" in text or size > _MAX_VALUE or total + size > _MAX_TOTAL:
+        if name in seen:
             continue
         seen.add(name)
+        if found is None or "\0" in text or size > _MAX_VALUE or total + size > _MAX_TOTAL:
+            continue
         total += size
         yield name, text

@@ -8,6 +8,7 @@ from typing import Any, Final
 from prometheus_client import Gauge
 
 from attune_contract.calendar import zones
+from attune_contract.messages import NEVER_FIRES
 from attune_sensor import AckState, EventReport, Rule, SensorContext, event_id
 from attune_timer import instants
 from attune_timer.catch_up import CatchUp
@@ -109,9 +110,8 @@ class TimerHandler:
     def _complete(self, timer: Timer) -> None:
         rule = timer.rule
         if timer.schedule.next(rule.since_us) is None:
-            self._context.report(
-                rule, AckState.COMPLETED, "It never fires: its time was over when the Rule came into force."
-            )
+            why = f"{NEVER_FIRES}: its time was over when the Rule came into force."
+            self._context.report(rule, AckState.COMPLETED, why)
         else:
             self._context.completed(rule)
 

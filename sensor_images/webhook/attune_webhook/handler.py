@@ -138,12 +138,14 @@ class WebhookHandler:
 
 def _shadowed(route: Route, other: Route) -> str:
     path, owner = route.hook.path.text, other.rule.ref
+    same = route.rule.created_at == other.rule.created_at
+    why = "which is of the same second and comes first by name" if same else "which is older"
     if route.hook.when:
         return (
-            f"parameters.when: the rule {owner}, which is older, has the same condition on {path}; "
+            f"parameters.when: the rule {owner}, {why}, has the same condition on {path}; "
             "choose another condition or path"
         )
-    return f"parameters.path {path} is served for the rule {owner}, which is older; choose another path"
+    return f"parameters.path {path} is served for the rule {owner}, {why}; choose another path"
 
 
 def _failing(route: Route, problems: list[str]) -> str:

@@ -1,4 +1,6 @@
-"""Which rules serve which path. Several may share one when their conditions differ; of those with the same, the oldest serves."""
+"""Which rules serve which path. Several may share one when their conditions differ; of those with the same, the oldest serves
+(of Rules created in the same second, the first by namespace and name).
+"""
 
 from dataclasses import dataclass
 
@@ -21,8 +23,9 @@ class Route:
         return self.rule.state.enabled
 
 
-def _precedence(route: Route) -> tuple[bool, float, str]:
-    return not route.enabled, route.rule.created_at.timestamp(), route.rule.uid
+def _precedence(route: Route) -> tuple[bool, float, str, str]:
+    # Kubernetes gives whole seconds, so Rules of one `kubectl apply` have the same: then their names decide, not chance.
+    return not route.enabled, route.rule.created_at.timestamp(), route.rule.ref, route.rule.uid
 
 
 class _Path:

@@ -1,7 +1,7 @@
 """Random changes of Rules, Sensors and namespaces, random faults: at rest, every sensor has exactly the rules it should.
 
 The operator's Rule side and the SDK (reader, supervisor, acks) run as they are, against a real NATS server; what should be is
-worked out anew, by a few lines that have nothing in common with the operator's. Meanwhile a witness in each sensor sees that it
+computed again, by a few lines that share nothing with the operator. Meanwhile the handler in each sensor checks that it
 never runs what nobody wanted, never goes back, and stops nothing that nobody stopped (``support.system_model``).
 
 What these tests and those of ``test_rules_system.py`` catch was tried by breaking the code, each time until the first failure;

@@ -1,6 +1,6 @@
 """Through each fault: the same state on all sides afterwards, and no rule run wrongly meanwhile.
 
-Kubernetes is in memory; the operator's Rule side, NATS and the sensors (the SDK, with a witness for a handler) are real. What the
+Kubernetes is in memory; the operator's Rule side, NATS and the sensors (the SDK, with a handler that checks) are real. What the
 sensors run is judged all the time (``support.system_model``).
 """
 

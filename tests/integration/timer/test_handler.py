@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from support.eventually import until
 
+from attune_contract.messages import NEVER_FIRES
 from attune_sensor import AckState, LastEvent, SensorContext
 from attune_sensor.testing import FakeApi, FakeClock, SensorHarness
 from attune_timer import instants
@@ -123,7 +124,7 @@ async def test_one_time_rule_whose_time_was_over_when_it_was_made_never_fires() 
     clock = FakeClock(MORNING + timedelta(hours=2))
     async with sensor(clock) as harness:
         rule = harness.apply(DATETIME, {"at": "2026-03-01T01:00:00Z"}, since=MORNING + timedelta(hours=2))
-        await harness.wait_for(rule, AckState.COMPLETED)
+        assert (await harness.wait_for(rule, AckState.COMPLETED)).startswith(NEVER_FIRES)
     assert harness.api.events == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.eventually import until
-from support.webhook_hooks import Hooks, running
+from support.webhook_hooks import OPEN, Hooks, running
 
 from attune_contract.events import event_id
 from attune_sensor import AckState, SensorContext, SettingsError
@@ -155,6 +155,22 @@ async def test_second_rule_with_a_path_is_rejected_naming_the_first_and_takes_ov
     await hooks.harness.wait_for(young, AckState.ACTIVE)
     await hooks.send("/a")
     assert (await hooks.harness.next_event()).rule_uid == young.uid
+
+
+async def test_of_rules_of_the_same_second_the_first_by_name_serves_whatever_order_they_come_in(hooks: Hooks) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    rules = {
+        name: hooks.harness.apply("core.webhook", {"path": "/a", "auth": OPEN}, name=name, created_at=now)
+        for name in ("d", "b", "e", "a", "c")
+    }
+    why = (
+        "parameters.path /a is served for the rule default/a, which is of the same second and comes first by name; "
+        "choose another path"
+    )
+    await until(lambda: all(hooks.harness.message(rules[name]) == why for name in "bcde"), within=10)
+    await hooks.harness.wait_for(rules["a"], AckState.ACTIVE)
+    await hooks.send("/a")
+    assert (await hooks.harness.next_event()).rule_uid == rules["a"].uid
 
 
 # -- what is refused: the rows of the table ----------------------------------------------------------------------------

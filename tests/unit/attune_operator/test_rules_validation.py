@@ -62,6 +62,10 @@ def test_without_a_schema_anything_is_accepted() -> None:
         ({"interval": 1, "window": {"days": [1, "x"]}}, "parameters.window.days[1]: 'x' is not of type 'integer'"),
         ({"interval": "5"}, "parameters.interval: '5' is not of type 'number'"),
         ({"interval": True}, "parameters.interval: true is not of type 'number'"),
+        (
+            {"interval": None},
+            "parameters.interval: null is not of type 'number'; give it a value, or leave the field out",
+        ),
     ],
 )
 def test_an_error_says_where_what_and_what_is_allowed(parameters: Any, expected: str) -> None:

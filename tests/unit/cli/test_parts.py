@@ -9,6 +9,7 @@ import pytest
 from attune_cli import checks, times, views
 from attune_cli.errors import UsageError
 from attune_cli.sse import Message, messages
+from attune_contract.messages import NEVER_FIRES
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -80,6 +81,12 @@ def rule(*conditions: tuple[str, str, str], enabled: bool = True, generation: in
     }
 
 
+def never_fires() -> dict[str, Any]:
+    body = rule(("Active", "False", "Completed"))
+    body["status"]["conditions"][0]["message"] = f"{NEVER_FIRES}: its time was over when the Rule came into force."
+    return body
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -89,6 +96,7 @@ def rule(*conditions: tuple[str, str, str], enabled: bool = True, generation: in
         (rule(("Accepted", "False", "NotAllowed"), enabled=False), "NotAllowed"),
         (rule(("Accepted", "True", "Accepted"), ("Active", "False", "Disabled"), enabled=False), None),
         (rule(("Accepted", "True", "Accepted"), ("Active", "False", "Completed")), None),
+        (never_fires(), "It never fires: its time was over"),
         (rule(("Accepted", "True", "Accepted"), ("Active", "False", "AwaitingSensor")), "AwaitingSensor"),
         (rule(), "is the operator running?"),
     ],

@@ -84,6 +84,17 @@ def test_what_no_variable_can_hold_is_left_to_the_file() -> None:
     assert parameters_of({"a": "x" * 40_000, "b": "nul\0", "c-d": "1", "c_d": "2"}) == {"ATTUNE_PARAM_C_D": "1"}
 
 
+def test_parameters_with_the_same_variable_are_named() -> None:
+    given = {"dry-run": None, "dry_run": True, "DRY.RUN": 1, "queue": "q"}
+    [said] = variables.same_names(given)
+    assert said == (
+        "The parameters DRY.RUN, dry-run, dry_run have the same variable ATTUNE_PARAM_DRY_RUN, which holds DRY.RUN; read the "
+        "others from ATTUNE_PARAMETERS_FILE."
+    )
+    assert parameters_of(given) == {"ATTUNE_PARAM_DRY_RUN": "1", "ATTUNE_PARAM_QUEUE": "q"}
+    assert variables.same_names({"a": 1, "b": 2}) == []
+
+
 def test_a_rule_s_parameters_cannot_set_other_variables() -> None:
     names = set(of_rule({"PATH": "/evil", "LD_PRELOAD": "evil.so", "=": "x"}))
     assert all(name.startswith("ATTUNE_") for name in names)
