@@ -43,7 +43,7 @@ def pods(found: Iterable[Object], namespace: str) -> Iterator[Check]:
             yield Check(
                 name=name,
                 state="problem",
-                message=f"no pod is ready: {pod['metadata']['name']} {trouble(pod)}",
+                message=f"no pod is ready: {pod['metadata']['name']} {pod_problem(pod)}",
                 advice=f"kubectl -n {namespace} describe pod {pod['metadata']['name']}; kubectl -n {namespace} logs "
                 f"{pod['metadata']['name']}",
             )
@@ -58,7 +58,7 @@ def pods(found: Iterable[Object], namespace: str) -> Iterator[Check]:
             )
 
 
-def trouble(pod: Object) -> str:
+def pod_problem(pod: Object) -> str:
     """Why a pod is not ready, in a few words."""
     status = pod.get("status") or {}
     for container in status.get("containerStatuses") or ():

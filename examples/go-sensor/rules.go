@@ -67,7 +67,7 @@ func (s *sensor) run(stop context.Context) error {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { slog.Warn("nats_error", "error", err.Error()) }),
 	}
 	if s.settings.natsCreds != "" {
-		options = append(options, nats.UserCredentials(s.settings.natsCreds)) // read anew for each connection
+		options = append(options, nats.UserCredentials(s.settings.natsCreds)) // read again for each connection
 	}
 	if s.settings.caFile != "" {
 		options = append(options, nats.RootCAs(s.settings.caFile))
@@ -101,7 +101,7 @@ func (s *sensor) run(stop context.Context) error {
 	return nil
 }
 
-// followCredentials connects anew when the credentials were renewed: NATS ends connections whose user has expired.
+// followCredentials reconnects when the credentials were renewed: NATS ends connections whose user has expired.
 func followCredentials(stop context.Context, connection *nats.Conn, path string) {
 	if path == "" {
 		return
@@ -135,12 +135,12 @@ func (s *sensor) session(stop context.Context, connected chan struct{}) (string,
 		return "", err
 	}
 
-	snapshot, buried := map[string]*rule{}, map[string]bool{}
+	snapshot, deleted := map[string]*rule{}, map[string]bool{}
 	complete := false
 	finish := func() {
 		if !complete {
 			complete = true
-			s.swap(snapshot, buried)
+			s.swap(snapshot, deleted)
 		}
 	}
 	if pending == 0 {
@@ -194,7 +194,7 @@ func (s *sensor) session(stop context.Context, connected chan struct{}) (string,
 			return "gap", nil
 		}
 		received = sequence
-		s.take(message, complete, snapshot, buried)
+		s.take(message, complete, snapshot, deleted)
 		if left == 0 {
 			finish()
 		}
@@ -224,7 +224,7 @@ func delivered(reply string) (sequence, left uint64, err error) {
 	return sequence, left, err
 }
 
-func (s *sensor) take(message *nats.Msg, complete bool, snapshot map[string]*rule, buried map[string]bool) {
+func (s *sensor) take(message *nats.Msg, complete bool, snapshot map[string]*rule, deleted map[string]bool) {
 	uid := message.Subject[strings.LastIndexByte(message.Subject, '.')+1:]
 	gone := message.Header.Get("ce-type") == "dev.attune.rule.deleted" || message.Header.Get("Nats-Marker-Reason") != ""
 	state := &rule{}
@@ -239,7 +239,7 @@ func (s *sensor) take(message *nats.Msg, complete bool, snapshot map[string]*rul
 		}
 	case gone:
 		delete(snapshot, uid)
-		buried[uid] = true
+		deleted[uid] = true
 	case err != nil:
 		slog.Warn("rule_message_malformed", "rule_uid", uid, "error", err.Error())
 		if known := s.known[uid]; known != nil && !complete {
@@ -249,12 +249,12 @@ func (s *sensor) take(message *nats.Msg, complete bool, snapshot map[string]*rul
 		s.put(state)
 	default:
 		snapshot[uid] = state
-		delete(buried, uid)
+		delete(deleted, uid)
 	}
 }
 
 // swap makes a complete snapshot the state.
-func (s *sensor) swap(snapshot map[string]*rule, buried map[string]bool) {
+func (s *sensor) swap(snapshot map[string]*rule, deleted map[string]bool) {
 	for uid := range s.known {
 		if _, present := snapshot[uid]; present {
 			delete(s.missing, uid)
@@ -262,7 +262,7 @@ func (s *sensor) swap(snapshot map[string]*rule, buried map[string]bool) {
 		}
 		since, before := s.missing[uid]
 		switch {
-		case buried[uid] || (before && time.Since(since) >= patience):
+		case deleted[uid] || (before && time.Since(since) >= patience):
 			s.forget(uid)
 		case !before:
 			s.missing[uid] = time.Now()

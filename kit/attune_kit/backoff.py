@@ -48,6 +48,18 @@ class Backoff:
         return Retries(self, chance=chance)
 
 
+def spread(period: float, *, chance: float | None = None) -> float:
+    """A period with up to 10 % more or less, so that what started together does not stay in step.
+
+    Args:
+        period: seconds.
+        chance: a random number in [0, 1); drawn unless given.
+    """
+    if chance is None:
+        chance = random.random()  # noqa: S311 - jitter
+    return period * (0.9 + 0.2 * chance)
+
+
 class Retries:
     """Failures in a row, and the wait after each.
 

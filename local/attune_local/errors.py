@@ -1,4 +1,4 @@
-"""Why ``attune up`` cannot go on: one sentence for people."""
+"""Why ``attune up`` cannot continue: one sentence for people."""
 
 
 class UpError(Exception):

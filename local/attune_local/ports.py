@@ -17,7 +17,7 @@ _given: deque[int] = deque(maxlen=1000)
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now, that no outgoing connection gets, and that was not given lately.
+    """A free port of loopback, outside of the range of outgoing connections, that was not returned recently.
 
     Raises:
         OSError: none was found.
@@ -56,7 +56,7 @@ def is_free(port: int) -> bool:
 
 
 def port_like(wanted: int) -> int:
-    """The port that is wanted when nobody listens on it, or else a free one.
+    """The wanted port if it is free, otherwise another one.
 
     Raises:
         OSError: as :func:`free_port`.

@@ -143,7 +143,7 @@ class Service:
             await asyncio.sleep(_RETRY.delay(attempt=failures))
 
     async def _watch(self) -> None:
-        while not await self._answers():  # noqa: ASYNC110 - another process tells of nothing
+        while not await self._answers():  # noqa: ASYNC110 - another process sends no notification
             await asyncio.sleep(_PROBE)
         self.ready.set()
         _log.info("service_ready", service=self._program.name)

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like: an orderly end when the event loop hears of it, and an end in any case."""
+"""Ctrl-C and SIGTERM: an orderly end while the event loop runs, and an end in any case."""
 
 import asyncio
 import os

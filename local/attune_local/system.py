@@ -26,7 +26,7 @@ from attune_operator.public.program import Operator, RulesOptions, Settings, Tas
 
 _log = structlog.stdlib.get_logger(__name__)
 
-#: A store in memory takes thousands of writes a second, and nobody else has to be spared.
+#: A store in memory takes thousands of writes a second, and has no other clients.
 _RULES: Final = RulesOptions(
     status_rate=5000.0,
     last_event_interval=1.0,

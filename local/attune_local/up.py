@@ -80,7 +80,7 @@ def run(options: Options) -> None:
     """Run until it is stopped (SIGINT, SIGTERM, the end of ``exit_after``).
 
     Raises:
-        UpError: it cannot start, or cannot go on; one sentence that says why. Nothing is left running.
+        UpError: it cannot start or continue; one sentence says why. Nothing is left running.
     """
     for path in options.paths:
         if path != STDIN and not path.exists():
@@ -239,7 +239,7 @@ class _Up:
         if isinstance(error, UpError):
             raise error
         if isinstance(error, BrokenPipeError):
-            return  # `attune up --output json | head`: nobody wants more
+            return  # `attune up --output json | head`: the reader has closed the pipe
         _log.critical("part_ended", part=task.get_name(), exc_info=error)
         raise UpError(f"attune up cannot go on: its part {task.get_name()!r} ended ({error or 'without an error'}).")
 

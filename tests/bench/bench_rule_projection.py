@@ -2,7 +2,7 @@
 
 The bare loop knows nothing: it lists the same Rules from the same API server with the same client, and publishes one message
 for each with nats-py's ``publish_async``, with the same headers and the same compare-and-set. The operator lists, binds, checks
-parameters by the Sensor's schema, compares with the stream, publishes, and keeps its books. ``ratio`` is its rate divided by
+parameters by the Sensor's schema, compares with the stream, publishes, and updates its caches. ``ratio`` is its rate divided by
 the bare loop's; ``publishing_ratio`` leaves the listing out on both sides.
 """
 

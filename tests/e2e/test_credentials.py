@@ -173,11 +173,11 @@ def test_lost_signing_keys_are_made_anew_and_no_hand_is_needed(system: System) -
     before = system.kube.get("secret", "attune-signing-keys", SYSTEM)["metadata"]["uid"]
     system.kube.delete("secret", "attune-signing-keys", SYSTEM)
 
-    def anew() -> bool:
+    def replaced() -> bool:
         found = system.kube.find("secret", "attune-signing-keys", SYSTEM)
         return found is not None and found["metadata"]["uid"] != before
 
-    eventually(anew, within=15, what="new signing keys")
+    eventually(replaced, within=15, what="new signing keys")
     seen = len(rule.events())
     events = rule.wait_events(lambda events: len(events) >= seen + 5, within=30)
     assert_unbroken(events, timedelta(seconds=1))

@@ -72,7 +72,7 @@ async def test_memory_does_not_grow_while_rules_change(
             return True
 
         await until(pods, within=120, every=1)
-        # The tombstone of a Rule that moved is known for an hour, as long as it stays on the stream: that book is full now.
+        # The tombstone of a Rule that moved is known for an hour, as long as it stays on the stream: that cache is full now.
         await load.move_all(within=600)
         samples: list[tuple[float, float]] = []
         loop = asyncio.get_running_loop()

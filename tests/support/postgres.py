@@ -106,7 +106,7 @@ class PostgresServer:
             self._process.wait(30)
 
     def kill(self) -> None:
-        """End all its processes at once (SIGKILL). The first goes first, so that it cannot start others anew."""
+        """End all its processes at once (SIGKILL). The first goes first, so that it cannot start others again."""
         assert self._process is not None, "it was not started"
         parent = self._process.pid
         children = [pid for pid, of in _parents() if of == parent]

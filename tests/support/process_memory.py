@@ -12,6 +12,6 @@ def peak_mib(pid: int) -> float:
 
 
 def reset_peak(pid: int) -> float:
-    """Begin to count the peak anew (proc(5), clear_refs); where it begins, in MiB."""
+    """Reset the peak (proc(5), clear_refs). Returns the present value in MiB."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return peak_mib(pid)

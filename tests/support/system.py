@@ -33,7 +33,7 @@ class Event:
 
 
 class Api:
-    """The API through `kubectl port-forward`, which is made anew when the API's pod was replaced."""
+    """The API through `kubectl port-forward`, which is started again when the API's pod was replaced."""
 
     def __init__(self, kube: Kubectl, token: str) -> None:
         self._kube = kube

@@ -216,7 +216,7 @@ class RuleCache:
             self._order.insert(bisect_left(self._order, rule.key, key=self._key), rule.uid)
         return True
 
-    def bury(self, uid: str, *, sensor_key: str, at: float, namespace: str = "", name: str = "") -> None:
+    def end_binding(self, uid: str, *, sensor_key: str, at: float, namespace: str = "", name: str = "") -> None:
         """A tombstone: the rule is gone from this sensor since ``at`` (seconds since the epoch).
 
         Args:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from datetime import UTC, datetime
 from typing import Final
@@ -16,7 +15,7 @@ from attune_api.storage.database import Database
 from attune_api.streams.outbox import OUTAGES
 from attune_contract.messages import IdentityState, InvalidMessageError, decode_identity
 from attune_contract.subjects import ALL_IDENTITIES, IDENTITIES_STREAM
-from attune_kit.backoff import Backoff
+from attune_kit.backoff import Backoff, spread
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage
 
@@ -96,7 +95,7 @@ class IdentityReader:
             on_caught_up=self._caught_up,
             heartbeat=_HEARTBEAT,
         )
-        due = time.monotonic() + _RESYNC * (0.9 + 0.2 * random.random())  # noqa: S311 - jitter
+        due = time.monotonic() + spread(_RESYNC)
         try:
             await reader.start()
             while time.monotonic() < due:

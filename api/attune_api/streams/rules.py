@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from typing import Final
 
@@ -25,7 +24,7 @@ from attune_contract.subjects import (
     history_filter,
     split_binding,
 )
-from attune_kit.backoff import Backoff
+from attune_kit.backoff import Backoff, spread
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.last_per_subject import LastPerSubjectReader, ReaderLostError, StreamMessage
 
@@ -122,7 +121,7 @@ class RuleReader:
         Raises:
             ReaderLostError: there is another reason to do so.
         """
-        due = time.monotonic() + _RESYNC * (0.9 + 0.2 * random.random())  # noqa: S311 - jitter
+        due = time.monotonic() + spread(_RESYNC)
         while time.monotonic() < due:
             await reader.wait(_TICK)
             self._rules.expire(now=time.time())
@@ -165,7 +164,7 @@ class RuleReader:
             state = None  # a tombstone is understood without its body
         if is_tombstone(headers):
             where = {} if state is None else {"namespace": state.namespace, "name": state.name}
-            self._rules.bury(uid, sensor_key=sensor_key, at=message.stored_ns / 1e9, **where)
+            self._rules.end_binding(uid, sensor_key=sensor_key, at=message.stored_ns / 1e9, **where)
         elif state is not None:
             self._rules.put(KnownRule.of(state, sensor_key=sensor_key))
 

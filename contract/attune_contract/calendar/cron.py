@@ -8,7 +8,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -411,8 +411,3 @@ def _advice(kind: _Field, term: str) -> str:
     if "~" in term:
         return "random values (~) are not supported; give a value, and spread rules with jitter"
     return f"expected {kind.range}, with * , - and / as in crontab(5)"
-
-
-def end_of_minute(moment: datetime) -> datetime:
-    """The first second of the next minute."""
-    return moment.replace(second=0, microsecond=0) + timedelta(minutes=1)

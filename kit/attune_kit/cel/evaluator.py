@@ -249,7 +249,7 @@ class _Lane:
 
 
 async def _within(task: "asyncio.Task[Any]", process: EvaluatingProcess, seconds: float) -> bool:
-    """Whether an evaluation ends within so much of the processor's time. On a busy machine the clock on the wall goes on while
+    """Whether an evaluation ends within so much of the processor's time. On a busy machine the wall clock continues while
     the process waits for the processor, which is not the expression's fault.
     """
     began, used_before = time.monotonic(), process.processor_seconds()

@@ -1,4 +1,4 @@
-"""nats-py's client, made safe to cancel and quick at headers.
+"""nats-py's client, made safe to cancel and fast at headers.
 
 nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publish, request and subscription may wait
 in; ``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment goes

@@ -83,7 +83,7 @@ class StreamMessage(NamedTuple):
     """When the message was stored: nanoseconds since 1970."""
 
 
-#: Takes messages in the stream's order. It must not block, and be quick: 100,000 messages may arrive in a second.
+#: Takes messages in the stream's order. It must be fast and not block: 100,000 messages may arrive in a second.
 MessageHandler = Callable[[StreamMessage], None]
 
 

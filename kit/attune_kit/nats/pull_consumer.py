@@ -147,7 +147,7 @@ class PullConsumer:
 
     @staticmethod
     def ends_batch(headers: dict[str, str]) -> bool:
-        """Whether a status message says that the batch is over and the consumer goes on (NATS ADR-37)."""
+        """Whether a status message says that the batch is over and the consumer still exists (NATS ADR-37)."""
         status, text = headers.get("Status"), headers.get("Description", "").lower()
         return status in ("404", "408") or (status == "409" and ("maxbytes" in text or "batch completed" in text))
 

@@ -36,7 +36,7 @@ class Judgement:
 
 
 def knows(api_version: str, kind: str) -> bool:
-    """Whether objects of this kind can be judged: Sensors, Rules, and the kinds that they lean on."""
+    """Whether objects of this kind can be judged: Sensors, Rules, and the kinds that they refer to."""
     return (api_version == "v1" and kind in core_kinds.KINDS) or (
         kind in definitions() and definitions()[kind].api_version == api_version
     )

@@ -9,7 +9,7 @@ FieldPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field that breaks a rule. ``message`` goes on after the field's name and a colon."""
+    """A field that breaks a rule. ``message`` follows the field's name and a colon."""
 
     path: FieldPath
     message: str

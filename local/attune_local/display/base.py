@@ -29,7 +29,7 @@ class Display(Protocol):
         """Events were stored.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader of the pipe has closed it.
         """
 
     def started(self, started: Started) -> None:

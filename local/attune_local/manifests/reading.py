@@ -1,4 +1,4 @@
-"""Reads manifests that have changed, once nobody writes them any more."""
+"""Reads changed manifests when they are no longer being written."""
 
 import contextlib
 import time
@@ -170,7 +170,7 @@ def _result(path: Path) -> Result:
     except (OSError, UnicodeDecodeError) as error:
         return _problem(source, f"it cannot be read: {error}")
     except Exception as error:
-        # No document may end more than itself; what is wrong with us is said, and logged.
+        # No document may end the run. A bug of ours is reported and logged.
         _log.exception("manifest_not_judged", file=source)
         return _problem(source, f"it cannot be judged ({type(error).__name__}); please report this")
 

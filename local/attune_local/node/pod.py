@@ -27,7 +27,7 @@ from attune_operator.public.objects import POD, STDIO_COPIER, Kind, Object
 
 _log = structlog.stdlib.get_logger(__name__)
 
-#: Seconds before the first restart, and the longest; kubelet takes 10 s to 5 min, nobody sits and waits there.
+#: Seconds before the first restart, and the longest wait. kubelet takes 10 s to 5 min, but here a person waits.
 _RETRY: Final = Backoff(initial=0.1, maximum=10.0, factor=3.0)
 #: A process that ran so long starts afresh: its next end is the first again.
 _STEADY: Final = 10.0

@@ -55,7 +55,7 @@ def plan(deployment: Object, pods: Iterable[Object]) -> Rollout:
     current = [pod for pod in living if pod["metadata"]["labels"].get(TEMPLATE_HASH) == current_hash]
     old = [pod for pod in living if pod not in current]
     surplus = current[wanted:]
-    # Old pods that serve nobody go at once; those that do, as new ones take their place.
+    # Old pods that do not serve are deleted at once; serving ones as new pods replace them.
     idle = [pod for pod in old if not is_ready(pod)]
     serving = [pod for pod in old if is_ready(pod)]
     # A pod that listens on a port of this machine cannot do so while the one before it still does.

@@ -118,7 +118,7 @@ class Node:
     def _ended(self, key: _Key, task: asyncio.Task[None]) -> None:
         self._pods.pop(key, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A pod that nobody has foreseen must not keep the others from being looked after.
+            # An unexpected failure with one pod must not keep the others from being reconciled.
             _log.error("pod_failed", pod=f"{key[0]}/{key[1]}", exc_info=error)
             asyncio.get_running_loop().call_later(1.0, self._dirty.set)
         else:

@@ -163,8 +163,8 @@ class ObjectStore:
             self._applied[key] = {manager: said}
             return self._place(kind, self._new(kind, body, manager=manager, said=said))
         previously = self._applied.setdefault(key, {}).get(manager, {})
-        news = fields.difference(previously, said) if only_changes else said
-        changed = fields.overlaid(fields.without_dropped(before, previously, said), news)
+        changes = fields.difference(previously, said) if only_changes else said
+        changed = fields.overlaid(fields.without_dropped(before, previously, said), changes)
         self._applied[key][manager] = said
         return self._changed(kind, before, changed, manager=manager, said=said, operation="Apply")
 
@@ -288,7 +288,7 @@ class ObjectStore:
         return made
 
     def _ensure_namespace(self, name: str) -> None:
-        """Where an object goes there is a namespace: nobody makes them by hand for one machine."""
+        """Create the namespace of an object if it does not exist."""
         if self.get(NAMESPACE, None, name) is None:
             body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             self._make(NAMESPACE, body, manager="attune-up", applied={})
@@ -320,7 +320,7 @@ class ObjectStore:
         return self._place(kind, {**after, "metadata": metadata})
 
     def _own(self, metadata: Object, manager: str, said: Object, *, operation: str) -> None:
-        """Note who has said what: the operator tells by it whether somebody else has put something into its objects."""
+        """Record which manager set which fields, so that the operator notices fields in its objects that others set."""
         if not said:
             return
         taken = fields.field_set(said)

@@ -101,7 +101,6 @@ class Process:
         self._process: Any = None
         self._pump: asyncio.Task[None] | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self.stopping = False
 
     @property
     def pid(self) -> int:
@@ -168,7 +167,6 @@ class Process:
 
     def terminate(self) -> None:
         """Ask it to end."""
-        self.stopping = True
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -7,7 +7,6 @@ published.
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,7 +18,7 @@ from nats.js import api
 from attune_contract import messages, subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import IdentityState, InvalidMessageError
-from attune_kit.backoff import Backoff
+from attune_kit.backoff import Backoff, spread
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_kit.nats.last_per_subject import ReaderLostError, StreamMessage, read_snapshot
 from attune_operator.credentials.keys import RETAIN
@@ -169,7 +168,7 @@ class IdentityPublisher:
             while not closed.done():
                 await self._read(connection)
                 self._connected = True
-                until = asyncio.get_running_loop().time() + _REREAD * (0.9 + 0.2 * random.random())  # noqa: S311 - jitter
+                until = asyncio.get_running_loop().time() + spread(_REREAD)
                 await self._publish_until(connection, closed, until)
         finally:
             closed.cancel()

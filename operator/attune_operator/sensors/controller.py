@@ -14,6 +14,7 @@ import structlog
 
 from attune_contract.identity import SensorRef
 from attune_contract.names import ConditionType
+from attune_kit.backoff import spread
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.resources.kinds import POD, SENSOR, Kind
 from attune_operator.runtime import metrics
@@ -137,7 +138,7 @@ class SensorController(Controller[SensorRef]):
 
     async def _sweep_for_ever(self) -> None:
         while True:
-            await self._sleep(self._sweep_interval * (0.9 + 0.2 * self._random()))
+            await self._sleep(spread(self._sweep_interval, chance=self._random()))
             try:
                 await self.sweep()
             except ClusterError as error:

@@ -1,4 +1,4 @@
-"""Changes of objects, whether a rule wants them, and the events that they become. Pure functions of values."""
+"""Changes of objects, the verdict of a rule's filter, and the resulting events. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from attune_kubernetes.objects import ObjectSnapshot
 from attune_kubernetes.parameters import ChangeKind, Content, Selection
 from attune_sensor import EventReport, Rule, event_id
 
-#: A larger object is carried as its metadata. The API takes about a MiB, together with other events.
+#: Of a larger object (bytes), an event has only the metadata. The API takes about 1 MiB per request.
 LARGEST_OBJECT: Final = 256 * 1024
-#: The API takes payloads of 32 levels; what is around the object has one.
+#: The API takes payloads of 32 levels, and the object is one level below the payload.
 _DEEPEST: Final = 31
 _METADATA: Final = (
     "name",
@@ -35,11 +35,11 @@ class Change:
 
     Attributes:
         kind: what happened.
-        current: the object, or how it was last.
-        old: what it was before; None when it is new, or when that is not known any more.
-        certain: whether ``old`` is what it was; not when the change was found by comparing times or versions.
-        lost: whether the object's end was found only by its absence.
-        perhaps_new: whether the object may have been made unnoticed, although it is taken as one that was known.
+        current: the object; of a deleted one, its last known state.
+        old: its state before; None when it is new, or when that state is unknown.
+        certain: whether ``old`` is reliable. It is not when the change was found by comparing times or versions.
+        lost: whether the deletion was noticed only because the object was missing from a list.
+        perhaps_new: whether the object may be new, although the change is classified as a modification.
     """
 
     kind: ChangeKind
@@ -51,21 +51,21 @@ class Change:
 
     @property
     def occurrence(self) -> str:
-        """What tells this change from all others: an object has each version once, whatever led to it."""
+        """The change's name, unique because an object has each version once."""
         name = f"{self.current.uid}/{self.current.version}"
         return f"{name}/gone" if self.lost else name
 
 
 def found_late(current: ObjectSnapshot, *, after: float, last_reported: float) -> Change | None:
-    """What to tell of an object that may have changed while nobody watched, by the times in it; None when it did not.
+    """The change of an object that may have changed while no sensor watched, judged by its times; None if it did not.
 
-    An object that was made at about the time of the last event was most likely told of. If it has not changed since, the event
-    is the same one again, which is known by its id; else it is a change.
+    An object created at about the time of the last event was most likely reported. If it has not changed since, this gives the
+    same event again, with the same id; otherwise it is a modification.
 
     Args:
         current: the object, as it is now.
-        after: all changes until then were reported (seconds since 1970).
-        last_reported: time of the last reported change; those between ``after`` and then may have been reported or not.
+        after: all changes up to this time were reported (seconds since 1970).
+        last_reported: time of the last reported change. Changes between ``after`` and this may or may not have been reported.
     """
     if current.changed_at <= after:
         return None
@@ -75,20 +75,18 @@ def found_late(current: ObjectSnapshot, *, after: float, last_reported: float) -
 
 
 def as_requested(selection: Selection, change: Change) -> Change:
-    """The change as a rule can hear of it: an uncertain change gets the name that the rule asks for, and is not withheld."""
+    """The change in a form that the rule selects, if it is uncertain which form is right, so that it is not withheld."""
     if change.certain or change.kind in selection.changes:
         return change
     if change.kind is ChangeKind.ADDED and change.current.changed_at > change.current.created_at:
-        return Change(
-            ChangeKind.MODIFIED, change.current, certain=False
-        )  # it was made, and changed, while nobody watched
+        return Change(ChangeKind.MODIFIED, change.current, certain=False)  # created and changed while no sensor watched
     if change.kind is ChangeKind.MODIFIED and change.perhaps_new:
         return Change(ChangeKind.ADDED, change.current, certain=False)
     return change
 
 
 def values_of(selection: Selection, change: Change) -> dict[str, bytes]:
-    """What expressions read, as JSON."""
+    """The variables of expressions, as JSON."""
     return {
         "object": _with_kind(selection, change.current.raw),
         "oldObject": b"null" if change.old is None else _with_kind(selection, change.old.raw),
@@ -96,19 +94,19 @@ def values_of(selection: Selection, change: Change) -> dict[str, bytes]:
 
 
 def _with_kind(selection: Selection, raw: bytes) -> bytes:
-    """Lists leave out what all of their items share."""
+    """Add apiVersion and kind, which items of lists do not have."""
     head = msgspec.json.encode({"apiVersion": selection.api_version, "kind": selection.kind})
     return head[:-1] + b"," + raw[1:] if len(raw) > 2 else head
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule's expressions say of a change.
+    """The result of a rule's expressions for a change.
 
     Attributes:
-        wanted: whether the rule wants to hear of it.
-        failure: why its filter could not say so; None when it could.
-        fields: the values of its fields; None for those that have none.
+        wanted: whether the filter selects it.
+        failure: why the filter could not be evaluated; None when it was.
+        fields: the values of the rule's fields; None for a field without a value.
     """
 
     wanted: bool
@@ -117,10 +115,10 @@ class Verdict:
 
 
 def verdict_of(selection: Selection, change: Change, results: Sequence[Any] | EvaluationError) -> Verdict:
-    """Judge a change by the results of :attr:`Selection.program`, or by why there are none.
+    """The verdict from the results of :attr:`Selection.program`, or from the error of its evaluation.
 
-    A filter that fails says no. There is one exception: a filter that reads ``oldObject`` where a change was found by comparing
-    times or versions, so that the old state is not known. Then the change is reported rather than lost.
+    A filter that fails does not select the change, with one exception: a filter that reads ``oldObject``, when the old state is
+    unknown because the change was found by comparing times or versions. Then the change is reported rather than lost.
     """
     if isinstance(results, EvaluationError):
         results = [results] * len(selection.program.expressions)
@@ -136,7 +134,7 @@ def verdict_of(selection: Selection, change: Change, results: Sequence[Any] | Ev
 
 
 def _fields(selection: Selection, values: Sequence[Any]) -> dict[str, Any]:
-    """Each field's value; null where there is none, or where it is too large."""
+    """The value of each field; null for one without a value, or with a value that is too large."""
     found: dict[str, Any] = {}
     left = LARGEST_OBJECT
     for name, value in zip(selection.fields, values, strict=True):
@@ -150,7 +148,7 @@ def _fields(selection: Selection, values: Sequence[Any]) -> dict[str, Any]:
 def event_of(
     rule: Rule, selection: Selection, change: Change, *, observed_at: datetime, fields: Mapping[str, Any] | None = None
 ) -> EventReport:
-    """The event. It occurred when the API server says that the object changed, to the second; a deletion when it was seen."""
+    """The event. Its time is that of the change by the API server, in whole seconds; of a deletion, when it was noticed."""
     state = rule.state
     current = change.current.read()
     occurred_at = observed_at
@@ -169,7 +167,7 @@ def event_of(
     if selection.fields:
         payload["fields"] = dict(fields or {})
     elif selection.content is Content.OBJECT and fits_in_payload(change.current.raw):
-        # Lists leave out what all of their items share.
+        # Items of lists have neither.
         payload["object"] = {"apiVersion": selection.api_version, "kind": selection.kind, **current}
     else:
         if selection.content is Content.OBJECT:
@@ -187,7 +185,7 @@ def event_of(
 
 
 def fits_in_payload(raw: bytes) -> bool:
-    """Whether this JSON can be part of a payload: not too large, not too deep, and without NUL, which PostgreSQL cannot store."""
+    """Whether this JSON fits in a payload: not too large or too deep, and without NUL, which PostgreSQL cannot store."""
     if len(raw) > LARGEST_OBJECT or b"\\u0000" in raw:
         return False
     if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:

@@ -1,4 +1,4 @@
-"""Serves rules on Kubernetes objects: a watch for each kind, namespace and selector, an event for each change that is wanted."""
+"""Serves rules on Kubernetes objects: one watch per kind, namespace and selector, and one event per matching change."""
 
 import asyncio
 import os
@@ -20,11 +20,11 @@ from attune_kubernetes.state import Progress, State
 from attune_kubernetes.watch import Key, Subscription, Watch
 from attune_sensor import Disposition, EventReport, InvalidRuleError, Rule, SensorContext, SettingsError
 
-#: The progress of watches is saved at most this often (seconds). What was reported since is recognised by its id.
+#: Minimum interval between saves of the watches' progress (seconds). Events reported again after a restart have the same id.
 _SAVE_EVERY: Final = 0.5
-#: Time by the API server is in whole seconds, and what was reported at once may be stored a moment apart.
+#: Seconds. The API server's times are whole seconds, and changes reported together may be stored a moment apart.
 _MARGIN: Final = 2
-#: What is served where is asked again after so many seconds.
+#: How long an answer about the path of a kind is kept (seconds).
 _DISCOVERED: Final = 60.0
 _PATIENCE: Final = 5.0
 _FILTER_LOGGED_EVERY: Final = 60.0
@@ -38,7 +38,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 
 class _Serving:
-    """One rule that runs: what it wants, and where it hears of it."""
+    """One running rule: what it selects, and its subscriptions to watches."""
 
     __slots__ = ("catch_up", "filter_logged", "problems", "rule", "selection", "subscriptions")
 
@@ -56,7 +56,7 @@ class KubernetesHandler:
 
     Args:
         context: how events are reported.
-        api: the API server; found by the environment unless given.
+        api: the API server. By default, the one that the environment names.
         evaluator: evaluates filters and fields.
     """
 
@@ -91,12 +91,11 @@ class KubernetesHandler:
         )
 
     async def start(self, rule: Rule) -> None:
-        """Watch what the rule asks for. When this returns, no change from now on is missed, or it was said why it cannot be
-        watched now.
+        """Start the rule's watches. When this returns, either no later change is missed, or the rule is reported as failing.
 
         Raises:
             InvalidRuleError: its parameters cannot be used.
-            KubernetesError: the kind is not served, or the API server cannot be asked.
+            KubernetesError: the kind is not served, or the API server does not answer.
         """
         selection = selection_of(rule)
         await self._check(selection)
@@ -117,18 +116,18 @@ class KubernetesHandler:
             await self._leave(before)
         try:
             for _, subscription in serving.subscriptions:
-                # A rule that goes on misses nothing anyway, and need not hold up others that go on from there.
+                # A rule that resumes misses nothing, so it need not delay others.
                 if subscription.resumed_at is None:
                     await subscription.ready.wait()
         except BaseException:
-            # The caller does not know a rule that did not start.
+            # A rule that did not start is never stopped by the caller.
             await self.stop(rule)
             raise
         if any(subscription.uncertain for _, subscription in serving.subscriptions):
             serving.catch_up = asyncio.create_task(self._catch_up(serving), name=f"catch up {rule.ref}")
 
     async def update(self, old: Rule, new: Rule) -> None:
-        """Watch what the rule asks for now; nothing is missed in between.
+        """Replace the rule's watches; no change in between is missed.
 
         Raises:
             InvalidRuleError: the new parameters cannot be used.
@@ -137,14 +136,14 @@ class KubernetesHandler:
         await self.start(new)
 
     async def stop(self, rule: Rule) -> None:
-        """Watch for this rule no more."""
+        """Stop the rule's watches."""
         serving = self._serving.pop(rule.uid, None)
         if serving is not None:
             await self._leave(serving)
             self._dirty.set()
 
     async def close(self) -> None:
-        """End all watches, and keep how far they have come."""
+        """End all watches and save their progress."""
         catching_up = [each.catch_up for each in self._serving.values() if each.catch_up is not None]
         tasks = [task for task in (*catching_up, self._saving) if task is not None]
         for task in tasks:
@@ -184,7 +183,7 @@ class KubernetesHandler:
         rule, progress = serving.rule, self._saved.get(key.text)
         watch = self._watches.get(key)
         if watch is None:
-            assert self._api is not None  # noqa: S101 - it was asked where the kind is served
+            assert self._api is not None  # noqa: S101 - _discover made it
             watch = self._watches[key] = Watch(
                 key,
                 resource=resource,
@@ -205,7 +204,7 @@ class KubernetesHandler:
         if (
             progress is not None
             and progress.rules.get(rule.uid) == rule.generation
-            and resumed not in self._resumed  # a rule that is stopped and started later begins from now
+            and resumed not in self._resumed  # a rule that is stopped and started again begins now
         ):
             self._resumed.add(resumed)
             subscription.resumed_at, subscription.resumed_time = progress.version, progress.time
@@ -223,7 +222,7 @@ class KubernetesHandler:
                 await watch.close(patience=0)
 
     async def _catch_up(self, serving: _Serving) -> None:
-        """Report what changed while no sensor watched, where it is not known how far the last one came: after its last event."""
+        """Report what changed since the rule's last event, for subscriptions that have no saved progress."""
         last = (await self._context.last_events([serving.rule.uid])).get(serving.rule.uid)
         since = serving.rule.since_us / 1e6
         last_reported = since if last is None else max(since, last.occurred_at.timestamp())
@@ -257,7 +256,7 @@ class KubernetesHandler:
         return asyncio.create_task(judged, name=f"report {serving.rule.ref}")
 
     async def _judge(self, serving: _Serving, change: Change, *, observed_at: datetime) -> bool:
-        """Report a change if the rule wants it; returns whether there is nothing left to do."""
+        """Report a change that passes the filter. Returns whether the change is dealt with."""
         selection = serving.selection
         verdict = Verdict(wanted=True)
         if selection.program.expressions:
@@ -277,7 +276,7 @@ class KubernetesHandler:
             return error
 
     async def _send(self, event: EventReport) -> bool:
-        """Report an event; returns whether it is safe, or will never be accepted, which comes to the same."""
+        """Report an event. Returns whether it is kept, or refused for good: both need no retry."""
         confirmation = await self._context.emit_confirmed(event)
         return confirmation.kept or confirmation.disposition is Disposition.REFUSED
 
@@ -299,7 +298,7 @@ class KubernetesHandler:
         else:
             self._context.recovered(serving.rule)
 
-    # -- how far it has come -------------------------------------------------------------------------------------------
+    # -- progress ------------------------------------------------------------------------------------------------------
 
     async def _save(self) -> None:
         while True:
@@ -314,7 +313,7 @@ class KubernetesHandler:
             for key, watch in self._watches.items()
             if watch.committed
         }
-        # What is not taken up again yet stays as it was.
+        # Progress of watches that have not been resumed yet is kept.
         for text, before in self._saved.items():
             now = progress.setdefault(text, before)
             if now.version == before.version:

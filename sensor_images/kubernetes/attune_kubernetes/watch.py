@@ -1,7 +1,7 @@
-"""One watch, shared by all rules that ask for the same objects: list, watch, and list again where the API server forgot.
+"""One watch, shared by all rules that select the same objects: list, watch, and list again when the version has expired.
 
-What it knows of the objects is what they were at the version that it has come to. Rules hear of each change in order, and the
-version up to which all of them are safe (stored or spooled) is what a sensor that is started again goes on from.
+It keeps the objects as they were at the latest version that it has read. Each rule gets the changes in order. A restarted sensor
+resumes from the version up to which all changes are safe (stored or spooled).
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from attune_kubernetes.objects import Object, ObjectSnapshot, snapshot_of
 from attune_kubernetes.parameters import ChangeKind
 
 _RETRY: Final = Backoff(initial=0.25, maximum=30.0)
-#: Rules of one sensor start together; the first list waits so long (seconds) for those that ask for the same.
+#: Rules of one sensor start together: the first list waits this long (seconds) for rules with the same key.
 _GATHER: Final = 0.3
-#: Changes whose reports are not confirmed yet. With more, reading waits, and the API server keeps what comes.
+#: The most changes with unconfirmed reports. At this number, reading waits, and the API server keeps further changes.
 _MOST_PENDING: Final = 500
-#: The status of what is too large, here a collection of objects.
-#: The API server no longer knows the version that was asked for.
+#: HTTP status: the requested version has expired.
 _GONE: Final = 410
+#: HTTP status: the content is too large. Here: the collection has too many objects.
 _TOO_MANY: Final = 413
-#: A request to watch that ends sooner (seconds), having brought nothing, counts as failed.
+#: A watch request that ends sooner (seconds) without a change counts as failed.
 _TOO_SHORT: Final = 1.0
-#: Requests for one watch last so long, in seconds, with as much again as jitter.
+#: Length of one watch request in seconds; jitter adds up to the same again.
 _WATCH_SECONDS: Final = 240
 
 
@@ -45,26 +45,26 @@ class Key(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As it is named in the saved state."""
+        """The key in the saved state."""
         return "|".join(self)
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One rule at one watch.
+    """One rule's subscription to one watch.
 
     Attributes:
         uid: the rule's uid.
         generation: the rule's generation.
-        since: changes before it (seconds since 1970) are none of the rule's business.
-        report: reports a change, and returns when it is safe (True), or when it will never be (False).
-        failing: told why the watch cannot work, and None when it works again.
-        resumed_at: the version up to which this rule has heard of everything; None when that is not known.
-        resumed_time: when that was, by the API server's clock (seconds since 1970).
-        uncertain: objects that changed after ``since`` and before the watch began, where ``resumed_at`` is not known; see
+        since: changes before this time (seconds since 1970) are not reported to the rule.
+        report: reports a change. The task returns True when it is safe, False when it never will be.
+        failing: called with the reason when the watch fails, and with None when it works again.
+        resumed_at: the version up to which this rule has received all changes; None when unknown.
+        resumed_time: the time of that version, by the API server's clock (seconds since 1970).
+        uncertain: objects that changed after ``since`` and before the watch began, if ``resumed_at`` is unknown; see
             :meth:`Watch.catch_up`.
         caught_up: whether it has received everything up to the watch's version.
-        ready: set once no change from then on is missed, or it was said why it cannot be watched.
+        ready: set when no later change is missed, or when ``failing`` was called.
     """
 
     uid: str
@@ -82,7 +82,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Reports that must be safe before a version counts as reached, and a rule that then has heard of everything."""
+    """Reports that must be safe before ``version`` is committed, and the rule that has then caught up."""
 
     version: int
     time: int
@@ -91,21 +91,21 @@ class _Batch:
 
 
 class Watch:
-    """Keeps up with the objects behind one key.
+    """Follows the objects of one key.
 
     Args:
         key: what is watched.
-        resource: where they are served.
+        resource: the path of their kind.
         api: the API server.
         log: a structlog logger.
-        resume_at: the version from which to go on; None begins now.
-        most_objects: with more than these it is given up.
-        on_commit: told when :attr:`committed` or :meth:`caught_up` has changed.
+        resume_at: the version to resume from; None begins now.
+        most_objects: with more objects than this, the watch fails.
+        on_commit: called when :attr:`committed` or :meth:`caught_up` has changed.
         chance: random numbers in [0, 1), for jitter.
 
     Attributes:
-        committed: the version up to which everything is safe; 0 before the first.
-        committed_time: when that was, by the API server's clock (seconds since 1970).
+        committed: the version up to which all changes are safe; 0 before the first.
+        committed_time: the time of that version, by the API server's clock (seconds since 1970).
     """
 
     def __init__(
@@ -131,14 +131,14 @@ class Watch:
         self._chance = chance
         self._subscriptions: dict[str, Subscription] = {}
         self._objects: dict[str, ObjectSnapshot] = {}
-        self._version = 0  # which these objects are of; 0 before the first list
+        self._version = 0  # of these objects; 0 before the first list
         self._time = 0
         self._resume_at = resume_at
         self._replay_until = 0  # changes up to this version happened before the watch began
         self._pending: collections.deque[_Batch] = collections.deque()
         self._more = asyncio.Event()
         self._room = asyncio.Event()
-        self._broken = False  # a report was given up, so what follows it is not safe either
+        self._broken = False  # a report was given up, so later changes are not safe either
         self._selectors = {
             name: text
             for name, text in (("labelSelector", key.label_selector), ("fieldSelector", key.field_selector))
@@ -156,31 +156,31 @@ class Watch:
         return len(self._objects)
 
     def caught_up(self) -> dict[str, int]:
-        """The generations of the rules that heard of everything up to :attr:`committed`, by uid."""
+        """The generations of the rules that received everything up to :attr:`committed`, by uid."""
         return {each.uid: each.generation for each in self._subscriptions.values() if each.caught_up}
 
     def problem(self) -> str | None:
-        """Why this watch is dead; None while it lives."""
+        """Why this watch has ended unexpectedly; None while it runs."""
         for task in (self._reading, self._committing):
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return f"{task.get_name()} has ended: {task.exception()!r}"
         return None
 
     def join(self, subscription: Subscription) -> None:
-        """Have a rule hear of changes from now on."""
+        """Report changes to a rule from now on."""
         self._subscriptions[subscription.uid] = subscription
         if self._version:
             self._add_subscriber(subscription)
             subscription.ready.set()
 
     def leave(self, subscription: Subscription) -> None:
-        """A rule wants to hear no more."""
+        """Stop reporting changes to a rule."""
         if self._subscriptions.get(subscription.uid) is subscription:
             del self._subscriptions[subscription.uid]
 
     def catch_up(self, subscription: Subscription, *, after: float, last_reported: float) -> None:
-        """Tell a rule of the last state of each object that changed, of those that were left open when it joined;
-        :func:`~attune_kubernetes.changes.found_late` says what ``after`` and ``last_reported`` are.
+        """Report to a rule the objects that were uncertain when it joined and have changed.
+        :func:`~attune_kubernetes.changes.found_late` explains ``after`` and ``last_reported``.
         """
         tasks = []
         for each in subscription.uncertain:
@@ -191,7 +191,7 @@ class Watch:
         self._enqueue(self._version, tasks, subscription)
 
     async def close(self, *, patience: float) -> None:
-        """End the watch; reports that are under way get ``patience`` seconds to be confirmed."""
+        """End the watch. Unconfirmed reports get ``patience`` seconds to be confirmed."""
         self._reading.cancel()
         await asyncio.wait({self._reading})
         waiting = {task for batch in self._pending for task in batch.tasks}
@@ -207,7 +207,7 @@ class Watch:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _read_on(self) -> None:
-        """Keep up until cancelled."""
+        """List and watch until cancelled."""
         await asyncio.sleep(_GATHER)
         attempt = 0
         while True:
@@ -236,7 +236,7 @@ class Watch:
             await asyncio.sleep(_RETRY.delay(attempt=attempt, chance=self._chance()))
 
     async def _list(self) -> None:
-        """The first list: what was at the version to go on from, or, when the API server forgot that, what is now."""
+        """The first list: at the version to resume from, or the present state when that version has expired."""
         if self._resume_at is not None:
             try:
                 version, objects = await self._read(self._resume_at)
@@ -329,7 +329,7 @@ class Watch:
             )
         return f"cannot watch {self.key.kind} of {self.key.api_version}: {error}"
 
-    # -- telling -------------------------------------------------------------------------------------------------------
+    # -- reporting -----------------------------------------------------------------------------------------------------
 
     def _report_problem(self, problem: str | None) -> None:
         for subscription in self._subscriptions.values():
@@ -341,7 +341,7 @@ class Watch:
             subscription.ready.set()
 
     def _add_subscriber(self, subscription: Subscription) -> None:
-        """Tell a rule that goes on of what changed since then; for one that does not, find out what is open."""
+        """Report to a resuming rule what has changed since; for any other, note which objects are uncertain."""
         resumed_at = subscription.resumed_at
         if resumed_at is None:
             subscription.uncertain = [each for each in self._objects.values() if each.changed_at > subscription.since]
@@ -356,7 +356,7 @@ class Watch:
         self._enqueue(self._version, tasks, subscription)
 
     async def _publish(self, change: Change) -> None:
-        """Report a change to all rules, and note what must be safe before its version counts as reached."""
+        """Report a change to all rules; its version is committed when these reports are safe."""
         tasks = []
         for subscription in self._subscriptions.values():
             fresh = subscription.resumed_at is None
@@ -365,7 +365,7 @@ class Watch:
                 and change.current.version <= self._replay_until
                 and change.current.changed_at <= subscription.since
             ):
-                continue  # it happened before the rule was as it is
+                continue  # it happened before the rule had its present form
             tasks += _task(subscription.report(change))
         self._enqueue(self._version if change.lost else change.current.version, tasks)
         while len(self._pending) > _MOST_PENDING:
@@ -379,7 +379,7 @@ class Watch:
         self._more.set()
 
     async def _commit(self) -> None:
-        """Advance the version up to which everything is safe, in order."""
+        """Advance :attr:`committed`, in order."""
         while True:
             while self._pending:
                 if tasks := self._pending[0].tasks:

@@ -13,6 +13,7 @@ import nats.errors
 
 from attune_contract.messages import SensorHealth, encode
 from attune_contract.subjects import health_subject
+from attune_kit.backoff import spread
 from attune_kit.nats.connector import NatsConnector
 from attune_sensor._api_client import Unavailable
 from attune_sensor._emitter import Emitter
@@ -84,7 +85,7 @@ class HealthReporter:
             health = self._health()
             now = time.monotonic()
             if now >= self._due or (published is not None and _has_changed(published, health, now - published_at)):
-                self._due = now + self._every * (0.9 + 0.2 * self._chance())
+                self._due = now + spread(self._every, chance=self._chance())
                 if await _publish(client, self._subject, encode(health)):
                     published, published_at = health, now
             await asyncio.sleep(_LOOK)

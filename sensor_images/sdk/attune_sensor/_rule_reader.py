@@ -15,7 +15,7 @@ import nats.errors
 
 from attune_contract import subjects
 from attune_contract.messages import InvalidMessageError, decode_rule, is_tombstone
-from attune_kit.backoff import Backoff
+from attune_kit.backoff import Backoff, spread
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.last_per_subject import (
     LastPerSubjectReader,
@@ -140,7 +140,7 @@ class RuleReader:
         Raises:
             ReaderLostError: there is another reason to do so.
         """
-        due = time.monotonic() + self._resync_seconds * (0.9 + 0.2 * self._chance())
+        due = time.monotonic() + spread(self._resync_seconds, chance=self._chance())
         absent = time.monotonic() + self._absence_seconds
         await reader.wait_caught_up()
         while (left := (min(due, absent) if self._table.missing else due) - time.monotonic()) > 0:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from prometheus_client import Gauge
 
 from attune_contract.calendar import zones
-from attune_contract.messages import NEVER_FIRES
 from attune_sensor import AckState, EventReport, Rule, SensorContext, event_id
 from attune_timer import instants
 from attune_timer.catch_up import CatchUp
@@ -110,7 +109,7 @@ class TimerHandler:
     def _complete(self, timer: Timer) -> None:
         rule = timer.rule
         if timer.schedule.next(rule.since_us) is None:
-            why = f"{NEVER_FIRES}: its time was over when the Rule came into force."
+            why = "It never fires: its time was over when the Rule came into force."
             self._context.report(rule, AckState.COMPLETED, why)
         else:
             self._context.completed(rule)

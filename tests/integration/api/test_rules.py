@@ -253,7 +253,7 @@ async def test_what_cannot_be_known_is_asked_for_again_and_never_refused(
         # NATS away: it goes on with what it heard.
         nats_server.kill()
         assert await results(api, event(fired), event(silent)) == [("stored", None)] * 2
-        # Started anew without NATS: what fired before is proved by its events, of others it cannot be told.
+        # Restarted without NATS: stored events prove the bindings of rules that fired; of others, nothing is known.
         api.kill()
         await asyncio.to_thread(api.start)
         assert await results(api, event(fired), event(silent)) == [("stored", None)] * 2

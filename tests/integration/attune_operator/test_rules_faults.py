@@ -1,4 +1,4 @@
-"""Whatever fails, the rule stream and Kubernetes agree afterwards, and nothing is buried or overwritten wrongly meanwhile."""
+"""Whatever fails, the rule stream and Kubernetes agree afterwards, and nothing is deleted or overwritten wrongly meanwhile."""
 
 import asyncio
 import random

@@ -361,13 +361,13 @@ async def test_one_that_is_made_again_gets_everything_anew(user: KubectlUser, op
     second = await user.apply_sensor()
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
 
-    async def anew() -> bool:
+    async def replaced() -> bool:
         for kind, body in (await all_there(user)).items():
             assert body["metadata"]["uid"] != old[kind]["metadata"]["uid"], kind
             assert [owner["uid"] for owner in body["metadata"]["ownerReferences"]] == [second["metadata"]["uid"]]
         return True
 
-    await until(anew)
+    await until(replaced)
 
 
 async def test_deleted_it_takes_everything_with_it_and_hangs_nowhere(

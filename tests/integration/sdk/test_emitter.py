@@ -502,8 +502,8 @@ async def test_confirmed_means_stored_or_duplicate_or_refused(bench: Bench, api:
 async def test_confirmed_means_on_the_disk_while_the_api_is_away(bench: Bench, api: ScriptedApi) -> None:
     await api.stop()
     async with bench.emitter(spool=True) as emitter:
-        fates = await asyncio.gather(*(emitter.emit_confirmed(event(number)) for number in range(50)))
-        assert {confirmation.disposition for confirmation in fates} == {Disposition.SPOOLED}
+        confirmations = await asyncio.gather(*(emitter.emit_confirmed(event(number)) for number in range(50)))
+        assert {confirmation.disposition for confirmation in confirmations} == {Disposition.SPOOLED}
         on_disk = b"".join(path.read_bytes() for path in sorted(bench.spool_directory.glob("*.segment")))
         assert all(str(event(number).id).encode() in on_disk for number in range(50))
         await api.start()

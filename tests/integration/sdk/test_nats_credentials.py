@@ -3,7 +3,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from attune_sensor._rule_reader import RuleReader
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule
 
+pytest_plugins = ["support.sensor_fixtures"]
 pytestmark = pytest.mark.nats
 
 FILTER = "attune.rules.attune-system.core_timer.>"
@@ -82,94 +83,68 @@ class Sensor:
 
 
 @pytest.fixture
-def accounts() -> NatsAccounts:
-    return NatsAccounts()
-
-
-@pytest.fixture
-def server(accounts: NatsAccounts, tmp_path: Path) -> Iterator[NatsServer]:
-    directory = tmp_path / "nats"
-    directory.mkdir()
-    server = NatsServer(directory, extra_config=accounts.server_config())
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def stream(server: NatsServer, accounts: NatsAccounts, tmp_path: Path) -> AsyncIterator[RuleStream]:
-    admin = tmp_path / "admin.creds"
-    admin.write_text(accounts.creds())
-    writer = RuleStream(server.url, creds=admin)
-    await writer.connect()
-    await writer.make_streams()
-    yield writer
-    await writer.close()
-
-
-@pytest.fixture
 def creds(tmp_path: Path) -> Path:
     return tmp_path / "nats.creds"
 
 
 async def test_few_rights_are_enough(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path
+    accounts_server: NatsServer, accounts_stream: RuleStream, accounts: NatsAccounts, creds: Path
 ) -> None:
     creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE))
-    await stream.put_many([rule_state(number) for number in range(1000)])
-    async with Sensor(server.url, creds).running() as sensor:
+    await accounts_stream.put_many([rule_state(number) for number in range(1000)])
+    async with Sensor(accounts_server.url, creds).running() as sensor:
         await until(lambda: len(sensor.table) == 1000)
         sensor.acks.publish(Rule(state=rule_state(1), since_us=0), AckState.ACTIVE)
-        await stream.wait_ack(rule_state(1), AckState.ACTIVE)
-        await stream.put(rule_state(5000))
+        await accounts_stream.wait_ack(rule_state(1), AckState.ACTIVE)
+        await accounts_stream.put(rule_state(5000))
         await until(lambda: len(sensor.table) == 1001)
-    assert "Permissions Violation" not in server.log.read_text()
+    assert "Permissions Violation" not in accounts_server.log.read_text()
 
 
 async def test_renewed_credentials_are_taken_up_before_the_old_ones_end(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path
+    accounts_server: NatsServer, accounts_stream: RuleStream, accounts: NatsAccounts, creds: Path
 ) -> None:
     creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE, ttl=3600))
-    async with Sensor(server.url, creds).running() as sensor:
+    async with Sensor(accounts_server.url, creds).running() as sensor:
         await until(lambda: sensor.snapshots == 1)
         creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE, ttl=7200))
         await until(lambda: sensor.snapshots == 2)
-        await stream.put(rule_state(1))
+        await accounts_stream.put(rule_state(1))
         await until(lambda: len(sensor.table) == 1)
 
 
 async def test_expired_credentials_are_survived(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path
+    accounts_server: NatsServer, accounts_stream: RuleStream, accounts: NatsAccounts, creds: Path
 ) -> None:
     """nats-py closes for good when the server ends the connection for this; the SDK builds a new one."""
     creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE, ttl=2))
-    await stream.put(rule_state(1))
-    async with Sensor(server.url, creds).running() as sensor:
+    await accounts_stream.put(rule_state(1))
+    async with Sensor(accounts_server.url, creds).running() as sensor:
         await until(lambda: sensor.snapshots == 1)
         await until(lambda: not sensor.connector.connected)
         assert len(sensor.table) == 1, "known rules stay"
         creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE, ttl=3600))
-        await stream.put(rule_state(2))
+        await accounts_stream.put(rule_state(2))
         await until(lambda: len(sensor.table) == 2)
 
 
 @pytest.mark.parametrize("content", [None, "", "-----BEGIN NATS USER JWT-----\nabc\n"])
 async def test_missing_or_half_written_credentials_are_waited_for(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path, content: str | None
+    accounts_server: NatsServer, accounts_stream: RuleStream, accounts: NatsAccounts, creds: Path, content: str | None
 ) -> None:
     if content is not None:
         creds.write_text(content)
-    async with Sensor(server.url, creds).running() as sensor:
+    async with Sensor(accounts_server.url, creds).running() as sensor:
         await until(lambda: sensor.connector._outage.ongoing)
         creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE))
         await until(lambda: sensor.snapshots == 1)
 
 
 async def test_file_that_is_damaged_while_connected_is_survived(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path
+    accounts_server: NatsServer, accounts_stream: RuleStream, accounts: NatsAccounts, creds: Path
 ) -> None:
     creds.write_text(accounts.creds(publish=PUBLISH, subscribe=SUBSCRIBE))
-    async with Sensor(server.url, creds).running() as sensor:
+    async with Sensor(accounts_server.url, creds).running() as sensor:
         await until(lambda: sensor.snapshots == 1)
         creds.write_text("damaged")
         sensor.connector.reconnect("the test says so")
@@ -177,9 +152,9 @@ async def test_file_that_is_damaged_while_connected_is_survived(
 
 
 async def test_filter_that_is_not_allowed_is_said(
-    server: NatsServer, stream: RuleStream, accounts: NatsAccounts, creds: Path
+    accounts_server: NatsServer, accounts_stream: RuleStream, accounts: NatsAccounts, creds: Path
 ) -> None:
     creds.write_text(accounts.creds(publish=[p.replace("core_timer", "other") for p in PUBLISH], subscribe=SUBSCRIBE))
-    async with Sensor(server.url, creds, request_timeout=0.3).running() as sensor:
+    async with Sensor(accounts_server.url, creds, request_timeout=0.3).running() as sensor:
         await until(lambda: sensor.reader._outage.ongoing)
         assert sensor.snapshots == 0

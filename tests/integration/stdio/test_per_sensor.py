@@ -135,7 +135,7 @@ hold()
         assert said.endswith("It said last: lost my way")
         first, second = await payloads(sensor, 2)
         assert (first["told"], second["told"]) == ("start", "start")
-        # A rule that comes before the program has proved itself again shares its fate.
+        # A rule that comes before the program has proved itself again is handled in the same way.
         late = sensor.apply(TYPE, {"crash": False}, name="late")
         await sensor.wait_for(late, AckState.FAILING)
         await sensor.wait_for(rule, AckState.ACTIVE)

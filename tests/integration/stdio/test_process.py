@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from attune_contract.messages import AckState
 from attune_local.ports import free_port
 from attune_zipapp.__main__ import write
 
+pytest_plugins = ["support.sensor_fixtures"]
 pytestmark = pytest.mark.nats
 
 #: What a sensor's credentials allow in the pod.
@@ -53,41 +54,9 @@ def supervisor(request: pytest.FixtureRequest, zipapp: Path) -> list[str]:
 
 
 @pytest.fixture
-def accounts() -> NatsAccounts:
-    return NatsAccounts()
-
-
-@pytest.fixture
-def server(accounts: NatsAccounts, tmp_path: Path) -> Iterator[NatsServer]:
-    directory = tmp_path / "nats"
-    directory.mkdir()
-    server = NatsServer(directory, extra_config=accounts.server_config())
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def stream(server: NatsServer, accounts: NatsAccounts, tmp_path: Path) -> AsyncIterator[RuleStream]:
-    admin = tmp_path / "admin.creds"
-    admin.write_text(accounts.creds())
-    writer = RuleStream(server.url, creds=admin)
-    await writer.connect()
-    await writer.make_streams()
-    yield writer
-    await writer.close()
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ScriptedApi]:
-    server = ScriptedApi()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-def environment(server: NatsServer, accounts: NatsAccounts, api: ScriptedApi, tmp_path: Path) -> dict[str, str]:
+def environment(
+    accounts_server: NatsServer, accounts: NatsAccounts, api: ScriptedApi, tmp_path: Path
+) -> dict[str, str]:
     token, creds = tmp_path / "token", tmp_path / "nats.creds"
     token.write_text("a-secret-token")
     creds.write_text(accounts.creds(publish=PUBLISH, subscribe=["_INBOX_attune-system_core_timer.>"]))
@@ -97,7 +66,7 @@ def environment(server: NatsServer, accounts: NatsAccounts, api: ScriptedApi, tm
         "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
         "ATTUNE_API_URL": api.url,
         "ATTUNE_API_TOKEN_FILE": str(token),
-        "ATTUNE_NATS_URL": server.url,
+        "ATTUNE_NATS_URL": accounts_server.url,
         "ATTUNE_NATS_CREDS_FILE": str(creds),
         "ATTUNE_SPOOL_DIR": str(tmp_path / "spool"),
         "ATTUNE_METRICS_HOST": "127.0.0.1",
@@ -143,40 +112,44 @@ async def running(command: list[str], environment: dict[str, str]) -> AsyncItera
 
 
 async def test_rules_become_processes_and_lines_become_events(
-    supervisor: list[str], stream: RuleStream, api: ScriptedApi, environment: dict[str, str], server: NatsServer
+    supervisor: list[str],
+    accounts_stream: RuleStream,
+    api: ScriptedApi,
+    environment: dict[str, str],
+    accounts_server: NatsServer,
 ) -> None:
     rule = rule_state(parameters={"interval": 1})
-    await stream.put(rule)
+    await accounts_stream.put(rule)
     async with running([*supervisor, "--", *TICK], environment) as sensor:
         await api.wait_for(lambda: len(api.events) >= 3, within=40)
-        await stream.wait_ack(rule, AckState.ACTIVE)
+        await accounts_stream.wait_ack(rule, AckState.ACTIVE)
         first = api.events[0]
         assert (first["rule_uid"], first["payload"], first["id"]) == (rule.uid, {"n": 1}, str(event_id(rule.uid, "1")))
         assert api.requests[0].token == "a-secret-token"
         # A rule that fails says so in its ack, with the program's last words.
-        await stream.put(changed(rule, enabled=False))
-        await stream.wait_ack(changed(rule, enabled=False), AckState.STOPPED)
+        await accounts_stream.put(changed(rule, enabled=False))
+        await accounts_stream.wait_ack(changed(rule, enabled=False), AckState.STOPPED)
         sensor.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(sensor.process.wait(), 20) == 0
     assert sensor.log[-1]["event"] == "sensor_stopped"
     assert sensor.log[-1]["events_lost"] == 0
-    assert "Permissions Violation" not in server.log.read_text()
+    assert "Permissions Violation" not in accounts_server.log.read_text()
 
 
 async def test_a_program_that_fails_says_so_in_the_ack(
-    supervisor: list[str], stream: RuleStream, environment: dict[str, str]
+    supervisor: list[str], accounts_stream: RuleStream, environment: dict[str, str]
 ) -> None:
     rule = rule_state(parameters={})
-    await stream.put(rule)
+    await accounts_stream.put(rule)
     async with running([*supervisor, "--", *shell("echo no queue >&2; exit 3")], environment) as sensor:
-        ack = await stream.wait_ack(rule, AckState.FAILING, within=40)
+        ack = await accounts_stream.wait_ack(rule, AckState.FAILING, within=40)
         assert "ended with status 3" in ack.message
         assert ack.message.endswith("It said last: no queue")
         assert [line["line"] for line in sensor.said("program_said")][:1] == ["no queue"]
 
 
 async def test_what_is_found_before_the_end_is_delivered_also_by_the_next_process(
-    supervisor: list[str], stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    supervisor: list[str], accounts_stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     program = python(
         """
@@ -187,7 +160,7 @@ say({"at": "end"}, occurrence="end")
 """
     )
     environment["ATTUNE_GRACE_SECONDS"] = "8"  # for so long it tries to deliver, before the spool has to do
-    await stream.put(rule_state(parameters={}))
+    await accounts_stream.put(rule_state(parameters={}))
     async with running([*supervisor, "--", *program], environment) as sensor:
         await api.wait_for(lambda: len(api.events) == 1, within=40)
         await api.stop()
@@ -200,7 +173,7 @@ say({"at": "end"}, occurrence="end")
 
 
 async def test_orphans_are_reaped_and_end_with_the_supervisor(
-    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    accounts_stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     # Each daemon is orphaned at once and ends soon after: as the first process of a container its parent is the supervisor.
     program = python(
@@ -217,7 +190,7 @@ say({"pid": os.getpid()})
 hold()
 """
     )
-    await stream.put(rule_state(parameters={}))
+    await accounts_stream.put(rule_state(parameters={}))
     async with running([sys.executable, "-m", "attune_stdio", "--", *program], environment) as sensor:
         await api.wait_for(lambda: len(api.events) == 1, within=40)
         pid = api.events[0]["payload"]["pid"]

@@ -39,7 +39,7 @@ async def beside_a_good_rule(bad: str, **options: float) -> AsyncIterator[tuple[
         await until(lambda: len(events_of(sensor.api, good)) >= before + 10)
         await sensor.wait_for(good, AckState.ACTIVE)
         ticks = [payload["tick"] for payload in events_of(sensor.api, good)]
-        assert ticks == list(range(1, len(ticks) + 1)), "the good rule missed something, or was started anew"
+        assert ticks == list(range(1, len(ticks) + 1)), "the good rule missed something, or was restarted"
 
 
 def memory() -> float:

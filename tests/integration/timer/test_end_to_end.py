@@ -20,26 +20,10 @@ from attune_contract.messages import AckState
 from attune_sensor import SensorRuntime, SensorSettings
 from attune_timer.handler import TimerHandler
 
+pytest_plugins = ["support.sensor_fixtures"]
 pytestmark = pytest.mark.nats
 
 Sensor = Callable[..., Any]
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ScriptedApi]:
-    server = ScriptedApi()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
-    writer = RuleStream(nats_server.url)
-    await writer.connect()
-    await writer.make_streams()
-    yield writer
-    await writer.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import signal
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from support.rule_stream import SENSOR, RuleStream, rule_state
 from support.scripted_api import ScriptedApi
 from support.timer_process import timer_environment, timer_process
 
+pytest_plugins = ["support.sensor_fixtures"]
 pytestmark = pytest.mark.nats
 
 
@@ -34,23 +34,6 @@ def resident_kib(pid: int) -> int:
     found = re.search(r"VmRSS:\s+([0-9]+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found.group(1))
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ScriptedApi]:
-    server = ScriptedApi()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def stream(nats_server: NatsServer) -> AsyncIterator[RuleStream]:
-    writer = RuleStream(nats_server.url)
-    await writer.connect()
-    await writer.make_streams()
-    yield writer
-    await writer.close()
 
 
 @pytest.fixture

@@ -30,74 +30,74 @@ def known(number: int = 1, *, sensor: SensorRef = TIMER, namespace: str = "defau
     return KnownRule.of(state, sensor_key=sensor.token)
 
 
-def heard(*rules: KnownRule) -> RuleCache:
-    book = RuleCache(patience=60)
-    book.begin_snapshot()
+def filled(*rules: KnownRule) -> RuleCache:
+    cache = RuleCache(patience=60)
+    cache.begin_snapshot()
     for each in rules:
-        book.put(each)
-    book.complete_snapshot(now=0)
-    return book
+        cache.put(each)
+    cache.complete_snapshot(now=0)
+    return cache
 
 
 def test_a_rule_comes_out_as_it_went_in_and_names_its_sensor() -> None:
-    book = heard(known(1), known(2, sensor=OTHER))
-    assert book.get(known(1).uid) == known(1)
-    assert [each.sensor for each in book.after()] == [TIMER, OTHER]
-    assert book.get("another") is None
-    assert (book.count(TIMER.token), book.count("default.nobody")) == (1, 0)
+    cache = filled(known(1), known(2, sensor=OTHER))
+    assert cache.get(known(1).uid) == known(1)
+    assert [each.sensor for each in cache.after()] == [TIMER, OTHER]
+    assert cache.get("another") is None
+    assert (cache.count(TIMER.token), cache.count("default.nobody")) == (1, 0)
 
 
 def test_a_tombstone_of_the_old_binding_leaves_the_new_one_alone() -> None:
-    book = heard(known(1))
-    book.put(known(1, sensor=OTHER))
-    book.bury(known(1).uid, sensor_key=TIMER.token, at=5)
-    assert book.get(known(1).uid) == known(1, sensor=OTHER)
-    assert book.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001", 5)
-    assert book.binding(known(1).uid, OTHER.token) == Binding("default", "rule-000001")
-    book.put(known(1))  # and back
-    assert book.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001")
+    cache = filled(known(1))
+    cache.put(known(1, sensor=OTHER))
+    cache.end_binding(known(1).uid, sensor_key=TIMER.token, at=5)
+    assert cache.get(known(1).uid) == known(1, sensor=OTHER)
+    assert cache.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001", 5)
+    assert cache.binding(known(1).uid, OTHER.token) == Binding("default", "rule-000001")
+    cache.put(known(1))  # and back
+    assert cache.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001")
 
 
 def test_a_rule_that_is_absent_from_a_wiped_stream_stays_until_patience_ends() -> None:
-    book = heard(known(1), known(2))
-    book.begin_snapshot()
-    assert book.complete_snapshot(now=100) == 2
-    assert len(book) == 2
-    book.put(known(2))  # the operator fills it again
-    assert book.expire(now=159) == 1
-    assert book.get(known(1).uid) is not None
-    assert book.expire(now=160) == 0
-    assert book.get(known(1).uid) is None
-    assert book.get(known(2).uid) is not None
-    assert book.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001", 160)
+    cache = filled(known(1), known(2))
+    cache.begin_snapshot()
+    assert cache.complete_snapshot(now=100) == 2
+    assert len(cache) == 2
+    cache.put(known(2))  # the operator fills it again
+    assert cache.expire(now=159) == 1
+    assert cache.get(known(1).uid) is not None
+    assert cache.expire(now=160) == 0
+    assert cache.get(known(1).uid) is None
+    assert cache.get(known(2).uid) is not None
+    assert cache.binding(known(1).uid, TIMER.token) == Binding("default", "rule-000001", 160)
 
 
 def test_before_the_stream_was_read_to_its_end_nothing_was_heard() -> None:
-    book = RuleCache()
-    book.begin_snapshot()
-    book.put(known(1))
-    assert not book.heard
-    book.complete_snapshot(now=0)
-    assert book.heard
+    cache = RuleCache()
+    cache.begin_snapshot()
+    cache.put(known(1))
+    assert not cache.heard
+    cache.complete_snapshot(now=0)
+    assert cache.heard
 
 
 def test_a_list_goes_on_behind_a_key_even_if_that_rule_is_gone() -> None:
-    book = heard(*(known(n, namespace=namespace) for n, namespace in enumerate(["b", "a", "c", "b", "a"])))
-    keys = [each.key for each in book.after()]
+    cache = filled(*(known(n, namespace=namespace) for n, namespace in enumerate(["b", "a", "c", "b", "a"])))
+    keys = [each.key for each in cache.after()]
     assert keys == sorted(keys)
-    assert [each.key for each in book.after(keys[1])] == keys[2:]
-    assert [each.key for each in book.after(namespace="b")] == keys[2:4]
-    assert [each.key for each in book.after(keys[2], namespace="b")] == keys[3:4]
-    assert list(book.after(keys[4], namespace="b")) == []
-    book.bury(keys[1][2], sensor_key=TIMER.token, at=1)
-    assert [each.key for each in book.after(keys[1])] == keys[2:]
+    assert [each.key for each in cache.after(keys[1])] == keys[2:]
+    assert [each.key for each in cache.after(namespace="b")] == keys[2:4]
+    assert [each.key for each in cache.after(keys[2], namespace="b")] == keys[3:4]
+    assert list(cache.after(keys[4], namespace="b")) == []
+    cache.end_binding(keys[1][2], sensor_key=TIMER.token, at=1)
+    assert [each.key for each in cache.after(keys[1])] == keys[2:]
 
 
 def test_only_so_many_ended_bindings_are_remembered() -> None:
-    book = RuleCache(most_ended=2)
+    cache = RuleCache(most_ended=2)
     for number in range(3):
-        book.bury(str(number), sensor_key=TIMER.token, at=number)
-    assert [book.binding(str(number), TIMER.token) for number in range(3)] == [
+        cache.end_binding(str(number), sensor_key=TIMER.token, at=number)
+    assert [cache.binding(str(number), TIMER.token) for number in range(3)] == [
         None,
         Binding("", "", 1),
         Binding("", "", 2),
@@ -107,25 +107,25 @@ def test_only_so_many_ended_bindings_are_remembered() -> None:
 def test_a_rule_takes_less_than_300_bytes_so_100_000_fit() -> None:
     tracemalloc.start()
     try:
-        book = RuleCache()
-        book.begin_snapshot()
+        cache = RuleCache()
+        cache.begin_snapshot()
         for number in range(10_000):
-            book.put(known(number, namespace=f"team-{number % 50}"))
-        book.complete_snapshot(now=0)
-        next(book.after())
+            cache.put(known(number, namespace=f"team-{number % 50}"))
+        cache.complete_snapshot(now=0)
+        next(cache.after())
         used = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert len(book) == 10_000
+    assert len(cache) == 10_000
     assert used / 10_000 < 300
 
 
 class BookMachine(RuleBasedStateMachine):
-    """Whatever the stream says in whatever order, the book is what a plain dictionary would be."""
+    """Whatever the stream says in whatever order, the cache is what a plain dictionary would be."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = RuleCache(patience=10)
+        self.cache = RuleCache(patience=10)
         self.model: dict[str, KnownRule] = {}
         self.absent: dict[str, float] = {}
         self.seen: set[str] | None = None
@@ -137,23 +137,23 @@ class BookMachine(RuleBasedStateMachine):
     @rule(number=numbers, sensor=sensors, generation=st.integers(1, 3), namespace=st.sampled_from("ab"))
     def put(self, number: int, sensor: SensorRef, generation: int, namespace: str) -> None:
         each = known(number, sensor=sensor, generation=generation, namespace=namespace)
-        self.book.put(each)
+        self.cache.put(each)
         self.model[each.uid] = each
         self.absent.pop(each.uid, None)
         if self.seen is not None:
             self.seen.add(each.uid)
 
     @rule(number=numbers, sensor=sensors)
-    def bury(self, number: int, sensor: SensorRef) -> None:
+    def end_binding(self, number: int, sensor: SensorRef) -> None:
         uid = known(number).uid
-        self.book.bury(uid, sensor_key=sensor.token, at=self.now)
+        self.cache.end_binding(uid, sensor_key=sensor.token, at=self.now)
         if uid in self.model and self.model[uid].sensor_key == sensor.token:
             del self.model[uid]
             self.absent.pop(uid, None)
 
     @rule()
     def begin(self) -> None:
-        self.book.begin_snapshot()
+        self.cache.begin_snapshot()
         self.seen = set()
 
     @precondition(lambda self: self.seen is not None)
@@ -163,13 +163,13 @@ class BookMachine(RuleBasedStateMachine):
         for uid in self.model.keys() - self.seen:
             self.absent.setdefault(uid, self.now)
         self.seen = None
-        self.book.complete_snapshot(now=self.now)
+        self.cache.complete_snapshot(now=self.now)
         self._expire()
 
     @rule(seconds=st.sampled_from([1, 9, 10]))
     def wait(self, seconds: int) -> None:
         self.now += seconds
-        self.book.expire(now=self.now)
+        self.cache.expire(now=self.now)
         self._expire()
 
     def _expire(self) -> None:
@@ -179,10 +179,12 @@ class BookMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert list(self.book.after()) == sorted(self.model.values(), key=lambda each: each.key)
-        assert len(self.book) == len(self.model)
+        assert list(self.cache.after()) == sorted(self.model.values(), key=lambda each: each.key)
+        assert len(self.cache) == len(self.model)
         for sensor in (TIMER, OTHER):
-            assert self.book.count(sensor.token) == sum(each.sensor_key == sensor.token for each in self.model.values())
+            assert self.cache.count(sensor.token) == sum(
+                each.sensor_key == sensor.token for each in self.model.values()
+            )
 
 
 TestBook = BookMachine.TestCase

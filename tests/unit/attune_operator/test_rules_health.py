@@ -61,7 +61,7 @@ def test_a_sensor_that_knows_of_none_of_its_rules_is_found_out(reports: SensorHe
     reports.put(TIMER.token, word(rules=3), now=33)
     assert judge(reports, now=33).healthy
     reports.put(TIMER.token, word(rules=0), now=90)
-    assert judge(reports, now=90).healthy, "a restart begins anew"
+    assert judge(reports, now=90).healthy, "a restart begins a new count"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_pod_that_falls_silent_cannot_reach_nats(reports: SensorHealthCache) -
     health = judge(reports, now=45.1)
     assert (health.healthy, health.reason) == (False, "NatsUnavailable")
     assert f"No health report from the pod {POD} over NATS" in health.message
-    assert judge(reports, now=99).message == health.message, "the status is not written anew while nothing changes"
+    assert judge(reports, now=99).message == health.message, "the status is not written again while nothing changes"
     reports.put(TIMER.token, word(), now=100)
     assert judge(reports, now=100).healthy
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attune_kit.backoff import Backoff
+from attune_kit.backoff import Backoff, spread
 
 BACKOFF = Backoff(initial=0.5, maximum=10.0)
 
@@ -32,3 +32,8 @@ def test_failures_are_counted_until_a_success() -> None:
     assert retries.failures == 3
     retries.reset()
     assert (retries.failures, retries.next_delay()) == (0, 0.25)
+
+
+def test_periods_are_spread_by_a_tenth_to_both_sides() -> None:
+    assert [spread(10.0, chance=chance) for chance in (0.0, 0.5)] == pytest.approx([9.0, 10.0])
+    assert all(9.0 <= spread(10.0) < 11.0 for _ in range(100))

@@ -1,4 +1,4 @@
-"""What runs is brought in line with what is known; each handler's word becomes an ack."""
+"""What runs is reconciled with the rule table; each result of a handler becomes an ack."""
 
 import asyncio
 import contextlib
@@ -99,7 +99,7 @@ class Bench:
         assert change is not None
         self.supervisor.apply([change])
 
-    def bury(self, state: RuleState) -> None:
+    def send_tombstone(self, state: RuleState) -> None:
         change = self.table.remove(state.uid, state)
         assert change is not None
         self.supervisor.apply([change])
@@ -152,7 +152,7 @@ async def test_life_of_a_rule(bench: Bench) -> None:
     bench.put(enabled)
     await bench.said(enabled, AckState.ACTIVE)
     assert bench.active(AckState.ACTIVE) == 1
-    bench.bury(enabled)
+    bench.send_tombstone(enabled)
     await until(lambda: not bench.handler.running)
     assert [name for name, _, _ in bench.handler.calls] == ["start", "update", "stop", "start", "stop"]
     await until(lambda: RULE.uid not in bench.acks.said)
@@ -180,7 +180,7 @@ async def test_handler_that_serves_disabled_rules_gets_them_and_they_are_stopped
     bench.supervisor.report(Rule(state=again, since_us=0), AckState.FAILING, "something is missing")
     assert bench.acks.said[again.uid][-1][1] is AckState.STOPPED
     assert [call[0] for call in bench.handler.calls] == ["start", "update", "update"]
-    bench.bury(again)
+    bench.send_tombstone(again)
     await until(lambda: not bench.handler.running)
 
 
@@ -283,7 +283,7 @@ async def test_rule_deleted_and_made_again_while_busy_runs(bench: Bench) -> None
     gate = bench.handler.gates[RULE.uid] = asyncio.Event()
     bench.put(RULE)
     await until(lambda: len(bench.handler.calls) == 1)
-    bench.bury(RULE)
+    bench.send_tombstone(RULE)
     bench.put(changed(RULE))
     gate.set()
     await bench.said(changed(RULE), AckState.ACTIVE)
@@ -349,7 +349,7 @@ async def test_failing_stop_is_over_all_the_same(bench: Bench) -> None:
     bench.put(RULE)
     await bench.said(RULE, AckState.ACTIVE)
     bench.handler.raising["stop rule-1"].append(RuntimeError("stuck"))
-    bench.bury(RULE)
+    bench.send_tombstone(RULE)
     bench.put(OTHER)
     await bench.said(OTHER, AckState.ACTIVE)
     await until(lambda: RULE.uid not in bench.supervisor._entries)
@@ -361,7 +361,7 @@ async def test_ten_thousand_rules_start_and_stop(bench: Bench) -> None:
         bench.put(state)
     await until(lambda: bench.active(AckState.ACTIVE) == 10_000, within=20)
     for state in states:
-        bench.bury(state)
+        bench.send_tombstone(state)
     await until(lambda: not bench.supervisor._entries, within=20)
     assert bench.handler.running == {}
 

@@ -85,7 +85,7 @@ def test_what_no_variable_can_hold_is_left_to_the_file() -> None:
 
 
 def test_parameters_with_the_same_variable_are_named() -> None:
-    given = {"dry-run": None, "dry_run": True, "DRY.RUN": 1, "queue": "q"}
+    given: dict[str, object] = {"dry-run": None, "dry_run": True, "DRY.RUN": 1, "queue": "q"}
     [said] = variables.same_names(given)
     assert said == (
         "The parameters DRY.RUN, dry-run, dry_run have the same variable ATTUNE_PARAM_DRY_RUN, which holds DRY.RUN; read the "

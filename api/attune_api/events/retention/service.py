@@ -5,7 +5,6 @@ from there (see :mod:`attune_api.events.last.sql`), and would report again what 
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from attune_api.events.blocks import forget_below
 from attune_api.events.retention.sql import CHUNK, crowded, delete_of_rule, delete_older, oldest_seq, passed_on
 from attune_api.metrics import Metrics
 from attune_api.storage.database import OUTAGES, Database, StillHeld
-from attune_kit.backoff import Backoff
+from attune_kit.backoff import Backoff, spread
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +69,7 @@ class Retention:
                     while True:
                         await self.sweep(still_ours)
                         retries.reset()
-                        await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+                        await asyncio.sleep(spread(self._interval))
             except OUTAGES as error:
                 if retries.failures == 0:
                     log.warning("retention_waits", error=type(error).__name__)
