@@ -86,7 +86,7 @@ async def test_a_costly_schema_takes_neither_time_nor_events(checker: Checker) -
     checker.say(json.dumps({"$defs": {**fan, "f8": {"type": "null"}}, "$ref": "#/$defs/f0"}))
     began = time.monotonic()
     assert await checker.problems({"a": 1}) == [None]
-    assert time.monotonic() - began < 1  # unbounded it would take hours
+    assert time.monotonic() - began < 60  # unbounded it would take hours
     assert checker.unchecked("costly") == 1
 
 

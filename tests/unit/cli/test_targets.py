@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 from support.certificates import Authority
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from attune_cli.errors import RefusedError, UnreachableError, UsageError
@@ -191,8 +192,9 @@ def forwarding(port: int) -> Iterator[tuple[str, list[str]]]:
         with socket.create_connection(("127.0.0.1", port)) as upstream:
 
             def back() -> None:
-                while data := upstream.recv(1000):  # small pieces, so that one answer is several messages
-                    connection.send(b"\x00" + data)
+                with suppress(ConnectionClosed):
+                    while data := upstream.recv(1000):  # small pieces, so that one answer is several messages
+                        connection.send(b"\x00" + data)
 
             thread = threading.Thread(target=back, daemon=True)
             thread.start()
@@ -200,6 +202,10 @@ def forwarding(port: int) -> Iterator[tuple[str, list[str]]]:
                 assert isinstance(message, bytes)
                 assert message[:1] == b"\x00"
                 upstream.sendall(message[1:])
+            # The thread must have ended before its socket is closed.
+            with suppress(OSError):
+                upstream.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
     with serve(handle, "127.0.0.1", 0, subprotocols=["v4.channel.k8s.io"], compression=None) as server:  # type: ignore[list-item]
         thread = threading.Thread(target=server.serve_forever)
