@@ -33,7 +33,8 @@ _PROMPT: Final = 1.0
 LEASE: Final = 15.0
 _RENEWAL: Final = 5.0
 #: Seconds between two returns of a rule's runs that found no free slot, and the bounds of such a wait.
-_APART: Final = 0.005
+_APART: Final = 0.001
+_APART_STUCK: Final = 0.02
 _SOONEST: Final = 0.1
 _LATEST: Final = 30.0
 #: Runs that have ended and are remembered, so that an event that is handed out twice does nothing twice.
@@ -117,7 +118,8 @@ class Carrier:
 
     def wait_for_slot(self, rule_uid: str) -> float:
         """Seconds after which a run of a rule that has no free slot is to come back."""
-        return self._spacing.delay(rule_uid, now=self._monotonic(), apart=_APART, least=_SOONEST, most=_LATEST)
+        apart = _APART_STUCK if self._slots.is_stuck(rule_uid) else _APART
+        return self._spacing.delay(rule_uid, now=self._monotonic(), apart=apart, least=_SOONEST, most=_LATEST)
 
     async def end(self, run: Run) -> None:
         """Keep a run that is over."""
@@ -142,12 +144,18 @@ class Carrier:
             return
         if run.id in self._under_way:
             raise BusyError(str(run.id))
-        if not self._slots.take(run.rule_uid):
+        self._under_way.add(run.id)
+        try:
+            has_slot = await self._slots.acquire(run.rule_uid)
+        except asyncio.CancelledError:
+            self._under_way.discard(run.id)
+            raise
+        if not has_slot:
+            self._under_way.discard(run.id)
             wait = timedelta(seconds=self.wait_for_slot(run.rule_uid))
             await self._journal.queue(changed(run, now=self._now(), next_attempt_at=self._now() + wait), raw)
             self._metrics.queued.inc()
             return
-        self._under_way.add(run.id)
         work = asyncio.ensure_future(self._attempt(task))
         try:
             await asyncio.wait({work}, timeout=_PROMPT)
@@ -175,10 +183,10 @@ class Carrier:
         run = task.run
         if run.id in self._under_way:
             raise BusyError(str(run.id))
-        if not self._slots.take(run.rule_uid):
-            return False
         self._under_way.add(run.id)
         try:
+            if not await self._slots.acquire(run.rule_uid):
+                return False
             await self._settle(await self._attempt(task), raw)
         finally:
             self._under_way.discard(run.id)
@@ -231,7 +239,7 @@ class Carrier:
         try:
             outcome = self._held_back(task) or await self._try(task)
         finally:
-            self._slots.give_back(run.rule_uid)
+            self._slots.give_back(run.rule_uid, seconds=self._monotonic() - clock)
         seconds = self._monotonic() - clock
         if not outcome.refused:
             self._metrics.attempts.labels(run.kind.value, outcome.reason.value or "Succeeded").inc()

@@ -1,11 +1,14 @@
 """How much may go on at once and how fast: slots per rule, rate limits, circuits of targets. Clocks are passed in."""
 
-from collections import Counter, OrderedDict
+import asyncio
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 #: Targets and actions that are remembered at most; the longest unused are forgotten.
 _REMEMBERED: Final = 10_000
+#: Seconds for which a run waits for a slot of its rule.
+_PATIENCE: Final = 1.5
 
 _T = TypeVar("_T")
 
@@ -26,6 +29,8 @@ class Slots:
         self._per_rule = per_rule
         self._used: Counter[str] = Counter()
         self._sum = 0
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._stuck: set[str] = set()
 
     @property
     def used(self) -> int:
@@ -43,8 +48,52 @@ class Slots:
         self._sum += 1
         return True
 
-    def give_back(self, rule: str) -> None:
-        """End the use of a slot."""
+    def is_stuck(self, rule: str) -> bool:
+        """Whether one has waited for a slot of the rule in vain, and no attempt of it was quick since."""
+        return rule in self._stuck
+
+    async def acquire(self, rule: str) -> bool:
+        """Take a slot, and wait a moment for one if need be; returns whether there was one.
+
+        Where one has waited in vain, nothing waits any more until an attempt of the rule was quick: its target is slow.
+        """
+        if self.take(rule):
+            return True
+        waiting = self._waiting.setdefault(rule, deque())
+        if rule in self._stuck or not self._used[rule]:
+            return False
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await turn
+        except TimeoutError:
+            if turn.done() and not turn.cancelled():
+                return True
+            self._stuck.add(rule)
+            return False
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(rule)
+            raise
+        return True
+
+    def give_back(self, rule: str, *, seconds: float = 0.0) -> None:
+        """End the use of a slot: the next one that waits has it.
+
+        Args:
+            rule: whose slot it was.
+            seconds: how long it was used.
+        """
+        if seconds < _PATIENCE:
+            self._stuck.discard(rule)
+        waiting = self._waiting.get(rule)
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._waiting.pop(rule, None)
         self._sum -= 1
         self._used[rule] -= 1
         if not self._used[rule]:

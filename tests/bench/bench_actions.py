@@ -25,7 +25,7 @@ from support.quiet import quiet
 from attune_contract.subjects import EVENTS_STREAM
 from attune_local.ports import free_port
 
-EVENTS = 6_000
+EVENTS = 4_000
 ROUNDS = 3
 RATE = 200
 SECONDS = 10

@@ -1,5 +1,6 @@
 """The pure parts of the runner: what becomes of a run, which addresses and requests are allowed, what is hidden, how fast."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -279,3 +280,33 @@ def test_a_template_without_a_result_fails_its_action_alone() -> None:
         )
     )
     assert [each.fate for each in plan.steps([EvaluationError("no")])] == ["fail", "run"]
+
+
+async def test_a_run_waits_for_a_slot_unless_the_rule_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attune_actions.limits._PATIENCE", 0.05)
+    slots = Slots(total=100, per_rule=1)
+    assert await slots.acquire("r")
+    next_one = asyncio.create_task(slots.acquire("r"))
+    await asyncio.sleep(0)
+    slots.give_back("r")
+    assert await next_one  # it has the slot that was given back
+    assert not await slots.acquire("r")  # in vain
+    assert slots.is_stuck("r")
+    assert not await slots.acquire("r")  # nothing waits any more
+    slots.give_back("r", seconds=10.0)
+    assert slots.is_stuck("r")
+    assert await slots.acquire("r")
+    slots.give_back("r", seconds=0.01)
+    assert not slots.is_stuck("r")
+    assert slots.used == 0
+
+
+async def test_who_no_longer_waits_keeps_no_slot() -> None:
+    slots = Slots(total=100, per_rule=1)
+    assert await slots.acquire("r")
+    waiting = asyncio.create_task(slots.acquire("r"))
+    await asyncio.sleep(0)
+    slots.give_back("r")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert slots.used == (0 if waiting.cancelled() else 1)
