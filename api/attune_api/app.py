@@ -21,6 +21,7 @@ from attune_api.rules import routes as rules
 from attune_api.runs import retry as run_retry
 from attune_api.runs import routes as runs
 from attune_api.runs import stream as run_stream
+from attune_api.runs import trying
 from attune_api.services import Services, running
 from attune_api.settings import Settings
 from attune_api.web import docs, documents, problems
@@ -64,7 +65,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(RequestMiddleware)
-    for module in (ingest, stream, query, last_events, rules, run_stream, run_retry, runs, identity, operations):
+    for module in (
+        ingest,
+        stream,
+        query,
+        last_events,
+        rules,
+        run_stream,
+        run_retry,
+        runs,
+        trying,
+        identity,
+        operations,
+    ):
         app.include_router(module.router)
 
     docs.install(app)

@@ -24,6 +24,7 @@ from attune_api.rules.check import RuleCheck
 from attune_api.rules.observer import StoredEventObserver
 from attune_api.runs.feed import RunSource
 from attune_api.runs.retention import RunRetention
+from attune_api.runs.trials import Trials
 from attune_api.settings import Settings
 from attune_api.storage.database import Database, open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
@@ -54,6 +55,7 @@ class Services:
     writer: EventWriter
     feed: Feed
     run_feed: Feed
+    trials: Trials
     nats: NatsConnector | None
     bodies: BodyMemory
     keys: VerificationKeys
@@ -98,6 +100,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 clock=time.monotonic,
             )
             stack.push_async_callback(cluster.close)
+        trials = Trials()
+        stack.push_async_callback(trials.close)
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.stop_all)
         feed = Feed(
@@ -185,6 +189,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             writer=writer,
             feed=feed,
             run_feed=run_feed,
+            trials=trials,
             nats=connector,
             bodies=BodyMemory(most=settings.body_memory),
             keys=keys,

@@ -12,12 +12,13 @@ COMMANDS = {
     "up": Lazy("attune_cli.commands.up", "Run manifests on this machine, without a cluster."),
     "status": Lazy("attune_cli.commands.status", "Show what runs, what is wrong, and what to do."),
     "sensors": Lazy("attune_cli.commands.sensors", "List and show Sensors."),
-    "rules": Lazy("attune_cli.commands.rules", "List, show, enable and disable Rules; show their history."),
+    "rules": Lazy("attune_cli.commands.rules", "List, show, test, enable and disable Rules; show their history."),
     "events": Lazy("attune_cli.commands.events", "List, follow, count, show and replay events."),
     "runs": Lazy("attune_cli.commands.runs", "List, follow, show and retry runs of actions."),
     "token": Lazy("attune_cli.commands.token", "Create and inspect tokens of sensors."),
     "keys": Lazy("attune_cli.commands.keys", "Rotate the signing keys."),
     "lint": Lazy("attune_cli.commands.lint", "Check manifests offline, with file and line."),
+    "convert": Lazy("attune_cli.commands.convert", "Translate manifests of Argo Events, Knative and StackStorm."),
     "explain": Lazy("attune_cli.commands.explain", "Show trigger types, their parameters and an example."),
     "new": Lazy(
         "attune_cli.commands.new", "Create a new Rule, or a new sensor with its test, manifest and Dockerfile."

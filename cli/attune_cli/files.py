@@ -1,7 +1,8 @@
-"""Files that hold secrets."""
+"""Files that are read whole, and files that hold secrets."""
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from attune_cli.errors import UsageError
@@ -25,3 +26,15 @@ def write_secret(path: Path, text: str) -> None:
             raise
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def read_manifest(path: Path) -> str:
+    """The text of a file; ``-`` is standard input.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None

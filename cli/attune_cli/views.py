@@ -253,3 +253,21 @@ def rule_page(body: Object, now: datetime) -> str:
         *_conditions(body, now),
     ]
     return "\n".join(lines)
+
+
+def trial_page(answer: Mapping[str, Any]) -> Iterator[str]:
+    """What a Rule would do, by event."""
+    if not answer["enabled"]:
+        yield "The Rule is disabled: it would do nothing until it is enabled."
+    if not answer["data"]:
+        yield "No stored event to try it on."
+    for trial in answer["data"]:
+        stored = f"seq {trial['event_seq']}" if trial["event_seq"] else "not stored"
+        yield f"Event {trial['event_id']} ({stored}) of {trial['occurred_at']}"
+        if not trial["steps"]:
+            yield "  no actions"
+        for step in trial["steps"]:
+            why = ": ".join(filter(None, [step["reason"], step["message"]]))
+            yield f"  {step['action']} ({step['kind']}): {step['fate']}{f', {why}' if why else ''}"
+            if step["request"] is not None:
+                yield from (f"    {line}" for line in as_yaml(step["request"]).splitlines())

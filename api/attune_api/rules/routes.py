@@ -34,10 +34,10 @@ router = APIRouter(prefix="/api/v1", tags=["rules"])
 #: Seconds to wait for a connection to NATS, when a question needs one.
 _CONNECTION: Final = 2.0
 _OUTAGES: Final = (nats.errors.Error, OSError, TimeoutError)
-_Name = Annotated[
+NameInPath = Annotated[
     str, Path(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", examples=["echo-every-second"])
 ]
-_Namespace = Annotated[str, Path(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", examples=["default"])]
+NamespaceInPath = Annotated[str, Path(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", examples=["default"])]
 
 
 class ListQuery(BaseModel):
@@ -116,7 +116,7 @@ async def rules(
     responses={200: {"model": RuleAnswer}, **documented(401, 403, 404, 422, 503)},
     openapi_extra=CALLER_ONLY,
 )
-async def rule(namespace: _Namespace, name: _Name, services: ServicesDep, caller: CallerDep) -> Response:
+async def rule(namespace: NamespaceInPath, name: NameInPath, services: ServicesDep, caller: CallerDep) -> Response:
     """A rule that a sensor serves."""
     await services.access.require(caller, Right(verb="get", resource="rules", namespace=namespace, name=name))
     _require_heard(services, heard=services.rules.heard)
@@ -140,8 +140,8 @@ async def rule(namespace: _Namespace, name: _Name, services: ServicesDep, caller
     openapi_extra=CALLER_ONLY,
 )
 async def history(
-    namespace: _Namespace,
-    name: _Name,
+    namespace: NamespaceInPath,
+    name: NameInPath,
     services: ServicesDep,
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="Entries at most.")] = 20,

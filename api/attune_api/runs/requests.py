@@ -17,9 +17,9 @@ _T = TypeVar("_T")
 _Text = Annotated[str, Meta(max_length=320, pattern="^[^\\x00]*\\Z")]
 _Namespace = Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z", examples=["default"])]
 _Name = Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z", examples=["retry-import"])]
-_Time = Annotated[datetime, Meta(tz=True, examples=["2026-11-23T12:00:00.000000Z"])]
+Time_ = Annotated[datetime, Meta(tz=True, examples=["2026-11-23T12:00:00.000000Z"])]
 _Limit = Annotated[int, Meta(ge=1, le=MOST_AT_ONCE, description="How many to look at, at most.")]
-_Cursor = Annotated[str, Meta(max_length=200, description="What the last answer gave as next_cursor.")]
+Cursor_ = Annotated[str, Meta(max_length=200, description="What the last answer gave as next_cursor.")]
 
 
 class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,10 +33,10 @@ class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Literal["Failed", "Skipped"] | None, Meta(description="Only runs that ended so; Failed unless given.")
     ] = None
     reason: _Text | None = None
-    updated_after: _Time | None = None
-    updated_before: _Time | None = None
+    updated_after: Time_ | None = None
+    updated_before: Time_ | None = None
     limit: _Limit = 100
-    cursor: _Cursor | None = None
+    cursor: Cursor_ | None = None
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,14 +44,14 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     rule_namespace: _Namespace
     rule_name: _Name
-    occurred_after: _Time
-    occurred_before: _Time | None = None
+    occurred_after: Time_
+    occurred_before: Time_ | None = None
     action: Annotated[str, Meta(max_length=320, description="Only this action.")] | None = None
     again: Annotated[bool, Meta(description="Also where there is a run of the event and action that has ended.")] = (
         False
     )
     limit: _Limit = 100
-    cursor: _Cursor | None = None
+    cursor: Cursor_ | None = None
 
 
 class NotRetried(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,3 +97,14 @@ def read_request(body: bytes, kind: type[_T]) -> _T:
         raise ProblemError(422, f"The body is not as it must be: {error}.", kind="invalid-request") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(400, f"The body is not JSON text in UTF-8: {error}.", kind="invalid-json") from None
+
+
+def bounded(time: datetime | None) -> datetime | None:
+    """A time that a database can be asked for.
+
+    Raises:
+        ProblemError: 422, it is at the calendar's ends.
+    """
+    if time is not None and not 2 <= time.year <= 9998:
+        raise ProblemError(422, "Times must be in a year from 2 to 9998.", kind="invalid-request")
+    return time

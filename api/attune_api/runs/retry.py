@@ -36,6 +36,7 @@ from attune_api.runs.requests import (
     ReplayRequest,
     RetryAnswer,
     RetryRequest,
+    bounded,
     read_request,
 )
 from attune_api.runs.routes import place
@@ -125,8 +126,8 @@ async def _found(services: Services, caller: Caller, wanted: RetryRequest) -> tu
         action=wanted.action,
         state=wanted.state or "Failed",
         reason=wanted.reason,
-        updated_after=_bounded(wanted.updated_after),
-        updated_before=_bounded(wanted.updated_before),
+        updated_after=bounded(wanted.updated_after),
+        updated_before=bounded(wanted.updated_before),
     )
     # From the newest on: what is done again moves up, out of the way.
     beyond = place(wanted.cursor, order="desc")
@@ -134,12 +135,6 @@ async def _found(services: Services, caller: Caller, wanted: RetryRequest) -> tu
     ids = [entry.id for entry in page.runs]
     rows = await services.database.read(lambda connection: _rows(connection, ids))
     return rows, None if page.more is None else Cursor(seq=page.more, order="desc").encode()
-
-
-def _bounded(time: datetime | None) -> datetime | None:
-    if time is not None and not 2 <= time.year <= 9998:
-        raise ProblemError(422, "Times must be in a year from 2 to 9998.", kind="invalid-request")
-    return time
 
 
 def _rows(connection: Connection, ids: Sequence[uuid.UUID]) -> list[RowMapping]:
@@ -245,8 +240,8 @@ async def replay(http_request: Request, services: ServicesDep, caller: CallerDep
         raise ProblemError(422, f"Rule {wanted.rule_namespace}/{wanted.rule_name} has {what}.", kind="no-such-action")
     where = EventFilter(
         rule_uid=rule.uid,
-        occurred_after=_bounded(wanted.occurred_after),
-        occurred_before=_bounded(wanted.occurred_before),
+        occurred_after=bounded(wanted.occurred_after),
+        occurred_before=bounded(wanted.occurred_before),
     )
     beyond = place(wanted.cursor, order="asc")
     limit = max(1, wanted.limit // len(actions))

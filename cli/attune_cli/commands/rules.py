@@ -3,15 +3,17 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
-from attune_cli.errors import CliError
+from attune_cli.errors import CliError, ExitCode, UsageError
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
+from attune_cli.times import moment, rfc3339
 from attune_cli.views import (
     RULE_COLUMNS,
     as_list,
@@ -23,6 +25,7 @@ from attune_cli.views import (
     rule_page,
     rule_problem,
     rule_row,
+    trial_page,
 )
 from attune_contract.names import RULES
 
@@ -177,3 +180,58 @@ def _history_row(entry: Mapping[str, Any]) -> list[str]:
         entry["reason"] or "-",
         entry["rule_uid"],
     ]
+
+
+@asking(app, "test")
+def try_(
+    session: Session,
+    rule: Annotated[
+        str | None, typer.Argument(metavar="[RULE]", help="NAME or NAMESPACE/NAME; with --file, needed for several.")
+    ] = None,
+    event: Annotated[str | None, typer.Option("--event", help="Try it on the stored event with this id.")] = None,
+    payload: Annotated[
+        Path | None,
+        typer.Option("--payload", help="Try it on an event with the payload in this JSON file; - for stdin."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Try it on its stored events from this time on: 1h, or a time.")
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help="Take the Rule from this manifest, and ask no system. Needs --payload."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="With --since: how many events.")] = 20,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show what a Rule would do for an event: its conditions, and its actions with the results of expressions. Does nothing.
+
+    The exit status is 1 when an action would fail before it begins.
+    """
+    if (event is not None) + (payload is not None) + (since is not None) != 1:
+        raise UsageError("Give one of --event, --payload and --since.")
+    if file:
+        from attune_cli.trying import read_payload, read_rule, try_rule
+
+        if payload is None:
+            raise UsageError("With --file there are no stored events to try it on: give --payload.")
+        body = read_rule(file, name=rule, namespace=namespace or "default")
+        answer = try_rule(body, read_payload(payload))
+    else:
+        if rule is None:
+            raise UsageError("Name a Rule, or a file with --file.")
+        asked: dict[str, Any] = {}
+        if event is not None:
+            asked["event_id"] = event
+        elif payload is not None:
+            from attune_cli.trying import read_payload
+
+            asked["payload"] = read_payload(payload)
+        else:
+            asked |= {"occurred_after": rfc3339(moment(str(since), datetime.now(UTC))), "limit": limit}
+        place = "/".join(quote(part, safe="") for part in session.place(rule, namespace))
+        answer = session.api.request("POST", f"/api/v1/rules/{place}/test", json=asked)
+    text = "\n".join(printable(line) for line in trial_page(answer))
+    show(answer, output, title=text)
+    if any(step["fate"] == "fail" for trial in answer["data"] for step in trial["steps"]):
+        raise typer.Exit(ExitCode.PROBLEM)

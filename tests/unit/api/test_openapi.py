@@ -32,6 +32,7 @@ OPERATIONS = {
     "GET /api/v1/runs/{run_id}": "getRun",
     "POST /api/v1/runs/retry": "retryRuns",
     "POST /api/v1/events/replay": "replayEvents",
+    "POST /api/v1/rules/{namespace}/{name}/test": "testRule",
     "GET /api/v1/sensors": "listSensors",
     "GET /api/v1/identities": "listIdentities",
     "POST /auth/sensor-token": "createSensorToken",
