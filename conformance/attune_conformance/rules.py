@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-import nats
 import nats.errors
 import nats.js.errors
 
@@ -24,11 +23,12 @@ from attune_contract.messages import (
     encode,
     rule_event_headers,
 )
+from attune_kit.nats.client import NatsClient
 from attune_operator.public.nats import acks_stream, rules_stream
 
 _T = TypeVar("_T")
 
-_AGAIN: Final = 20.0
+_AGAIN: Final = 60.0
 
 
 class RuleWriter:
@@ -70,8 +70,8 @@ class RuleWriter:
         """Connect; lost connections come back by themselves."""
         self._client = await self._connected(self._creds)
         self._observer = await self._connected(self._observer_creds)
-        self._jetstream = self._client.jetstream(timeout=2)
-        self._rule_stream = self._client.jetstream(prefix=self._rules_api, timeout=2)
+        self._jetstream = self._client.jetstream(timeout=5)
+        self._rule_stream = self._client.jetstream(prefix=self._rules_api, timeout=5)
 
         async def count(_message: Any) -> None:
             self.requests += 1
@@ -82,14 +82,16 @@ class RuleWriter:
         async def ignore(_error: Exception) -> None:
             """The server is killed on purpose."""
 
-        return await nats.connect(
+        client = NatsClient()
+        await client.connect(
             self._url,
             user_credentials=None if creds is None else str(creds),
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.1,
-            connect_timeout=5,
+            connect_timeout=30,
             error_cb=ignore,
         )
+        return client
 
     async def close(self) -> None:
         """End the connection."""

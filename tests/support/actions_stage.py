@@ -19,6 +19,7 @@ import nats.errors
 from aiohttp import web
 from nats.js.api import DiscardPolicy, StreamConfig
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 
 from attune_contract.actions import (
@@ -128,7 +129,7 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.server.start)
-        self.client = await nats.connect(self.server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+        self.client = await connect(self.server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
         self.jetstream = self.client.jetstream(timeout=10)
         await self.jetstream.add_stream(
             StreamConfig(name=EVENTS_STREAM, subjects=[ALL_EVENTS], discard=DiscardPolicy.OLD, allow_direct=True)

@@ -21,6 +21,7 @@ import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from support.api_process import ApiProcess, report
 from support.eventually import eventually
+from support.nats_client import connect
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 from support.rule_stream import RuleStream, rule_state
@@ -234,7 +235,7 @@ async def _streamed(server: NatsServer, wanted: set[str]) -> list[str]:
 
     Pulled: a push consumer without flow control is cut off when it falls behind, and what it misses looks lost.
     """
-    client = await nats.connect(server.url)
+    client = await connect(server.url)
     ids: list[str] = []
     missing = set(wanted)
     deadline = time.monotonic() + 180

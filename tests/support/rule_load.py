@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import nats
 from nats.js.api import StreamConfig
 from support.eventually import until
+from support.nats_client import connect
 
 from attune_contract import subjects
 from attune_contract.messages import Ack, AckState, decode_rule, encode, is_tombstone
@@ -203,7 +203,7 @@ class RuleLoad:
 
     async def answer_forever(self) -> None:
         """Ack every rule message as a sensor does, and let an event of one rule in ten be accepted."""
-        client = await nats.connect(self._url)
+        client = await connect(self._url)
         jetstream = client.jetstream()
         await jetstream.add_stream(
             StreamConfig(name=subjects.EVENTS_STREAM, subjects=[subjects.ALL_EVENTS], max_msgs=10_000)

@@ -4,6 +4,9 @@ nats-py 2.16 swallows ``CancelledError`` in ``_flush_pending``, which every publ
 in; ``asyncio.wait_for`` under its requests may do the same (Python 3.11). A task that is cancelled at that moment goes
 on as if nothing had happened, and whatever waits for its end waits forever. :class:`NatsClient` raises the error after
 the call instead.
+
+The same happens to its reconnecting: ``Client.close`` cancels that once and goes. When it is swallowed, the closed client
+tries to connect for ever, and an event loop that waits for its tasks (``asyncio.run``) does not end.
 """
 
 import asyncio
@@ -33,7 +36,25 @@ def heed_cancellation() -> None:
 
 
 class NatsClient(Client):  # type: ignore[misc]
-    """A client whose calls end when the task that makes them is cancelled."""
+    """A client whose calls end when the task that makes them is cancelled, and that is at rest when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reconnecting: set[asyncio.Task[Any]] = set()
+
+    async def _attempt_reconnect(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._reconnecting.add(task)
+            task.add_done_callback(self._reconnecting.discard)
+        await super()._attempt_reconnect()
+
+    async def close(self) -> None:
+        """As in ``Client``, and end the reconnecting."""
+        await super().close()
+        if others := self._reconnecting - {asyncio.current_task()}:
+            await end(*others, patience=0.2)
+            await super().close()  # it may have connected in the meantime
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 import jwt
-import nats
 import pytest
 from nats.js.api import StreamConfig
 from nats.js.client import JetStreamContext
 from support.api_process import SENSOR, TYPE, ApiProcess, Minter, report, write_jwks
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 
 from attune_api.identity.revocation import load_states
@@ -41,7 +41,7 @@ class Operator:
 
     @asynccontextmanager
     async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
-        client = await nats.connect(self._url)
+        client = await connect(self._url)
         yield client.jetstream()
         await client.close()
 
@@ -83,6 +83,7 @@ async def _within(seconds: float, question: Callable[[], Awaitable[httpx.Respons
 
 
 @pytest.mark.nats
+@pytest.mark.alone
 async def test_what_the_operator_says_is_enforced_within_two_seconds(
     tmp_path: Path, nats_server: NatsServer, operator: Operator
 ) -> None:

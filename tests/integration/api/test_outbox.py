@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-import nats
 import pytest
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 from support.api_process import ApiProcess, report
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 
@@ -39,7 +39,7 @@ def passing_on(tmp_path: Path, nats_server: NatsServer) -> Iterator[ApiProcess]:
 @asynccontextmanager
 async def _listening(server: NatsServer) -> AsyncIterator["asyncio.Queue[Msg]"]:
     """Everything in the stream, from its first message, as it comes. Waits for the stream to be there."""
-    client = await nats.connect(server.url)
+    client = await connect(server.url)
     received: asyncio.Queue[Msg] = asyncio.Queue()
     jetstream = client.jetstream()
     config = ConsumerConfig(ack_policy=AckPolicy.NONE)
@@ -53,7 +53,7 @@ async def _listening(server: NatsServer) -> AsyncIterator["asyncio.Queue[Msg]"]:
 
 
 async def _take(received: "asyncio.Queue[Msg]", count: int) -> list[Msg]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [await received.get() for _ in range(count)]
 
 
@@ -153,7 +153,7 @@ async def test_a_stream_that_was_deleted_is_made_again_with_bounds(
     await _post(passing_on, 1)
     async with _listening(nats_server) as received:
         await _take(received, 1)
-    client = await nats.connect(nats_server.url)
+    client = await connect(nats_server.url)
     config = (await client.jetstream().stream_info(EVENTS_STREAM)).config
     assert (config.max_age, config.max_bytes) == (7 * 24 * 3600, 256 * 1024 * 1024)
     await client.jetstream().delete_stream(EVENTS_STREAM)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nats
 import pytest
 from nats.js.api import StreamConfig
 from support.api_process import SENSOR, TYPE, ApiProcess, report
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, rule_state
 
@@ -177,6 +177,7 @@ async def test_an_event_that_comes_before_nats_has_answered_waits_for_it(
         os.kill(nats_server.pid, signal.SIGCONT)
 
 
+@pytest.mark.alone
 async def test_an_event_that_comes_while_nats_is_away_is_soon_sent_back(
     tmp_path: Path, nats_server: NatsServer, operator: Operator
 ) -> None:
@@ -260,7 +261,7 @@ async def test_what_cannot_be_known_is_asked_for_again_and_never_refused(
         unknown = rule_state(4)
         began = time.monotonic()
         assert (await post(api, event(unknown))).status_code == 503
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         # The check of an event of another namespace holds all the same.
         assert [s for s, _ in await results(api, event(fired, rule_namespace="kube-system"))] == ["refused"]
         nats_server.start()
@@ -331,7 +332,7 @@ async def test_nonsense_in_the_stream_is_passed_over(
 ) -> None:
     await operator.rules.put_raw(str(uuid.uuid4()), b"nonsense")
     await operator.rules.put_raw(str(uuid.uuid4()), encode(rule_state(9)))
-    client = await nats.connect(nats_server.url)
+    client = await connect(nats_server.url)
     await client.jetstream().publish("attune.rules.too.many.tokens.here", b"{}")
     await client.close()
     await operator.rules.put(rule_state(1))

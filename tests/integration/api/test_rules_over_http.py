@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nats
 import pytest
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 from support.api_process import ApiProcess
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 
 from attune_contract import subjects
@@ -81,7 +81,7 @@ class Operator:
 
 @asynccontextmanager
 async def _operator(server: NatsServer) -> AsyncIterator[Operator]:
-    client = await nats.connect(server.url)
+    client = await connect(server.url)
     jetstream = client.jetstream()
     for config in (
         rules_stream(replicas=1),

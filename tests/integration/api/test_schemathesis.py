@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import httpx
-import nats
 import pytest
 from nats.js.api import StreamConfig
 from support.api_process import ADMIN_TOKEN, ApiProcess, report
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 
 from attune_contract import subjects
@@ -28,7 +28,7 @@ CHECKS = (
 )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 async def test_no_5xx_and_no_undocumented_answer(tmp_path: Path, nats_server: NatsServer) -> None:
     with ApiProcess(tmp_path / "api", nats_url=nats_server.url) as api:
         await _make_streams(nats_server)
@@ -77,7 +77,7 @@ def _schemathesis(directory: Path, configuration: Path, url: str) -> "subprocess
 
 async def _make_streams(server: NatsServer) -> None:
     """As the operator makes them."""
-    client = await nats.connect(server.url)
+    client = await connect(server.url)
     jetstream = client.jetstream()
     for config in (
         rules_stream(replicas=1),

@@ -15,6 +15,7 @@ from support.eventually import until
 from support.nats_server import NatsServer
 
 from attune_kit.backoff import Backoff
+from attune_kit.nats.client import NatsClient
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, open_connection
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.last_per_subject import (
@@ -72,7 +73,7 @@ class TestConnection:
         self, connection: NatsConnection, nats_server: NatsServer
     ) -> None:
         nats_server.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await connection.wait_closed()
         assert "was lost" in connection.reason
 
@@ -151,7 +152,7 @@ class TestReader:
             await connection.jetstream.delete_stream(STREAM)
             await create_stream(connection)
         with pytest.raises(ReaderLostError, match=r"silent|Consumer Deleted"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await watch
         await reader.stop()
 
@@ -209,7 +210,7 @@ class TestReader:
         watch = asyncio.create_task(reader.run())
         await connection.jetstream.publish(subject(1), b"x")
         with pytest.raises(ReaderLostError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await watch
         await reader.stop()
 
@@ -268,7 +269,7 @@ class TestCancellation:
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
-            done, _ = await asyncio.wait({task}, timeout=5)
+            done, _ = await asyncio.wait({task}, timeout=60)
             assert done, f"it went on after {turns} turns of the loop"
 
     async def test_a_stop_under_load_ends_while_the_server_reads_nothing(self, nats_server: NatsServer) -> None:
@@ -291,7 +292,7 @@ class TestCancellation:
                 before = published
                 await asyncio.sleep(0.5)
             task.cancel()
-            done, _ = await asyncio.wait({task}, timeout=8)
+            done, _ = await asyncio.wait({task}, timeout=60)
             assert done, "it went on"
             assert task.cancelled()
         finally:
@@ -350,7 +351,38 @@ class TestConnector:
     async def test_without_a_server_the_first_attempt_is_not_waited_for_longer(self) -> None:
         it = Connected(NatsEndpoint(url="nats://127.0.0.1:1", connect_timeout=1))
         async with it.running() as connector:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert not await connector.wait_attempted()
             assert "cannot be reached" in (connector.problem or "")
         assert it.states == []
+
+
+class SwallowsOneCancellation(NatsClient):
+    """As ``asyncio.wait_for`` does in Python 3.11 when a connection is refused just then."""
+
+    swallowed = False
+
+    async def _select_next_server(self) -> None:
+        while True:
+            try:
+                await super()._select_next_server()
+            except asyncio.CancelledError:
+                if self.swallowed:
+                    raise
+                self.swallowed = True
+            else:
+                return
+
+
+async def test_a_client_that_reconnects_is_at_rest_when_it_is_closed(nats_server: NatsServer) -> None:
+    async def ignore(_error: Exception) -> None:
+        """The server is killed on purpose."""
+
+    client = SwallowsOneCancellation()
+    await client.connect(nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=ignore)
+    nats_server.kill()
+    [task] = await until(lambda: client.is_reconnecting and set(client._reconnecting))
+    await client.close()
+    assert client.swallowed
+    assert task.done()
+    assert client.is_closed
