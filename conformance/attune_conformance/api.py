@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from attune_contract.events import MAX_BATCH_EVENTS, MAX_BODY_BYTES, EventReport
+from attune_local.ports import free_port
 
 #: Answers in place of the regular answer; None lets the regular one be given.
 Answer = Callable[["Request"], Awaitable[web.StreamResponse | None]]
@@ -70,8 +71,9 @@ class LoopbackServer:
         app.router.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
+        # Not one that the system chooses: those go to outgoing connections, too, while this one is stopped.
+        self.port = self.port or free_port()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Stop listening and cut all connections."""

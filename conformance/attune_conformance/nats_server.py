@@ -23,8 +23,8 @@ from attune_operator.public.nats import (
     user_creds,
 )
 
-_START: Final = 20.0
-_STOP: Final = 20.0
+_START: Final = 60.0
+_STOP: Final = 60.0
 
 
 class ServerNotFoundError(RuntimeError):
@@ -80,7 +80,7 @@ class NatsServer:
 
         Raises:
             RuntimeError: it ended.
-            TimeoutError: it took no connection within 20 s.
+            TimeoutError: it took no connection within a minute.
         """
         self._config.parent.mkdir(parents=True, exist_ok=True)
         self._config.write_text(

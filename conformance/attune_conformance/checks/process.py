@@ -1,11 +1,18 @@
 """What a sensor is as a process (protocol, "Health", "Shutdown")."""
 
+import asyncio
 import time
+from typing import Final
 
-from attune_conformance.api import always
+from aiohttp import web
+
+from attune_conformance.api import Request, always
 from attune_conformance.check import Level, check
 from attune_conformance.errors import CheckFailedError
 from attune_conformance.testbed import Testbed
+
+#: Seconds within which a process has got a signal.
+_SIGNALLED: Final = 2.0
 
 
 @check("health", "serves /live and /ready, and is ready once it has read its rules")
@@ -25,6 +32,13 @@ async def metrics(testbed: Testbed) -> None:
         raise CheckFailedError("/metrics shows no metric.")
 
 
+async def _to_whom_still_listens(request: Request) -> web.StreamResponse | None:
+    """Take what is sent only if its sender waits for the answer: what was sent before the signal came is not delivered by it."""
+    await asyncio.sleep(_SIGNALLED)
+    transport = request.http.transport
+    return web.Response(status=503) if transport is None or transport.is_closing() else None
+
+
 @check("sigterm-flush", "delivers what it holds on SIGTERM, and ends with status 0 within its grace period")
 async def sigterm_flush(testbed: Testbed) -> None:
     rule = await testbed.put(testbed.new_rule())
@@ -35,7 +49,7 @@ async def sigterm_flush(testbed: Testbed) -> None:
     waiting = set(testbed.api.arrivals) - {event.report.id for event in testbed.api.stored}
     if not waiting:
         raise CheckFailedError("Nothing was sent while the API answered 503, although the rule is active.")
-    testbed.api.script = None
+    testbed.api.script = _to_whom_still_listens
     began = time.monotonic()
     testbed.sensor.terminate()
     status = await testbed.sensor.wait(within=testbed.profile.grace + 5)
