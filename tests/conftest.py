@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import eventually
 from support.nats_server import NatsServer
 
 from attune_local import ports
@@ -14,6 +15,11 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         ports.keep_to(int(worker["workerid"].removeprefix("gw")), of=worker["workercount"])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have waits end as they say in tests that measure time."""
+    eventually.measure_time(item.get_closest_marker("alone") is not None or "soak" in item.path.parts)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -181,7 +181,7 @@ class ApiProcess:
         # verify=False: reading the machine's certificates, which plain HTTP needs none of, takes half a second.
         token = self.minter.token() if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=False)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=120, trust_env=False, verify=False)
 
     def reader(self) -> httpx.AsyncClient:
         return self.client(ADMIN_TOKEN)

@@ -5,6 +5,7 @@ import json
 from typing import Any, Self
 
 from support.api_process import ADMIN_TOKEN
+from support.eventually import patience
 
 
 class StreamReader:
@@ -37,9 +38,9 @@ class StreamReader:
         """Ask, and return when the answer's head is there."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=8 * 1024 * 1024)
         self._writer.write(self.request)
-        status = await asyncio.wait_for(self._reader.readline(), 30)
+        status = await asyncio.wait_for(self._reader.readline(), 60)
         self.status = int(status.split()[1])
-        while (await asyncio.wait_for(self._reader.readline(), 30)).strip():
+        while (await asyncio.wait_for(self._reader.readline(), 60)).strip():
             pass
 
     @property
@@ -58,7 +59,7 @@ class StreamReader:
 
     async def read_until(self, count: int, *, seconds: float = 30) -> None:
         """Read until there are so many events, or the stream ends."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patience(seconds)):
             while len(self.events) < count and not self.ended:
                 await self.read_line()
 

@@ -1,12 +1,32 @@
-"""Waiting for a condition, never for a length of time: ``eventually`` blocks, ``until`` lets the event loop run."""
+"""Waiting for a condition, never for a length of time: ``eventually`` blocks, ``until`` lets the event loop run.
+
+How soon something comes is not what a test says: a busy machine takes its time, and each wait gets at least ``PATIENCE``.
+Only tests that measure time (the marker ``alone``) get no more than they ask for.
+"""
 
 import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 T = TypeVar("T")
+
+#: Seconds that each wait gets at least.
+PATIENCE: Final = 60.0
+
+_measuring = False
+
+
+def measure_time(yes: bool) -> None:
+    """Whether the test that runs now measures time, so that its limits hold as they stand."""
+    global _measuring
+    _measuring = yes
+
+
+def patience(within: float) -> float:
+    """The seconds after which to give up what should have come ``within`` so many."""
+    return within if _measuring else max(within, PATIENCE)
 
 
 class _Wait:
@@ -32,14 +52,14 @@ def eventually(probe: Callable[[], T | None], *, within: float, every: float = 0
 
     Args:
         probe: what is waited for. An exception means "not yet".
-        within: seconds after which to give up.
+        within: seconds after which it should have come; see :func:`patience`.
         every: seconds between two calls.
         what: what is being waited for, for the failure's text.
 
     Raises:
         AssertionError: it did not come in time; the text holds what was seen last.
     """
-    wait = _Wait(probe, within, what)
+    wait = _Wait(probe, patience(within), what)
     while True:
         seen, error = None, None
         try:
@@ -60,7 +80,7 @@ async def until(
 async def until(probe: Callable[[], T | None], *, within: float = 10.0, every: float = 0.02, what: str = "") -> T: ...
 async def until(probe: Callable[[], Any], *, within: float = 10.0, every: float = 0.02, what: str = "") -> Any:
     """As ``eventually``, in the event loop. ``probe`` may be a coroutine function; one that is not must not block."""
-    wait = _Wait(probe, within, what)
+    wait = _Wait(probe, patience(within), what)
     while True:
         seen, error = None, None
         try:

@@ -18,6 +18,7 @@ from typing import Any
 
 from attune_cluster.settings import Settings
 from attune_cluster.tools import tools
+from attune_local.ports import free_port
 
 Happen = Callable[[int], Awaitable[None]]
 JOURNAL_REMOTE = Path("/lib/systemd/systemd-journal-remote")
@@ -31,14 +32,6 @@ class Setup:
     happen: Happen
     variables: dict[str, str] = field(default_factory=dict)
     beside: list[dict[str, Any]] = field(default_factory=list)
-
-
-def free_port() -> int:
-    """A port that was free just now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def listening(pid: int) -> list[int]:

@@ -108,7 +108,7 @@ class Tenants:
                 inbox_prefix=inbox.encode(),
                 allow_reconnect=False,
                 error_cb=on_error,
-                connect_timeout=5,
+                connect_timeout=30,
                 **options,
             )
             yield client
@@ -120,7 +120,7 @@ class Tenants:
         users = {nats_jwt.public_of(nats_keys.sensor_seed(self.keys, uid)): until for uid, until in revoked.items()}
         async with self.connected(self.service(account="system", permissions=ACCOUNT_ADMINISTRATION)) as client:
             for token in account_jwts(self.keys, issued_at=datetime.now(UTC), revoked=users).values():
-                answer = json.loads((await client.request("$SYS.REQ.CLAIMS.UPDATE", token.encode(), timeout=2)).data)
+                answer = json.loads((await client.request("$SYS.REQ.CLAIMS.UPDATE", token.encode(), timeout=30)).data)
                 assert answer["data"]["code"] == 200, answer
 
 
@@ -151,7 +151,7 @@ async def create_streams(client: Client) -> None:
 
 async def contents(client: Client) -> dict[str, Any]:
     """What all streams hold: of each the number of its last message and its subjects; and the rule stream's consumers."""
-    jetstream, rules = client.jetstream(timeout=5), client.jetstream(prefix=subjects.RULES_API, timeout=5)
+    jetstream, rules = client.jetstream(timeout=30), client.jetstream(prefix=subjects.RULES_API, timeout=30)
     found: dict[str, Any] = {}
     for context in (jetstream, rules):
         for stream in await context.streams_info():

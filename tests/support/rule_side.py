@@ -109,7 +109,7 @@ class Stream:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Any]:
-        client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=5)
+        client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=30)
         try:
             yield client
         finally:

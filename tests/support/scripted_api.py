@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from support.eventually import patience
 
 from attune_conformance.api import LoopbackServer
 
@@ -41,7 +42,7 @@ class ScriptedApi(LoopbackServer):
 
     async def wait_for(self, condition: Callable[[], bool], *, within: float = 10.0) -> None:
         """Wait until ``condition`` holds; it is looked at after each request."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(patience(within)):
             while not condition():
                 self._arrived.clear()
                 await self._arrived.wait()

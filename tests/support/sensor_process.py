@@ -78,7 +78,7 @@ class SensorProcess:
         """Let it end by itself (SIGTERM); its exit status."""
         assert self.process is not None, "it was not started"
         self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 40)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
     def logged(self, name: str) -> list[dict[str, Any]]:
         """Log lines with this event."""

@@ -70,7 +70,7 @@ def harness(
     return SensorHarness(handler, trigger_types=trigger_types, api=api)
 
 
-async def payloads(found: SensorHarness, number: int, *, within: float = 15.0) -> list[dict[str, Any]]:
+async def payloads(found: SensorHarness, number: int, *, within: float = 60.0) -> list[dict[str, Any]]:
     """The payloads of the next events."""
     return [(await found.next_event(within=within)).payload for _ in range(number)]
 

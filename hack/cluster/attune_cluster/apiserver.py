@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -30,12 +31,20 @@ PATIENCE = 60.0
 """Seconds until a start counts as failed: far more than it takes, as a busy machine is no failure."""
 
 
+PORTS = range(12_000, 20_000)
+"""Where ports are taken from: not those that the system gives to outgoing connections, which may get one while its server is
+down or has not begun to listen."""
+
+
 def free_port() -> int:
-    """A port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on now, and that no outgoing connection gets."""
+    for port in random.SystemRandom().sample(PORTS, 1000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise ClusterError(f"There is no free port of loopback in {PORTS.start} to {PORTS.stop - 1}.")
 
 
 def _ends_with_us() -> list[str]:

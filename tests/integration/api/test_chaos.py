@@ -9,7 +9,7 @@ from support.postgres import PostgresServer
 pytestmark = pytest.mark.nats
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_every_accepted_event_is_stored_once_and_leaves(tmp_path: Path, kind: str) -> None:
     postgres = PostgresServer() if kind == "postgresql" else None

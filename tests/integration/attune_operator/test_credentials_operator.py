@@ -16,6 +16,7 @@ import pytest
 from nats.aio.client import Client, RawCredentials
 from support.eventually import until
 from support.kubectl_user import KubectlUser, running, secret_text, settings_for
+from support.nats_client import connect
 from support.nats_server import NatsServer
 
 from attune_contract import claims, messages, subjects
@@ -110,7 +111,7 @@ class Accepted:
 
 @pytest.fixture
 async def accepted(nats_server: NatsServer) -> AsyncIterator[Accepted]:
-    client = await nats.connect(nats_server.url)
+    client = await connect(nats_server.url)
     yield Accepted(client)
     await client.close()
 
@@ -128,6 +129,7 @@ async def test_the_token_says_who_and_what_for_how_long(user: KubectlUser, opera
     assert at(found.claims.issued_at) < status["rotatesAt"] < status["expiresAt"]
 
 
+@pytest.mark.alone
 async def test_it_is_renewed_at_two_thirds_of_its_life_and_the_pods_are_told(
     user: KubectlUser, operator: Operator
 ) -> None:
@@ -168,6 +170,7 @@ async def test_an_annotation_that_is_no_time_is_answered(user: KubectlUser, oper
     assert (await token(user)).text == first.text
 
 
+@pytest.mark.alone
 async def test_revoked_tokens_are_refused_at_once(user: KubectlUser, operator: Operator, accepted: Accepted) -> None:
     await user.apply_sensor()
     first = await first_token(user)
@@ -197,6 +200,7 @@ async def test_a_revocation_that_lies_ahead_does_not_lock_the_sensor_out(
     assert await accepted.accepts(first)
 
 
+@pytest.mark.alone
 async def test_narrowed_it_loses_the_old_token_at_once(
     user: KubectlUser, operator: Operator, accepted: Accepted
 ) -> None:
@@ -240,6 +244,7 @@ async def test_what_was_refused_stays_refused_whatever_is_lost(
         assert await accepted.accepts(third)
 
 
+@pytest.mark.alone
 async def test_a_deleted_sensors_token_is_refused_at_once(
     user: KubectlUser, operator: Operator, accepted: Accepted
 ) -> None:
@@ -292,7 +297,7 @@ async def test_a_wiped_stream_is_filled_again(user: KubectlUser, operator: Opera
     nats_server.start()
 
     async def filled() -> bool:
-        client = await nats.connect(nats_server.url)
+        client = await connect(nats_server.url)
         try:
             state = await Accepted(client).of(SensorRef(user.namespace, "core.timer"))
         except nats.errors.Error as error:
@@ -407,13 +412,13 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
             nats_user = nats_jwt.read_creds(creds)
             assert nats_user.expires_at == first.claims.expires_at
             ref = SensorRef(user.namespace, "core.timer")
-            sensor = await nats.connect(
+            sensor = await connect(
                 server.url, user_credentials=RawCredentials(creds), inbox_prefix=ref.inbox_prefix.encode()
             )
             stored = await sensor.jetstream().publish(subjects.ack_subject(ref, "uid"), b"{}")
             assert stored.stream == subjects.ACKS_STREAM
             await sensor.close()
-            api = await nats.connect(
+            api = await connect(
                 server.url,
                 user_credentials=RawCredentials(secret_text(await user.get(kinds.SECRET, API_SECRET), "nats.creds")),
             )

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_500_that_are_due_at_once_are_renewed_before_any_expires(
     user: KubectlUser, nats_server: NatsServer
 ) -> None:

@@ -65,7 +65,7 @@ async def test_an_answer_reaches_no_stream_and_a_revocation_reaches_every_server
         for sensor in sensors:
             for target in (subjects.rule_subject(OTHER, "uid-1"), subjects.identity_subject(OTHER)):
                 await sensor.publish(own, b"{}", reply=target)
-            stored = json.loads((await sensor.request(own, b"{}", timeout=5)).data)
+            stored = json.loads((await sensor.request(own, b"{}", timeout=30)).data)
             assert stored["stream"] == subjects.ACKS_STREAM
         after = await contents(operator)
         for name in (subjects.RULES_STREAM, subjects.IDENTITIES_STREAM, subjects.EVENTS_STREAM):

@@ -26,7 +26,7 @@ from attune_operator.runtime.client import WatchEventType
 
 pytestmark = [
     pytest.mark.nats,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     # Sensors and operators are ended in the middle of connecting, where nobody has the socket yet.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:loop is closed:ResourceWarning"),
 ]

@@ -18,7 +18,7 @@ from attune_operator.app import Operator
 from attune_operator.resources import kinds
 
 pytest_plugins = ["support.operator_fixtures", "support.api_fixtures"]
-pytestmark = [pytest.mark.apiserver, pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.nats, pytest.mark.timeout(900)]
 
 #: Seconds: generous, for a busy machine.
 SOON = 40.0

@@ -70,6 +70,7 @@ async def test_its_pods_pass_the_restricted_pod_security_level(user: KubectlUser
     assert all(volume.get("projected") is None for volume in pod["spec"]["volumes"])
 
 
+@pytest.mark.alone
 async def test_it_is_ready_within_a_second_of_its_pod(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor()
     await until(user.pods)

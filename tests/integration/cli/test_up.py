@@ -12,7 +12,7 @@ from support.eventually import eventually
 
 from attune_cli.errors import ExitCode
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
 
 RULE = "default/acme.files-sample"
 

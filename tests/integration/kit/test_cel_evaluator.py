@@ -55,6 +55,7 @@ async def test_programs_are_checked_before_they_are_used(make: Callable[..., Eva
     ]
 
 
+@pytest.mark.alone
 async def test_a_slow_evaluation_is_stopped_and_its_owner_waits_apart(make: Callable[..., Evaluator]) -> None:
     evaluator = make(fast=0.1, slow=0.3)
     await evaluator.evaluate("quick", QUICK, SMALL)  # both processes of the fast lane may start in peace
@@ -72,6 +73,7 @@ async def test_a_slow_evaluation_is_stopped_and_its_owner_waits_apart(make: Call
         await waiting
 
 
+@pytest.mark.alone
 async def test_a_slow_rule_does_not_pile_up(make: Callable[..., Evaluator]) -> None:
     evaluator = make(fast=0.1, slow=0.2)
     with pytest.raises(EvaluationError):

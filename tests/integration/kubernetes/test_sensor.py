@@ -93,11 +93,11 @@ class Sensor:
     async def rule(self, *, state: AckState = AckState.ACTIVE, name: str = "rule", **parameters: Any) -> Rule:
         given = {**MAPS, "namespaces": [self.world.namespace], **parameters}
         rule = self.harness.apply("core.kubernetes", given, name=name)
-        await self.harness.wait_for(rule, state, within=30)
+        await self.harness.wait_for(rule, state, within=60)
         return rule
 
     async def next(self) -> EventReport:
-        return await self.harness.next_event(within=20)
+        return await self.harness.next_event(within=60)
 
     async def changes(self, number: int) -> list[tuple[str, str]]:
         """The next events, as (change, name)."""
@@ -174,7 +174,7 @@ async def test_a_rule_may_watch_its_own_namespace_and_others_only_where_the_sens
         # The harness's rules, and its sensor, are in the namespace "default": they may watch everything.
         await sensor.rule()
         allowed = sensor.harness.apply("core.kubernetes", {"apiVersion": "v1", "kind": "Namespace"}, name="namespaces")
-        await sensor.harness.wait_for(allowed, AckState.ACTIVE, within=30)
+        await sensor.harness.wait_for(allowed, AckState.ACTIVE, within=60)
         foreign = sensor.harness.apply(
             "core.kubernetes", {**MAPS, "namespaces": ["default"]}, name="foreign", namespace="b"
         )
@@ -184,13 +184,13 @@ async def test_a_rule_may_watch_its_own_namespace_and_others_only_where_the_sens
         )
         assert "belongs to no namespace" in await sensor.harness.wait_for(everywhere, AckState.REJECTED)
         own = sensor.harness.apply("core.kubernetes", MAPS, name="own", namespace="b")
-        await sensor.harness.wait_for(own, AckState.ACTIVE, within=30)
+        await sensor.harness.wait_for(own, AckState.ACTIVE, within=60)
 
 
 async def test_what_cannot_be_watched_is_said(world: World) -> None:
     async with world.sensor() as sensor:
         unknown = sensor.harness.apply("core.kubernetes", {"apiVersion": "v1", "kind": "Unicorn"}, name="unknown")
-        message = await sensor.harness.wait_for(unknown, AckState.FAILING, within=30)
+        message = await sensor.harness.wait_for(unknown, AckState.FAILING, within=60)
         assert "the API server serves no Unicorn of v1" in message
         wrong = sensor.harness.apply("core.kubernetes", {**MAPS, "labelSelector": "a=("}, name="wrong")
         message = await sensor.harness.wait_for(wrong, AckState.FAILING, within=60)
@@ -274,7 +274,7 @@ async def test_a_sensor_whose_pod_has_moved_reports_the_last_state_of_each(world
     async with world.sensor() as sensor:
         given = {**MAPS, "namespaces": [world.namespace]}
         again = sensor.harness.apply("core.kubernetes", given, name="rule", since=rule.since)
-        await sensor.harness.wait_for(again, AckState.ACTIVE, within=30)
+        await sensor.harness.wait_for(again, AckState.ACTIVE, within=60)
         assert sorted(await sensor.changes(2)) == [("added", "comes"), ("modified", "stays")]
         await world.apply("same", a="2")
         assert await sensor.changes(1) == [("modified", "same")]
@@ -295,7 +295,7 @@ async def test_api_server_that_is_away_and_comes_back(kubernetes: ApiServer, wor
         assert await sensor.changes(1) == [("modified", "one")]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("lose_state", [False, True], ids=["killed", "killed, and its volume lost"])
 async def test_last_state_of_each_is_reported_whatever_kills_the_sensor(
     kubernetes: ApiServer, world: World, nats_server: NatsServer, tmp_path: Path, lose_state: bool

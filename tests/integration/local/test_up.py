@@ -23,7 +23,7 @@ from attune_local.objects import ObjectStore
 from attune_local.ports import free_port
 from attune_operator.public.objects import SENSOR
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
 
 PACK = Path(__file__).parents[3] / "packs" / "core"
 SHELL_SENSOR = Path(__file__).parents[3] / "examples" / "stdio" / "shell.yaml"
@@ -333,9 +333,9 @@ def test_a_rule_that_was_disabled_by_command_stays_so_until_its_manifest_says_ot
     (folder / "rule.yaml").write_text(rule("steady", interval=400))
     eventually(lambda: body(up)["spec"]["trigger"]["parameters"]["interval"] == 400, within=10)
     assert body(up)["spec"]["enabled"] is False, "the file says nothing else about that"
-    (folder / "rule.yaml").write_text(rule("steady", interval=400, enabled=False))
-    time.sleep(1)
-    (folder / "rule.yaml").write_text(rule("steady", interval=400))
+    (folder / "rule.yaml").write_text(rule("steady", interval=500, enabled=False))
+    eventually(lambda: body(up)["spec"]["trigger"]["parameters"]["interval"] == 500, within=10)
+    (folder / "rule.yaml").write_text(rule("steady", interval=500))
     wait_active(up, within=10)
 
 

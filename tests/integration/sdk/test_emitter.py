@@ -534,9 +534,9 @@ async def test_who_waits_hears_of_it_when_there_is_no_room(bench: Bench, api: Sc
     await api.stop()
     async with bench.emitter(when_full=WhenFull.DROP_NEWEST, memory_bytes=3000, grace=0.1) as emitter:
         waiting = [asyncio.create_task(emitter.emit_confirmed(event(n, padding="x" * 1000))) for n in range(3)]
-        confirmation = await asyncio.wait_for(waiting[2], 5)
+        confirmation = await asyncio.wait_for(waiting[2], 60)
         assert confirmation.disposition is Disposition.DROPPED
-    rest = await asyncio.wait_for(asyncio.gather(*waiting[:2]), 5)
+    rest = await asyncio.wait_for(asyncio.gather(*waiting[:2]), 60)
     assert {confirmation.disposition for confirmation in rest} == {Disposition.DROPPED}, (
         "the sensor ended, and there is no disk"
     )

@@ -156,7 +156,7 @@ say({"from": "the program"})
 sys.exit(3)
 """
     async with beside_a_good_rule(bad, retry=60) as (sensor, rule):
-        assert "ended with status 3" in await sensor.wait_for(rule, AckState.FAILING, within=15)
+        assert "ended with status 3" in await sensor.wait_for(rule, AckState.FAILING, within=60)
         program, fork = events_of(sensor.api, rule)
         assert (program["from"], fork["from"]) == ("the program", "the fork")
         await until(lambda: not alive(fork["pid"]))
@@ -172,7 +172,7 @@ if os.fork() == 0:
 sys.exit(3)
 """
     async with beside_a_good_rule(bad, retry=60) as (sensor, rule):
-        assert "ended with status 3" in await sensor.wait_for(rule, AckState.FAILING, within=15)
+        assert "ended with status 3" in await sensor.wait_for(rule, AckState.FAILING, within=60)
         [said] = events_of(sensor.api, rule)
         os.kill(said["pid"], 9)
 

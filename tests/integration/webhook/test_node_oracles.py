@@ -12,7 +12,7 @@ from support.webhook_senders import Case, Delivery
 
 _DELIVERIES = 8
 #: Installing the libraries takes 20 s on an idle machine, once.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module", autouse=True)

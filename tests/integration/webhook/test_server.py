@@ -311,7 +311,7 @@ async def test_secret_that_is_not_there_and_comes_later(hooks: Hooks) -> None:
     status, _, headers = await hooks.send("/a", Authorization="Bearer s3cret-key")
     assert (status, headers["Retry-After"]) == (503, "5")
     hooks.secret("hooks/key", "s3cret-key")
-    await hooks.harness.wait_for(rule, AckState.ACTIVE, within=10)
+    await hooks.harness.wait_for(rule, AckState.ACTIVE, within=60)
     assert (await hooks.send("/a", Authorization="Bearer s3cret-key"))[0] == 202
 
 
