@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,31 +94,31 @@ async def test_moving_to_standalone_while_both_run_doubles_nothing(tmp_path: Pat
             (watched / "two").touch()
             # Both programs report each file again and again, so it is not their number that says what they reported.
             for way in (one, other):
-                await until(lambda way=way: way.reported == {ids["one"], ids["two"]}, within=60)
+                await until(partial(way.has_reported, ids["one"], ids["two"]), within=60)
             assert sorted(str(event.id) for event in api.events) == sorted([ids["one"], ids["two"]])
     async with standalone(third) as new:
         new.apply("acme.file", parameters, created_at=rule.created_at)
         (watched / "three").touch()
-        await until(lambda: third.reported == set(ids.values()), within=60)
+        await until(partial(third.has_reported, *ids.values()), within=60)
     assert sorted(str(event.id) for event in api.events) == sorted(ids.values())
 
 
 class Way(FakeApi):
-    """How one sensor reaches the API that several share; it remembers what came this way.
-
-    Attributes:
-        reported: the ids of the events, stored before or not.
-    """
+    """How one sensor reaches the API that several share; it remembers what came this way."""
 
     def __init__(self, api: FakeApi) -> None:
         super().__init__()
         self._api = api
-        self.reported: set[str] = set()
+        self._reported: set[str | None] = set()
+
+    def has_reported(self, *ids: str) -> bool:
+        """Whether exactly these events came this way, stored before or not."""
+        return self._reported == set(ids)
 
     async def post(self, events: Sequence[bytes]) -> Outcome:
         outcome = await self._api.post(events)
         assert isinstance(outcome, Accepted)
-        self.reported.update(str(result.id) for result in outcome.results)
+        self._reported.update(result.id for result in outcome.results)
         return outcome
 
     async def last_events(self, rule_uids: list[str]) -> list[LastEvent] | str:
