@@ -226,6 +226,11 @@ async def summaries(
         return newest, rows
 
     newest, rows = await services.database.read(read)
+    if beyond > newest:
+        # Numbers begin again in a database that was restored or replaced: what changed there would never be answered.
+        raise ProblemError(
+            400, "cursor is of another database than this one; leave it out to start again.", kind="invalid-cursor"
+        )
     more = len(rows) >= query.limit
     reached = rows[-1]["seq"] if more else max(newest, beyond)
     cursor = Cursor(seq=reached, order="asc").encode()

@@ -19,6 +19,7 @@ from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 from support.run_reports import run
 
+from attune_api.web.cursors import Cursor
 from attune_contract.actions import ALL_RUNS, RUNS_STREAM, Run, encode, run_subject
 
 pytest_plugins = ["support.api_fixtures"]
@@ -147,6 +148,15 @@ async def test_summaries_tell_what_changed_since(api: ApiProcess, nats_server: N
             "/api/v1/runs/summaries", params={"rule_uid": "rule-2,rule-3", "rule_namespace": "default"}
         )
         assert [entry["rule_uid"] for entry in named.json()["data"]] == ["rule-2"]
+
+
+async def test_a_cursor_of_another_database_is_refused(api: ApiProcess) -> None:
+    """Or the operator would wait for numbers that this database has not come to."""
+    async with api.reader() as reader:
+        assert (await reader.get("/api/v1/runs/summaries")).json()["data"] == []
+        ahead = Cursor(seq=1000, order="asc").encode()
+        answer = await reader.get("/api/v1/runs/summaries", params={"cursor": ahead})
+        assert (answer.status_code, answer.json()["type"]) == (400, "urn:attune:problem:invalid-cursor")
 
 
 async def test_runs_are_followed_as_they_change(api: ApiProcess, nats_server: NatsServer) -> None:
