@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 import yaml
 
 from attune_contract.resources import Rule, Sensor
@@ -32,6 +33,7 @@ def test_the_sensor_has_under_20_lines_of_code() -> None:
     assert len(lines) < 20
 
 
+@pytest.mark.timeout(300)
 def test_the_sensor_s_own_tests_pass(tmp_path: Path) -> None:
     for name in ("file_sensor.py", "test_file_sensor.py"):
         (tmp_path / name).write_text(programs()[name])
@@ -39,7 +41,7 @@ def test_the_sensor_s_own_tests_pass(tmp_path: Path) -> None:
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
 

@@ -73,6 +73,9 @@ def test_a_plugin_that_is_missing_or_fails_is_named(tmp_path: Path) -> None:
     missing = {"command": "no-such-plugin", "installHint": "Get it at the shop."}
     with pytest.raises(AccessError, match=r"no-such-plugin is not installed\. Get it at the shop\."):
         load([kubeconfig_file(tmp_path / "config", exec=missing)], context=None)
+    (tmp_path / "no-program").touch(mode=0o600)
+    with pytest.raises(AccessError, match="no-program cannot be run: Permission denied"):
+        load([kubeconfig_file(tmp_path / "config", exec={"command": str(tmp_path / "no-program")})], context=None)
     with pytest.raises(PluginError, match="failed"):
         load([kubeconfig_file(tmp_path / "config", exec={"command": "false"})], context=None)
     with pytest.raises(PluginError, match="printed no credential"):
