@@ -192,7 +192,7 @@ def forwarding(port: int) -> Iterator[tuple[str, list[str]]]:
         with socket.create_connection(("127.0.0.1", port)) as upstream:
 
             def back() -> None:
-                with suppress(ConnectionClosed):
+                with suppress(ConnectionClosed, OSError):  # the other end was closed first
                     while data := upstream.recv(1000):  # small pieces, so that one answer is several messages
                         connection.send(b"\x00" + data)
 

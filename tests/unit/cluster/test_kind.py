@@ -101,7 +101,7 @@ class Machine:
             program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
         monkeypatch.setenv("CLUSTER", "kind")
-        monkeypatch.setattr(kind, "STARTING", 3.0)
+        monkeypatch.setattr(kind, "STARTING", 100.0)
         monkeypatch.setattr(kind, "NODES", 1.0)
         self.folder = folder
 
@@ -163,7 +163,10 @@ def test_a_cluster_that_starts_or_is_stopped_is_waited_for_and_kept(machine: Mac
     assert not machine.calls("kind", "delete")
 
 
-def test_a_cluster_that_does_not_answer_is_kept_and_told_what_would_delete_it(machine: Machine) -> None:
+def test_a_cluster_that_does_not_answer_is_kept_and_told_what_would_delete_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "STARTING", 1.0)
     settings = machine.settings()
     cli.up(settings, with_images=False)
     machine.cluster(name_of(settings), slow=1000)
