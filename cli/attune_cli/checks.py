@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from attune_cli.views import Object, condition, ref, rule_problem, sensor_problem
+from attune_cli.views import Object, condition, ref, rule_problem, sensor_problem, trouble_since
+from attune_contract.messages import PARTLY_REFUSED
 
 State = Literal["ok", "problem", "unknown"]
+#: So many problems are named; of one's own namespace more.
 _NAMED: Final = 5
+_MOST: Final = 50
 #: The chart's parts, by their label app.kubernetes.io/name.
 _PARTS: Final = {"attune-operator": "operator", "attune-api": "API", "attune-nats": "NATS"}
 
@@ -73,29 +76,34 @@ def pod_problem(pod: Object) -> str:
     return f"is {status.get('phase', 'Unknown')}"
 
 
-def sensors(found: Sequence[Object]) -> Iterator[Check]:
-    """The Sensors: one check for all that are ok, one for each that is not."""
-    yield from _objects(found, "Sensors", sensor_problem, "attune sensors show {}")
+def sensors(found: Sequence[Object], *, own: str | None = None) -> Iterator[Check]:
+    """The Sensors: one check for all that are ok, one for each that is not; all of the namespace ``own``."""
+    yield from _objects(found, "Sensors", sensor_problem, "attune sensors show {}", own=own)
 
 
-def rules(found: Sequence[Object]) -> Iterator[Check]:
-    """The Rules: one check for all that are ok, one for each that is not."""
-    yield from _objects(found, "Rules", rule_problem, "attune rules show {}")
+def rules(found: Sequence[Object], *, own: str | None = None) -> Iterator[Check]:
+    """The Rules: one check for all that are ok, one for each that is not; all of the namespace ``own``."""
+    yield from _objects(found, "Rules", rule_problem, "attune rules show {}", own=own)
 
 
-def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str) -> Iterator[Check]:
+def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str, *, own: str | None) -> Iterator[Check]:
     wrong = [(body, problem) for body in found if (problem := problem_of(body)) is not None]
+    # What does not work at all goes before what works in part, and then the newest first: that is what somebody just did.
+    wrong.sort(key=lambda each: trouble_since(each[0]), reverse=True)
+    wrong.sort(key=lambda each: PARTLY_REFUSED in each[1])
+    mine = [each for each in wrong if each[0]["metadata"].get("namespace") == own]
+    shown = (mine[:_MOST] + [each for each in wrong if each not in mine])[: max(_NAMED, len(mine[:_MOST]))]
     good = len(found) - len(wrong)
     if not found:
         yield Check(name=kind, state="ok", message="none yet")
     elif good:
         yield Check(name=kind, state="ok", message=f"{good} of {len(found)} are ok (or disabled)")
-    for body, problem in wrong[:_NAMED]:
+    for body, problem in shown:
         name = f"{kind[:-1]} {ref(body)}"
         yield Check(name=name, state="problem", message=problem, advice=advice.format(ref(body)))
-    if len(wrong) > _NAMED:
+    if len(wrong) > len(shown):
         listed = f"attune {kind.lower()} list -A" + (" --problems" if kind == "Rules" else "")
-        message = f"{len(wrong) - _NAMED} more have a problem"
+        message = f"{len(wrong) - len(shown)} more have a problem"
         yield Check(name=kind, state="problem", message=message, advice=listed)
 
 

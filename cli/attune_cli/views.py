@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attune_cli.output import Cell, as_yaml
-from attune_contract.messages import NEVER_FIRES
+from attune_contract.messages import NEVER_FIRES, PARTLY_REFUSED
+from attune_contract.names import HealthReason
 
 Object = Mapping[str, Any]
 _NONE = "-"
@@ -119,7 +120,7 @@ def enabled(body: Object) -> bool:
 
 
 def rule_problem(body: Object) -> str | None:
-    """Why a Rule that should fire does not, as a sentence; None if it fires, or should not."""
+    """Why a Rule that should fire does not, or not always, as a sentence; None if it fires, or should not."""
     accepted, active = condition(body, "Accepted"), condition(body, "Active")
     if accepted.get("status") == "False":
         return _sentence(accepted)
@@ -133,7 +134,17 @@ def rule_problem(body: Object) -> str | None:
         return _sentence(active)
     if not is_current(body, active):
         return "its last change has not reached the sensor yet"
+    ready = condition(body, "Ready")
+    if ready.get("status") == "False" or PARTLY_REFUSED in str(active.get("message")):
+        return _sentence(ready or active)
     return None
+
+
+def trouble_since(body: Object) -> str:
+    """When the object became what it is: the latest transition of its conditions, for sorting."""
+    found = (body.get("status") or {}).get("conditions") or ()
+    times = [str(entry.get("lastTransitionTime") or "") for entry in found]
+    return max(times, default="") or str(body["metadata"].get("creationTimestamp") or "")
 
 
 def sensor_problem(body: Object) -> str | None:
@@ -144,6 +155,8 @@ def sensor_problem(body: Object) -> str | None:
         return "the operator has not reconciled it yet; is the operator running?"
     for kind in ("Ready", "CredentialsValid", "RulesSynced", "Healthy"):
         found = condition(body, kind)
+        if found.get("reason") == HealthReason.NOT_REPORTED:
+            continue  # sensors need not report their health
         if found and found.get("status") != "True":
             return f"{kind}: {_sentence(found)}"
     return None

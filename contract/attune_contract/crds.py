@@ -72,7 +72,12 @@ def _open_api(model: type[Model]) -> dict[str, Any]:
 
 
 def _definition(
-    model: type[Model], *, plural: str, short_names: list[str], columns: list[dict[str, Any]]
+    model: type[Model],
+    *,
+    plural: str,
+    short_names: list[str],
+    columns: list[dict[str, Any]],
+    subresources: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     kind = model.__name__
     return {
@@ -95,7 +100,7 @@ def _definition(
                     "name": names.VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}, **(subresources or {})},
                     "additionalPrinterColumns": columns,
                     "schema": {"openAPIV3Schema": _open_api(model)},
                 }
@@ -124,6 +129,13 @@ def definitions() -> dict[str, dict[str, Any]]:
             Sensor,
             plural=names.SENSORS,
             short_names=["sen"],
+            subresources={
+                "scale": {
+                    "specReplicasPath": ".spec.replicas",
+                    "statusReplicasPath": ".status.replicas",
+                    "labelSelectorPath": ".status.selector",
+                }
+            },
             columns=[
                 _column("Ready", f"{_READY}.status"),
                 _column("Reason", f"{_READY}.reason"),

@@ -23,6 +23,11 @@ class RuleEventType(StrEnum):
     DELETED = "dev.attune.rule.deleted"
 
 
+#: How the message of an active rule begins while a part is refused (docs/sensor-protocol.md, "When nothing gets
+#: through"). Lists of problems look for it.
+PARTLY_REFUSED: Final = "Not everything gets through"
+
+
 class AckState(StrEnum):
     """What a sensor did with one generation of a rule."""
 

@@ -77,8 +77,9 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
                 session.kube.core("pods", home, labelSelector="app.kubernetes.io/part-of=attune").get("items", ()), home
             ),
         )
-    yield from _guarded("Sensors", lambda: checks.sensors(_all(session, SENSORS, namespace, everywhere)))
-    yield from _guarded("Rules", lambda: checks.rules(_all(session, RULES, namespace, everywhere)))
+    own = session.scope(namespace)
+    yield from _guarded("Sensors", lambda: checks.sensors(_all(session, SENSORS, namespace, everywhere), own=own))
+    yield from _guarded("Rules", lambda: checks.rules(_all(session, RULES, namespace, everywhere), own=own))
     yield from _guarded("API", lambda: _api(session, namespace, everywhere))
 
 

@@ -323,6 +323,10 @@ class SensorStatus(Model):
     something."""
     token: TokenStatus | None = None
     """About the token in the Secret; never the token itself."""
+    replicas: int | None = None
+    """How many pods there are, old ones among them; for kubectl scale and HorizontalPodAutoscalers."""
+    selector: str | None = None
+    """The label selector of its pods, for HorizontalPodAutoscalers."""
     rules: RuleCounts | None = None
     """How many Rules this sensor serves."""
     last_event_time: datetime | None = None

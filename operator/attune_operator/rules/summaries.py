@@ -155,7 +155,17 @@ class Summaries:
             reason=reason,
             message=message,
             last_event_time=parse_time(numbers.last_event_time) if numbers.last_event_time else None,
-            health=self._health.get(ref),
+            health=self._known_health(ref),
+        )
+
+    def _known_health(self, ref: SensorRef) -> HealthView | None:
+        """The health as reported; without NATS nobody reports, and it is not known what the sensor reaches."""
+        outage = self._cache.stream.outage
+        if self._cache.stream.connected or not outage or ref not in self._health:
+            return self._health.get(ref)
+        return HealthView(
+            reason=NATS_UNAVAILABLE,
+            message=f"It is not known what the sensor reaches, because the operator cannot reach NATS: {outage}",
         )
 
     def _sync(self, ref: SensorRef, bound: int) -> tuple[bool | None, str, str]:

@@ -63,6 +63,15 @@ def problem(pod: Body) -> PodProblem:
         done = ((found.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
         if found.get("name") == COPIER and not done:
             return _container_problem(name, found)
+        # One that restarts (a sidecar) runs beside the sensor. Others that are not done hold it up.
+        if not done and (other := _others_problem(name, found)) is not None:
+            return other
+    if lost(pod):
+        node = (pod.get("spec") or {}).get("nodeName") or "(unknown)"
+        return PodProblem("NodeLost", f"The node {node} of pod {name} does not answer: nobody knows how it is.", True)
+    for found in status.get("containerStatuses") or ():
+        if found.get("name") != CONTAINER and (other := _others_problem(name, found)) is not None:
+            return other
     containers = [found for found in status.get("containerStatuses") or () if found.get("name") == CONTAINER]
     if containers:
         return _container_problem(name, containers[0])
@@ -74,6 +83,36 @@ def problem(pod: Body) -> PodProblem:
     if status.get("phase") == "Failed":
         return PodProblem("PodFailed", f"Pod {name} failed: {_tail(status.get('message', ''))}", True)
     return PodProblem("Progressing", f"Pod {name} is starting.", False)
+
+
+def lost(pod: Body) -> bool:
+    """Whether the pod's node no longer reports (Kubernetes, node lifecycle controller)."""
+    ready = _condition(pod, "Ready")
+    taints = _condition(pod, "DisruptionTarget")
+    return (pod.get("status") or {}).get("reason") == "NodeLost" or (
+        ready.get("status") == "Unknown" or taints.get("reason") == "DeletionByTaintManager"
+    )
+
+
+def _others_problem(name: str, container: Mapping[str, Any]) -> PodProblem | None:
+    """What is wrong with a container that somebody added to the pod, such as a mesh's; None if nothing is that we see."""
+    own = str(container.get("name"))
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or last.get("terminated")
+    who = f"the container {own} of pod {name}, which is not the sensor's"
+    if waiting.get("reason") in _IMAGE:
+        said = _tail(waiting.get("message", ""))
+        return PodProblem(
+            "ImagePullBackOff", f"The image {container.get('image', '')} of {who}, cannot be pulled: {said}", True
+        )
+    if ended is not None and ended.get("exitCode") != 0:
+        return PodProblem("OtherContainerFailed", f"Not ready because of {who}: it {_ended(ended)}.", True)
+    if waiting and waiting.get("reason", "") not in _STARTING | {"CrashLoopBackOff"}:
+        return PodProblem(
+            "OtherContainerFailed", f"Not ready because of {who}: {_tail(waiting.get('message', ''))}", True
+        )
+    return None
 
 
 def _container_problem(name: str, container: Mapping[str, Any]) -> PodProblem:

@@ -58,5 +58,9 @@ def _running(sensor: Sensor, deployment: Body | None, pods: list[Body], ready: i
     serving = f" {ready} {'pod keeps' if ready == 1 else 'pods keep'} serving." if ready else ""
     if problem is not None and problem.reason != "Progressing":
         return Verdict(status="False", reason=problem.reason, message=problem.message + serving, warn=problem.grave)
+    if current and updated >= desired and ready >= desired and (old := total - updated) > 0:
+        many = "1 old pod is" if old == 1 else f"{old} old pods are"
+        message = f"The new pods are ready; {many} still there."
+        return Verdict(status="False", reason="Progressing", message=message)
     message = f"{min(updated, ready)} of {desired} pods are ready.{serving}"
     return Verdict(status="False", reason="Progressing", message=message)

@@ -20,7 +20,7 @@ from attune_contract.resources import Sensor
 from attune_operator.credentials import policy
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Assessment, Issued, Issuer
-from attune_operator.resources import companions
+from attune_operator.resources import common, companions
 from attune_operator.resources.common import Environment
 from attune_operator.resources.deployment import deployment
 from attune_operator.resources.kinds import (
@@ -264,6 +264,10 @@ class Reconciler:
             if 400 <= error.status < 500 and error.status not in _PASSING:
                 message = f"Kubernetes refused an object of the Sensor: {error}"
                 return Verdict(status="False", reason="ApplyFailed", message=message, warn=True)
+            if "webhook" in str(error):
+                # A webhook of somebody else's that is down refuses everything, in the API server's name.
+                message = f"Kubernetes could not take an object of the Sensor; the operator retries: {error}"
+                return Verdict(status="False", reason="WebhookFailed", message=message, warn=True)
             raise
         verdict, runtime = readiness.judge(sensor, running, self._cache.pods(sensor.ref))
         self._show_runtime(sensor.ref, runtime)
@@ -304,6 +308,8 @@ class Reconciler:
             token=token,
             summary=summary,
             now=self._now(),
+            replicas=int(((self._cache.child(DEPLOYMENT, sensor.ref) or {}).get("status") or {}).get("replicas") or 0),
+            selector=common.selector(sensor),
         )
         if token is None and credentials.status == "False" and "token" in old:
             new["token"] = old["token"]  # it stays valid

@@ -73,8 +73,21 @@ def compose(
     token: TokenInfo | None,
     summary: RuleSummary,
     now: datetime,
+    replicas: int = 0,
+    selector: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the complete status. Fields that the operator does not know are not in it."""
+    """Return the complete status. Fields that the operator does not know are not in it.
+
+    Args:
+        body: the Sensor as it is.
+        ready: the condition Ready.
+        credentials: the condition CredentialsValid.
+        token: about the token in the Secret; None if there is none.
+        summary: what the Rule side knows of its Rules.
+        now: the present time.
+        replicas: how many pods there are.
+        selector: the labels that they have.
+    """
     generation = int(body["metadata"].get("generation") or 0)
     old = body.get("status") or {}
     before = {found.get("type"): found for found in old.get("conditions") or ()}
@@ -97,7 +110,10 @@ def compose(
         "observedGeneration": generation,
         "conditions": list(conditions.values()),
         "rules": {"bound": summary.bound, "active": summary.active, "rejected": summary.rejected},
+        "replicas": replicas,
     }
+    if selector:
+        status["selector"] = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
     if token is not None:
         status["token"] = {
             "issuedAt": kubernetes_time(token.issued_at),

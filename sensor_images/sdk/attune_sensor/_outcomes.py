@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from attune_contract.messages import PARTLY_REFUSED
+
 #: Of so many of the latest occurrences the refused ones count. When none of them was refused, all is well again.
 WINDOW: Final = 20
 #: After so many refusals in a row nothing gets through, also when something did before …
@@ -47,7 +49,7 @@ class Standing:
     def text(self) -> str:
         """A sentence for the rule's author."""
         since = self.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        head = "Nothing gets through" if self.failing else "Not everything gets through"
+        head = "Nothing gets through" if self.failing else PARTLY_REFUSED
         many = f"1 {self.what.removesuffix('s')}" if self.number == 1 else f"{self.number} {self.what}"
         return f"{head}: {many} refused since {since}; the last reason: {self.why}"
 

@@ -103,6 +103,39 @@ def test_what_is_wrong_with_a_pod(found: Any, reason: str, words: str) -> None:
     assert words in found_problem.message
 
 
+BROKEN: dict[str, Any] = {"name": "istio-proxy", "state": {"terminated": {"exitCode": 7, "reason": "Error"}}}
+
+
+@pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
+def test_a_container_that_somebody_added_is_named_when_it_fails(where: str) -> None:
+    found = pod(state={"running": {}}, started=True)
+    found["status"][where] = [*found["status"].get(where, []), BROKEN]
+    said = pods.problem(found)
+    assert said.reason == "OtherContainerFailed"
+    assert "the container istio-proxy of pod" in said.message
+    assert "status 7" in said.message
+
+
+def test_a_container_that_somebody_added_and_that_runs_is_not_blamed() -> None:
+    found = pod(state={"running": {}}, started=True)
+    found["status"]["containerStatuses"].append({"name": "istio-proxy", "state": {"running": {}}})
+    assert pods.problem(found).reason == "NotReady"
+
+
+def test_a_pod_whose_node_is_lost_says_so() -> None:
+    found = pod(state={"running": {}}, started=True)
+    found["spec"] = {"nodeName": "worker-2"}
+    found["status"]["conditions"] = [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]
+    said = pods.problem(found)
+    assert said.reason == "NodeLost"
+    assert "worker-2" in said.message
+
+
+def test_old_pods_that_are_still_there_are_said() -> None:
+    verdict, _ = readiness.judge(sensor(), deployment(ready=1, updated=1, total=2), [])
+    assert verdict.message == "The new pods are ready; 1 old pod is still there."
+
+
 def test_a_pod_without_a_node_says_what_the_scheduler_says() -> None:
     found = pod()
     found["status"]["conditions"].append({"type": "PodScheduled", "status": "False", "message": "0/3 nodes"})
@@ -154,6 +187,14 @@ def test_the_status_says_everything_and_the_same_again_is_no_write() -> None:
         last_event_time=NOW,
     )  # fmt: skip
     assert status.patch(first, again) == {}
+
+
+def test_the_status_has_what_scaling_needs() -> None:
+    found = status.compose(
+        BODY, ready=READY, credentials=VALID, token=TOKEN, summary=RuleSummary(), now=NOW, replicas=2,
+        selector={"b": "2", "a": "1"},
+    )  # fmt: skip
+    assert (found["replicas"], found["selector"]) == (2, "a=1,b=2")
 
 
 def test_a_conditions_time_changes_with_its_status_alone() -> None:

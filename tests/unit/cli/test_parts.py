@@ -127,3 +127,47 @@ def test_the_charts_pods_are_looked_at_by_part() -> None:
     assert "kubectl -n x describe pod api-1" in states["API"].advice
     missing = {check.name: check.state for check in checks.pods([], "x")}
     assert missing == {"operator": "problem", "API": "problem", "NATS": "unknown"}
+
+
+def named(
+    name: str, *, namespace: str = "n", since: str = "", message: str = "why", status: str = "False"
+) -> dict[str, Any]:
+    active = {
+        "type": "Active", "status": status, "reason": "Failing", "message": message, "observedGeneration": 1,
+        "lastTransitionTime": since,
+    }  # fmt: skip
+    return {
+        "metadata": {"namespace": namespace, "name": name, "generation": 1},
+        "spec": {"trigger": {"type": "a.b"}},
+        "status": {"conditions": [active]},
+    }
+
+
+def test_the_newest_and_worst_problems_come_first() -> None:
+    partly = named("partly", since="2026-01-09", message="Not everything gets through: 1 event", status="True")
+    found = checks.rules([partly, named("old", since="2026-01-01"), named("new", since="2026-01-02")])
+    assert [check.name for check in found] == ["Rule n/new", "Rule n/old", "Rule n/partly"]
+
+
+def test_all_problems_of_ones_own_namespace_are_named() -> None:
+    others = [named(f"o{n}", since="2026-02") for n in range(9)]
+    mine = [named(f"m{n}", namespace="mine", since="2026-01") for n in range(7)]
+    found = list(checks.rules([*others, *mine], own="mine"))
+    assert [check.name for check in found if check.name.startswith("Rule mine/")] == [
+        f"Rule mine/m{n}" for n in range(7)
+    ]
+    assert found[-1].message == "9 more have a problem"
+
+
+def test_a_sensor_that_reports_no_health_is_no_problem() -> None:
+    conditions = [
+        {"type": "Ready", "status": "True", "reason": "Available", "message": "1 pod is ready."},
+        {
+            "type": "Healthy",
+            "status": "Unknown",
+            "reason": "NotReported",
+            "message": "Its pods send no health reports.",
+        },
+    ]
+    body = {"metadata": {"namespace": "n", "name": "s"}, "spec": {}, "status": {"conditions": conditions}}
+    assert views.sensor_problem(body) is None
