@@ -20,6 +20,8 @@ from attune_timer.timer_heap import GRACE_AT_START, Timer
 
 #: With so many events not delivered yet, missed occurrences wait: they must not push newer events out of the spool.
 _ROOM: Final = 5000
+#: A rule with no occurrence within so many microseconds says when the first one is due: it may be a mistake.
+_FAR: Final = 86_400_000_000
 #: A timer that skips what it missed waits so long (seconds) for the API. After that it fires all that is only late: what is
 #: stored already is recognised by its id.
 _PATIENCE: Final = 3.0
@@ -98,8 +100,12 @@ class TimerHandler:
     def _arm(self, timer: Timer, since: int, first: Occurrence | None) -> None:
         self._clock.add(timer, since=since, first=first)
         self._long_lived.one_more()
-        if timer.next is None:
+        following = timer.next
+        if following is None:
             self._complete(timer)
+        elif following.at - since > _FAR:
+            due = instants.to_datetime(following.at).strftime("%Y-%m-%dT%H:%M:%SZ")
+            self._context.report(timer.rule, AckState.ACTIVE, f"No event is due before {due}.")
 
     def _disarm(self, uid: str) -> None:
         timer = self._timers.pop(uid, None)

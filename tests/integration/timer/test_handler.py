@@ -128,6 +128,14 @@ async def test_one_time_rule_whose_time_was_over_when_it_was_made_never_fires() 
     assert harness.api.events == []
 
 
+async def test_a_rule_that_is_not_due_for_long_says_until_when() -> None:
+    async with sensor(FakeClock(MORNING)) as harness:
+        leap = harness.apply(CRON, {"cron": "0 12 29 2 *"}, name="leap", since=MORNING)
+        assert await harness.wait_for(leap, AckState.ACTIVE) == "No event is due before 2028-02-29T12:00:00Z."
+        soon = harness.apply(CRON, {"cron": "@hourly"}, name="soon", since=MORNING)
+        assert await harness.wait_for(soon, AckState.ACTIVE) == ""
+
+
 async def test_rule_that_goes_while_it_waits_for_the_api_fires_nothing() -> None:
     clock = FakeClock(MORNING + timedelta(hours=3))
     async with sensor(clock) as harness:
