@@ -155,7 +155,8 @@ async def test_a_rule_is_nothing_but_what_its_author_wrote_and_its_status(operat
     found = await rules.user.get(kinds.RULE, "echo")
     assert "finalizers" not in found["metadata"]
     assert "annotations" not in found["metadata"]
-    assert found["spec"] == {"enabled": True, "trigger": {"type": "core.timer", "parameters": {"interval": 1}}}
+    trigger = {"type": "core.timer", "parameters": {"interval": 1}}
+    assert found["spec"] == {"enabled": True, "order": "Concurrent", "trigger": trigger}
     assert set(found["status"]) == {"observedGeneration", "sensor", "conditions"}
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
 
