@@ -34,7 +34,7 @@ LEASE: Final = 15.0
 _RENEWAL: Final = 5.0
 #: Seconds between two returns of a rule's runs that found no free slot, and the bounds of such a wait.
 _APART: Final = 0.001
-_APART_STUCK: Final = 0.02
+_APART_STUCK: Final = 0.005
 _SOONEST: Final = 0.1
 _LATEST: Final = 30.0
 #: Runs that have ended and are remembered, so that an event that is handed out twice does nothing twice.
@@ -106,6 +106,10 @@ class Carrier:
         self._under_way: set[UUID] = set()
         self._ended: OrderedDict[UUID, None] = OrderedDict()
         self._leased: set[asyncio.Task[None]] = set()
+        #: Runs that are not over, of actions whose runs may not go on beside each other; and what goes on of them.
+        self._active: dict[str, set[UUID]] = {}
+        self._first_attempts: dict[UUID, asyncio.Future[Run]] = {}
+        self._replaced: set[UUID] = set()
 
     @property
     def under_way(self) -> int:
@@ -124,6 +128,12 @@ class Carrier:
     async def end(self, run: Run) -> None:
         """Keep a run that is over."""
         await self._journal.report(run)
+        self._replaced.discard(run.id)
+        key = f"{run.rule_uid}/{run.action}"
+        if key in self._active:
+            self._active[key].discard(run.id)
+            if not self._active[key]:
+                del self._active[key]
         self._metrics.runs.labels(run.kind.value, run.state.value).inc()
         self._ended[run.id] = None
         if len(self._ended) > _REMEMBERED:
@@ -144,6 +154,8 @@ class Carrier:
             return
         if run.id in self._under_way:
             raise BusyError(str(run.id))
+        if await self._kept_by_others(task):
+            return
         self._under_way.add(run.id)
         try:
             has_slot = await self._slots.acquire(run.rule_uid)
@@ -157,6 +169,9 @@ class Carrier:
             self._metrics.queued.inc()
             return
         work = asyncio.ensure_future(self._attempt(task))
+        if task.step.action.get("concurrency", "Allow") != "Allow":
+            self._first_attempts[run.id] = work
+            work.add_done_callback(lambda _: self._first_attempts.pop(run.id, None))
         try:
             await asyncio.wait({work}, timeout=_PROMPT)
             if not work.done():
@@ -183,6 +198,9 @@ class Carrier:
         run = task.run
         if run.id in self._under_way:
             raise BusyError(str(run.id))
+        if run.id in self._replaced:
+            await self._end_replaced(run)
+            return True
         self._under_way.add(run.id)
         try:
             if not await self._slots.acquire(run.rule_uid):
@@ -191,6 +209,45 @@ class Carrier:
         finally:
             self._under_way.discard(run.id)
         return True
+
+    async def _kept_by_others(self, task: Task) -> bool:
+        """Whether other runs of the action keep this one from going on, as its ``concurrency`` says; those that this one replaces
+        are ended. It knows the runs that came to this replica; Jobs are looked up in the cluster instead.
+        """
+        run = task.run
+        concurrency = task.step.action.get("concurrency", "Allow")
+        if concurrency == "Allow" or task.step.kind is ActionKind.JOB:
+            return False
+        if run.id in self._replaced:
+            await self._end_replaced(run)
+            return True
+        active = self._active.setdefault(f"{run.rule_uid}/{run.action}", set())
+        others = active - {run.id}
+        if others and concurrency == "Forbid":
+            text = f"still under way: {', '.join(sorted(map(str, others)))[:200]}"
+            reason = RunReason.CONCURRENCY_FORBIDDEN
+            await self.end(changed(run, now=self._now(), state=RunState.SKIPPED, reason=reason, message=text))
+            return True
+        self._replaced |= others
+        active.add(run.id)
+        for other in others:
+            attempt = self._first_attempts.get(other)
+            if attempt is not None:
+                attempt.cancel()  # its message is handed out again, and ends it
+        return False
+
+    async def _end_replaced(self, run: Run) -> None:
+        text = "a later run took its place"
+        await self.end(
+            changed(
+                run,
+                now=self._now(),
+                state=RunState.SKIPPED,
+                reason=RunReason.REPLACED,
+                message=text,
+                next_attempt_at=None,
+            )
+        )
 
     async def _lease(self, run: Run, raw: bytes) -> int:
         now = self._now()

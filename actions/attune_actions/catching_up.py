@@ -34,6 +34,8 @@ CATCHING_UP: Final = "attune.dev/catching-up"
 _LOOK: Final = 5.0
 _CLAIM: Final = 60.0
 _TIMEOUT: Final = 5.0
+#: Events that are handled at once.
+_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +161,15 @@ class CatchingUp:
                 config = config.evolve(metadata=metadata)
                 await jetstream.add_consumer(EVENTS_STREAM, config)
             events = await self._api.events(after_seq=after)
-            for each in events:
-                after = _SEQS.decode(each).seq
-                if after >= missing.stop:
-                    break
-                await self._handle(bytes(each))
-                done += 1
-                self._metrics.caught_up.inc()
+            wanted = [bytes(each) for each in events if _SEQS.decode(each).seq < missing.stop]
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = wanted[start : start + _AT_ONCE]
+                await asyncio.gather(*map(self._handle, part))
+                done += len(part)
+                self._metrics.caught_up.inc(len(part))
             if not events:
                 break
+            after = _SEQS.decode(events[-1]).seq
         _log.info("caught_up", events=done)
 
     @staticmethod

@@ -155,7 +155,7 @@ class Events:
     async def _run_all(
         self, plan: Plan, event: Event, data: bytes, attempt: int, known: Callable[[UUID], Awaitable[bool]] | None
     ) -> None:
-        if all(
+        if attempt > 1 and all(
             self._carrier.is_done(run_id(event.rule_uid, event.id, str(each["name"]))) for each in plan.rule.actions
         ):
             return

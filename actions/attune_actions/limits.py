@@ -7,8 +7,9 @@ from typing import Final, TypeVar
 
 #: Targets and actions that are remembered at most; the longest unused are forgotten.
 _REMEMBERED: Final = 10_000
-#: Seconds for which a run waits for a slot of its rule.
-_PATIENCE: Final = 1.5
+#: Seconds for which a run waits for a slot of its rule, and less than which an attempt takes whose target is not slow.
+_PATIENCE: Final = 3.0
+_QUICK: Final = 1.0
 
 _T = TypeVar("_T")
 
@@ -85,7 +86,7 @@ class Slots:
             rule: whose slot it was.
             seconds: how long it was used.
         """
-        if seconds < _PATIENCE:
+        if seconds < _QUICK:
             self._stuck.discard(rule)
         waiting = self._waiting.get(rule)
         while waiting:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -63,6 +64,11 @@ class Outcome:
         return self.reason is RunReason.NONE
 
 
+@lru_cache(maxsize=1024)
+def _duration(text: str) -> float:
+    return parse_duration(text).total_seconds()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often and when a failed attempt is made again. Times are seconds."""
@@ -82,7 +88,7 @@ class RetryPolicy:
         retry = action.get("retry") or {}
 
         def seconds(name: str, default: str) -> float:
-            return parse_duration(str(retry.get(name, default))).total_seconds()
+            return _duration(str(retry.get(name, default)))
 
         return cls(
             attempts=int(retry.get("attempts", 5)),

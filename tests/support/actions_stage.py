@@ -162,6 +162,11 @@ class Stage:
             await self.client.publish(event_subject(each.rule_namespace, each.rule_uid), msgspec.json.encode(each))
         await self.client.flush()
 
+    async def stop_collecting(self) -> None:
+        """From now on no one takes the reports."""
+        if self._collecting is not None:
+            await end(self._collecting)
+
     async def _collect(self) -> None:
         """Take the reports, as the API does."""
         while True:

@@ -1,6 +1,7 @@
 """Events that left the stream before they were handled are taken from the API: a real one, with its outbox."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from support.actions_stage import Stage, Target, http
@@ -8,7 +9,7 @@ from support.api_process import ADMIN_TOKEN, ApiProcess, report
 from support.eventually import until
 
 from attune_actions.catching_up import POSITION, Position, gap
-from attune_contract.actions import RuleActions, RunState
+from attune_contract.actions import RuleActions, run_id
 from attune_contract.subjects import EVENTS_STREAM
 
 pytestmark = pytest.mark.nats
@@ -23,7 +24,7 @@ async def post(api: ApiProcess, numbers: range) -> None:
         assert answer.status_code == 200
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_no_event_is_missed_however_long_the_runner_was_away(
     stage: Stage, target: Target, tmp_path: Path
 ) -> None:
@@ -45,7 +46,8 @@ async def test_no_event_is_missed_however_long_the_runner_was_away(
         stage.settings |= {"api_url": api.url, "api_token_file": str(token)}
         runner = stage.start()
         await post(api, range(10))
-        await stage.ended(10)
+        # By the target, since the API takes the reports.
+        await until(lambda: len(target.keys) == 10, within=60, what="ten requests")
 
         async def position() -> Position | None:
             config = (await stage.jetstream.consumer_info(EVENTS_STREAM, "attune-actions")).config
@@ -66,15 +68,15 @@ async def test_no_event_is_missed_however_long_the_runner_was_away(
 
         await until(published, within=60)
         stage.start()
-        runs = await stage.ended(310, within=120)
+        await until(lambda: len(target.keys) == 310, within=150, what="a request for each event")
 
         async def noted_again() -> bool:
             found = await position()
             return found is not None and found.seq == 310
 
         await until(noted_again, within=60)
-    assert sorted(run.event_seq for run in runs) == list(range(1, 311))
-    assert {run.state for run in runs} == {RunState.SUCCEEDED}
+    events = [UUID(report(k)["id"]) for k in range(310)]
+    assert set(target.keys) == {str(run_id(rule["rule_uid"], each, "post")) for each in events}
     assert target.keys.total() == 310
     assert "caught_up" in stage.log()
 

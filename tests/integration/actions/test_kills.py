@@ -79,3 +79,29 @@ async def test_a_slow_rule_fills_no_one_s_window(stage: Stage, target: Target) -
         await stage.store(*(event(k) for k in range(20)))
         await until(lambda: target.keys.total() == 20, within=30)
         assert slow.keys.total() == 4
+
+
+@pytest.mark.parametrize("concurrency", ["Forbid", "Replace"])
+async def test_runs_of_an_action_do_not_go_on_beside_each_other(stage: Stage, target: Target, concurrency: str) -> None:
+    release = asyncio.Event()
+
+    async def slowly() -> web.Response:
+        await release.wait()
+        return web.Response(status=200)
+
+    target.answer = lambda key, times: slowly()
+    await stage.tell(rule_actions("r", http(target.url, concurrency=concurrency)))
+    stage.start()
+    await stage.store(event(1))
+    await until(lambda: target.keys.total() == 1, within=60)
+    await stage.store(event(2))
+    (first,) = await stage.ended(1)
+    reason = {"Forbid": "ConcurrencyForbidden", "Replace": "Replaced"}[concurrency]
+    assert (first.state, first.reason.value) == (RunState.SKIPPED, reason)
+    assert first.event_seq == (3 if concurrency == "Forbid" else 2)
+    release.set()
+    runs = await stage.ended(2)
+    assert sorted(run.state.value for run in runs) == ["Skipped", "Succeeded"]
+    await stage.store(event(3))
+    last = next(run for run in await stage.ended(3) if run.event_seq == 4)
+    assert last.state is RunState.SUCCEEDED
