@@ -58,6 +58,22 @@ def note_times(connection: Connection, *, rows: Iterable[tuple[int, datetime]]) 
         )
 
 
+def postgresql_note_times(stored: str, *, size: str) -> str:
+    """What :func:`note_times` does, as a part of the statement that stores the events.
+
+    Args:
+        stored: name of what it returns of the new events, with ``seq`` and ``occurred_at``.
+        size: the parameter in which it gets :data:`SIZE`.
+    """
+    return f"""
+    INSERT INTO event_blocks AS old (block, first_occurred, last_occurred)
+    SELECT seq / {size}::bigint, min(occurred_at), max(occurred_at) FROM {stored} GROUP BY 1
+    ON CONFLICT (block) DO UPDATE SET
+        first_occurred = least(old.first_occurred, excluded.first_occurred),
+        last_occurred = greatest(old.last_occurred, excluded.last_occurred)
+    """  # noqa: S608 - of names that the program gives
+
+
 def spans(
     connection: Connection,
     *,

@@ -52,6 +52,9 @@ _SQLITE_WRITER: Final = (
     f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",
     "PRAGMA foreign_keys = ON",
     "PRAGMA journal_size_limit = 67108864",
+    # KiB, negated. Ids are random, so each event changes another page of their index. With SQLite's own 2 MiB, pages were
+    # written to the log and read again within one transaction: a third of the processor time of storing events.
+    "PRAGMA cache_size = -16384",
 )
 _SQLITE_READER: Final = (
     f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",

@@ -93,7 +93,7 @@ async def answer_event(services: Services, scope: Scope, receive: Receive) -> Re
     if outcome.seq is None:
         kind = "event-conflict" if outcome.conflict else "event-refused"
         raise ProblemError(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
-    stored = Stored(id=row["id"], status=_KNOWN[outcome.status], seq=outcome.seq)
+    stored = Stored(id=row["id"], status=_known(outcome), seq=outcome.seq)
     return json_answer(StoredAnswer(data=stored), status=201 if outcome.status is Status.STORED else 200)
 
 
@@ -241,14 +241,12 @@ def _result(item: Row | reports.Refusal, checked: Any, outcomes: Any) -> Result:
     outcome: Outcome = next(outcomes)
     if outcome.seq is None:
         return Result(id=str(item["id"]), status="refused", reason=outcome.reason or "")
-    return Result(id=str(item["id"]), status=_KNOWN[outcome.status], seq=outcome.seq)
+    return Result(id=str(item["id"]), status=_known(outcome), seq=outcome.seq)
 
 
-#: What an event in the database is called in answers.
-_KNOWN: Final[Mapping[Status, Literal["stored", "duplicate"]]] = {
-    Status.STORED: "stored",
-    Status.DUPLICATE: "duplicate",
-}
+def _known(outcome: Outcome) -> Literal["stored", "duplicate"]:
+    """What an event in the database is called in answers."""
+    return "stored" if outcome.status is Status.STORED else "duplicate"
 
 
 async def _store(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:

@@ -19,20 +19,25 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select, text
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy import Column, Connection, bindparam, make_url, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
 
-from attune_api.events.blocks import note_times
+from attune_api.events import blocks
+from attune_api.events.blocks import note_times, postgresql_note_times
 from attune_api.events.table import EVENTS
-from attune_api.storage.types import UtcTime, encode_json, sqlite_time
+from attune_api.storage.types import RawJson, UtcTime, encode_json, sqlite_time
 
 _SQLITE: Final = SQLiteDialect_pysqlite(json_serializer=encode_json)
+_POSTGRESQL: Final = make_url("postgresql+asyncpg://").get_dialect()()
 
 #: Key of the lock under which numbers are drawn on PostgreSQL ("events" in hexadecimal).
-_SEQUENCE_LOCK: Final = 0x6576656E7473
+SEQUENCE_LOCK: Final = 0x6576656E7473
+
+
+#: A row of the table, without its ``seq``.
+Row = Mapping[str, Any]
 
 
 class Status(StrEnum):
@@ -57,24 +62,55 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 #: What tells one event from another; see the table's unique index.
 _KEY: Final = (EVENTS.c.id, EVENTS.c.rule_uid)
-_POSTGRESQL_INSERT: Final = postgresql_insert(EVENTS).on_conflict_do_nothing().returning(*_KEY, EVENTS.c.seq)
 _STORED_COLUMNS: Final = tuple(column for column in EVENTS.columns if column.name != "seq")
-_SQLITE_HEAD, _SQLITE_ROW, _SQLITE_TAIL = (
-    str(
-        sqlite_insert(EVENTS)
-        .values({column.name: bindparam(column.name) for column in _STORED_COLUMNS})
-        .on_conflict_do_nothing()
-        .returning(*_KEY, EVENTS.c.seq)
-        .compile(dialect=_SQLITE, column_keys=[column.name for column in _STORED_COLUMNS])
+_NAMES: Final = tuple(column.name for column in _STORED_COLUMNS)
+
+
+def _postgresql_type(column: Column[Any]) -> str:
+    """What a column's values are sent as. JSON goes as text: arrays of it would be encoded by a function in Python."""
+    return "TEXT" if column.type is RawJson else column.type.compile(_POSTGRESQL)
+
+
+#: All that there is to do, in one statement, because each one is a round trip and costs more than the events in it:
+#: the lock, under which alone numbers are drawn; the events, as one array for each column, so that the text is the same
+#: for any number of them; and what :func:`attune_api.events.blocks.note_times` does. The lock is held before the first
+#: number is drawn, since every event is joined to its row.
+_POSTGRESQL_INSERT: Final = f"""
+WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock({SEQUENCE_LOCK})),
+stored AS (
+    INSERT INTO events ({", ".join(_NAMES)})
+    SELECT {", ".join(f"new.{name}::json" if name == "payload" else f"new.{name}" for name in _NAMES)}
+    FROM locked, unnest({
+    ", ".join(f"${n}::{_postgresql_type(column)}[]" for n, column in enumerate(_STORED_COLUMNS, 1))
+}) AS new ({", ".join(_NAMES)})
+    ON CONFLICT DO NOTHING
+    RETURNING id, rule_uid, seq, occurred_at
+),
+noted AS ({postgresql_note_times("stored", size=f"${len(_NAMES) + 1}")})
+SELECT id, rule_uid, seq FROM stored
+"""  # noqa: S608 - put together from the names of columns
+
+
+def _sqlite_inserts(*returned: Column[Any]) -> dict[int, str]:
+    """Statements for 256, 128, … 1 rows, so that any group is a few prepared statements."""
+    head, row, tail = (
+        str(
+            sqlite_insert(EVENTS)
+            .values({name: bindparam(name) for name in _NAMES})
+            .on_conflict_do_nothing()
+            .returning(*returned)
+            .compile(dialect=_SQLITE, column_keys=list(_NAMES))
+        )
+        .replace("VALUES (", "VALUES \n(")
+        .replace(") ON CONFLICT", ")\n ON CONFLICT")
+        .split("\n")
     )
-    .replace("VALUES (", "VALUES \n(")
-    .replace(") ON CONFLICT", ")\n ON CONFLICT")
-    .split("\n")
-)
-#: Statements for 256, 128, … 1 rows, so that any group is a few prepared statements.
-_SQLITE_INSERTS: Final = {
-    size: f"{_SQLITE_HEAD}{', '.join([_SQLITE_ROW] * size)}{_SQLITE_TAIL}" for size in (2**n for n in range(8, -1, -1))
-}
+    return {size: f"{head}{', '.join([row] * size)}{tail}" for size in (2**n for n in range(8, -1, -1))}
+
+
+#: To be read with the key of each event, and without its rule where that is known by the id.
+_SQLITE_INSERTS: Final = _sqlite_inserts(*_KEY, EVENTS.c.seq)
+_SQLITE_INSERTS_BY_ID: Final = _sqlite_inserts(EVENTS.c.id, EVENTS.c.seq)
 #: The columns of a row, each with what makes its value one for the driver. SQLAlchemy's own for times takes five times as long.
 _SQLITE_VALUES: Final = tuple(
     (
@@ -83,11 +119,10 @@ _SQLITE_VALUES: Final = tuple(
     )
     for column in _STORED_COLUMNS
 )
-_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({_SEQUENCE_LOCK})")
 _OTHERS: Final = "Another sensor has stored an event of this rule with this id; an id names one occurrence of the rule."
 
 
-def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+def store_events(connection: Connection, *, rows: Sequence[Row]) -> list[Outcome]:
     """Insert events whose ids are new to their rules. Of those with an id that is known, the first one stored stays as it is.
 
     Args:
@@ -102,12 +137,11 @@ def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -
     """
     if not rows:
         return []
-    unique: dict[Key, Mapping[str, Any]] = {}
+    unique: dict[Key, Row] = {}
     for row in rows:
         unique.setdefault(key_of(row), row)
     insert = _insert_postgresql if connection.dialect.name == "postgresql" else _insert_sqlite
-    stored = insert(connection, list(unique.values()))
-    note_times(connection, rows=((seq, unique[key]["occurred_at"]) for key, seq in stored.items()))
+    stored = insert(connection, unique)
     if len(stored) == len(rows):
         return [Outcome(status=Status.STORED, seq=stored[key_of(row)]) for row in rows]
     known = _owners(connection, keys=[key for key in unique if key not in stored])
@@ -127,42 +161,56 @@ def store_events(connection: Connection, *, rows: Sequence[Mapping[str, Any]]) -
 Key = tuple[int, str]
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def key_of(row: Row) -> Key:
     """What tells an event from others."""
     return row["id"].int, row["rule_uid"]
 
 
-def _insert_postgresql(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[Key, int]:
-    """One statement for all, since each would be a round trip; ``seq`` of those that were new."""
-    connection.execute(_LOCK)
-    return {(row.id.int, row.rule_uid): row.seq for row in connection.execute(_POSTGRESQL_INSERT, rows)}
+def _insert_postgresql(connection: Connection, rows: Mapping[Key, Row]) -> dict[Key, int]:
+    """``seq`` of those that were new. Straight at the driver, for which SQLAlchemy would write a text for each size."""
+    columns = tuple(
+        [encode_json(row[name]) for row in rows.values()] if name == "payload" else [row[name] for row in rows.values()]
+        for name in _NAMES
+    )
+    found = connection.exec_driver_sql(_POSTGRESQL_INSERT, (*columns, blocks.SIZE))
+    return {(key.int, uid): seq for key, uid, seq in found}
 
 
-def _insert_sqlite(connection: Connection, rows: list[Mapping[str, Any]]) -> dict[Key, int]:
+def _insert_sqlite(connection: Connection, rows: Mapping[Key, Row]) -> dict[Key, int]:
     """A few statements of fixed sizes, which stay prepared; ``seq`` of those that were new.
 
     Straight at the driver: SQLAlchemy would write a new statement for each size of a group, and SQLite would parse it,
     which is most of the work for a group of 15. One row at a time is no better: each statement lets go of the interpreter's
     lock, and gets it back late while the event loop is busy. Text and values are SQLAlchemy's all the same.
     """
-    cursor = connection.connection.cursor()
+    rules = dict(rows.keys())
+    by_id = len(rules) == len(rows)
+    values = list(rows.values())
     stored: dict[Key, int] = {}
+    cursor = connection.connection.cursor()
     start = 0
     try:
-        for size, statement in _SQLITE_INSERTS.items():
-            while len(rows) - start >= size:
-                values: list[Any] = []
-                for row in rows[start : start + size]:
-                    values += [row[name] if process is None else process(row[name]) for name, process in _SQLITE_VALUES]
-                cursor.execute(statement, values)
-                for key, rule_uid, seq in cursor.fetchall():
-                    stored[int(key, 16), rule_uid] = seq
+        for size, statement in (_SQLITE_INSERTS_BY_ID if by_id else _SQLITE_INSERTS).items():
+            while len(values) - start >= size:
+                cursor.execute(statement, _sqlite_values(values[start : start + size]))
+                for key, *uid, seq in cursor.fetchall():
+                    number = int(key, 16)
+                    stored[number, uid[0] if uid else rules[number]] = seq
                 start += size
     except sqlite3.Error as error:
         raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
     finally:
         cursor.close()
+    note_times(connection, rows=((seq, rows[key]["occurred_at"]) for key, seq in stored.items()))
     return stored
+
+
+def _sqlite_values(rows: Sequence[Row]) -> list[Any]:
+    """What the driver is given for rows, one after the other."""
+    values: list[Any] = []
+    for row in rows:
+        values += [row[name] if process is None else process(row[name]) for name, process in _SQLITE_VALUES]
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +219,7 @@ class _Owner:
     sensor_ref: str
 
 
-def _again(row: Mapping[str, Any], *, owner: _Owner) -> Outcome:
+def _again(row: Row, *, owner: _Owner) -> Outcome:
     if row["sensor_ref"] == owner.sensor_ref:
         return Outcome(status=Status.DUPLICATE, seq=owner.seq)
     return Outcome(status=Status.REFUSED, reason=_OTHERS, conflict=True)
