@@ -254,6 +254,7 @@ class _Up:
             api_url=self.api_url,
             nats_url=self.nats_url,
             api_token=self._tokens["admin.token"],
+            api_token_file=self._data.path / "admin.token",
             control_token=self._tokens["kubernetes.token"],
             log_file=self._log_file,
             position=self._data.path / "shown",

@@ -20,6 +20,7 @@ from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, K
 from attune_operator.credentials.nats_auth import ACTIONS_SECRET, API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
 from attune_operator.observers import Observers
 from attune_operator.rules.options import RulesOptions
+from attune_operator.rules.run_counts import RunCountsReader
 from attune_operator.rules.side import RuleSide
 from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.runtime.cluster import KubeCluster
@@ -191,6 +192,14 @@ class Operator:
                 rules_api=subjects.PLAIN_API if nats_auth is None else subjects.RULES_API,
             ),
         )
+        run_counts = RunCountsReader(
+            url=settings.api_url,
+            token_file=settings.api_token_file,
+            ca_file=settings.sensor_ca_file,
+            namespaces=settings.watch_namespaces,
+            on_counts=rules.observe_runs,
+            interval=settings.run_counts_interval.total_seconds(),
+        )
         environment = SensorEnvironment(settings, on_change=enqueue_all)
         await environment.read()
         controller = SensorController(
@@ -237,6 +246,8 @@ class Operator:
         supervisor.start("identities", identities.run())
         supervisor.start("rules", rules.run())
         supervisor.start("sensors", controller.run())
+        if settings.api_url:
+            supervisor.start("run counts", run_counts.run())
         watching = asyncio.create_task(watches.run(on_started=self._restore_signals), name="watches")
         try:
             await asyncio.shield(watching)

@@ -72,6 +72,13 @@ class Settings(BaseSettings):
     network_policies: bool = True
     """Whether each sensor gets a NetworkPolicy that admits only scrapes, probes and its own ports."""
 
+    api_url: str = ""
+    """URL of the API for the operator, which asks it how Rules' runs have ended; empty: statuses do not say."""
+    api_token_file: Path | None = None
+    """Bearer token for the API, read for each request. In a pod, its ServiceAccount's."""
+    run_counts_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=10)
+    """How often the API is asked which Rules' runs have changed."""
+
     token_issuer: str = claims.DEFAULT_ISSUER
     """Claim iss of the tokens; the API must have the same setting."""
     token_min_ttl: Duration = claims.MIN_TTL
@@ -109,7 +116,7 @@ class Settings(BaseSettings):
             return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         return value
 
-    @field_validator("nats_creds_file", "nats_ca_file", "sensor_ca_file", mode="before")
+    @field_validator("nats_creds_file", "nats_ca_file", "sensor_ca_file", "api_token_file", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value

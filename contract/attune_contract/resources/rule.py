@@ -45,6 +45,19 @@ class RuleSpec(Model):
     """What is done for each event (docs/actions.md)."""
 
 
+class RuleRuns(Model):
+    """How many runs of the rule's actions ended how, as far as they are kept."""
+
+    succeeded: Annotated[int, Field(ge=0)] = 0
+    """Runs that succeeded."""
+    failed: Annotated[int, Field(ge=0)] = 0
+    """Runs that failed for good. `attune runs list --state Failed` lists them, and `attune runs retry` tries them again."""
+    skipped: Annotated[int, Field(ge=0)] = 0
+    """Runs that were not wanted: a condition was false, or another run was under way."""
+    waiting: Annotated[int, Field(ge=0)] = 0
+    """Runs that have not ended."""
+
+
 class RuleStatus(Model):
     """The observed state. Only the operator writes it."""
 
@@ -54,9 +67,14 @@ class RuleStatus(Model):
     """The Sensor that serves this rule, as namespace/name; absent while no Sensor does."""
     conditions: Conditions = Field(default_factory=list)
     """Accepted: the trigger type exists, admits this namespace and takes these parameters. Active: the sensor itself
-    confirmed that it runs this generation; when False, the reason says why not. Ready: the rule is what its spec asks
+    confirmed that it runs this generation; when False, the reason says why not. ActionsHealthy, for rules with actions: their
+    expressions are valid, and the last run has not failed. Ready: the rule is what its spec asks
     for; also when it is disabled, its Sensor is paused, or it has completed. Stalled, only while True: it does not become
     ready before somebody changes something."""
+    runs: RuleRuns | None = None
+    """What became of the runs of its actions; updated at a bounded rate."""
+    last_run_time: datetime | None = None
+    """When a run last began or ended; updated at a bounded rate."""
     last_event_time: datetime | None = None
     """When the rule's latest stored event occurred; updated at a bounded rate."""
 

@@ -292,6 +292,17 @@ def status_patch(status: StatusRecord) -> dict[str, Any]:
     }
 
 
+def runs_patch(counts: RunCounts) -> dict[str, Any]:
+    """The part of the status about runs, as a merge patch."""
+    runs = {
+        "succeeded": counts.succeeded,
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+        "waiting": counts.waiting,
+    }
+    return {"runs": runs, "lastRunTime": counts.last_run_time}
+
+
 def _as_object(kind: str, condition: ConditionRecord) -> Mapping[str, Any]:
     return {
         "type": kind,

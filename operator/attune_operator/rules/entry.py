@@ -105,6 +105,8 @@ class RuleEntry:
         actions_problem: what is wrong with its expressions; empty if nothing is, None while it is not known.
         actions_checked: the :attr:`RuleRecord.actions` that this is about.
         runs: how its runs have ended lately; None while it is not known.
+        runs_written: what of it we wrote last.
+        runs_written_at: when.
     """
 
     uid: str
@@ -135,6 +137,8 @@ class RuleEntry:
     actions_problem: str | None = None
     actions_checked: bytes = b""
     runs: RunCounts | None = None
+    runs_written: RunCounts | None = None
+    runs_written_at: float = _NEVER
 
     @property
     def generation(self) -> int | None:

@@ -24,6 +24,7 @@ from attune_operator.rules.history import HistoryLog
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import (
     InvalidObjectError,
+    RunCounts,
     is_deleting,
     object_uid,
     parse_namespace,
@@ -164,6 +165,10 @@ class RuleSide:
             self._queue.enqueue_all(self._cache.delete_namespace(record.name, record.uid))
         else:
             self._queue.enqueue_all(self._cache.put_namespace(record))
+
+    def observe_runs(self, uid: str, counts: RunCounts) -> None:
+        """A Rule's runs have changed."""
+        self._statuses.see_runs(uid, counts)
 
     def observe_runtime(self, ref: SensorRef, runtime: SensorRuntime) -> None:
         """A Sensor's pods became ready or stopped being so."""

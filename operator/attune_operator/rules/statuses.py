@@ -17,13 +17,14 @@ from attune_operator.rules.conditions import (
     actions_verdict,
     active_verdict,
     next_status,
+    runs_patch,
     same_but_times,
     status_patch,
 )
 from attune_operator.rules.entry import RuleEntry, rule_count
 from attune_operator.rules.last_events import LastEvent
 from attune_operator.rules.options import RulesOptions
-from attune_operator.rules.records import RuleRecord, StatusRecord
+from attune_operator.rules.records import RuleRecord, RunCounts, StatusRecord
 from attune_operator.rules.status_writer import StatusWrite, StatusWriter
 from attune_operator.rules.summaries import Summaries
 from attune_operator.runtime.cluster import RuleCluster
@@ -187,6 +188,11 @@ class Statuses(Controller[str]):
         with_event = event_time != entry.event_time and event_time is not None and (patch or entry.event_due)
         if with_event:
             patch["lastEventTime"] = event_time
+        runs = entry.runs if entry.runs is not None and entry.runs != entry.runs_written else None
+        if runs is not None and (patch or entry.event_due):
+            patch |= runs_patch(runs)
+        else:
+            runs = None
         entry.event_due = False
         if not patch:
             return None
@@ -194,6 +200,8 @@ class Statuses(Controller[str]):
         def done() -> None:
             now = asyncio.get_running_loop().time()
             entry.wrote(desired, event_time=event_time if with_event else None, now=now)
+            if runs is not None:
+                entry.runs_written, entry.runs_written_at = runs, now
 
         return StatusWrite(
             namespace=entry.rule.namespace,
@@ -209,6 +217,16 @@ class Statuses(Controller[str]):
         await self._cluster.patch_rule_status(
             write.namespace, write.name, write.patch, uid=write.uid, first=write.first
         )
+
+    def see_runs(self, uid: str, counts: RunCounts) -> None:
+        """A Rule's runs have changed. The condition is looked at soon; the numbers are written at a bounded rate."""
+        entry = self._cache.rules.get(uid)
+        if entry is None or entry.runs == counts:
+            return
+        entry.runs = counts
+        self.queue.enqueue(uid, urgent=False)
+        due = entry.runs_written_at + self._event_period - asyncio.get_running_loop().time()
+        self._event_times.queue.enqueue(uid, after=max(0.0, due))
 
     def see_event(self, event: LastEvent) -> None:
         """An event of a Rule was stored."""
