@@ -92,7 +92,7 @@ def test_the_command_lines_account_may_read_and_make_tokens_and_no_more(helm: Pa
         manifests = render(helm, arguments)
         if any(m["metadata"]["name"] == name for m in manifests):
             assert role(manifests, "ClusterRole", name) == {*rights, ("attune.dev", "sensors/token", "create")}
-        bindings = [m for m in manifests if m["kind"].endswith("Binding") and m["roleRef"]["name"] == name]
+        bindings = [m for m in manifests if m["kind"].endswith("RoleBinding") and m["roleRef"]["name"] == name]
         return {(m["kind"], m["metadata"].get("namespace")) for m in bindings}
 
     assert bound([]) == {("ClusterRoleBinding", None)}
@@ -104,10 +104,10 @@ def test_the_runner_of_actions_has_the_rights_of_the_document_and_no_others(helm
     manifests = render(helm, [])
     name = "attune-system-attune-actions"
     assert role(manifests, "ClusterRole", name) == flat(documented("actions"))
-    bound = [m for m in manifests if m["kind"].endswith("Binding") and m["subjects"][0]["name"] == "attune-actions"]
+    bound = [m for m in manifests if m["kind"].endswith("RoleBinding") and m["subjects"][0]["name"] == "attune-actions"]
     assert [m["roleRef"]["name"] for m in bound] == [name]
     limited = render(helm, CONFIGURATIONS["two namespaces"])
-    bound = [m for m in limited if m["kind"].endswith("Binding") and m["subjects"][0]["name"] == "attune-actions"]
+    bound = [m for m in limited if m["kind"].endswith("RoleBinding") and m["subjects"][0]["name"] == "attune-actions"]
     assert [(m["kind"], m["metadata"]["namespace"]) for m in bound] == [("RoleBinding", "one"), ("RoleBinding", "two")]
     assert not [m for m in render(helm, ["--set", "actions.enabled=false"]) if "actions" in m["metadata"]["name"]]
 
