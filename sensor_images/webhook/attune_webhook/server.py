@@ -30,7 +30,7 @@ from attune_webhook.sns import SnsMessages
 MOST_ITEMS: Final = 1000
 _BATCH: Final = "application/cloudevents-batch+json"
 #: Refusals that a rule's author cannot help, or that are counted where they happen.
-_NOT_THE_RULES: Final = frozenset({"busy", "starting", "stopping", "full", "failed", "refused"})
+_NOT_THE_RULES: Final = frozenset({"no_secret", "busy", "starting", "stopping", "full", "failed", "refused"})
 
 
 class EventSink(Protocol):
