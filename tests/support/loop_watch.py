@@ -47,7 +47,7 @@ def watching_steps(*, ignoring: str = "\0") -> Iterator[LongestStep]:
             if what and ignoring not in what and not longest.excused:
                 longest.seconds, longest.what = seconds, what
 
-    asyncio.events.Handle._run = measured  # type: ignore[method-assign]
+    asyncio.events.Handle._run = measured  # type: ignore[method-assign, assignment]
     try:
         yield longest
     finally:

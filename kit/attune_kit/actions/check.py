@@ -81,7 +81,7 @@ def expressions_of(spec: Mapping[str, Any], *, namespace: str = "") -> tuple[lis
         namespace: the Rule's; empty when it is not known.
     """
     used: list[Used] = []
-    problems: list[Problem] = []
+    problems = list(_not_carried_out(spec))
     if spec.get("when"):
         used.append(_whole(("spec", "when"), spec["when"], EVENT))
     for index, action in enumerate(spec.get("actions") or ()):
@@ -101,6 +101,16 @@ def expressions_of(spec: Mapping[str, Any], *, namespace: str = "") -> tuple[lis
         return [], [Problem(("spec", "actions"), message)]
     problems += [problem for each in used if (problem := _unknown_field(each)) is not None]
     return used, problems
+
+
+def _not_carried_out(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    """What attune-actions cannot do yet: it is refused, since a Rule that is accepted does what it says."""
+    if spec.get("order") == "Strict":
+        yield Problem(("spec", "order"), "Strict is not carried out yet; remove it: runs then begin at the same time")
+    for index, action in enumerate(spec.get("actions") or ()):
+        if action.get(ActionKind.EMIT.value) is not None:
+            place: Path = ("spec", "actions", index, ActionKind.EMIT.value)
+            yield Problem(place, "this kind of action is not carried out yet; use http, job, object, nats or rule")
 
 
 def _whole(path: Path, text: str, variables: tuple[str, ...]) -> Used:

@@ -35,6 +35,8 @@ RIGHT = [
 ]  # fmt: skip
 
 WRONG = [
+    ({"order": "Strict", "actions": []}, "spec.order: Strict is not carried out yet"),
+    (spec(emit={"name": "x"}), "spec.actions[0].emit: this kind of action is not carried out yet"),
     (spec("event.payload.n >"), "spec.when: column 18: Syntax error"),
     (spec("evnt.payload"), "spec.when: column 1: unknown variable evnt; expected one of: event"),
     (spec("event.payload.n + 1"), "spec.when: column 1: it gives int; expected true or false"),
