@@ -1,6 +1,7 @@
 """A small real HTTP server in the API's place: keeps to the contract, writes everything down, answers as a check wants."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections import Counter
@@ -20,6 +21,8 @@ Answer = Callable[["Request"], Awaitable[web.StreamResponse | None]]
 
 #: Distinct violations that are kept; a sensor that does everything wrong must not fill the memory.
 _MOST_VIOLATIONS: Final = 50
+#: Ports that are tried for a server.
+_TRIES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +74,20 @@ class LoopbackServer:
         app.router.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        # Not one that the system chooses: those go to outgoing connections, too, while this one is stopped.
-        self.port = self.port or free_port()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        if self.port:
+            await self._listen(self._runner, self.port)
+        for _ in range(_TRIES):
+            if self.port:
+                return
+            # Not one that the system chooses: those go to outgoing connections, too, while this one is stopped.
+            port = free_port()
+            with contextlib.suppress(OSError):  # somebody was quicker
+                await self._listen(self._runner, port)
+                self.port = port
+        raise OSError("no port of loopback could be listened on")
+
+    async def _listen(self, runner: web.AppRunner, port: int) -> None:
+        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
 
     async def stop(self) -> None:
         """Stop listening and cut all connections."""

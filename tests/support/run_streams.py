@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import nats
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+from support.nats_client import connect
 from support.nats_server import NatsServer
 
 from attune_contract import subjects
@@ -80,7 +80,7 @@ _ANY_ID = uuid.UUID(int=7)
 @asynccontextmanager
 async def run_streams(server: NatsServer, *, queue: bool = True) -> AsyncIterator[RunStreams]:
     """The streams, made as operator and runner make them."""
-    client = await nats.connect(server.url)
+    client = await connect(server.url)
     jetstream = client.jetstream()
     await jetstream.add_stream(rules_stream(replicas=1))
     await jetstream.add_stream(

@@ -14,7 +14,7 @@ from attune_contract.subjects import EVENTS_STREAM
 pytestmark = pytest.mark.nats
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_kills_lose_nothing(stage: Stage, target: Target) -> None:
     found = await survive(stage, target, events=300, kills=3, nats_restarts=1, within=150)
     assert found.runs == 300

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nats
 import pytest
 from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy, StreamConfig
 from support.api_process import ApiProcess
 from support.eventually import until
+from support.nats_client import connect
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 from support.run_reports import run
@@ -39,7 +39,7 @@ def api(request: pytest.FixtureRequest, tmp_path: Path, nats_server: NatsServer)
 @asynccontextmanager
 async def _runner(server: NatsServer) -> AsyncIterator[JetStreamContext]:
     """What reports runs, with its stream."""
-    client = await nats.connect(server.url)
+    client = await connect(server.url)
     jetstream = client.jetstream()
     await jetstream.add_stream(
         StreamConfig(name=RUNS_STREAM, subjects=[ALL_RUNS], retention=RetentionPolicy.WORK_QUEUE)
@@ -169,7 +169,7 @@ async def test_runs_are_followed_as_they_change(api: ApiProcess, nats_server: Na
             await anext(lines)  # retry
             await _report(jetstream, run(2), run(3, state="Failed"), run(1, revision=2, state="Failed"))
             seen: dict[str, int] = {}
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 async for line in lines:
                     if line.startswith("data: "):
                         entry = json.loads(line.removeprefix("data: "))
@@ -180,7 +180,7 @@ async def test_runs_are_followed_as_they_change(api: ApiProcess, nats_server: Na
         # From the beginning, and from a place, with the last state of each.
         after = min(seen.values()) - 1
         async with reader.stream("GET", "/api/v1/runs/stream", headers={"Last-Event-ID": str(after)}) as answer:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 async for line in answer.aiter_lines():
                     if line.startswith("id: ") and int(line.removeprefix("id: ")) >= max(seen.values()):
                         break

@@ -12,6 +12,9 @@ pytest_plugins = ["support.operator_fixtures"]
 
 pytestmark = pytest.mark.apiserver
 
+#: The default of the CustomResourceDefinition.
+UNTOUCHED = {"observedGeneration": -1}
+
 
 class OneRule:
     """A Rule of a name, and its status."""
@@ -68,10 +71,10 @@ async def test_another_object_of_the_name_is_left_alone(rule: OneRule, first: bo
     assert not await rule.write(before, first=first, sensor="a/b")
     after = await rule.make()
     assert not await rule.write(before, first=first, sensor="a/b")
-    assert await rule.status() == {}
-    assert await rule.write(after, sensor="c/d")
+    assert await rule.status() == UNTOUCHED
+    assert await rule.write(after, sensor="c/d", observedGeneration=1)
     assert not await rule.write(before, first=first, sensor="a/b")
-    assert await rule.status() == {"sensor": "c/d"}
+    assert await rule.status() == {"sensor": "c/d", "observedGeneration": 1}
 
 
 async def test_a_status_that_is_not_valid_is_an_error(rule: OneRule) -> None:

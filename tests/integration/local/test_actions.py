@@ -11,7 +11,7 @@ import pytest
 from support.attune_up import attune_up
 from support.eventually import eventually
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
 
 PACK = Path(__file__).parents[3] / "packs" / "core"
 RULES = """
