@@ -13,7 +13,10 @@ def test_a_free_port_can_be_listened_on_and_is_given_once() -> None:
     assert len(set(given)) == len(given)
     for port in given[:20]:
         with socket.socket() as listener:
+            # As servers do: connections of an earlier server on this port may not have ended entirely.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
+            listener.listen()
 
 
 def test_no_outgoing_connection_gets_one() -> None:
