@@ -28,8 +28,6 @@ _log = structlog.stdlib.get_logger(__name__)
 _PATIENCE: Final = 900.0
 #: Deliveries after which an evaluation that had no result at all counts as failed.
 _EVALUATIONS: Final = 4
-#: Tries to catch up with one event.
-_CATCH_UP_ATTEMPTS: Final = 20
 _NONE: Final = msgspec.Raw(b"")
 
 
@@ -129,15 +127,12 @@ class Events:
 
     async def catch_up(self, data: bytes) -> None:
         """Handle an event that is no longer in the stream. Returns when its runs are over, or durably queued."""
-        attempt = 0
-        while True:
+        began, attempt = time.time(), 0
+        while True:  # no event is given up: what cannot be decided ends as it does for one out of the stream
             attempt += 1
             try:
-                await self.process(data, stored=time.time(), attempt=attempt, known=self._over)
+                await self.process(data, stored=began, attempt=attempt, known=self._over)
             except NotNowError as error:
-                if attempt >= _CATCH_UP_ATTEMPTS:
-                    _log.warning("event_not_caught_up", why=str(error))
-                    return
                 await asyncio.sleep(error.seconds)
             else:
                 return
