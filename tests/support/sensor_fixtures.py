@@ -11,7 +11,7 @@ from support.scripted_api import ScriptedApi
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[ScriptedApi]:
+async def scripted_api() -> AsyncIterator[ScriptedApi]:
     """A server in the API's place."""
     server = ScriptedApi()
     await server.start()

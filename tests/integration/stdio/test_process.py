@@ -55,7 +55,7 @@ def supervisor(request: pytest.FixtureRequest, zipapp: Path) -> list[str]:
 
 @pytest.fixture
 def environment(
-    accounts_server: NatsServer, accounts: NatsAccounts, api: ScriptedApi, tmp_path: Path
+    accounts_server: NatsServer, accounts: NatsAccounts, scripted_api: ScriptedApi, tmp_path: Path
 ) -> dict[str, str]:
     token, creds = tmp_path / "token", tmp_path / "nats.creds"
     token.write_text("a-secret-token")
@@ -64,7 +64,7 @@ def environment(
         "PATH": os.environ["PATH"],
         "ATTUNE_SENSOR_REF": str(SENSOR),
         "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
-        "ATTUNE_API_URL": api.url,
+        "ATTUNE_API_URL": scripted_api.url,
         "ATTUNE_API_TOKEN_FILE": str(token),
         "ATTUNE_NATS_URL": accounts_server.url,
         "ATTUNE_NATS_CREDS_FILE": str(creds),
@@ -114,18 +114,18 @@ async def running(command: list[str], environment: dict[str, str]) -> AsyncItera
 async def test_rules_become_processes_and_lines_become_events(
     supervisor: list[str],
     accounts_stream: RuleStream,
-    api: ScriptedApi,
+    scripted_api: ScriptedApi,
     environment: dict[str, str],
     accounts_server: NatsServer,
 ) -> None:
     rule = rule_state(parameters={"interval": 1})
     await accounts_stream.put(rule)
     async with running([*supervisor, "--", *TICK], environment) as sensor:
-        await api.wait_for(lambda: len(api.events) >= 3, within=40)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 3, within=40)
         await accounts_stream.wait_ack(rule, AckState.ACTIVE)
-        first = api.events[0]
+        first = scripted_api.events[0]
         assert (first["rule_uid"], first["payload"], first["id"]) == (rule.uid, {"n": 1}, str(event_id(rule.uid, "1")))
-        assert api.requests[0].token == "a-secret-token"
+        assert scripted_api.requests[0].token == "a-secret-token"
         # A rule that fails says so in its ack, with the program's last words.
         await accounts_stream.put(changed(rule, enabled=False))
         await accounts_stream.wait_ack(changed(rule, enabled=False), AckState.STOPPED)
@@ -149,7 +149,7 @@ async def test_a_program_that_fails_says_so_in_the_ack(
 
 
 async def test_what_is_found_before_the_end_is_delivered_also_by_the_next_process(
-    supervisor: list[str], accounts_stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    supervisor: list[str], accounts_stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     program = python(
         """
@@ -162,18 +162,18 @@ say({"at": "end"}, occurrence="end")
     environment["ATTUNE_GRACE_SECONDS"] = "8"  # for so long it tries to deliver, before the spool has to do
     await accounts_stream.put(rule_state(parameters={}))
     async with running([*supervisor, "--", *program], environment) as sensor:
-        await api.wait_for(lambda: len(api.events) == 1, within=40)
-        await api.stop()
+        await scripted_api.wait_for(lambda: len(scripted_api.events) == 1, within=40)
+        await scripted_api.stop()
         sensor.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(sensor.process.wait(), 60) == 0
-    await api.start()
+    await scripted_api.start()
     async with running([*supervisor, "--", *program], environment):
-        await api.wait_for(lambda: len(api.events) == 2, within=40)
-    assert [event["payload"]["at"] for event in api.events] == ["start", "end"]
+        await scripted_api.wait_for(lambda: len(scripted_api.events) == 2, within=40)
+    assert [event["payload"]["at"] for event in scripted_api.events] == ["start", "end"]
 
 
 async def test_orphans_are_reaped_and_end_with_the_supervisor(
-    accounts_stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    accounts_stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     # Each daemon is orphaned at once and ends soon after: as the first process of a container its parent is the supervisor.
     program = python(
@@ -192,8 +192,8 @@ hold()
     )
     await accounts_stream.put(rule_state(parameters={}))
     async with running([sys.executable, "-m", "attune_stdio", "--", *program], environment) as sensor:
-        await api.wait_for(lambda: len(api.events) == 1, within=40)
-        pid = api.events[0]["payload"]["pid"]
+        await scripted_api.wait_for(lambda: len(scripted_api.events) == 1, within=40)
+        pid = scripted_api.events[0]["payload"]["pid"]
         children = Path(f"/proc/{sensor.process.pid}/task/{sensor.process.pid}/children")
         await until(lambda: children.read_text().split() == [str(pid)])
         assert alive(pid)

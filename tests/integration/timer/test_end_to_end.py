@@ -27,7 +27,7 @@ Sensor = Callable[..., Any]
 
 
 @pytest.fixture
-def settings(nats_server: NatsServer, api: ScriptedApi, tmp_path: Path) -> SensorSettings:
+def settings(nats_server: NatsServer, scripted_api: ScriptedApi, tmp_path: Path) -> SensorSettings:
     token = tmp_path / "token"
     token.write_text("the-token")
     return SensorSettings.from_environment(
@@ -35,7 +35,7 @@ def settings(nats_server: NatsServer, api: ScriptedApi, tmp_path: Path) -> Senso
             "ATTUNE_SENSOR_REF": str(SENSOR),
             "ATTUNE_SENSOR_INSTANCE": "pod-1",
             "ATTUNE_TRIGGER_TYPES": "core.intervaltimer",
-            "ATTUNE_API_URL": api.url,
+            "ATTUNE_API_URL": scripted_api.url,
             "ATTUNE_API_TOKEN_FILE": str(token),
             "ATTUNE_NATS_URL": nats_server.url,
             "ATTUNE_SPOOL_DIR": str(tmp_path / "spool"),
@@ -61,8 +61,8 @@ async def running(settings: SensorSettings) -> AsyncIterator[SensorRuntime]:
         await asyncio.wait_for(task, 60)
 
 
-def times(api: ScriptedApi) -> list[datetime]:
-    return [datetime.fromisoformat(event["occurred_at"]) for event in api.events]
+def times(scripted_api: ScriptedApi) -> list[datetime]:
+    return [datetime.fromisoformat(event["occurred_at"]) for event in scripted_api.events]
 
 
 def spacing(moments: list[datetime]) -> set[timedelta]:
@@ -70,60 +70,60 @@ def spacing(moments: list[datetime]) -> set[timedelta]:
 
 
 async def test_rule_that_was_there_before_the_sensor_fires(
-    stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     rule = rule_state(parameters={"interval": 0.2})
     await stream.put(rule)
     async with running(settings):
-        await api.wait_for(lambda: len(api.events) >= 6)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 6)
         await stream.wait_ack(rule, AckState.ACTIVE)
-    assert spacing(times(api)) == {timedelta(seconds=0.2)}
-    assert api.requests[0].token == "the-token"
-    event = api.events[0]
+    assert spacing(times(scripted_api)) == {timedelta(seconds=0.2)}
+    assert scripted_api.requests[0].token == "the-token"
+    event = scripted_api.events[0]
     assert event["trigger_type"] == "core.intervaltimer"
     assert (event["rule_uid"], event["rule_namespace"], event["rule_name"]) == (rule.uid, "default", "rule-1")
     assert event["payload"]["rule"] == "default/rule-1"
     scheduled_at = datetime.fromisoformat(event["payload"]["scheduled_at"])
-    assert scheduled_at == times(api)[0]
+    assert scheduled_at == times(scripted_api)[0]
     assert scheduled_at == rule.created_at + event["payload"]["k"] * timedelta(seconds=0.2)
 
 
 async def test_events_are_exactly_an_interval_apart_and_prompt(
-    stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     async with running(settings):
         await stream.put(rule_state(parameters={"interval": 1}))
-        await api.wait_for(lambda: len(api.events) >= 5)
-    assert spacing(times(api)) == {timedelta(seconds=1)}
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 5)
+    assert spacing(times(scripted_api)) == {timedelta(seconds=1)}
     lateness = sorted(
         datetime.fromisoformat(event["payload"]["fired_at"]) - datetime.fromisoformat(event["payload"]["scheduled_at"])
-        for event in api.events[1:]
+        for event in scripted_api.events[1:]
     )
     assert lateness[0] >= timedelta(0)
     assert lateness[len(lateness) // 2] < timedelta(milliseconds=50), "a busy machine may be late, but not mostly"
 
 
-async def test_restart_keeps_the_phase(stream: RuleStream, api: ScriptedApi, settings: SensorSettings) -> None:
+async def test_restart_keeps_the_phase(stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings) -> None:
     rule = rule_state(parameters={"interval": 0.5}, created_at=datetime(2026, 1, 1, 0, 0, 0, 123000, tzinfo=UTC))
     await stream.put(rule)
     async with running(settings):
-        await api.wait_for(lambda: len(api.events) >= 2)
-    before = len(api.events)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 2)
+    before = len(scripted_api.events)
     async with running(settings):
         began = datetime.now(UTC)
-        await api.wait_for(lambda: len(api.events) >= before + 2)
-    assert {(moment - rule.created_at) % timedelta(seconds=0.5) for moment in times(api)} == {timedelta(0)}
-    assert times(api)[before] < began + timedelta(seconds=1)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= before + 2)
+    assert {(moment - rule.created_at) % timedelta(seconds=0.5) for moment in times(scripted_api)} == {timedelta(0)}
+    assert times(scripted_api)[before] < began + timedelta(seconds=1)
 
 
 @pytest.mark.alone
 async def test_changes_take_effect_within_a_second(
-    stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     rule = rule_state(parameters={"interval": 0.1})
     async with running(settings):
         await stream.put(rule)
-        await api.wait_for(lambda: len(api.events) >= 2)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 2)
 
         disabled = changed(rule, enabled=False)
         await stream.put(disabled)
@@ -132,8 +132,8 @@ async def test_changes_take_effect_within_a_second(
         enabled = changed(disabled, enabled=True, parameters={"interval": 0.3})
         await stream.put(enabled)
         await stream.wait_ack(enabled, AckState.ACTIVE, within=1)
-        await api.wait_for(lambda: times(api)[-1] > stopped_at + timedelta(seconds=0.6))
-        after = [moment for moment in times(api) if moment > stopped_at]
+        await scripted_api.wait_for(lambda: times(scripted_api)[-1] > stopped_at + timedelta(seconds=0.6))
+        after = [moment for moment in times(scripted_api) if moment > stopped_at]
         assert spacing(after) == {timedelta(seconds=0.3)}
 
         await stream.delete(enabled)
@@ -141,14 +141,14 @@ async def test_changes_take_effect_within_a_second(
         await stream.put(other)
         await stream.wait_ack(other, AckState.ACTIVE)
         buried_at = datetime.now(UTC)
-        await api.wait_for(lambda: times(api)[-1] > buried_at + timedelta(seconds=0.7))
-        fired = [e["payload"]["fired_at"] for e in api.events if e["rule_name"] == "rule-1"]
+        await scripted_api.wait_for(lambda: times(scripted_api)[-1] > buried_at + timedelta(seconds=0.7))
+        fired = [e["payload"]["fired_at"] for e in scripted_api.events if e["rule_name"] == "rule-1"]
         late = [moment for moment in fired if datetime.fromisoformat(moment) > buried_at]
         assert late == []
 
 
 async def test_rule_with_wrong_parameters_is_rejected_and_others_go_on(
-    stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     wrong = rule_state(1, parameters={"interval": -1})
     async with running(settings):
@@ -157,12 +157,12 @@ async def test_rule_with_wrong_parameters_is_rejected_and_others_go_on(
         ack = await stream.wait_ack(wrong, AckState.REJECTED)
         assert "shorter than 0.1 seconds" in ack.message
         assert ack.instance == "pod-1"
-        await api.wait_for(lambda: len(api.events) >= 3)
-    assert {event["rule_name"] for event in api.events} == {"rule-2"}
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 3)
+    assert {event["rule_name"] for event in scripted_api.events} == {"rule-2"}
 
 
 async def test_schedule_that_is_over_is_completed(
-    stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     over = rule_state(1, parameters={"interval": 1, "end": "2026-02-01T00:00:00Z"})
     ending = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
@@ -172,34 +172,34 @@ async def test_schedule_that_is_over_is_completed(
         await stream.put(ends)
         await stream.wait_ack(over, AckState.COMPLETED)
         await stream.wait_ack(ends, AckState.COMPLETED)
-    assert {event["rule_name"] for event in api.events} == {"rule-2"}
+    assert {event["rule_name"] for event in scripted_api.events} == {"rule-2"}
 
 
 async def test_nats_and_api_away_lose_nothing(
-    nats_server: NatsServer, stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    nats_server: NatsServer, stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     rule = rule_state(parameters={"interval": 0.1})
     await stream.put(rule)
     async with running(settings) as runtime:
-        await api.wait_for(lambda: len(api.events) >= 2)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 2)
         nats_server.kill()
-        await api.stop()
+        await scripted_api.stop()
         await until(lambda: runtime.emitter.waiting >= 10)
-        await api.start()
+        await scripted_api.start()
         back = datetime.now(UTC)
-        await api.wait_for(lambda: times(api)[-1] > back)
+        await scripted_api.wait_for(lambda: times(scripted_api)[-1] > back)
         nats_server.start()
         renewed = changed(rule, parameters={"interval": 0.4})
         await stream.put(renewed)
         await stream.wait_ack(renewed, AckState.ACTIVE)
-    fast = [moment for moment in times(api) if moment <= back]
+    fast = [moment for moment in times(scripted_api) if moment <= back]
     assert spacing(fast) == {timedelta(seconds=0.1)}
 
 
-async def test_health_and_metrics(stream: RuleStream, api: ScriptedApi, settings: SensorSettings) -> None:
+async def test_health_and_metrics(stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
     async with running(settings) as runtime, aiohttp.ClientSession() as session:
-        await api.wait_for(lambda: len(api.events) >= 1)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 1)
         base = f"http://127.0.0.1:{runtime.server.port}"
         async with session.get(f"{base}/live") as live:
             assert live.status == 200
@@ -217,7 +217,7 @@ async def test_health_and_metrics(stream: RuleStream, api: ScriptedApi, settings
 
 
 async def test_what_a_sensor_lacks_is_told_beside_its_readiness(
-    nats_server: NatsServer, stream: RuleStream, api: ScriptedApi, settings: SensorSettings
+    nats_server: NatsServer, stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     async with running(settings) as runtime, aiohttp.ClientSession() as session:
 
@@ -237,17 +237,17 @@ async def test_what_a_sensor_lacks_is_told_beside_its_readiness(
         assert (await wait_notes("rules"))["rules"] == "no rule is bound to this sensor"
         await stream.put(rule_state(parameters={"interval": 0.1}))
         await wait_notes()
-        await api.stop()
+        await scripted_api.stop()
         assert "cannot reach" in (await wait_notes("api"))["api"]
         nats_server.kill()
         assert (await wait_notes("api", "nats"))["nats"]
         nats_server.start()
-        await api.start()
+        await scripted_api.start()
         await wait_notes()
 
 
 async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
-    settings: SensorSettings, stream: RuleStream, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+    settings: SensorSettings, stream: RuleStream, scripted_api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reader is cancelled just while nats-py flushes, which is where it swallows cancellations (2.16)."""
     await stream.put(rule_state(parameters={"interval": 0.1}))
@@ -255,7 +255,7 @@ async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
     task = asyncio.create_task(runtime.run())
     async with asyncio.timeout(60):
         await runtime.wait_snapshot()
-    await until(lambda: len(api.events) >= 1)
+    await until(lambda: len(scripted_api.events) >= 1)
 
     flushing = asyncio.Event()
     flush = Client._flush_pending
@@ -277,4 +277,4 @@ async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
     runtime.stop()
     async with asyncio.timeout(60):
         await asyncio.shield(task)
-    assert spacing(times(api)) == {timedelta(milliseconds=100)}
+    assert spacing(times(scripted_api)) == {timedelta(milliseconds=100)}

@@ -37,17 +37,17 @@ def resident_kib(pid: int) -> int:
 
 
 @pytest.fixture
-def environment(nats_server: NatsServer, api: ScriptedApi, tmp_path: Path) -> dict[str, str]:
+def environment(nats_server: NatsServer, scripted_api: ScriptedApi, tmp_path: Path) -> dict[str, str]:
     url = nats_server.url.replace("nats://", "nats://user:hunter2@")
-    return timer_environment(SENSOR, nats_url=url, api_url=api.url, directory=tmp_path)
+    return timer_environment(SENSOR, nats_url=url, api_url=scripted_api.url, directory=tmp_path)
 
 
 async def test_sigterm_delivers_what_waits_and_ends_with_0(
-    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
     async with timer_process(environment) as sensor:
-        await api.wait_for(lambda: len(api.events) >= 3, within=20)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 3, within=20)
         sensor.send_signal(signal.SIGTERM)
         log = await output(sensor)
     assert sensor.returncode == 0
@@ -61,56 +61,56 @@ async def test_sigterm_delivers_what_waits_and_ends_with_0(
 
 
 async def test_kill_9_and_restart_keep_the_phase_and_the_spool(
-    stream: RuleStream, api: ScriptedApi, environment: dict[str, str], tmp_path: Path
+    stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str], tmp_path: Path
 ) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
     async with timer_process(environment) as sensor:
-        await api.wait_for(lambda: len(api.events) >= 3, within=20)
-        await api.stop()
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 3, within=20)
+        await scripted_api.stop()
         await until(lambda: sum(path.stat().st_size for path in (tmp_path / "spool").glob("*.segment")) >= 4000)
         sensor.kill()
         await sensor.wait()
-    delivered = len(api.events)
-    await api.start()
+    delivered = len(scripted_api.events)
+    await scripted_api.start()
     async with timer_process(environment) as sensor:
-        await api.wait_for(lambda: len(api.events) >= delivered + 15, within=20)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= delivered + 15, within=20)
         sensor.send_signal(signal.SIGTERM)
         await output(sensor)
-    ks = [event["payload"]["k"] for event in api.events]
+    ks = [event["payload"]["k"] for event in scripted_api.events]
     assert ks == sorted(set(ks))
     assert ks[: delivered + 8] == list(range(ks[0], ks[0] + delivered + 8)), "what was in the spool came first"
 
 
 @pytest.mark.timeout(900)
 async def test_three_kills_lose_no_occurrence_by_default(
-    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     """``missed`` is not set. ``ATTUNE_AWAY=1,10,20`` is how long a kubelet waits before it starts a container again."""
     await stream.put(rule_state(parameters={"interval": 0.5}))
     for away in (float(each) for each in os.environ.get("ATTUNE_AWAY", "1,3,6").split(",")):
         async with timer_process(environment) as sensor:
-            before = len(api.events)
-            await api.wait_for(lambda: len(api.events) >= before + 6, within=40)  # noqa: B023
+            before = len(scripted_api.events)
+            await scripted_api.wait_for(lambda: len(scripted_api.events) >= before + 6, within=40)  # noqa: B023
             sensor.kill()
             await sensor.wait()
         await asyncio.sleep(away)
     async with timer_process(environment) as sensor:
-        before = len(api.events)
-        await api.wait_for(lambda: len(api.events) >= before + 25, within=60)
+        before = len(scripted_api.events)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= before + 25, within=60)
         sensor.send_signal(signal.SIGTERM)
         await output(sensor)
-    ks = sorted({event["payload"]["k"] for event in api.events})
+    ks = sorted({event["payload"]["k"] for event in scripted_api.events})
     print(f"{len(ks)} of {ks[-1] - ks[0] + 1} occurrences are stored")
     assert ks == list(range(ks[0], ks[-1] + 1))
 
 
 async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
-    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     await stream.put_many([rule_state(number, parameters={"interval": 0.1}) for number in range(20)])
     metrics = f"http://127.0.0.1:{environment['ATTUNE_METRICS_PORT']}/metrics"
     async with timer_process(environment) as sensor, aiohttp.ClientSession() as session:
-        await api.wait_for(lambda: len(api.events) >= 40, within=20)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 40, within=20)
 
         async def count(name: str) -> float:
             async with session.get(metrics) as answer:
@@ -120,7 +120,7 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
 
         # No file may grow beyond this, as if the disk were full.
         resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
-        await api.stop()
+        await scripted_api.stop()
 
         async def full() -> bool:
             return (
@@ -130,9 +130,9 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
 
         await until(full, within=20)
         resource.prlimit(sensor.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        before = len(api.events)
-        await api.start()
-        await api.wait_for(lambda: len(api.events) > before + 100, within=40)
+        before = len(scripted_api.events)
+        await scripted_api.start()
+        await scripted_api.wait_for(lambda: len(scripted_api.events) > before + 100, within=40)
 
         async def empty() -> bool:
             return await count("attune_sensor_spool_events") == 0
@@ -145,7 +145,7 @@ async def test_disk_that_is_full_is_said_once_and_nothing_is_lost_or_damaged(
     assert "cannot write to the spool: File too large; events wait in memory" in said[0]["error"]
     assert [line["event"] for line in log].count("spool_damaged") == 0
     for number in range(20):
-        ks = [event["payload"]["k"] for event in api.events if event["rule_name"] == f"rule-{number}"]
+        ks = [event["payload"]["k"] for event in scripted_api.events if event["rule_name"] == f"rule-{number}"]
         assert ks == list(range(ks[0], ks[-1] + 1)), "each once, in order, none missing"
 
 
@@ -191,11 +191,11 @@ async def test_a_thousand_rules_take_at_most_4_mib(stream: RuleStream, environme
 
 
 async def test_each_event_is_in_the_log_at_debug_with_its_rule_and_id(
-    stream: RuleStream, api: ScriptedApi, environment: dict[str, str]
+    stream: RuleStream, scripted_api: ScriptedApi, environment: dict[str, str]
 ) -> None:
     await stream.put(rule_state(parameters={"interval": 0.1}))
     async with timer_process({**environment, "ATTUNE_LOG_LEVEL": "DEBUG"}) as sensor:
-        await api.wait_for(lambda: len(api.events) >= 3, within=20)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 3, within=20)
         sensor.send_signal(signal.SIGTERM)
         log = await output(sensor)
     logged = {
@@ -203,7 +203,7 @@ async def test_each_event_is_in_the_log_at_debug_with_its_rule_and_id(
         for line in log
         if line["event"] == "event_delivered"
     }
-    assert logged == {("default/rule-1", event["rule_uid"], event["id"], "stored") for event in api.events}
+    assert logged == {("default/rule-1", event["rule_uid"], event["id"], "stored") for event in scripted_api.events}
 
 
 async def test_environment_that_lacks_something_is_told_in_one_line() -> None:
@@ -214,8 +214,10 @@ async def test_environment_that_lacks_something_is_told_in_one_line() -> None:
     assert "ATTUNE_TRIGGER_TYPES, ATTUNE_API_URL, ATTUNE_API_TOKEN_FILE, ATTUNE_NATS_URL" in line["error"]
 
 
-async def test_port_that_is_taken_ends_the_process_with_a_reason(environment: dict[str, str], api: ScriptedApi) -> None:
-    async with timer_process({**environment, "ATTUNE_METRICS_PORT": str(api.port)}) as sensor:
+async def test_port_that_is_taken_ends_the_process_with_a_reason(
+    environment: dict[str, str], scripted_api: ScriptedApi
+) -> None:
+    async with timer_process({**environment, "ATTUNE_METRICS_PORT": str(scripted_api.port)}) as sensor:
         log = await output(sensor)
     assert sensor.returncode == 1
     assert "address already in use" in json.dumps(log).lower()
