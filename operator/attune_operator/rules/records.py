@@ -272,15 +272,24 @@ def _actions(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> bytes:
 
 
 def _last_change_of_spec(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """Return who last changed the spec, and when, as far as ``managedFields`` says (Kubernetes, server-side apply)."""
-    latest = ("", "")
+    """Return who last changed the spec, and when, as far as ``managedFields`` says (Kubernetes, server-side apply).
+
+    Times there are whole seconds. Of several changes in one second, the one that owns least was the last: who creates an object
+    owns all of it, and a later change takes some fields over.
+    """
+    latest = ("", 0, "")
     for entry in metadata.get("managedFields") or ():
-        if entry.get("subresource") or "f:spec" not in (entry.get("fieldsV1") or {}):
+        fields = entry.get("fieldsV1") or {}
+        if entry.get("subresource") or "f:spec" not in fields:
             continue
-        time = str(entry.get("time") or "")
-        if time >= latest[1]:
-            latest = (str(entry.get("manager") or ""), time)
-    return latest
+        found = (str(entry.get("time") or ""), -_size(fields["f:spec"]), str(entry.get("manager") or ""))
+        latest = max(latest, found) if latest[2] else found
+    return latest[2], latest[0]
+
+
+def _size(fields: Any) -> int:
+    """How many fields stand in a part of ``fieldsV1``."""
+    return sum(1 + _size(below) for below in fields.values()) if isinstance(fields, Mapping) else 0
 
 
 def _text(value: Any) -> str:

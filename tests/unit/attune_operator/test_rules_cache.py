@@ -274,3 +274,23 @@ def test_who_changed_the_spec_last_is_read_from_the_managed_fields() -> None:
     }
     seen = parse_rule(body)
     assert (seen.rule.changed_by, seen.rule.changed_at) == ("argocd", "2026-01-03T00:00:00Z")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_two_changes_within_a_second_the_one_that_took_over_the_fewest_fields_was_the_last(backwards: bool) -> None:
+    """Managed fields have whole seconds, and the API server sorts equal ones by the manager's name."""
+    made = {"f:description": {}, "f:trigger": {"f:type": {}, "f:parameters": {"f:interval": {}}}}
+    managers = [
+        {"manager": "kubectl-client-side-apply", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:spec": made}},
+        {"manager": "attune-cli", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:spec": {"f:enabled": {}}}},
+    ]
+    body = {
+        "metadata": {
+            "uid": "u",
+            "namespace": "n",
+            "name": "x",
+            "managedFields": managers[::-1] if backwards else managers,
+        },
+        "spec": {"trigger": {"type": "core.timer"}},
+    }
+    assert parse_rule(body).rule.changed_by == "attune-cli"
