@@ -3,10 +3,13 @@
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from attune_cli.targets.http import TIMEOUT, Bearer, BearerAuth, failure, said, unreachable
 from attune_cli.targets.httpx_client import httpx
+
+#: For the first try of a request that may be repeated.
+_FIRST_TRY: Final = httpx.Timeout(10.0)
 
 
 def no_certificates() -> ssl.SSLContext:
@@ -63,7 +66,7 @@ class Api:
         if token is not None:
             options["auth"] = BearerAuth(lambda: token)
         try:
-            answer = self._client.request(method, path, **options)
+            answer = self._answer(method, path, options)
         except httpx.HTTPError as error:
             raise unreachable("The API", self.url, error) from None
         self._check(answer, own=token is None)
@@ -71,6 +74,16 @@ class Api:
             return answer.json()
         except ValueError:
             raise unreachable("The API", self.url, ValueError("it answers with something else")) from None
+
+    def _answer(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
+        if method == "GET":
+            # A tunnel through the API server and the kubelet may stall, or end with its pod: what only reads is asked again
+            # on a new connection.
+            try:
+                return self._client.request(method, path, timeout=_FIRST_TRY, **options)
+            except httpx.TransportError:
+                pass
+        return self._client.request(method, path, **options)
 
     def ready(self) -> Mapping[str, Any]:
         """What the API says of its own health, well or not.

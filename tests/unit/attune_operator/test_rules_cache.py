@@ -279,7 +279,7 @@ def test_who_changed_the_spec_last_is_read_from_the_managed_fields() -> None:
 @pytest.mark.parametrize("backwards", [False, True])
 def test_of_two_changes_within_a_second_the_one_that_took_over_the_fewest_fields_was_the_last(backwards: bool) -> None:
     """Managed fields have whole seconds, and the API server sorts equal ones by the manager's name."""
-    made = {"f:description": {}, "f:trigger": {"f:type": {}, "f:parameters": {"f:interval": {}}}}
+    made: dict[str, Any] = {"f:description": {}, "f:trigger": {"f:type": {}, "f:parameters": {"f:interval": {}}}}
     managers = [
         {"manager": "kubectl-client-side-apply", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:spec": made}},
         {"manager": "attune-cli", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:spec": {"f:enabled": {}}}},

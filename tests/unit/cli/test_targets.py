@@ -247,3 +247,33 @@ def test_a_port_forward_that_is_refused_says_why(tmp_path: Path) -> None:
         transport = PodTransport(PodPort(access, namespace="n", pod="p", port=1), verify=nobody)
         with httpx.Client(transport=transport) as client, pytest.raises(httpx.ConnectError, match="answered with 501"):
             client.get("http://p/")
+
+
+def _api(answer: Any) -> Api:
+    return Api("http://api", bearer=lambda: "token", signed_in="a test", transport=httpx.MockTransport(answer))
+
+
+@pytest.mark.parametrize("error", [httpx.ReadTimeout("stalled"), httpx.RemoteProtocolError("ended")])
+def test_what_only_reads_is_asked_again_when_a_tunnel_stalls(error: httpx.TransportError) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        if len(asked) == 1:
+            raise error
+        return httpx.Response(200, json={"data": []})
+
+    assert _api(answer).request("GET", "/api/v1/events") == {"data": []}
+    assert asked == ["GET", "GET"]
+
+
+def test_what_changes_something_is_asked_once() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        raise httpx.ReadTimeout("stalled")
+
+    with pytest.raises(UnreachableError, match="gave no answer in time"):
+        _api(answer).request("POST", "/api/v1/runs/retry")
+    assert asked == ["POST"]
