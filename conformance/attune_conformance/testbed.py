@@ -265,6 +265,26 @@ class Testbed:
                 raise CheckFailedError(f"{otherwise} (waited {limit:g} s)")
             await asyncio.sleep(_LOOK)
 
+    async def tries_nats(self) -> None:
+        """Wait until the sensor tries to connect to NATS, which is away: its connection is closed at once.
+
+        Raises:
+            CheckFailedError: it does not try, or ends.
+        """
+        tried = asyncio.Event()
+
+        def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tried.set()
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", self.nats.port)
+        try:
+            what = "The sensor did not try to connect to NATS"
+            await self.until(tried.is_set, what, within=self.profile.recovery)
+        finally:
+            server.close()
+            await server.wait_closed()
+
     async def passes(self, seconds: float) -> None:
         """Let a length of time pass that itself is what the check is about; the sensor must live through it."""
         end = time.monotonic() + seconds

@@ -29,6 +29,7 @@ async def nats_lost(testbed: Testbed) -> None:
 @check("nats-away-at-start", "waits for NATS instead of ending, not ready, and then runs its rules", nats=False)
 async def nats_away_at_start(testbed: Testbed) -> None:
     await testbed.start()
+    await testbed.tries_nats()
     await testbed.answers("/live", 200, why="a sensor that waits for NATS is alive")
     await testbed.answers("/ready", 503, why="a sensor that has not read its rules is not ready")
     await testbed.start_nats()
