@@ -9,11 +9,11 @@
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
-from attune_contract.messages import InvalidMessageError
+from attune_contract.messages import decoded
 
 #: Last message per subject, one subject per Rule with actions.
 ACTIONS_STREAM: Final = "ATTUNE_ACTIONS"
@@ -192,7 +192,6 @@ def queued_run_subject(run: Run) -> str:
     return f"attune.runqueue.{run.rule_namespace}.{run.rule_uid}.{run.id}"
 
 
-_T = TypeVar("_T")
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _RUN: Final = msgspec.json.Decoder(Run)
 _QUEUED: Final = msgspec.json.Decoder(QueuedRun)
@@ -204,20 +203,13 @@ def encode(message: Run | QueuedRun | RuleActions) -> bytes:
     return _ENCODER.encode(message)
 
 
-def _decoded(decoder: "msgspec.json.Decoder[_T]", body: bytes, what: str) -> _T:
-    try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessageError(f"not {what}: {error}") from error
-
-
 def decode_run(body: bytes) -> Run:
     """Read what became of a run.
 
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_RUN, body, "a run")
+    return decoded(_RUN, body, "a run")
 
 
 def decode_queued_run(body: bytes) -> QueuedRun:
@@ -226,7 +218,7 @@ def decode_queued_run(body: bytes) -> QueuedRun:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_QUEUED, body, "a queued run")
+    return decoded(_QUEUED, body, "a queued run")
 
 
 def decode_actions(body: bytes) -> RuleActions:
@@ -235,4 +227,4 @@ def decode_actions(body: bytes) -> RuleActions:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_ACTIONS, body, "a rule's actions")
+    return decoded(_ACTIONS, body, "a rule's actions")

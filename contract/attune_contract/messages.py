@@ -138,7 +138,12 @@ def encode(message: RuleState | Ack | SensorHealth | IdentityState) -> bytes:
     return _ENCODER.encode(message)
 
 
-def _decoded(decoder: "msgspec.json.Decoder[_T]", body: bytes, what: str) -> _T:
+def decoded(decoder: "msgspec.json.Decoder[_T]", body: bytes, what: str) -> _T:
+    """Read a message; ``what`` it should be stands in the error.
+
+    Raises:
+        InvalidMessageError: the body is not JSON of the right shape.
+    """
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -151,7 +156,7 @@ def decode_rule(body: bytes) -> RuleState:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_RULE_DECODER, body, "a rule's state")
+    return decoded(_RULE_DECODER, body, "a rule's state")
 
 
 def decode_rule_head(body: bytes) -> RuleHead:
@@ -160,7 +165,7 @@ def decode_rule_head(body: bytes) -> RuleHead:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_RULE_HEAD_DECODER, body, "a rule's state")
+    return decoded(_RULE_HEAD_DECODER, body, "a rule's state")
 
 
 def decode_ack(body: bytes) -> Ack:
@@ -169,7 +174,7 @@ def decode_ack(body: bytes) -> Ack:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_ACK_DECODER, body, "an ack")
+    return decoded(_ACK_DECODER, body, "an ack")
 
 
 def decode_health(body: bytes) -> SensorHealth:
@@ -178,7 +183,7 @@ def decode_health(body: bytes) -> SensorHealth:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_HEALTH_DECODER, body, "a sensor's health")
+    return decoded(_HEALTH_DECODER, body, "a sensor's health")
 
 
 def decode_identity(body: bytes) -> IdentityState:
@@ -187,7 +192,7 @@ def decode_identity(body: bytes) -> IdentityState:
     Raises:
         InvalidMessageError: the body is not JSON of the right shape.
     """
-    return _decoded(_IDENTITY_DECODER, body, "a sensor's identity")
+    return decoded(_IDENTITY_DECODER, body, "a sensor's identity")
 
 
 # CloudEvents 1.0, NATS protocol binding, binary mode: attributes are headers that begin with "ce-".
