@@ -1,27 +1,22 @@
 """``attune events``: the events that sensors reported."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
 from attune_cli.errors import UsageError
-from attune_cli.interrupting import interrupted_for_certain
 from attune_cli.lazy import command_app
-from attune_cli.output import Format, OutputOption, as_yaml, print_table, printable, say, show
+from attune_cli.listing import Listing
+from attune_cli.output import Format, OutputOption, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, OptionGroup, Session, asking
 from attune_cli.times import moment, rfc3339
 
 app = command_app(help="Events: what sensors reported.")
 
-COLUMNS: Final = ("seq", "occurred", "type", "rule", "payload")
-#: Widths of the columns while following events: the width of the next one is not known.
-_WIDTHS: Final = (8, 27, 24, 36, 0)
-_PAGE: Final = 1000
 
 RuleUidOption = Annotated[
     str | None, typer.Option("--rule-uid", help="Only events of the Rule with this uid (if several had the same name).")
@@ -102,69 +97,15 @@ def list_(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """List events, the newest last. `--output json` prints one event per line."""
-    if count is not None and not follow:
-        raise UsageError("--count needs --follow; use --limit to say how many events to list.")
-    if follow and wanted.until is not None:
-        raise UsageError("--follow has no end in time; leave out --until.")
-    query = wanted.query(session)
-    if follow:
-        found = _followed(session, query, limit=limit)
-        with interrupted_for_certain():
-            _print_each(islice(found, count), output)
-        return
-    if limit:
-        events: Iterable[Mapping[str, Any]] = reversed(list(islice(_pages(session, query, order="desc"), limit)))
-    else:
-        events = _pages(session, query, order="asc")
-    if output is not Format.TABLE:
-        _print_each(events, output)
-        return
-    rows = [_row(event) for event in events]
-    if rows:
-        print_table(COLUMNS, rows)
-    else:
-        filtered = query.keys() - {"rule_namespace"}
-        where = f"in namespace {query['rule_namespace']}" if "rule_namespace" in query else "in any namespace"
-        say(f"No events {where} match." if filtered else f"There are no events {where}.")
-
-
-def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int = _PAGE) -> Iterator[dict[str, Any]]:
-    parameters = {**query, "order": order, "limit": str(size)}
-    while True:
-        page = session.api.request("GET", "/api/v1/events", params=parameters)
-        yield from page["data"]
-        if page["next_cursor"] is None:
-            return
-        parameters["cursor"] = page["next_cursor"]
-
-
-def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iterator[dict[str, Any]]:
-    """The newest events, then new ones, with nothing missing in between."""
-    from attune_cli.following import follow
-
-    # First the stream's position, then the list: events that are stored in between are in the list.
-    scope = {name: value for name, value in query.items() if name == "rule_namespace"}
-    head = next((event["seq"] for event in _pages(session, scope, order="desc", size=1)), 0)
-    for event in reversed(list(islice(_pages(session, query, order="desc"), limit))):
-        head = max(head, event["seq"])
-        yield event
-    yield from follow(session.reach_api, query=query, after=head, on_notice=say)
-
-
-def _print_each(events: Iterable[Mapping[str, Any]], output: Format) -> None:
-    """Print events one by one, as they arrive."""
-    begun = False
-    for event in events:
-        match output:
-            case Format.JSON:
-                typer.echo(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
-            case Format.YAML:
-                typer.echo(f"---\n{as_yaml(event)}", nl=False)
-            case Format.TABLE:
-                if not begun:
-                    typer.echo(_line([name.upper() for name in COLUMNS]))
-                typer.echo(_line(_row(event)))
-        begun = True
+    LISTING.show(
+        session,
+        lambda: wanted.query(session),
+        limit=limit,
+        follow=follow,
+        count=count,
+        ended=wanted.until is not None,
+        output=output,
+    )
 
 
 def _row(event: Mapping[str, Any]) -> list[str]:
@@ -177,8 +118,13 @@ def _row(event: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _line(cells: list[str]) -> str:
-    return "   ".join(printable(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+LISTING: Final = Listing(
+    things="events",
+    path="/api/v1/events",
+    columns=("seq", "occurred", "type", "rule", "payload"),
+    widths=(8, 27, 24, 36, 0),
+    row=_row,
+)
 
 
 @asking(app, "show")

@@ -1,19 +1,18 @@
 """``attune runs``: what became of each action of a Rule for each event."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from attune_cli.errors import CliError, ExitCode, UsageError
-from attune_cli.interrupting import interrupted_for_certain
 from attune_cli.lazy import command_app
-from attune_cli.output import Cell, Format, OutputOption, Tone, as_yaml, print_table, printable, say, show
+from attune_cli.listing import Listing
+from attune_cli.output import Cell, Format, OutputOption, Tone, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, OptionGroup, Session, asking
 from attune_cli.times import moment, rfc3339
 from attune_cli.views import age, until
@@ -21,10 +20,6 @@ from attune_contract.actions import RunState
 
 app = command_app(help="Runs: what became of the actions of Rules.")
 
-COLUMNS: Final = ("id", "updated", "rule", "action", "state", "attempts", "next", "why")
-#: Widths of the columns while following runs: the width of the next one is not known.
-_WIDTHS: Final = (36, 27, 36, 20, 9, 8, 9, 0)
-_PAGE: Final = 1000
 _TONES: Final[dict[str, Tone]] = {"Succeeded": "good", "Failed": "bad", "Waiting": "waiting"}
 #: Ids of one request.
 _MOST_IDS: Final = 1000
@@ -80,73 +75,18 @@ def list_(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """List runs, the last changed at the end. `--output json` prints one run per line. Dead letters: `--state Failed`."""
-    if count is not None and not follow:
-        raise UsageError("--count needs --follow; use --limit to say how many runs to list.")
-    if follow and wanted.until is not None:
-        raise UsageError("--follow has no end in time; leave out --until.")
-    query = wanted.query(session) | ({} if event is None else {"event_id": event})
-    if follow:
-        found = _followed(session, query, limit=limit)
-        with interrupted_for_certain():
-            _print_each(islice(found, count), output)
-        return
-    if limit:
-        runs: Iterable[Mapping[str, Any]] = reversed(list(islice(_pages(session, query, order="desc"), limit)))
-    else:
-        runs = _pages(session, query, order="asc")
-    if output is not Format.TABLE:
-        _print_each(runs, output)
-        return
-    now = datetime.now(UTC)
-    rows = [_row(run, now) for run in runs]
-    if rows:
-        print_table(COLUMNS, rows)
-    else:
-        filtered = query.keys() - {"rule_namespace"}
-        where = f"in namespace {query['rule_namespace']}" if "rule_namespace" in query else "in any namespace"
-        say(f"No runs {where} match." if filtered else f"There are no runs {where}.")
+    LISTING.show(
+        session,
+        lambda: wanted.query(session) | ({} if event is None else {"event_id": event}),
+        limit=limit,
+        follow=follow,
+        count=count,
+        ended=wanted.until is not None,
+        output=output,
+    )
 
 
-def _pages(session: Session, query: Mapping[str, str], *, order: str, size: int = _PAGE) -> Iterator[dict[str, Any]]:
-    parameters = {**query, "order": order, "limit": str(size)}
-    while True:
-        page = session.api.request("GET", "/api/v1/runs", params=parameters)
-        yield from page["data"]
-        if page["next_cursor"] is None:
-            return
-        parameters["cursor"] = page["next_cursor"]
-
-
-def _followed(session: Session, query: Mapping[str, str], *, limit: int) -> Iterator[dict[str, Any]]:
-    """The last changed runs, then each change, with nothing missing in between."""
-    from attune_cli.following import follow
-
-    # First the stream's position, then the list: what changes in between is in the list.
-    scope = {name: value for name, value in query.items() if name == "rule_namespace"}
-    head = next((run["seq"] for run in _pages(session, scope, order="desc", size=1)), 0)
-    for run in reversed(list(islice(_pages(session, query, order="desc"), limit))):
-        head = max(head, run["seq"])
-        yield run
-    yield from follow(session.reach_api, query=query, after=head, on_notice=say, path="/api/v1/runs/stream")
-
-
-def _print_each(runs: Iterable[Mapping[str, Any]], output: Format) -> None:
-    """Print runs one by one, as they arrive."""
-    begun = False
-    for run in runs:
-        match output:
-            case Format.JSON:
-                typer.echo(json.dumps(run, ensure_ascii=False, separators=(",", ":")))
-            case Format.YAML:
-                typer.echo(f"---\n{as_yaml(run)}", nl=False)
-            case Format.TABLE:
-                if not begun:
-                    typer.echo(_line([name.upper() for name in COLUMNS]))
-                typer.echo(_line([cell.text for cell in _row(run, datetime.now(UTC))]))
-        begun = True
-
-
-def _row(run: Mapping[str, Any], now: datetime) -> list[Cell]:
+def _row(run: Mapping[str, Any]) -> list[Cell]:
     why = ": ".join(filter(None, [run["reason"], run["message"]])) or "-"
     return [
         Cell(run["id"]),
@@ -155,13 +95,18 @@ def _row(run: Mapping[str, Any], now: datetime) -> list[Cell]:
         Cell(run["action"]),
         Cell(run["state"], _TONES.get(run["state"])),
         Cell(str(run["attempts_made"])),
-        Cell(until(run["next_attempt_at"], now) if run["state"] == "Waiting" else "-"),
+        Cell(until(run["next_attempt_at"], datetime.now(UTC)) if run["state"] == "Waiting" else "-"),
         Cell(why),
     ]
 
 
-def _line(cells: list[str]) -> str:
-    return "   ".join(printable(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+LISTING: Final = Listing(
+    things="runs",
+    path="/api/v1/runs",
+    columns=("id", "updated", "rule", "action", "state", "attempts", "next", "why"),
+    widths=(36, 27, 36, 20, 9, 8, 9, 0),
+    row=_row,
+)
 
 
 @asking(app, "show")
