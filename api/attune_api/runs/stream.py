@@ -1,20 +1,16 @@
 """``GET /api/v1/runs/stream``: runs as they change."""
 
-import time
-from contextlib import ExitStack
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from attune_api.dependencies import CALLER_ONLY, CallerDep, ServicesDep, authorization_of
+from attune_api.dependencies import CALLER_ONLY, CallerDep, ServicesDep
 from attune_api.events.query.parameters import check_known, require_list
-from attune_api.events.stream.feed import TooManyClientsError
-from attune_api.events.stream.response import EventStream
-from attune_api.events.stream.routes import place_after, while_allowed
+from attune_api.events.stream.routes import follow, place_after
 from attune_api.runs.parameters import RunQuery
-from attune_api.web.problems import documented, unavailable
+from attune_api.web.problems import documented
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
 
@@ -58,25 +54,12 @@ async def stream(
     """
     await require_list(services, caller, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace")
     check_known(request, known=StreamQuery.model_fields)
-    where = query.chosen()
-    place = await services.run_feed.start(place_after(query.after_seq, last_event_id))
-    admitted = ExitStack()
-    try:
-        admitted.enter_context(services.run_feed.reader())
-    except TooManyClientsError:
-        raise unavailable(
-            "Too many clients follow runs here; try again later, or read pages.", kind="too-many-streams", retry_after=5
-        ) from None
-
-    async def check() -> None:
-        again = await services.access.caller(authorization_of(request))
-        await require_list(
-            services, again, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace"
-        )
-
-    return EventStream(
-        while_allowed(services.run_feed.follow(where, after=place), check, clock=time.monotonic),
-        send_timeout=services.settings.stream_send_timeout,
-        cut_off=services.metrics.stream_cut_off.inc,
-        release=admitted.close,
+    return await follow(
+        request,
+        services,
+        feed=services.run_feed,
+        where=query.chosen(),
+        namespace=query.rule_namespace,
+        after=place_after(query.after_seq, last_event_id),
+        things="runs",
     )

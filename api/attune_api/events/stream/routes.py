@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, aclosing
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
@@ -12,8 +12,9 @@ from pydantic import Field
 
 from attune_api.dependencies import CallerDep, ServicesDep, authorization_of
 from attune_api.events.query.parameters import FILTERED, EventQuery, require_list
-from attune_api.events.stream.feed import TooManyClientsError
+from attune_api.events.stream.feed import Feed, TooManyClientsError
 from attune_api.events.stream.response import EventStream
+from attune_api.services import Services
 from attune_api.web.problems import ProblemError, document, documented, unavailable
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
@@ -63,25 +64,58 @@ async def stream(
     """
     await require_list(services, caller, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace")
     where = query.chosen(request)
-    place = await services.feed.start(place_after(query.after_seq, last_event_id))
+    return await follow(
+        request,
+        services,
+        feed=services.feed,
+        where=where,
+        namespace=query.rule_namespace,
+        after=place_after(query.after_seq, last_event_id),
+        things="events",
+    )
+
+
+async def follow(
+    request: Request,
+    services: Services,
+    *,
+    feed: Feed,
+    where: Any,
+    namespace: str | None,
+    after: int | None,
+    things: str,
+) -> Response:
+    """A stream of what a feed has, for as long as the caller may list Rules in the namespace.
+
+    Args:
+        request: whose caller is asked about again.
+        services: what the API works with.
+        feed: what is followed.
+        where: which of it.
+        namespace: of the Rules; None for all.
+        after: behind which ``seq``; None for what comes from now on.
+        things: what is followed, in the plural.
+
+    Raises:
+        ProblemError: 503, as many clients follow it as may.
+    """
+    place = await feed.start(after)
     admitted = ExitStack()
     try:
-        admitted.enter_context(services.feed.reader())
+        admitted.enter_context(feed.reader())
     except TooManyClientsError:
         raise unavailable(
-            "Too many clients follow events here; try again later, or read pages.",
+            f"Too many clients follow {things} here; try again later, or read pages.",
             kind="too-many-streams",
             retry_after=5,
         ) from None
 
     async def check() -> None:
         again = await services.access.caller(authorization_of(request))
-        await require_list(
-            services, again, resource="rules", namespace=query.rule_namespace, parameter="rule_namespace"
-        )
+        await require_list(services, again, resource="rules", namespace=namespace, parameter="rule_namespace")
 
     return EventStream(
-        while_allowed(services.feed.follow(where, after=place), check, clock=time.monotonic),
+        while_allowed(feed.follow(where, after=place), check, clock=time.monotonic),
         send_timeout=services.settings.stream_send_timeout,
         cut_off=services.metrics.stream_cut_off.inc,
         release=admitted.close,
