@@ -1,7 +1,5 @@
 """How long runs are kept: by age, and by number for each rule. A run that has not ended is never deleted."""
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,16 +9,13 @@ import structlog
 
 from attune_api.metrics import Metrics
 from attune_api.runs.sql import CHUNK, crowded, delete_of_rule, delete_older, forget_rules
-from attune_api.storage.database import OUTAGES, Database, StillHeld
-from attune_kit.backoff import Backoff
+from attune_api.storage.database import Database, StillHeld
+from attune_api.storage.sweeping import rest_after, sweep_for_ever, thin_out
 
 log = structlog.get_logger(__name__)
 
-_RETRY: Final = Backoff(initial=0.2, maximum=60.0)
 #: Key of the lock that the deleting replica holds on PostgreSQL ("runs" in hexadecimal).
 _LOCK: Final = 0x72756E73
-#: How much longer it rests than it works: others want the database, too.
-_REST: Final = 2.0
 
 
 class RunRetention:
@@ -54,18 +49,9 @@ class RunRetention:
 
     async def run(self) -> None:
         """Sweep again and again until cancelled; wait out whatever the database does. On PostgreSQL one replica does it."""
-        retries = _RETRY.start()
-        while True:
-            try:
-                async with self._database.sole_holder(_LOCK) as still_ours:
-                    while True:
-                        await self.sweep(still_ours)
-                        retries.reset()
-                        await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
-            except OUTAGES as error:
-                if retries.failures == 0:
-                    log.warning("run_retention_waits", error=type(error).__name__)
-                await asyncio.sleep(retries.next_delay())
+        await sweep_for_ever(
+            self._database, lock=_LOCK, interval=self._interval, sweep=self.sweep, waits="run_retention_waits"
+        )
 
     async def sweep(self, still_ours: StillHeld) -> int:
         """Delete all that need not be kept; returns how many runs.
@@ -97,30 +83,16 @@ class RunRetention:
             total += chunk.deleted
             self._metrics.runs_deleted["age"].inc(chunk.deleted)
             place = chunk.place
-            await asyncio.sleep(_REST * (time.monotonic() - started))
+            await rest_after(started)
         await self._database.write(lambda connection: forget_rules(connection, before=before))
         return total
 
     async def _by_count(self, still_ours: StillHeld, most: int) -> int:
-        total = 0
-        last: str | None = ""
-        while last is not None:
-            after, started = last, time.monotonic()
-            rules, last = await self._database.read(
-                lambda connection, after=after: crowded(connection, after=after, most=most)  # type: ignore[misc]
-            )
-            await asyncio.sleep(_REST * (time.monotonic() - started))
-            for uid, cut in rules:
-                deleted = CHUNK
-                while deleted == CHUNK:
-                    await still_ours()
-                    started = time.monotonic()
-                    deleted = await self._database.write(
-                        lambda connection, uid=uid, cut=cut: delete_of_rule(  # type: ignore[misc]
-                            connection, uid=uid, up_to=cut
-                        )
-                    )
-                    total += deleted
-                    self._metrics.runs_deleted["count"].inc(deleted)
-                    await asyncio.sleep(_REST * (time.monotonic() - started))
-        return total
+        return await thin_out(
+            self._database,
+            still_ours,
+            crowded=lambda connection, after: crowded(connection, after=after, most=most),
+            delete=lambda connection, uid, cut: delete_of_rule(connection, uid=uid, up_to=cut),
+            chunk=CHUNK,
+            deleted=self._metrics.runs_deleted["count"].inc,
+        )

@@ -4,28 +4,25 @@ Never deleted are what the outbox has not passed on yet, and the newest event of
 from there (see :mod:`attune_api.events.last.sql`), and would report again what it had reported before.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
+from sqlalchemy import Connection
 
 from attune_api.events.blocks import forget_below
 from attune_api.events.retention.sql import CHUNK, crowded, delete_of_rule, delete_older, oldest_seq, passed_on
 from attune_api.metrics import Metrics
-from attune_api.storage.database import OUTAGES, Database, StillHeld
-from attune_kit.backoff import Backoff, spread
+from attune_api.storage.database import Database, StillHeld
+from attune_api.storage.sweeping import rest_after, sweep_for_ever, thin_out
 
 log = structlog.get_logger(__name__)
 
-_RETRY: Final = Backoff(initial=0.2, maximum=60.0)
 
 #: Key of the lock that the deleting replica holds on PostgreSQL ("keep" in hexadecimal).
 _LOCK: Final = 0x6B656570
-#: How much longer it rests than it works: others want the database, too.
-_REST: Final = 2.0
 
 
 class Retention:
@@ -62,18 +59,9 @@ class Retention:
 
     async def run(self) -> None:
         """Sweep again and again until cancelled; wait out whatever the database does. On PostgreSQL one replica does it."""
-        retries = _RETRY.start()
-        while True:
-            try:
-                async with self._database.sole_holder(_LOCK) as still_ours:
-                    while True:
-                        await self.sweep(still_ours)
-                        retries.reset()
-                        await asyncio.sleep(spread(self._interval))
-            except OUTAGES as error:
-                if retries.failures == 0:
-                    log.warning("retention_waits", error=type(error).__name__)
-                await asyncio.sleep(retries.next_delay())
+        await sweep_for_ever(
+            self._database, lock=_LOCK, interval=self._interval, sweep=self.sweep, waits="retention_waits"
+        )
 
     async def sweep(self, still_ours: StillHeld) -> int:
         """Delete all that need not be kept; returns how many events.
@@ -110,29 +98,18 @@ class Retention:
             total += chunk.deleted
             self._metrics.retention_deleted["age"].inc(chunk.deleted)
             place = chunk.place
-            await asyncio.sleep(_REST * (time.monotonic() - started))
+            await rest_after(started)
         return total
 
     async def _by_count(self, still_ours: StillHeld, most: int) -> int:
-        total = 0
-        last: str | None = ""
-        while last is not None:
-            after, started = last, time.monotonic()
-            rules, last = await self._database.read(
-                lambda connection, after=after: crowded(connection, after=after, most=most)  # type: ignore[misc]
-            )
-            await asyncio.sleep(_REST * (time.monotonic() - started))
-            for uid, cut in rules:
-                deleted = CHUNK
-                while deleted == CHUNK:
-                    await still_ours()
-                    started = time.monotonic()
-                    deleted = await self._database.write(
-                        lambda connection, uid=uid, cut=cut: delete_of_rule(  # type: ignore[misc]
-                            connection, uid=uid, up_to=min(cut, passed_on(connection, outbox=self._outbox))
-                        )
-                    )
-                    total += deleted
-                    self._metrics.retention_deleted["count"].inc(deleted)
-                    await asyncio.sleep(_REST * (time.monotonic() - started))
-        return total
+        return await thin_out(
+            self._database,
+            still_ours,
+            crowded=lambda connection, after: crowded(connection, after=after, most=most),
+            delete=self._delete_passed_on,
+            chunk=CHUNK,
+            deleted=self._metrics.retention_deleted["count"].inc,
+        )
+
+    def _delete_passed_on(self, connection: Connection, uid: str, cut: int) -> int:
+        return delete_of_rule(connection, uid=uid, up_to=min(cut, passed_on(connection, outbox=self._outbox)))

@@ -1,0 +1,91 @@
+"""Deleting what need not be kept: again and again, in small chunks, so that others who want the database need not wait."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection
+
+from attune_api.storage.database import OUTAGES, Database, StillHeld
+from attune_kit.backoff import Backoff, spread
+
+log = structlog.get_logger(__name__)
+
+_RETRY: Final = Backoff(initial=0.2, maximum=60.0)
+#: How much longer it rests than it works.
+_REST: Final = 2.0
+
+#: The rules after a uid that have too much, each with the place up to which it is too much, and the uid to go on from.
+Crowded = tuple[Sequence[tuple[str, int]], str | None]
+
+
+async def rest_after(started: float) -> None:
+    """Leave the database to others for a while, longer than was worked since ``started`` (``time.monotonic``)."""
+    await asyncio.sleep(_REST * (time.monotonic() - started))
+
+
+async def sweep_for_ever(
+    database: Database, *, lock: int, interval: float, sweep: Callable[[StillHeld], Awaitable[Any]], waits: str
+) -> None:
+    """Sweep until cancelled; wait out whatever the database does. On PostgreSQL one replica does it.
+
+    Args:
+        database: what is swept.
+        lock: key of the lock that the sweeping replica holds on PostgreSQL.
+        interval: seconds between sweeps.
+        sweep: one sweep.
+        waits: the log event for when the database does not go along.
+    """
+    retries = _RETRY.start()
+    while True:
+        try:
+            async with database.sole_holder(lock) as still_ours:
+                while True:
+                    await sweep(still_ours)
+                    retries.reset()
+                    await asyncio.sleep(spread(interval))
+        except OUTAGES as error:
+            if retries.failures == 0:
+                log.warning(waits, error=type(error).__name__)
+            await asyncio.sleep(retries.next_delay())
+
+
+async def thin_out(
+    database: Database,
+    still_ours: StillHeld,
+    *,
+    crowded: Callable[[Connection, str], Crowded],
+    delete: Callable[[Connection, str, int], int],
+    chunk: int,
+    deleted: Callable[[int], None],
+) -> int:
+    """Delete what each rule has too much; returns how much that was.
+
+    Args:
+        database: what is swept.
+        still_ours: raises when another replica may be doing the same.
+        crowded: finds rules that have too much, after a uid.
+        delete: deletes of a rule up to a place, a chunk at most; returns how much.
+        chunk: how much it deletes at once.
+        deleted: told of each deletion, for the metrics.
+    """
+    total = 0
+    last: str | None = ""
+    while last is not None:
+        after, started = last, time.monotonic()
+        rules, last = await database.read(lambda connection, after=after: crowded(connection, after))  # type: ignore[misc]
+        await rest_after(started)
+        for uid, cut in rules:
+            number = chunk
+            while number == chunk:
+                await still_ours()
+                started = time.monotonic()
+                number = await database.write(
+                    lambda connection, uid=uid, cut=cut: delete(connection, uid, cut)  # type: ignore[misc]
+                )
+                total += number
+                deleted(number)
+                await rest_after(started)
+    return total
