@@ -52,12 +52,25 @@ class Api:
         self._stack.close()
 
     def request(self, method: str, path: str, *, token: str | None = None, **options: Any) -> httpx.Response:
-        """Send a request with the reader's token, or with `token` ("" for none)."""
+        """Send a request with the reader's token, or with `token` ("" for none).
+
+        503 says "ask again" (docs/api.md), for example while new signing keys reach the API. As every client must, this one
+        does.
+        """
         bearer = self.token if token is None else token
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+
+        def answered() -> httpx.Response:
+            answer = self._sent(method, path, headers=headers, **options)
+            assert answer.status_code != 503, answer.text
+            return answer
+
+        return eventually(answered, within=120, what=f"the API answers {method} {path}")
+
+    def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
         for attempt in (1, 2, 3):
             try:
-                return self._connected().request(method, path, headers=headers, **options)
+                return self._connected().request(method, path, **options)
             except httpx.TransportError:
                 self.close()
                 if attempt == 3:
