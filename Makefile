@@ -115,6 +115,11 @@ test: .venv/.synced  ## Everything: lint, unit, integration, e2e on a cluster (b
 soak: .venv/.synced cluster  ## Tests that take long (12 minutes of renewals, …); their figures are in docs/soak.md
 	$(RUN)/pytest tests/soak -s
 
+.PHONY: ways
+ways: .venv/.synced cluster  ## Ways in which a Rule does not fire, and how soon each is told: make ways [WAY=name,…] [OUT=file] [TABLE=yes]
+	PYTHONPATH=tests:hack/cluster:hack/demo $(RUN)/python -m ways $(if $(WAY),--only '$(WAY)') $(if $(OUT),--out $(OUT)) \
+	  $(if $(TABLE),--table)
+
 .PHONY: bench
 bench: .venv/.synced  ## Benchmarks as ratios to a reference: make bench [BENCH=name] [OUT=file]
 	$(RUN)/python tests/bench/run.py $(if $(BENCH),--only $(BENCH)) $(if $(OUT),--out $(OUT))

@@ -53,6 +53,13 @@ class Kubectl:
         """Run kubectl; returns what it printed."""
         return self._run(self.kubectl, list(arguments), stdin=stdin, timeout=timeout)
 
+    def attempt(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Run kubectl; returns what it printed, or what it said when it failed."""
+        try:
+            return self(*arguments, stdin=stdin, timeout=timeout)
+        except CommandFailedError as error:
+            return error.stderr
+
     def run_helm(self, *arguments: str, timeout: float = 300) -> str:
         """Run helm; returns what it printed."""
         return self._run(self.helm, list(arguments), timeout=timeout)
