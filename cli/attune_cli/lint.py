@@ -63,12 +63,23 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BoundRule:
+    """A Rule without a mistake, and the canonical name of its trigger type."""
+
+    file: str
+    line: int
+    object: Mapping[str, Any]
+    trigger_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What was found."""
 
     files: int
     objects: int
     findings: Sequence[Finding]
+    bound: Sequence[BoundRule] = ()
 
 
 def core_pack() -> list[Path]:
@@ -164,11 +175,23 @@ def lint(
         for checked in _of_kind([*known, *objects], "Namespace")
     }
     records = [_record(checked, age) for age, checked in enumerate([*sensors, *others])]
+    bound: list[BoundRule] = []
     for checked in _of_kind(objects, "Rule"):
-        findings += _rule(checked, records, labels, allow_unknown_types=allow_unknown_types)
+        wrong = list(_rule(checked, records, labels, allow_unknown_types=allow_unknown_types))
+        findings += wrong
+        if all(finding.severity == "warning" for finding in wrong):
+            bound += _canonical(checked, records)
     order = {source: place for place, (source, _) in enumerate(results)}
     findings.sort(key=lambda finding: (order.get(finding.file, 0), finding.line))
-    return Report(files=len(results), objects=len(objects), findings=findings)
+    return Report(files=len(results), objects=len(objects), findings=findings, bound=bound)
+
+
+def _canonical(checked: Checked, sensors: Iterable[SensorRecord]) -> Iterator[BoundRule]:
+    asked = checked.object["spec"]["trigger"]["type"]
+    declared = (sensor.declaration(asked) for sensor in sensors)
+    found = next((declaration.name for declaration in declared if declaration is not None), None)
+    if found is not None:
+        yield BoundRule(file=checked.source, line=checked.line_of(()), object=checked.object, trigger_type=found)
 
 
 def _of_kind(objects: Iterable[Checked], kind: str) -> list[Checked]:

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attune_cli.output import Cell, as_yaml
-from attune_contract.messages import NEVER_FIRES, PARTLY_REFUSED
-from attune_contract.names import HealthReason
+from attune_contract.messages import PARTLY_REFUSED
+from attune_contract.names import ActiveReason, HealthReason
 
 Object = Mapping[str, Any]
 _NONE = "-"
@@ -94,7 +94,9 @@ def sensor_row(body: Object, now: datetime) -> Sequence[str | Cell]:
     )
 
 
-RULE_COLUMNS = ("namespace", "name", "type", "sensor", "enabled", "active", "reason", "last event", "age")
+RULE_COLUMNS = ("namespace", "name", "type", "sensor", "enabled", "active", "reason", "last event", "next", "age")
+#: A rule that does not fire for one of these reasons is not broken.
+_AT_REST = (ActiveReason.DISABLED, ActiveReason.COMPLETED, ActiveReason.SENSOR_PAUSED)
 
 
 def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
@@ -107,9 +109,10 @@ def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
         body["spec"]["trigger"]["type"],
         str(status.get("sensor") or _NONE),
         "true" if enabled(body) else "false",
-        _truth(active, waiting=("Disabled", "AwaitingSensor", "SensorPaused", "Completed")),
+        _truth(active, waiting=(*_AT_REST, ActiveReason.AWAITING_SENSOR)),
         str(condition(body, "Ready").get("reason") or active.get("reason") or _NONE),
         age(status.get("lastEventTime"), now),
+        str(status.get("nextTime") or _NONE),
         age(body["metadata"].get("creationTimestamp"), now),
     )
 
@@ -124,9 +127,7 @@ def rule_problem(body: Object) -> str | None:
     accepted, active = condition(body, "Accepted"), condition(body, "Active")
     if accepted.get("status") == "False":
         return _sentence(accepted)
-    if enabled(body) and active.get("reason") == "Completed" and _sentence(active).startswith(NEVER_FIRES):
-        return _sentence(active)
-    if not enabled(body) or active.get("reason") in ("Disabled", "Completed", "SensorPaused"):
+    if not enabled(body) or active.get("reason") in _AT_REST:
         return None
     if not active:
         return "the operator has not reconciled it yet; is the operator running?"
@@ -246,6 +247,10 @@ def parameter_lines(schema: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} ({', '.join([str(kind if isinstance(kind, str) else '/'.join(kind)), *notes])}){about}"
 
 
+def _next(time: str | None, now: datetime) -> str:
+    return f"{time} ({until(time, now)})" if time else _NONE
+
+
 def rule_page(body: Object, now: datetime) -> str:
     """The page about one Rule."""
     status = body.get("status") or {}
@@ -259,6 +264,7 @@ def rule_page(body: Object, now: datetime) -> str:
                 ("Type", body["spec"]["trigger"]["type"]),
                 ("Sensor", str(status.get("sensor") or _NONE)),
                 ("Last event", str(status.get("lastEventTime") or _NONE)),
+                ("Next", _next(status.get("nextTime"), now)),
             ]
         ),
         "Parameters:" if parameters else "Parameters:  none",

@@ -161,6 +161,8 @@ def definitions() -> dict[str, dict[str, Any]]:
                 _column("Reason", f"{_READY}.reason", description="Why the rule is active or not"),
                 _column("Actions", f"{_ACTIONS}.status", description="Whether its actions are carried out"),
                 last_event,
+                # Not a date: kubectl shows dates as ages, and those to come as <invalid>.
+                _column("Next", ".status.nextTime", description="When the next occurrence is due"),
                 age,
                 _column("Message", f"{_READY}.message", priority=1),
                 _column("Succeeded", ".status.runs.succeeded", "integer", priority=1),

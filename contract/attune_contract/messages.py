@@ -42,6 +42,10 @@ class AckState(StrEnum):
 NEVER_FIRES: Final = "It never fires"
 
 
+#: A sensor says when a rule's next occurrence is due if at least so many seconds lie between it and the one before.
+NEXT_WORTH_SAYING: Final = 60.0
+
+
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     """A rule's full state, the body of every rule lifecycle event. A tombstone carries the last known one.
 
@@ -72,7 +76,9 @@ class RuleHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a sensor did with one generation of a rule. ``instance`` is the process (the pod's name)."""
+    """What a sensor did with one generation of a rule. ``instance`` is the process (the pod's name). ``next_at`` is when the
+    rule's next occurrence is due, where the sensor knows it and it is worth saying (:data:`NEXT_WORTH_SAYING`).
+    """
 
     rule_uid: str
     generation: int
@@ -80,6 +86,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     instance: str
     at: datetime
     message: str = ""
+    next_at: datetime | None = None
 
 
 class SensorHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -116,3 +116,4 @@ class ActiveReason(StrEnum):
     REJECTED = "Rejected"
     FAILING = "Failing"
     COMPLETED = "Completed"
+    NEVER_FIRES = "NeverFires"  #: its time was over when it came into force

@@ -30,8 +30,8 @@ _log = structlog.stdlib.get_logger(__name__)
 _RULES: Final = RulesOptions(
     status_rate=5000.0,
     last_event_interval=1.0,
-    last_event_period=5.0,
-    last_event_rate=200.0,
+    times_rate=50.0,
+    times_sensor_rate=10.0,
     summary_interval=0.1,
     backoff_limit=2.0,
 )

@@ -31,8 +31,8 @@ FAST = RulesOptions(
     heartbeat=0.5,
     acks_grace=0.5,
     last_event_interval=0.2,
-    last_event_period=0.5,
-    last_event_rate=1000,
+    times_rate=1000,
+    times_sensor_rate=1000,
     summary_interval=0.02,
     status_rate=5000,
     backoff_limit=0.3,
@@ -154,10 +154,22 @@ class Stream:
         await until(seen, within=within, what=f"{wanted!r} in the stream")
 
     async def ack(
-        self, ref: str, uid: str, generation: int, state: AckState = AckState.ACTIVE, message: str = ""
+        self,
+        ref: str,
+        uid: str,
+        generation: int,
+        state: AckState = AckState.ACTIVE,
+        message: str = "",
+        next_at: datetime | None = None,
     ) -> None:
         ack = Ack(
-            rule_uid=uid, generation=generation, state=state, instance="pod-1", at=datetime.now(UTC), message=message
+            rule_uid=uid,
+            generation=generation,
+            state=state,
+            instance="pod-1",
+            at=datetime.now(UTC),
+            message=message,
+            next_at=next_at,
         )
         await self.publish(subjects.ack_subject(SensorRef.parse(ref), uid), encode(ack))
 

@@ -1,13 +1,19 @@
 """``attune lint``: mistakes in manifests, before they are applied."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attune_cli.errors import CliError, ExitCode
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, printable, say, show
+
+if TYPE_CHECKING:
+    from attune_cli.lint import BoundRule
+    from attune_cli.next_times import NextTimes
 
 app = command_app()
 
@@ -36,6 +42,10 @@ def lint(
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Namespace of objects that do not name one.")
     ] = "default",
+    following: Annotated[
+        int,
+        typer.Option("--next", metavar="N", min=0, max=1000, help="Say when each timer Rule fires the next N times."),
+    ] = 0,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Check manifests offline: schemas, CEL rules, trigger types and parameters. The exit status is 1 if something is wrong.
@@ -52,9 +62,13 @@ def lint(
     report = judge(
         read(paths, namespace=namespace, recursive=recursive), known=known, allow_unknown_types=allow_unknown_types
     )
+    times = _next_times(report.bound, number=following) if following else []
     if output is Format.TABLE:
         for finding in report.findings:
             typer.echo(printable(str(finding)))
+        for each in times:
+            for text in each.lines():
+                typer.echo(printable(text))
         many = sum(finding.severity == "error" for finding in report.findings)
         say(
             f"{report.objects} objects in {report.files} files: "
@@ -65,10 +79,32 @@ def lint(
             "files": report.files,
             "objects": report.objects,
             "findings": [finding.plain() for finding in report.findings],
+            **({"next": [each.plain() for each in times]} if following else {}),
         }
         show(data, output)
     if any(finding.severity == "error" for finding in report.findings):
         raise typer.Exit(ExitCode.PROBLEM)
+
+
+def _next_times(rules: "Sequence[BoundRule]", *, number: int) -> "list[NextTimes]":
+    """When each timer Rule fires next.
+
+    Raises:
+        CliError: the timer is not installed.
+    """
+    try:
+        from attune_cli.next_times import TIMERS, next_times
+    except ModuleNotFoundError as error:
+        raise CliError(
+            f"--next needs the timer itself ({error.name} is missing): pip install 'attune-cli[local]'.",
+            code=ExitCode.USAGE,
+        ) from None
+    now = datetime.now(UTC)
+    return [
+        next_times(rule.object, trigger_type=rule.trigger_type, file=rule.file, line=rule.line, number=number, now=now)
+        for rule in rules
+        if rule.trigger_type in TIMERS
+    ]
 
 
 def _say_what_is_not_read(paths: list[Path], *, recursive: bool) -> None:

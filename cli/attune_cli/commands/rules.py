@@ -142,7 +142,7 @@ def _await(
             if (active.get("status") == "True") == on:
                 _report(f"Rule {ref(body)} is {'active' if on else 'stopped'}.", output)
                 return body
-            if active.get("reason") in ("NotAccepted", "Rejected", "SensorPaused", "Completed") and on:
+            if active.get("reason") in ("NotAccepted", "Rejected", "SensorPaused", "Completed", "NeverFires") and on:
                 raise CliError(f"Rule {ref(body)} is enabled, but not active: {active.get('message')}")
         if time.monotonic() >= deadline:
             said = active.get("message") or "the operator has not reconciled it; is the operator running?"

@@ -150,3 +150,5 @@ async def acks_well_formed(testbed: Testbed) -> None:
         )
     if ack.at.tzinfo is None:
         raise CheckFailedError("The ack's time has no zone.")
+    if ack.next_at is not None and ack.next_at.tzinfo is None:
+        raise CheckFailedError("The ack's next_at, when the next occurrence is due, has no zone.")

@@ -77,6 +77,9 @@ class RuleStatus(Model):
     """When a run last began or ended; updated at a bounded rate."""
     last_event_time: datetime | None = None
     """When the rule's latest stored event occurred; updated at a bounded rate."""
+    next_time: datetime | None = None
+    """When the rule's next occurrence is due, as its sensor says; with jitter, it may come later. Absent while it is not known,
+    and while occurrences are less than a minute apart; updated at a bounded rate."""
 
 
 class Rule(Model):

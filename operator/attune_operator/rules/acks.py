@@ -6,14 +6,18 @@ acknowledges other sensors' rules has no effect.
 """
 
 import sys
+from datetime import UTC, datetime
 from typing import Final
 
 from attune_contract import subjects
 from attune_contract.messages import InvalidMessageError, decode_ack
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.entry import AckEntry
+from attune_operator.runtime.conditions import kubernetes_time
 
 _MAX_MESSAGE: Final = 1024
+#: Times before it are nobody's next occurrence, and some are not written as Kubernetes reads them.
+_FIRST_YEAR: Final = 1970
 #: Unwanted acks of one sensor that are purged one by one.
 _MAX_UNWANTED: Final = 100
 
@@ -41,7 +45,17 @@ def parse_ack(*, subject: str, sequence: int, body: bytes, seen: int) -> tuple[s
         message=ack.message[:_MAX_MESSAGE],
         sequence=sequence,
         seen=seen,
+        next_time=None if ack.next_at is None else _next_time(ack.next_at),
     )
+
+
+def _next_time(said: datetime) -> str | None:
+    """The time as Kubernetes writes it; None if it takes no such time. Sensors may say anything."""
+    time = said if said.tzinfo is not None else said.replace(tzinfo=UTC)
+    try:
+        return kubernetes_time(time) if time.astimezone(UTC).year >= _FIRST_YEAR else None
+    except OverflowError:
+        return None
 
 
 class UnwantedAcks:

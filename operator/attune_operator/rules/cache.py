@@ -178,6 +178,7 @@ class RuleCache:
             entry.rule, entry.touched, entry.version = seen.rule, tick, seen.version
             entry.status = entry.desired = seen.status
             entry.event_time = entry.desired_event_time = seen.last_event_time
+            entry.next_time = entry.desired_next_time = seen.next_time
             self._index(seen.rule)
             return {uid}
         changed = False
@@ -191,9 +192,12 @@ class RuleCache:
         if now - entry.written_at > self._believe_own_write and seen.status != entry.status:
             entry.status = seen.status
             changed = changed or seen.status != entry.desired
-        if now - entry.event_written_at > self._believe_own_write:
-            entry.event_time = seen.last_event_time
-        if seen.status == entry.status and seen.last_event_time == entry.event_time:
+        if now - entry.times_written_at > self._believe_own_write:
+            entry.event_time, entry.next_time = seen.last_event_time, seen.next_time
+        if seen.status == entry.status and (seen.last_event_time, seen.next_time) == (
+            entry.event_time,
+            entry.next_time,
+        ):
             entry.version = seen.version  # all of it was taken, or is the echo of what we wrote
         return {uid} if changed else set()
 
@@ -205,7 +209,7 @@ class RuleCache:
         # Reconciling it takes what is left off the stream and out of the counters, and releases it.
         self.orphans[uid] = entry
         entry.rule = entry.acceptance = None
-        entry.event_due = False
+        entry.times_due = False
         return {uid}
 
     def _index(self, rule: RuleRecord) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from attune_contract.actions import RunReason
 from attune_contract.identity import SensorRef
-from attune_contract.messages import AckState
+from attune_contract.messages import NEVER_FIRES, AckState
 from attune_contract.names import AcceptedReason, ActionsReason, ActiveReason, ConditionType
 from attune_operator.rules.records import ConditionRecord, RunCounts, StatusRecord
 from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
@@ -44,6 +44,7 @@ class LatestAck:
     generation: int
     state: AckState
     message: str = ""
+    next_time: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +107,31 @@ def active_verdict(
 
 
 #: A rule with one of these reasons does not fire, as its spec or its Sensor's asks: nobody has to act, or to wait.
-_AS_ASKED: Final = frozenset({ActiveReason.DISABLED, ActiveReason.SENSOR_PAUSED, ActiveReason.COMPLETED})
+_AS_ASKED: Final = frozenset(
+    {ActiveReason.DISABLED, ActiveReason.SENSOR_PAUSED, ActiveReason.COMPLETED, ActiveReason.NEVER_FIRES}
+)
 #: Nothing changes before somebody changes the rule or its Sensor. An unknown trigger type is not among them: the Sensor
 #: may be on its way, in the same commit.
 _ACTIONS_STALLED: Final = frozenset({ActionsReason.INVALID_EXPRESSION, RunReason.FORBIDDEN, RunReason.NO_SUCH_SECRET})
 _STALLED: Final = frozenset(
     {AcceptedReason.INVALID_PARAMETERS, ActiveReason.REJECTED, ActionsReason.INVALID_EXPRESSION}
 )
+
+
+def next_time(active: Verdict, *, ack: LatestAck | None, generation: int, previous: str | None) -> str | None:
+    """Return ``nextTime``: what the sensor said of this generation, while the rule runs.
+
+    Args:
+        active: the condition Active.
+        ack: the sensor's latest ack; None while it is not known.
+        generation: the Rule's.
+        previous: what the status says now; it is kept while nothing better is known.
+    """
+    if active.reason not in (ActiveReason.ACTIVE, ActiveReason.FAILING):
+        return None
+    if ack is None or ack.generation != generation:
+        return previous
+    return ack.next_time
 
 
 def ready_verdict(*, accepted: Verdict, active: Verdict, others: Iterable[Verdict] = ()) -> Verdict:
@@ -191,6 +210,8 @@ def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
                 ActiveReason.FAILING,
                 said or f"The Sensor {sensor} cannot run the rule at the moment and keeps trying.",
             )
+        case AckState.COMPLETED if said.startswith(NEVER_FIRES):
+            return Verdict("False", ActiveReason.NEVER_FIRES, said)
         case AckState.COMPLETED:
             return Verdict("False", ActiveReason.COMPLETED, said or "The rule has completed and will not fire again.")
         case _:
@@ -202,11 +223,22 @@ def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
             )
 
 
+_SAID_BY_SENSORS: Final = frozenset(
+    {
+        ActiveReason.ACTIVE,
+        ActiveReason.REJECTED,
+        ActiveReason.FAILING,
+        ActiveReason.COMPLETED,
+        ActiveReason.NEVER_FIRES,
+    }
+)
+
+
 def _kept(previous: StatusRecord, *, sensor: SensorRef, generation: int) -> Verdict | None:
     active = previous.active
     if active is None or active.observed_generation != generation or previous.sensor != str(sensor):
         return None
-    if active.reason in (ActiveReason.ACTIVE, ActiveReason.REJECTED, ActiveReason.FAILING, ActiveReason.COMPLETED):
+    if active.reason in _SAID_BY_SENSORS:
         return Verdict(_STATUSES.get(active.status, "Unknown"), active.reason, active.message)
     return None
 

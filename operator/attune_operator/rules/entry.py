@@ -51,11 +51,12 @@ class AckEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str
     sequence: int
     seen: int
+    next_time: str | None = None
 
     @property
     def latest(self) -> LatestAck:
         """What the conditions depend on."""
-        return LatestAck(generation=self.generation, state=self.state, message=self.message)
+        return LatestAck(generation=self.generation, state=self.state, message=self.message, next_time=self.next_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,13 @@ class RuleEntry:
         desired: the status that should be there.
         event_time: ``lastEventTime`` in Kubernetes.
         desired_event_time: the ``lastEventTime`` that should be there.
-        event_due: whether ``desired_event_time`` may be written now.
+        next_time: ``nextTime`` in Kubernetes.
+        desired_next_time: the ``nextTime`` that should be there.
+        times_due: whether these times, and ``runs``, may be written now.
         touched: the tick at which Kubernetes showed the Rule last.
         version: the resourceVersion of which all this is known; empty if the next list must read the Rule again.
         written_at: when we wrote the status last.
-        event_written_at: when we wrote ``lastEventTime`` last.
+        times_written_at: when we wrote one of the times last.
         acceptance: whether the Rule is accepted, and who serves it; None until it was reconciled.
         count: how the Rule was counted.
         changed_at: when the Rule changed, until the change is on the rule stream.
@@ -106,7 +109,6 @@ class RuleEntry:
         actions_checked: the :attr:`RuleRecord.actions` that this is about.
         runs: how its runs have ended lately; None while it is not known.
         runs_written: what of it we wrote last.
-        runs_written_at: when.
     """
 
     uid: str
@@ -115,11 +117,13 @@ class RuleEntry:
     desired: StatusRecord = _NO_STATUS
     event_time: str | None = None
     desired_event_time: str | None = None
-    event_due: bool = False
+    next_time: str | None = None
+    desired_next_time: str | None = None
+    times_due: bool = False
     touched: int = 0
     version: str = ""
     written_at: float = _NEVER
-    event_written_at: float = _NEVER
+    times_written_at: float = _NEVER
     acceptance: Acceptance | None = None
     count: RuleCount | None = None
     changed_at: float | None = None
@@ -138,7 +142,6 @@ class RuleEntry:
     actions_checked: bytes = b""
     runs: RunCounts | None = None
     runs_written: RunCounts | None = None
-    runs_written_at: float = _NEVER
 
     @property
     def generation(self) -> int | None:
@@ -151,17 +154,37 @@ class RuleEntry:
         known = self.stream or self.acks or self.in_flight or self.actions or self.actions_in_flight
         return self.rule is None and self.count is None and not known
 
-    def wrote(self, status: StatusRecord, *, event_time: str | None, now: float) -> None:
-        """We wrote the status, and with it the time of the latest event unless that is None."""
+    @property
+    def unwritten(self) -> bool:
+        """Whether Kubernetes has other times or numbers than it should."""
+        return (
+            self.desired_event_time not in (None, self.event_time)
+            or self.desired_next_time != self.next_time
+            or (self.runs is not None and self.runs != self.runs_written)
+        )
+
+    def wrote(self, status: StatusRecord, *, now: float) -> None:
+        """We wrote the status."""
         self.status, self.written_at = status, now
-        if event_time is not None:
-            self.event_time, self.event_written_at = event_time, now
         self.version = ""
+
+    def wrote_times(self, *, event_time: str | None, next_time: str | None, now: float) -> None:
+        """We wrote the times, as they are in Kubernetes now."""
+        self.event_time, self.next_time, self.times_written_at = event_time, next_time, now
 
     def latest_ack(self, sensor: SensorRef) -> LatestAck | None:
         """The sensor's latest ack; None if it sent none."""
         token = sensor.token
         return next((ack.latest for ack in self.acks if ack.binding == token), None)
+
+    def differs_in_next_time(self, ack: AckEntry) -> bool:
+        """Whether an ack says nothing new but when the next occurrence is due."""
+        return any(
+            known.binding == ack.binding
+            and known.sequence < ack.sequence
+            and known.latest == msgspec.structs.replace(ack, next_time=known.next_time).latest
+            for known in self.acks
+        )
 
     def put_ack(self, ack: AckEntry) -> bool:
         """Remember an ack unless a later one is known; returns whether it says something new."""

@@ -1,8 +1,8 @@
 """When each Rule's latest stored event occurred, from the stream of accepted events (``ATTUNE_EVENTS``, the API's).
 
-The operator is not on the data path, and a column in ``kubectl get rules`` must not put it there. It checks every few
-seconds, reads headers only, and while many events come it reads the last one of each rule instead of all of them. The
-stream need not exist.
+The operator is not on the data path, and a column in ``kubectl get rules`` must not put it there. It checks every
+second, reads headers only, and while many events come it reads the last one of each rule instead of all of them, and less
+often. The stream need not exist.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,14 @@ from attune_operator.streams.definitions import StreamIdentity, identity
 #: More new events than this are not read one by one.
 _MAX_NEW: Final = 2_000
 _TIMEOUT: Final = 30.0
+#: Messages that are read in a second, on average, and the longest pause (seconds) that follows many of them.
+_READ_RATE: Final = 100.0
+_LONGEST_PAUSE: Final = 10.0
+
+
+def pause_after(read: int, *, shortest: float) -> float:
+    """Seconds until the next check for new events, after ``read`` messages: often only while there is little to read."""
+    return min(max(shortest, read / _READ_RATE), max(shortest, _LONGEST_PAUSE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +59,8 @@ class LastEventReader:
         self._on_event = on_event
         self._seen: StreamIdentity | None = None
 
-    async def poll(self) -> None:
-        """Read what is new since the last time.
+    async def poll(self) -> int:
+        """Read what is new since the last time; returns how many messages that were.
 
         Raises:
             ReaderLostError: it did not come whole.
@@ -62,13 +70,13 @@ class LastEventReader:
             info = await self._connection.jetstream.stream_info(subjects.EVENTS_STREAM)
         except nats.js.errors.NotFoundError:
             self._seen = None
-            return
+            return 0
         now, before = identity(info), self._seen
         self._seen = now
         if now.messages == 0 or (
             before is not None and before.created == now.created and before.last_sequence == now.last_sequence
         ):
-            return
+            return 0
         continues = before is not None and before.created == now.created
         new = now.last_sequence - before.last_sequence if before is not None else 0
         latest: dict[str, LastEvent] = {}
@@ -78,7 +86,7 @@ class LastEventReader:
             if event is not None:
                 latest[event.rule_uid] = event
 
-        await read_snapshot(
+        read = await read_snapshot(
             connection=self._connection,
             stream=subjects.EVENTS_STREAM,
             subject=subjects.ALL_EVENTS,
@@ -91,3 +99,4 @@ class LastEventReader:
         )
         for event in latest.values():
             self._on_event(event)
+        return read

@@ -25,9 +25,9 @@ class RulesOptions:
         snapshot_timeout: for reading a whole stream.
         acks_grace: how long statuses stay as they are after the ack stream was found empty, for sensors to ack again.
         believe_own_write: how long a status that we wrote is believed more than events, which may be older.
-        last_event_interval: between checks for new events.
-        last_event_period: between writes of lastEventTime of one Rule.
-        last_event_rate: writes of lastEventTime of all Rules.
+        last_event_interval: between checks for new events, while few come.
+        times_rate: writes of times and numbers (lastEventTime, nextTime, runs) of all Rules.
+        times_sensor_rate: the same, of one Sensor's Rules.
         summary_interval: between two notices of changed summaries.
         backoff_limit: longest wait before another attempt to reach NATS or Kubernetes.
     """
@@ -47,8 +47,8 @@ class RulesOptions:
     snapshot_timeout: float = 120.0
     acks_grace: float = 15.0
     believe_own_write: float = 10.0
-    last_event_interval: float = 10.0
-    last_event_period: float = 60.0
-    last_event_rate: float = 10.0
+    last_event_interval: float = 0.8
+    times_rate: float = 4.0
+    times_sensor_rate: float = 1.0
     summary_interval: float = 0.2
     backoff_limit: float = 15.0

@@ -84,11 +84,12 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A Rule as it was seen once: record, status, the status's ``lastEventTime``, and resourceVersion."""
+    """A Rule as it was seen once: record, status, its ``lastEventTime`` and ``nextTime``, and resourceVersion."""
 
     rule: RuleRecord
     status: StatusRecord
     last_event_time: str | None = None
+    next_time: str | None = None
     version: str = ""
 
 
@@ -179,6 +180,7 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             rule=rule,
             status=_status(status),
             last_event_time=status.get("lastEventTime"),
+            next_time=status.get("nextTime"),
             version=str(metadata.get("resourceVersion") or ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -24,7 +24,7 @@ from attune_operator.rules.actions_projector import ActionsProjector
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.health import parse_health
 from attune_operator.rules.history import HistoryLog
-from attune_operator.rules.last_events import LastEventReader
+from attune_operator.rules.last_events import LastEventReader, pause_after
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.projector import Projector
 from attune_operator.rules.statuses import Statuses
@@ -215,6 +215,8 @@ class SessionRunner:
             self._unwanted.add(message.subject)
             return
         metrics.ACKS.labels(ack.state).inc()
+        known = self._cache.get(uid)
+        only_next_time = known is not None and known.differs_in_next_time(ack)
         if not self._cache.put_ack(uid, ack):
             if self._cache.get(uid) is None:
                 self._unwanted.add(message.subject)  # of one unknown Rule too many
@@ -223,6 +225,8 @@ class SessionRunner:
             return
         # Somebody waits for the first ack of a change. That all sensors repeat theirs after a restart is bulk.
         entry = self._cache.entry(uid)
+        if only_next_time and self._statuses.see_next_time(entry):
+            return
         awaited = entry.published_at is not None
         if entry.published_at is not None:
             metrics.ACK_SECONDS.observe(asyncio.get_running_loop().time() - entry.published_at)
@@ -347,12 +351,14 @@ class SessionRunner:
     async def _poll_events(self, connection: NatsConnection) -> None:
         reader = LastEventReader(connection=connection, on_event=self._statuses.see_event)
         while True:
+            read = 0
             try:
-                await reader.poll()
+                read = await reader.poll()
             except (ReaderLostError, nats.errors.Error, TimeoutError) as error:
                 # A column in a table is no reason to give the rule stream up.
                 _log.warning("last_events_not_read", error=_sentence(error))
-            await asyncio.sleep(self._options.last_event_interval * self._rng.uniform(0.8, 1.2))
+            pause = pause_after(read, shortest=self._options.last_event_interval)
+            await asyncio.sleep(pause * self._rng.uniform(0.9, 1.1))
 
 
 _EXPECTED: Final = (

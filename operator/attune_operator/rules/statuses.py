@@ -1,6 +1,7 @@
 """Brings the Rules' statuses in Kubernetes to what they should say, and records Events about what people want to know."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from attune_operator.rules.conditions import (
     actions_verdict,
     active_verdict,
     next_status,
+    next_time,
     runs_patch,
     same_but_times,
     status_patch,
@@ -27,6 +29,7 @@ from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.records import RuleRecord, RunCounts, StatusRecord
 from attune_operator.rules.status_writer import StatusWrite, StatusWriter
 from attune_operator.rules.summaries import Summaries
+from attune_operator.rules.write_budget import WriteBudget
 from attune_operator.runtime.cluster import RuleCluster
 from attune_operator.runtime.conditions import Verdict
 from attune_operator.runtime.controller import Controller
@@ -38,6 +41,8 @@ _log = structlog.stdlib.get_logger(__name__)
 _WARNED_REASONS: Final = frozenset({ActiveReason.REJECTED, ActiveReason.FAILING})
 _NOWHERE: Final = RuleContext()
 _NO_STATUS: Final = StatusRecord()
+#: Seconds in which Rules are offered together.
+_TOGETHER: Final = 0.02
 
 
 class Statuses(Controller[str]):
@@ -70,15 +75,18 @@ class Statuses(Controller[str]):
             concurrency=options.status_concurrency,
             yields_to=rules,
         )
-        self._event_times = _EventTimes(cache=cache, writer=self._writer, rate=options.last_event_rate)
-        self._event_period = options.last_event_period
+        self._times = _Times(
+            cache=cache,
+            writer=self._writer,
+            budget=WriteBudget(rate=options.times_rate, sensor_rate=options.times_sensor_rate),
+        )
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(super().run(), name="rule-conditions")
             group.create_task(self._writer.run(), name="rule-statuses")
-            group.create_task(self._event_times.run(), name="rule-event-times")
+            group.create_task(self._times.run(), name="rule-times")
 
     async def reconcile(self, key: str, *, urgent: bool) -> float | None:
         """Work out one Rule's status."""
@@ -103,12 +111,16 @@ class Statuses(Controller[str]):
         if rule is None or acceptance is None:
             return
         accepted = accepted_verdict(acceptance)
+        context = self._context(entry, acceptance.sensor)
         active = active_verdict(
             acceptance=acceptance,
             enabled=rule.enabled,
             generation=rule.generation,
-            context=self._context(entry, acceptance.sensor),
+            context=context,
             previous=entry.desired,
+        )
+        entry.desired_next_time = next_time(
+            active, ack=context.ack, generation=rule.generation, previous=entry.desired_next_time
         )
         actions = actions_verdict(
             has_actions=rule.acts,
@@ -134,6 +146,8 @@ class Statuses(Controller[str]):
         # What is on its way to Kubernetes may be outdated by now, even if what stands there is right.
         if desired != entry.status or self._writer.is_writing(entry.uid):
             self._writer.submit(entry.uid, urgent=urgent)
+        elif entry.desired_next_time != entry.next_time:
+            self._times.offer(entry)
         if desired is not before:
             self._announce(rule, before, accepted=accepted, active=active, awaited=urgent)
 
@@ -183,31 +197,29 @@ class Statuses(Controller[str]):
         entry = self._cache.rules.get(uid)
         if entry is None or entry.rule is None:
             return None
-        desired, event_time = entry.desired, entry.desired_event_time
+        desired, runs = entry.desired, entry.runs
         patch = status_patch(desired) if desired != entry.status else {}
-        with_event = event_time != entry.event_time and event_time is not None and (patch or entry.event_due)
-        if with_event:
-            patch["lastEventTime"] = event_time
-        runs = entry.runs if entry.runs is not None and entry.runs != entry.runs_written else None
-        if runs is not None and (patch or entry.event_due):
-            patch |= runs_patch(runs)
-        else:
-            runs = None
-        entry.event_due = False
+        times = _times_patch(entry) if patch or entry.times_due else {}
+        patch |= times
         if not patch:
+            entry.times_due = False
             return None
+        written = {"lastEventTime": entry.event_time, "nextTime": entry.next_time} | times
 
         def done() -> None:
             now = asyncio.get_running_loop().time()
-            entry.wrote(desired, event_time=event_time if with_event else None, now=now)
-            if runs is not None:
-                entry.runs_written, entry.runs_written_at = runs, now
+            entry.wrote(desired, now=now)
+            if times:
+                entry.times_due = False
+                entry.wrote_times(event_time=written["lastEventTime"], next_time=written["nextTime"], now=now)
+            if "runs" in times:
+                entry.runs_written = runs
 
         return StatusWrite(
             namespace=entry.rule.namespace,
             name=entry.rule.name,
             uid=uid,
-            first=entry.status == _NO_STATUS and entry.event_time is None,
+            first=entry.status == _NO_STATUS and entry.event_time is None and entry.next_time is None,
             patch=patch,
             done=done,
         )
@@ -225,8 +237,23 @@ class Statuses(Controller[str]):
             return
         entry.runs = counts
         self.queue.enqueue(uid, urgent=False)
-        due = entry.runs_written_at + self._event_period - asyncio.get_running_loop().time()
-        self._event_times.queue.enqueue(uid, after=max(0.0, due))
+        self._times.offer(entry)
+
+    def see_next_time(self, entry: RuleEntry) -> bool:
+        """A sensor says when a rule is due next, and nothing else that is new. Returns whether that is all to be done."""
+        rule, acceptance, active = entry.rule, entry.acceptance, entry.desired.active
+        if rule is None or acceptance is None or acceptance.sensor is None or active is None:
+            return False
+        if active.observed_generation != rule.generation:
+            return False
+        entry.desired_next_time = next_time(
+            Verdict("True", active.reason, ""),
+            ack=entry.latest_ack(acceptance.sensor),
+            generation=rule.generation,
+            previous=entry.desired_next_time,
+        )
+        self._times.offer(entry)
+        return True
 
     def see_event(self, event: LastEvent) -> None:
         """An event of a Rule was stored."""
@@ -236,31 +263,54 @@ class Statuses(Controller[str]):
         entry.desired_event_time = event.time
         if entry.acceptance is not None and entry.acceptance.sensor is not None:
             self._summaries.see_event(entry.acceptance.sensor, event.time)
-        due = entry.event_written_at + self._event_period - asyncio.get_running_loop().time()
-        self._event_times.queue.enqueue(entry.uid, after=max(0.0, due))
+        self._times.offer(entry)
 
 
-class _EventTimes(Controller[str]):
-    """Lets the times of the latest events be written, few at a time."""
+class _Times:
+    """Lets times and numbers be written, few at a time."""
 
-    def __init__(self, *, cache: RuleCache, writer: StatusWriter, rate: float) -> None:
-        super().__init__("rule event times", queue=PriorityQueue())
+    def __init__(self, *, cache: RuleCache, writer: StatusWriter, budget: WriteBudget) -> None:
         self._cache = cache
         self._writer = writer
-        self._interval = 1.0 / rate
+        self._budget = budget
+        self._offered = asyncio.Event()
 
-    async def reconcile(self, key: str, *, urgent: bool) -> float | None:
-        """Have one Rule's ``lastEventTime`` written."""
-        if (entry := self._cache.rules.get(key)) is not None:
-            entry.event_due = True
-            self._writer.submit(key, urgent=False)
-        await asyncio.sleep(self._interval)
-        return None
+    def offer(self, entry: RuleEntry) -> None:
+        """A Rule's times or numbers are others than Kubernetes has."""
+        self._budget.offer(entry.uid, sensor=entry.desired.sensor or "", shown=entry.event_time or "")
+        self._offered.set()
 
-    async def on_error(self, key: str, error: Exception) -> None:
-        """It is only a column of a table; the next event brings it again."""
-        _log.error("rule_event_time_not_written", rule_uid=key, exc_info=error)
-        self.queue.done(key)
+    async def run(self) -> None:
+        """Have one Rule after another written until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._offered.clear()
+            uid = self._budget.take(now=loop.time(), wanted=self._is_wanted)
+            if uid is not None:
+                self._cache.rules[uid].times_due = True
+                self._writer.submit(uid, urgent=False)
+                continue
+            wait = self._budget.wait(now=loop.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._offered.wait()
+                    await asyncio.sleep(_TOGETHER)
+
+    def _is_wanted(self, uid: str) -> bool:
+        entry = self._cache.rules.get(uid)
+        return entry is not None and entry.unwritten
+
+
+def _times_patch(entry: RuleEntry) -> dict[str, Any]:
+    """The times and numbers that Kubernetes does not have, as a merge patch."""
+    patch: dict[str, Any] = {}
+    if entry.desired_event_time not in (None, entry.event_time):
+        patch["lastEventTime"] = entry.desired_event_time
+    if entry.desired_next_time != entry.next_time:
+        patch["nextTime"] = entry.desired_next_time
+    if entry.runs is not None and entry.runs != entry.runs_written:
+        patch |= runs_patch(entry.runs)
+    return patch
 
 
 def _obstacle(entry: RuleEntry) -> str:

@@ -68,7 +68,7 @@ class AckPublisher:
         self._wake = asyncio.Event()
         connector.on_connected(self.repeat)
 
-    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "", next_at: datetime | None = None) -> None:
         """Ack this generation of the rule: soon, and again after each reconnect and resync."""
         self._latest[rule.uid] = Ack(
             rule_uid=rule.uid,
@@ -77,6 +77,7 @@ class AckPublisher:
             instance=self._instance,
             at=self._now(),
             message=message[:_MAX_MESSAGE],
+            next_at=next_at,
         )
         self._waiting[rule.uid] = None
         self._wake.set()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from attune_contract.events import EventReport
@@ -115,6 +116,20 @@ class SensorContext:
         """Report the state of a running rule, with a sentence for its author."""
         if self._supervisor is not None:
             self._supervisor.report(rule, state, message)
+
+    def next_occurrence(self, rule: Rule, at: datetime | None) -> None:
+        """Report when the next occurrence of a running rule is due: the Rule shows it (``status.nextTime``, column NEXT).
+
+        For rules of which the sensor knows it, and when it changes. It may be called while a rule is started or updated,
+        which forgets what was said before. Leave it out where occurrences are less than a minute apart: nobody can read it in
+        time.
+
+        Args:
+            rule: the rule.
+            at: when, with a zone; None: it is not known any more, or not worth saying.
+        """
+        if self._supervisor is not None:
+            self._supervisor.next_occurrence(rule, at)
 
     @property
     def rules_read(self) -> bool:

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from attune_contract.messages import AckState
@@ -28,7 +29,7 @@ _YIELD_AFTER: Final = 32
 class AckSink(Protocol):
     """Publishes results (:class:`attune_sensor._acks.AckPublisher`)."""
 
-    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "", next_at: datetime | None = None) -> None:
         """Ack this generation of the rule."""
 
     def forget(self, uid: str) -> None:
@@ -38,7 +39,9 @@ class AckSink(Protocol):
 class _Entry:
     """One rule: what should run, what runs, and the latest ack."""
 
-    __slots__ = ("attempt", "busy", "early", "queued", "reported", "retry", "running", "told", "verdict", "wanted")
+    __slots__ = (
+        "attempt", "busy", "early", "next_at", "queued", "reported", "retry", "running", "told", "verdict", "wanted",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.wanted: Rule | None = None
@@ -47,6 +50,7 @@ class _Entry:
         self.reported: tuple[Rule, AckState, str] | None = None  # what the handler says of it
         self.told: Told | None = None  # what was said last of its outcomes
         self.early: tuple[AckState, str] | None = None  # reported by the handler before its method returned
+        self.next_at: datetime | None = None  # when the next occurrence is due, as the handler says
         self.attempt = 0
         self.queued = False
         self.busy = False
@@ -135,6 +139,17 @@ class RuleSupervisor:
         elif entry.running is not None and entry.wanted.state.enabled:
             self._verdict(entry, entry.wanted, state, message)
 
+    def next_occurrence(self, rule: Rule, at: datetime | None) -> None:
+        """Ack when the next occurrence of a rule is due that the handler runs, or is about to run; others are ignored."""
+        entry = self._entries.get(rule.uid)
+        if entry is None or entry.wanted is None or entry.wanted.state != rule.state or entry.next_at == at:
+            return
+        if entry.busy:
+            entry.next_at = at  # said when its method has returned
+        elif entry.running is not None and entry.reported is not None and entry.wanted.state.enabled:
+            entry.next_at = at
+            self._say(rule.uid, entry)
+
     def _enqueue(self, uid: str, entry: _Entry) -> None:
         if entry.retry is not None:
             entry.retry.cancel()
@@ -182,7 +197,7 @@ class RuleSupervisor:
             if entry.running is not wanted:
                 entry.running = wanted
             return
-        entry.early = None
+        entry.early = entry.next_at = None
         entry.told = None
         self._outcomes.begin(uid)
         try:
@@ -246,7 +261,8 @@ class RuleSupervisor:
             state = AckState.FAILING if standing.failing else state
             message = f"{standing.text}. {message}".strip()
         self._count(entry, state)
-        self._acks.publish(rule, state, message)
+        runs = state in (AckState.ACTIVE, AckState.FAILING)
+        self._acks.publish(rule, state, message, entry.next_at if runs else None)
 
     def _outcome_changed(self, uid: str) -> None:
         entry = self._entries.get(uid)

@@ -168,10 +168,12 @@ class _Acks:
 
     def __init__(self) -> None:
         self.latest: dict[str, tuple[int, AckState, str]] = {}
+        self.next_at: dict[str, datetime | None] = {}
         self.changed = asyncio.Event()
 
-    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "", next_at: datetime | None = None) -> None:
         self.latest[rule.uid] = (rule.generation, state, message)
+        self.next_at[rule.uid] = next_at
         self.changed.set()
 
     def forget(self, uid: str) -> None:
@@ -321,6 +323,10 @@ class SensorHarness:
         """The message of the rule's latest ack, in any state; empty when there is none."""
         ack = self._acks.latest.get(rule.uid)
         return "" if ack is None else ack[2]
+
+    def next_at(self, rule: Rule) -> datetime | None:
+        """When the rule's next occurrence is due, as its latest ack says; None if it does not."""
+        return self._acks.next_at.get(rule.uid)
 
     async def wait_for(self, rule: Rule, state: AckState, *, within: float = 30.0) -> str:
         """Wait until the rule as it is now is acked with this state; returns the message.

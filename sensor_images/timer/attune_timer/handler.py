@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -14,17 +15,20 @@ from attune_timer.catch_up import CatchUp
 from attune_timer.clock import ClockThread
 from attune_timer.garbage import LongLived
 from attune_timer.missed import Missed
+from attune_timer.next_time import SPARSE, remark, worth_saying
 from attune_timer.parameters import timer_of
 from attune_timer.schedule import Occurrence
 from attune_timer.timer_heap import GRACE_AT_START, Timer
 
 #: With so many events not delivered yet, missed occurrences wait: they must not push newer events out of the spool.
 _ROOM: Final = 5000
-#: A rule with no occurrence within so many microseconds says when the first one is due: it may be a mistake.
-_FAR: Final = 86_400_000_000
+#: So many seconds after the first of many timers fired they say when they are due next, and so many at a time.
+_SAY_AFTER: Final = 0.25
+_SAID_AT_ONCE: Final = 100
 #: A timer that skips what it missed waits so long (seconds) for the API. After that it fires all that is only late: what is
 #: stored already is recognised by its id.
 _PATIENCE: Final = 3.0
+_NOTHING: Final[tuple[Occurrence | None, str]] = (None, "")
 
 
 class TimerHandler:
@@ -43,6 +47,9 @@ class TimerHandler:
         self._wall = wall
         self._timers: dict[str, Timer] = {}
         self._long_lived = LongLived()
+        self._said: dict[str, tuple[Occurrence | None, str]] = {}  # of those that said something
+        self._moved: deque[Timer] = deque()  # fired, and due at another time than they said
+        self._saying = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = ClockThread(fire=self._fire, log=context.log, wall=wall, room=lambda: context.undelivered < _ROOM)
         self._late = CatchUp(last_events=context.last_events, arm=self._arm, name="catch-up", patience=_PATIENCE)
@@ -96,19 +103,51 @@ class TimerHandler:
         await self._missed.close()
         self._clock.close()
         self._timers.clear()
+        self._moved.clear()
 
     def _arm(self, timer: Timer, since: int, first: Occurrence | None) -> None:
         self._clock.add(timer, since=since, first=first)
         self._long_lived.one_more()
-        following = timer.next
-        if following is None:
+        if timer.next is None:
             self._complete(timer)
-        elif following.at - since > _FAR:
-            due = instants.to_datetime(following.at).strftime("%Y-%m-%dT%H:%M:%SZ")
-            self._context.report(timer.rule, AckState.ACTIVE, f"No event is due before {due}.")
+        else:
+            self._say_next(timer)
+
+    def _say_next(self, timer: Timer) -> None:
+        """Say when a timer is due next, if it is worth saying or was said before."""
+        uid, now, following = timer.rule.uid, self._wall(), timer.next
+        if following is not None and following.at <= now:  # it has missed some, or is delayed
+            following = timer.schedule.next(now)
+        said = (worth_saying(timer.schedule, following, now=now), remark(following, now=now))
+        before = self._said.get(uid, _NOTHING)
+        if said == before:
+            return
+        if said[1] != before[1]:
+            self._context.report(timer.rule, AckState.ACTIVE, said[1])
+        self._context.next_occurrence(timer.rule, None if said[0] is None else instants.to_datetime(said[0].at))
+        if said == _NOTHING:
+            del self._said[uid]
+        else:
+            self._said[uid] = said
+
+    def _say_moved(self) -> None:
+        """Some timers have fired; say of a few of them when they are due next, then let others run."""
+        for _ in range(min(len(self._moved), _SAID_AT_ONCE)):
+            timer = self._moved.popleft()
+            if self._timers.get(timer.rule.uid) is timer and timer.next is not None:
+                self._say_next(timer)
+        self._saying = False
+        if self._moved:
+            self._say_soon(0.01)
+
+    def _say_soon(self, delay: float) -> None:
+        if not self._saying:
+            self._saying = True
+            asyncio.get_running_loop().call_later(delay, self._say_moved)
 
     def _disarm(self, uid: str) -> None:
         timer = self._timers.pop(uid, None)
+        self._said.pop(uid, None)
         if timer is not None and not self._late.discard(timer) and not self._missed.discard(timer):
             self._clock.remove(timer)
 
@@ -123,9 +162,18 @@ class TimerHandler:
     def _fire(self, timer: Timer, occurrence: Occurrence) -> None:
         """Report the occurrence; in the clock's thread."""
         self._context.emit_from_thread(event_of(timer.rule, occurrence, fired_at=self._wall(), data=timer.data))
-        if timer.next is None and self._loop is not None:
+        following = timer.next
+        if following is None:
+            self._call_soon(self._ended, timer)
+        elif following.at - occurrence.at >= SPARSE or timer.rule.uid in self._said:
+            self._moved.append(timer)
+            if len(self._moved) == 1:
+                self._call_soon(self._say_soon, _SAY_AFTER)
+
+    def _call_soon(self, call: Callable[..., None], argument: Any) -> None:
+        if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed
-                self._loop.call_soon_threadsafe(self._ended, timer)
+                self._loop.call_soon_threadsafe(call, argument)
 
     def _ended(self, timer: Timer) -> None:
         if self._timers.get(timer.rule.uid) is timer and timer.next is None:

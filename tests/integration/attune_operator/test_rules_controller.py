@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -388,7 +389,7 @@ class TestStatus:
         self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
     ) -> None:
         uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
-        async with rule_side(cluster, nats_server.url, last_event_period=3600.0) as side:
+        async with rule_side(cluster, nats_server.url, times_sensor_rate=1 / 3600) as side:
             await side.synced(REF)
             async with stream.connected() as client:
                 await client.jetstream().add_stream(name=subjects.EVENTS_STREAM, subjects=[subjects.ALL_EVENTS])
@@ -403,6 +404,31 @@ class TestStatus:
             assert (_last_event(cluster), cluster.status_writes) == (shown, writes)
             cluster.rule("default", "echo", interval=2)  # another write takes it along
             await until(lambda: _last_event(cluster) == "2026-11-23T12:30:00Z")
+
+    async def test_when_a_rule_is_due_next_is_shown_as_its_sensor_says(
+        self, cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+    ) -> None:
+        uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
+
+        def shown() -> object:
+            return cluster.get("Rule", "default", "echo").get("status", {}).get("nextTime")
+
+        async with rule_side(cluster, nats_server.url) as side:
+            side.ready(REF)
+            await side.synced(REF)
+            await stream.ack(REF, uid, 1, next_at=datetime(2026, 11, 28, 7, tzinfo=timezone(timedelta(hours=1))))
+            await until(lambda: shown() == "2026-11-28T06:00:00Z")
+            conditions = cluster.get("Rule", "default", "echo")["status"]["conditions"]
+            await stream.ack(REF, uid, 1, next_at=datetime(2026, 11, 29, 6, tzinfo=UTC))
+            await until(lambda: shown() == "2026-11-29T06:00:00Z")
+            assert cluster.get("Rule", "default", "echo")["status"]["conditions"] == conditions
+            await stream.ack(REF, uid, 1, next_at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))))
+            await until(lambda: shown() is None, what="a time that nobody can write is left out, and harms nothing")
+            await stream.ack(REF, uid, 1, next_at=datetime(2026, 11, 30, 6, tzinfo=UTC))
+            await until(lambda: shown() == "2026-11-30T06:00:00Z")
+            await stream.ack(REF, uid, 1, AckState.COMPLETED)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "Completed"))
+            await until(lambda: shown() is None)
 
 
 async def _last_sequence(stream: Stream) -> int:

@@ -136,6 +136,32 @@ async def test_a_rule_that_is_not_due_for_long_says_until_when() -> None:
         assert await harness.wait_for(soon, AckState.ACTIVE) == ""
 
 
+async def test_it_says_when_a_rule_is_due_next_where_that_can_be_read_in_time() -> None:
+    clock = FakeClock(MORNING)
+    async with sensor(clock) as harness:
+        hourly = harness.apply(CRON, {"cron": "@hourly"}, name="hourly", since=MORNING)
+        often = harness.apply(TYPE, {"interval": 5, "anchor": "2026-03-01T00:00:00Z"}, name="often", since=MORNING)
+        await harness.wait_for(hourly, AckState.ACTIVE)
+        await harness.wait_for(often, AckState.ACTIVE)
+        assert (harness.next_at(hourly), harness.next_at(often)) == (MORNING + timedelta(hours=1), None)
+        clock.time += timedelta(hours=1)
+        await until(lambda: harness.next_at(hourly) == MORNING + timedelta(hours=2))
+        clock.time += timedelta(hours=1)
+        await until(lambda: harness.next_at(hourly) == MORNING + timedelta(hours=3))
+        changed = harness.apply(CRON, {"cron": "* * * * * *"}, name="hourly", since=clock.time)
+        await harness.wait_for(changed, AckState.ACTIVE)
+        assert harness.next_at(changed) is None
+
+
+async def test_a_rule_that_has_missed_much_says_what_comes_next_not_what_it_missed() -> None:
+    clock = FakeClock(MORNING + timedelta(hours=3, minutes=30))
+    async with sensor(clock) as harness:
+        rule = harness.apply(CRON, {"cron": "@hourly", "missed": "all"}, since=MORNING)
+        for _ in range(3):
+            await harness.next_event()
+        await until(lambda: harness.next_at(rule) == MORNING + timedelta(hours=4))
+
+
 async def test_rule_that_goes_while_it_waits_for_the_api_fires_nothing() -> None:
     clock = FakeClock(MORNING + timedelta(hours=3))
     async with sensor(clock) as harness:

@@ -137,19 +137,21 @@ class TestWhatNeedNotBeReadAgain:
 
     def test_after_our_own_write_it_is_read_again(self, cache: RuleCache) -> None:
         listed(cache, rule(version="5"))
-        cache.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=None, now=100.0)
+        cache.rules["u1"].wrote(rule(observedGeneration=1).status, now=100.0)
         assert not cache.knows("u1", "5")
 
     def test_unless_the_watch_shows_what_we_wrote(self, cache: RuleCache) -> None:
         listed(cache, rule(version="5"))
-        cache.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=None, now=100.0)
+        cache.rules["u1"].wrote(rule(observedGeneration=1).status, now=100.0)
         cache.put_rule(rule(version="6", observedGeneration=1), now=100.1)
         assert cache.knows("u1", "6")
 
     @pytest.mark.parametrize("event_time", [None, "2026-11-24T10:00:00Z"])
     def test_until_what_stands_there_is_believed(self, cache: RuleCache, event_time: str | None) -> None:
         listed(cache, rule(version="5"))
-        cache.rules["u1"].wrote(rule(observedGeneration=1).status, event_time=event_time, now=100.0)
+        cache.rules["u1"].wrote(rule(observedGeneration=1).status, now=100.0)
+        if event_time is not None:
+            cache.rules["u1"].wrote_times(event_time=event_time, next_time=None, now=100.0)
         cache.put_rule(rule(version="6", observedGeneration=7), now=101.0)
         assert not cache.knows("u1", "6"), "its status was not taken"
         cache.put_rule(rule(version="6", observedGeneration=7), now=200.0)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attune_contract.identity import SensorRef
-from attune_contract.messages import AckState
+from attune_contract.messages import NEVER_FIRES, AckState
 from attune_contract.names import AcceptedReason
 from attune_operator.rules.conditions import (
     Acceptance,
@@ -17,6 +17,7 @@ from attune_operator.rules.conditions import (
     active_verdict,
     keeps_from_ready,
     next_status,
+    next_time,
     ready_verdict,
     same_but_times,
     stalled_verdict,
@@ -56,6 +57,24 @@ def active(
     )
 
 
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        ({"runtime": READY, "ack": LatestAck(generation=3, state=AckState.ACTIVE, next_time="new")}, "new"),
+        ({"runtime": READY, "ack": LatestAck(generation=3, state=AckState.ACTIVE)}, None),
+        ({"runtime": READY, "ack": LatestAck(generation=3, state=AckState.FAILING, next_time="new")}, "new"),
+        ({"runtime": READY, "ack": LatestAck(generation=3, state=AckState.COMPLETED, next_time="new")}, None),
+        ({"runtime": READY, "ack": LatestAck(generation=2, state=AckState.ACTIVE, next_time="new")}, None),
+        ({"runtime": DOWN, "ack": LatestAck(generation=3, state=AckState.ACTIVE, next_time="new")}, None),
+        ({"runtime": READY, "acks_known": False}, "old"),
+        ({"paused": True, "acks_known": False}, None),
+    ],
+)
+def test_when_it_is_due_next_is_said_while_it_runs(context: dict[str, Any], said: str | None) -> None:
+    verdict = active(previous=ACTIVE_BEFORE, **context)
+    assert next_time(verdict, ack=context.get("ack"), generation=3, previous="old") == said
+
+
 def ack(state: AckState, message: str = "", generation: int = 3) -> LatestAck:
     return LatestAck(generation=generation, state=state, message=message)
 
@@ -75,6 +94,7 @@ def ack(state: AckState, message: str = "", generation: int = 3) -> LatestAck:
         (active(runtime=READY, ack=ack(AckState.REJECTED)), "False", "Rejected"),
         (active(runtime=READY, ack=ack(AckState.FAILING)), "False", "Failing"),
         (active(runtime=READY, ack=ack(AckState.COMPLETED)), "False", "Completed"),
+        (active(runtime=READY, ack=ack(AckState.COMPLETED, NEVER_FIRES)), "False", "NeverFires"),
         (active(runtime=READY, ack=ack(AckState.STOPPED)), "False", "AwaitingSensor"),
         (active(), "False", "AwaitingSensor"),
     ],
@@ -197,6 +217,7 @@ UNKNOWN_TYPE = Acceptance(reason=AcceptedReason.UNKNOWN_TRIGGER_TYPE, message="n
         (ACCEPTED, active(enabled=False), ("True", "Disabled"), False),
         (ACCEPTED, active(paused=True), ("True", "SensorPaused"), False),
         (ACCEPTED, active(runtime=READY, ack=ack(AckState.COMPLETED)), ("True", "Completed"), False),
+        (ACCEPTED, active(runtime=READY, ack=ack(AckState.COMPLETED, NEVER_FIRES)), ("True", "NeverFires"), False),
         (ACCEPTED, active(runtime=READY), ("False", "AwaitingSensor"), False),
         (ACCEPTED, active(runtime=READY, ack=ack(AckState.FAILING)), ("False", "Failing"), False),
         (ACCEPTED, active(runtime=READY, ack=ack(AckState.REJECTED)), ("False", "Rejected"), True),

@@ -82,9 +82,18 @@ def rule(*conditions: tuple[str, str, str], enabled: bool = True, generation: in
 
 
 def never_fires() -> dict[str, Any]:
-    body = rule(("Active", "False", "Completed"))
+    body = rule(("Active", "False", "NeverFires"))
     body["status"]["conditions"][0]["message"] = f"{NEVER_FIRES}: its time was over when the Rule came into force."
     return body
+
+
+def test_when_a_rule_is_due_next_is_shown() -> None:
+    body = rule(("Active", "True", "Active"))
+    assert views.rule_row(body, NOW)[views.RULE_COLUMNS.index("next")] == "-"
+    assert "Next:        -" in views.rule_page(body, NOW)
+    body["status"]["nextTime"] = "2028-02-29T12:00:00Z"
+    assert views.rule_row(body, NOW)[views.RULE_COLUMNS.index("next")] == "2028-02-29T12:00:00Z"
+    assert "2028-02-29T12:00:00Z (in 462d)" in views.rule_page(body, NOW)
 
 
 @pytest.mark.parametrize(

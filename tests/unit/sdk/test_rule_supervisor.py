@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,9 +27,11 @@ class Acks:
 
     def __init__(self) -> None:
         self.said: dict[str, list[tuple[int, AckState, str]]] = defaultdict(list)
+        self.next_at: dict[str, datetime | None] = {}
 
-    def publish(self, rule: Rule, state: AckState, message: str = "") -> None:
+    def publish(self, rule: Rule, state: AckState, message: str = "", next_at: datetime | None = None) -> None:
         self.said[rule.uid].append((rule.generation, state, message))
+        self.next_at[rule.uid] = next_at
 
     def forget(self, uid: str) -> None:
         self.said.pop(uid, None)
@@ -137,6 +140,27 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 
 RULE = rule_state(1)
 OTHER = rule_state(2)
+
+
+async def test_when_a_rule_is_due_next_is_acked_while_it_runs(bench: Bench) -> None:
+    noon = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    bench.put(RULE)
+    await bench.said(RULE, AckState.ACTIVE)
+    running = Rule(state=RULE, since_us=0)
+    assert bench.acks.next_at[RULE.uid] is None
+    bench.supervisor.next_occurrence(running, noon)
+    bench.supervisor.next_occurrence(running, noon)
+    assert (bench.acks.next_at[RULE.uid], len(bench.acks.said[RULE.uid])) == (noon, 2)
+    bench.supervisor.report(running, AckState.FAILING, "no network")
+    assert bench.acks.next_at[RULE.uid] == noon
+    bench.supervisor.report(running, AckState.COMPLETED)
+    assert bench.acks.next_at[RULE.uid] is None
+    newer = changed(RULE, parameters={"interval": 2})
+    bench.put(newer)
+    await bench.said(newer, AckState.ACTIVE)
+    assert bench.acks.next_at[RULE.uid] is None, "what was said of the former parameters is not true of these"
+    bench.supervisor.next_occurrence(running, noon)
+    assert bench.acks.next_at[RULE.uid] is None
 
 
 async def test_life_of_a_rule(bench: Bench) -> None:
