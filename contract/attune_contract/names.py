@@ -30,6 +30,13 @@ REVOKE_BEFORE: Final = f"{GROUP}/revoke-before"
 #: On the Secret with the signing keys: a new value, such as the time, starts a rotation of the signing key.
 ROTATE_KEYS: Final = f"{GROUP}/rotate-keys"
 
+#: ConfigMap in each namespace with Sensors or Rules that says which installation looks after them: the namespace of its
+#: operator, under the key below (docs/decisions/0086).
+INSTALLATION_MARK: Final = "attune-installation"
+INSTALLATION_KEY: Final = "installation"
+#: On that ConfigMap, to list them by.
+MARK_LABEL: Final = f"{GROUP}/mark"
+
 
 def sensor_object_name(sensor_name: str) -> str:
     """Name of the Deployment, ServiceAccount, Secret and ConfigMap that belong to a Sensor."""

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -19,12 +20,14 @@ from attune_operator.credentials.keys import KeyPolicy
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET, KeyStore
 from attune_operator.credentials.nats_auth import ACTIONS_SECRET, API_SECRET, AUTH_SECRET, CONFIG_SECRET, NatsAuth
 from attune_operator.observers import Observers
+from attune_operator.resources.kinds import RULE, SENSOR, Kind
 from attune_operator.rules.options import RulesOptions
 from attune_operator.rules.run_counts import RunCountsReader
 from attune_operator.rules.side import RuleSide
-from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.client import Body, Client, ClusterError, WatchEventType
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.events import EventRecorder
+from attune_operator.runtime.ownership import Ownership
 from attune_operator.runtime.probes import Heartbeat, Probes, ProbeServer
 from attune_operator.runtime.queue import RETRY
 from attune_operator.sensor_environment import SensorEnvironment
@@ -57,6 +60,12 @@ async def _kubernetes(settings: Settings) -> Backend:
     from attune_operator import kubernetes_backend  # here, because its libraries take a second to load
 
     return await kubernetes_backend.connect(settings)
+
+
+async def _admit(client: Client, kind: Kind, show: Callable[[WatchEventType, Body], None], namespace: str) -> None:
+    """Show what of this kind is in a namespace that is ours from now on."""
+    for body in await client.list_objects(kind, namespace):
+        show("ADDED", body)
 
 
 class Operator:
@@ -164,7 +173,10 @@ class Operator:
         self.probes.completed("signing keys")
 
         recorder = EventRecorder(client, instance=settings.instance)
-        cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces)
+        ownership = Ownership(
+            client, installation=settings.namespace, events=recorder, namespaces=settings.watch_namespaces
+        )
+        cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces, ownership=ownership)
         nats_auth = await self._nats_auth(client, enqueue_all) if settings.nats_auth == "managed" else None
         creds_file = settings.nats_creds_file if nats_auth is None else nats_auth.operator_creds_file
         identities = IdentityPublisher(
@@ -223,6 +235,7 @@ class Operator:
             identities=identities,
             sweep_interval=settings.sweep_interval.total_seconds(),
             workers=settings.workers,
+            ownership=ownership,
             on_swept=self._swept,
         )
         own = dict.fromkeys((KEYS_SECRET, JWKS_CONFIG_MAP), keys.nudge)
@@ -239,8 +252,17 @@ class Operator:
                 auth=nats_auth,
             )
             supervisor.start("nats accounts", accounts.run())
-        watches = backend.watches(Observers(sensors=controller, rules=rules, namespace=settings.namespace, own=own))
+        observers = Observers(
+            sensors=controller, rules=rules, ownership=ownership, namespace=settings.namespace, own=own
+        )
+        ownership.admit = (
+            partial(_admit, client, SENSOR, observers.admit_sensor),
+            partial(_admit, client, RULE, observers.admit_rule),
+        )
+        ownership.on_lost = observers.forget_namespace
+        watches = backend.watches(observers)
         supervisor.start("events", recorder.run())
+        supervisor.start("ownership", ownership.run())
         supervisor.start("keys", keys.run())
         supervisor.start("environment", environment.run())
         supervisor.start("identities", identities.run())

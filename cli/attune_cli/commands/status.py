@@ -6,14 +6,14 @@ from typing import Any
 
 import typer
 
-from attune_cli import checks
+from attune_cli import checks, watched
 from attune_cli.checks import Check
 from attune_cli.errors import CliError, ExitCode, RefusedError, UnreachableError
 from attune_cli.lazy import command_app
 from attune_cli.output import Cell, Format, OutputOption, print_table, printable, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
 from attune_cli.views import age
-from attune_contract.names import RULES, SENSORS
+from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, RULES, SENSORS
 
 app = command_app()
 
@@ -71,16 +71,45 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
             name="Cluster", state="ok", message=f"Kubernetes {version.get('gitVersion', '(unknown version)')} answers"
         )
         home = session.options.system_namespace
-        yield from _guarded(
-            "Pods",
-            lambda: checks.pods(
-                session.kube.core("pods", home, labelSelector="app.kubernetes.io/part-of=attune").get("items", ()), home
-            ),
-        )
+        pods: list[dict[str, Any]] = []
+
+        def look_at_pods() -> Iterator[Check]:
+            pods.extend(
+                session.kube.core("pods", home, labelSelector="app.kubernetes.io/part-of=attune").get("items", ())
+            )
+            yield from checks.pods(pods, home)
+
+        yield from _guarded("Pods", look_at_pods)
     own = session.scope(namespace)
-    yield from _guarded("Sensors", lambda: checks.sensors(_all(session, SENSORS, namespace, everywhere), own=own))
-    yield from _guarded("Rules", lambda: checks.rules(_all(session, RULES, namespace, everywhere), own=own))
+    used: list[dict[str, Any]] = []
+
+    def listed(plural: str) -> list[dict[str, Any]]:
+        found = _all(session, plural, namespace, everywhere)
+        used.extend(found)
+        return found
+
+    yield from _guarded("Sensors", lambda: checks.sensors(listed(SENSORS), own=own))
+    yield from _guarded("Rules", lambda: checks.rules(listed(RULES), own=own))
+    if target.kind == "cluster" and used:
+        yield from watched.namespaces(
+            watched.used_by(used),
+            home=home,
+            watched=watched.watch_namespaces(pods),
+            marked=_marks(session, own),
+            own=own or "",
+        )
     yield from _guarded("API", lambda: _api(session, namespace, everywhere))
+
+
+def _marks(session: Session, own: str | None) -> dict[str, str] | None:
+    """Which installation looks after each namespace, or at least after one's own; None where that may not be read."""
+    query = {"labelSelector": f"{MARK_LABEL}={INSTALLATION_KEY}"}
+    for path in ("/api/v1/configmaps", *([f"/api/v1/namespaces/{own}/configmaps"] if own else [])):
+        try:
+            return watched.holders(session.kube.request("GET", path, params=query).get("items", ()))
+        except CliError:
+            continue
+    return None
 
 
 def _all(session: Session, plural: str, namespace: str | None, everywhere: bool) -> list[dict[str, Any]]:

@@ -170,6 +170,10 @@ class RuleCache:
         self._clock.delete(uid)
         return self._remove_rule(uid)
 
+    def forget_rules(self, namespace: str) -> set[str]:
+        """The Rules of this namespace are not ours any more. They exist, and may come back."""
+        return {found for uid in self._in_namespace(namespace) for found in self._remove_rule(uid)}
+
     def _store_rule(self, seen: ObservedRule, *, tick: int, now: float) -> set[str]:
         uid = seen.rule.uid
         entry = self.rules.get(uid)

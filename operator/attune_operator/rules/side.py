@@ -166,6 +166,11 @@ class RuleSide:
         else:
             self._queue.enqueue_all(self._cache.put_namespace(record))
 
+    def forget_namespace(self, namespace: str) -> None:
+        """Another installation looks after the namespace now: take its Rules off the stream, and list its Sensors no more."""
+        self._queue.enqueue_all(self._cache.forget_rules(namespace))
+        self._sweeper.request()
+
     def observe_runs(self, uid: str, counts: RunCounts) -> None:
         """A Rule's runs have changed."""
         self._statuses.see_runs(uid, counts)

@@ -9,6 +9,7 @@ import structlog
 from attune_operator.resources.kinds import NAMESPACE, RULE, SENSOR, Kind, Object
 from attune_operator.runtime.client import Body, Client, ClusterError, Known, Listed, Read
 from attune_operator.runtime.events import EventRecorder, EventSink, ObjectEvent
+from attune_operator.runtime.ownership import Ownership
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -51,22 +52,55 @@ class RuleCluster(EventSink, Protocol):
 
 
 class KubeCluster:
-    """Lists, status patches and Events. ``namespaces`` are those that are watched; empty means all."""
+    """Lists, status patches and Events.
 
-    def __init__(self, client: Client, *, recorder: EventRecorder, namespaces: Sequence[str] = ()) -> None:
+    Args:
+        client: single calls.
+        recorder: takes Events.
+        namespaces: those that are watched; empty means all.
+        ownership: whose they are. Sensors and Rules of other installations' namespaces are in no list.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        recorder: EventRecorder,
+        namespaces: Sequence[str] = (),
+        ownership: Ownership | None = None,
+    ) -> None:
         self.client = client
         self._recorder = recorder
         self.namespaces = tuple(namespaces)
+        self._ownership = ownership
 
     async def list_all(self, kind: Kind, *, labels: str = "") -> list[Object]:
         """Every object of ``kind`` in the watched namespaces; complete, or it raises."""
         if not self.namespaces:
-            return await self.client.list_objects(kind, labels=labels)
-        lists = await asyncio.gather(*(self.client.list_objects(kind, name, labels=labels) for name in self.namespaces))
-        return [item for items in lists for item in items]
+            found = await self.client.list_objects(kind, labels=labels)
+        else:
+            lists = await asyncio.gather(
+                *(self.client.list_objects(kind, name, labels=labels) for name in self.namespaces)
+            )
+            found = [item for items in lists for item in items]
+        if self._ownership is None or kind is not SENSOR:
+            return found
+        await self._ownership.settle({body["metadata"]["namespace"] for body in found})
+        return [body for body in found if self._ownership.known_ours(body["metadata"]["namespace"])]
 
     async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
         """Every Rule in the watched namespaces, by ``read``, unless it is ``known``."""
+        if self._ownership is None:
+            return await self._list_rules(read, known)
+        while True:
+            unsettled: set[str] = set()
+            listed = await self._list_rules(_of_ours(read, self._ownership, unsettled), known)
+            if not unsettled:
+                return listed
+            # Namespaces of which no Rule or Sensor was seen before; seldom more than once in an operator's life.
+            await self._ownership.settle(unsettled)
+
+    async def _list_rules(self, read: Callable[[Body], Read | None], known: Known) -> Listed[Read]:
         if not self.namespaces:
             return await self.client.list_changed(RULE, read=read, known=known)
         lists = await asyncio.gather(
@@ -108,3 +142,19 @@ class KubeCluster:
     def record(self, event: ObjectEvent) -> None:
         """Hand an Event over."""
         self._recorder.record(event)
+
+
+def _of_ours(
+    read: Callable[[Body], Read | None], ownership: Ownership, unsettled: set[str]
+) -> Callable[[Body], Read | None]:
+    """Read only what is in namespaces of ours. Namespaces whose holder is not known are put into ``unsettled``."""
+
+    def reading(body: Body) -> Read | None:
+        namespace = str(body["metadata"]["namespace"])
+        if ownership.known_ours(namespace):
+            return read(body)
+        if not ownership.knows(namespace):
+            unsettled.add(namespace)
+        return None
+
+    return reading

@@ -14,6 +14,10 @@ TOKENS_ISSUED: Final = Counter("attune_tokens_issued_total", "Tokens that were w
 TOKEN_FAILURES: Final = Counter("attune_token_failures_total", "Attempts to renew a token that failed.")
 SIGNING_KEYS: Final = Gauge("attune_signing_keys", "Signing keys by state.", ["state"])
 
+FOREIGN_NAMESPACES: Final = Gauge(
+    "attune_foreign_namespaces", "Watched namespaces that another installation looks after, so that this one keeps off."
+)
+
 RECONCILES: Final = Counter("attune_reconciles_total", "Reconciliations of Sensors by outcome.", ["outcome"])
 RECONCILE_SECONDS: Final = Histogram(
     "attune_reconcile_seconds",

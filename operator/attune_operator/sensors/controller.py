@@ -21,6 +21,7 @@ from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Body, ClusterError, WatchEventType
 from attune_operator.runtime.cluster import KubeCluster
 from attune_operator.runtime.controller import Controller
+from attune_operator.runtime.ownership import Ownership
 from attune_operator.runtime.queue import RETRY, PriorityQueue
 from attune_operator.sensors.cache import CHILDREN, SELECTOR, SensorCache, owner_of
 from attune_operator.sensors.reconcile import Reconciler
@@ -61,6 +62,7 @@ class SensorController(Controller[SensorRef]):
         identities: publishes which tokens are accepted.
         sweep_interval: seconds between complete lists.
         workers: how many Sensors are reconciled at once.
+        ownership: whose the namespaces are.
         on_swept: called after each complete list.
         random_: for jitter, from 0 to 1.
         sleep: waits.
@@ -76,6 +78,7 @@ class SensorController(Controller[SensorRef]):
         identities: IdentityPublisher,
         sweep_interval: float,
         workers: int,
+        ownership: Ownership,
         on_swept: Callable[[], None] = lambda: None,
         random_: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
@@ -86,6 +89,8 @@ class SensorController(Controller[SensorRef]):
         self._reconciler = reconciler
         self._identities = identities
         self._sweep_interval = sweep_interval
+        self._ownership = ownership
+        self._requested = asyncio.Event()
         self._on_swept = on_swept
         self._random = random_
         self._sleep = sleep
@@ -117,6 +122,10 @@ class SensorController(Controller[SensorRef]):
         with contextlib.suppress(KeyError):
             metrics.TOKEN_EXPIRY.remove(ref.namespace, ref.name)
 
+    def request_sweep(self) -> None:
+        """List everything soon."""
+        self._requested.set()
+
     # -- work
 
     async def run(self) -> None:
@@ -138,7 +147,10 @@ class SensorController(Controller[SensorRef]):
 
     async def _sweep_for_ever(self) -> None:
         while True:
-            await self._sleep(spread(self._sweep_interval, chance=self._random()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(spread(self._sweep_interval, chance=self._random())):
+                    await self._requested.wait()
+            self._requested.clear()
             try:
                 await self.sweep()
             except ClusterError as error:
@@ -151,6 +163,7 @@ class SensorController(Controller[SensorRef]):
             ClusterError: a list could not be had; what is known stays as it was.
         """
         began = time.monotonic()
+        await self._ownership.refresh()
         # What belongs to Sensors comes first: no reconcile then takes an object for missing that merely was not listed.
         for kind in (*CHILDREN, POD, SENSOR):
             tick = self._cache.begin_list(kind)
@@ -173,6 +186,8 @@ class SensorController(Controller[SensorRef]):
     async def reconcile(self, key: SensorRef, *, urgent: bool) -> float | None:
         """Reconcile one Sensor."""
         metrics.QUEUED.set(len(self.queue))
+        if not self._ownership.known_ours(key.namespace):
+            return None
         with metrics.RECONCILE_SECONDS.time():
             requeue_after = await self._reconciler.reconcile(key)
         metrics.RECONCILES.labels("ok").inc()
