@@ -176,7 +176,7 @@ class TrustingNatsServer(NatsServer):
             account=public_of(self._keys.sensors),
             name=ref.login,
             subject=self._uid,
-            permissions=sensor_permissions(ref, uid=self._uid, replicas=1),
+            permissions=sensor_permissions(ref, uid=self._uid),
             issued_at=now,
             expires_at=now + lifetime,
         )

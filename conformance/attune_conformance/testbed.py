@@ -160,7 +160,7 @@ class Testbed:
             environment.NATS_INBOX_PREFIX: ref.inbox_prefix,
             environment.NATS_API_PREFIX: subjects.SENSOR_API,
             environment.RULES_SUBJECT: subjects.rules_filter(ref),
-            environment.RULES_CONSUMERS: ",".join(subjects.consumer_names(self._sensor_uid, replicas=1)),
+            environment.RULES_CONSUMERS: ",".join(subjects.consumer_names(self._sensor_uid)),
             environment.ACKS_SUBJECT: subjects.acks_prefix(ref),
             environment.CONFIG_FILE: str(config),
             environment.SPOOL_DIR: str(place / "spool"),

@@ -26,7 +26,8 @@ PLAIN_API: Final = "$JS.API"
 
 _HEALTH: Final = "health"
 #: Consumers that a Sensor with few replicas may have: a pod has one, and a rollout has more pods for a while.
-_CONSUMERS: Final = 8
+#: For 16 pods, the most that a Sensor has, and those that end or were killed a moment ago.
+_CONSUMERS: Final = 24
 _NOT_A_TOKEN: Final = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_INSTANCE: Final = 253
 
@@ -41,9 +42,11 @@ def rules_filter(sensor: SensorRef) -> str:
     return f"attune.rules.{sensor.token}.>"
 
 
-def consumer_names(sensor_uid: str, *, replicas: int) -> tuple[str, ...]:
-    """The names that a Sensor's consumers may have (``ATTUNE_RULES_CONSUMERS``): at least eight, and two for each replica."""
-    return tuple(f"{sensor_uid}-{number}" for number in range(max(_CONSUMERS, 2 * replicas + 4)))
+def consumer_names(sensor_uid: str) -> tuple[str, ...]:
+    """The names that a Sensor's consumers may have (``ATTUNE_RULES_CONSUMERS``), however many pods it has: pods and credentials
+    must not change when somebody scales it.
+    """
+    return tuple(f"{sensor_uid}-{number}" for number in range(_CONSUMERS))
 
 
 def stream_advisories(api: str) -> str:

@@ -77,7 +77,6 @@ class Tenants:
         uid: str | None = None,
         issued_at: datetime | None = None,
         seconds: float = 600,
-        replicas: int = 1,
     ) -> str:
         """Credentials of a sensor as the operator issues them."""
         uid = uid or UIDS[ref]
@@ -88,7 +87,7 @@ class Tenants:
             account=nats_jwt.public_of(self.keys.sensors),
             name=ref.login,
             subject=uid,
-            permissions=sensor_permissions(ref, uid=uid, replicas=replicas),
+            permissions=sensor_permissions(ref, uid=uid),
             issued_at=now,
             expires_at=now + timedelta(seconds=seconds),
         )

@@ -25,11 +25,11 @@ from attune_operator.resources.companions import NOT_BEFORE
 class NatsUsers(Protocol):
     """Creates and reads NATS credentials of sensors."""
 
-    def issue(self, ref: SensorRef, *, uid: str, replicas: int, issued_at: datetime, expires_at: datetime) -> str:
+    def issue(self, ref: SensorRef, *, uid: str, issued_at: datetime, expires_at: datetime) -> str:
         """Return the text of ``nats.creds``."""
         ...
 
-    def read(self, ref: SensorRef, text: str, *, uid: str, replicas: int) -> NatsUser:
+    def read(self, ref: SensorRef, text: str, *, uid: str) -> NatsUser:
         """Return who the credentials are for.
 
         Raises:
@@ -151,7 +151,6 @@ class Issuer:
                     sensor.ref,
                     files[environment.NATS_CREDS_KEY],
                     uid=sensor.metadata.uid,
-                    replicas=sensor.spec.replicas,
                 )
             except DamagedError as error:
                 damage[environment.NATS_CREDS_KEY] = str(error)
@@ -160,7 +159,6 @@ class Issuer:
         data = Input(
             ref=sensor.ref,
             uid=sensor.metadata.uid,
-            replicas=sensor.spec.replicas,
             trigger_types=tuple(declared.name for declared in sensor.spec.trigger_types),
             ttl=ttl,
             now=self._now(),
@@ -216,7 +214,7 @@ class Issuer:
             raise ValueError(f"no token can be created for it: {error}") from None
         if self._nats is not None:
             files[environment.NATS_CREDS_KEY] = self._nats.issue(
-                data.ref, uid=data.uid, replicas=data.replicas, issued_at=issued_at, expires_at=token.expires_at
+                data.ref, uid=data.uid, issued_at=issued_at, expires_at=token.expires_at
             )
         return Issued(files=files, token=ReadToken(kid=key.kid, claims=token))
 

@@ -28,7 +28,7 @@ from attune_operator.credentials.nats_keys import NatsKeys
 
 #: Where the server keeps the accounts' JWTs, relative to its working directory.
 RESOLVER_DIRECTORY: Final = "accounts"
-#: A user's JWT is part of one line of the protocol; that of a sensor with many replicas is longer than the default of 4 KiB.
+#: A user's JWT is part of one line of the protocol; a sensor's is longer than the default of 4 KiB.
 _CONTROL_LINE: Final = "64KB"
 _RULES_STREAM_CALLS: Final = (
     f"CONSUMER.CREATE.{subjects.RULES_STREAM}.*.{subjects.ALL_RULES}",

@@ -205,7 +205,7 @@ class NatsAuth:
 
     # -- sensors' users (credentials.issuer.NatsUsers) -----------------------------------------------------------------
 
-    def issue(self, ref: SensorRef, *, uid: str, replicas: int, issued_at: datetime, expires_at: datetime) -> str:
+    def issue(self, ref: SensorRef, *, uid: str, issued_at: datetime, expires_at: datetime) -> str:
         """The text of a sensor's ``nats.creds``."""
         if self._keys is None:
             raise ValueError("there are no NATS keys yet")
@@ -215,19 +215,19 @@ class NatsAuth:
             account=nats_jwt.public_of(self._keys.sensors),
             name=ref.login,
             subject=uid,
-            permissions=sensor_permissions(ref, uid=uid, replicas=replicas),
+            permissions=sensor_permissions(ref, uid=uid),
             issued_at=issued_at,
             expires_at=expires_at,
         )
 
-    def read(self, ref: SensorRef, text: str, *, uid: str, replicas: int) -> NatsUser:
+    def read(self, ref: SensorRef, text: str, *, uid: str) -> NatsUser:
         """Who a sensor's credentials are for.
 
         Raises:
             DamagedError: the operator did not create them.
         """
         user = nats_jwt.read_creds(text)
-        wanted = sensor_permissions(ref, uid=uid, replicas=replicas)
+        wanted = sensor_permissions(ref, uid=uid)
         return NatsUser(
             subject=user.subject,
             expires_at=user.expires_at,

@@ -19,16 +19,15 @@ ACCOUNT_ADMINISTRATION: Final = Permissions(
 )
 
 
-def sensor_permissions(ref: SensorRef, *, uid: str, replicas: int) -> Permissions:
+def sensor_permissions(ref: SensorRef, *, uid: str) -> Permissions:
     """A sensor reads its own rules through consumers of its own names, writes its own acks, and nothing else.
 
     Args:
         ref: the Sensor.
         uid: its uid.
-        replicas: how many pods it is to have.
     """
     api, stream = subjects.SENSOR_API, subjects.RULES_STREAM
-    names = subjects.consumer_names(uid, replicas=replicas)
+    names = subjects.consumer_names(uid)
     return Permissions(
         publish=(
             *(f"{api}.CONSUMER.CREATE.{stream}.{name}.{subjects.rules_filter(ref)}" for name in names),

@@ -45,7 +45,6 @@ class Input:
     now: datetime
     keys: KeySet
     secret_exists: bool
-    replicas: int = 1
     token: ReadToken | None = None
     damage: str = ""
     not_before: int | None = None

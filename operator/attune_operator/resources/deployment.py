@@ -52,9 +52,7 @@ def sensor_environment(sensor: Sensor, given: Environment) -> list[dict[str, Any
     if given.nats_credentials:
         own[environment.NATS_CREDS_FILE] = str(credentials / environment.NATS_CREDS_KEY)
         own[environment.NATS_API_PREFIX] = subjects.SENSOR_API
-        own[environment.RULES_CONSUMERS] = ",".join(
-            subjects.consumer_names(sensor.metadata.uid, replicas=spec.replicas)
-        )
+        own[environment.RULES_CONSUMERS] = ",".join(subjects.consumer_names(sensor.metadata.uid))
     files = companions.config_files(sensor, given)
     if environment.CONFIG_KEY in files:
         own[environment.CONFIG_FILE] = f"{environment.CONFIG_DIR}/{environment.CONFIG_KEY}"

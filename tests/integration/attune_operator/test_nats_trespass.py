@@ -36,8 +36,8 @@ pytestmark = pytest.mark.nats
 STREAM = subjects.RULES_STREAM
 JS = subjects.SENSOR_API
 OWN = subjects.rules_filter(REF)
-OWN_NAME = subjects.consumer_names(UIDS[REF], replicas=1)[0]
-OTHERS_NAME = subjects.consumer_names(UIDS[OTHER], replicas=1)[0]
+OWN_NAME = subjects.consumer_names(UIDS[REF])[0]
+OTHERS_NAME = subjects.consumer_names(UIDS[OTHER])[0]
 STREAMS = (
     subjects.RULES_STREAM,
     subjects.ACKS_STREAM,
@@ -310,11 +310,11 @@ async def test_an_ack_has_a_bounded_size(sensor: Tenant) -> None:
 async def test_one_sensor_cannot_use_up_the_consumers(sensor: Tenant, operator: Tenant, victim: Tenant) -> None:
     """It asks for far more than it may have; the others, the operator and the API get theirs."""
     for number in range(300):
-        name = subjects.consumer_names(UIDS[REF], replicas=200)[number]
+        name = f"{UIDS[REF]}-{number}"
         await sensor.publish(*create(name, OWN, durable_name=name), reply=sensor.new_inbox())
     await sensor.request(subjects.ack_subject(REF, "uid-1"), b"the last of this test", timeout=30)
     mine = [name for name in (await contents(operator))["consumers"] if name.startswith(UIDS[REF])]
-    assert len(mine) == len(subjects.consumer_names(UIDS[REF], replicas=1)) == 8
+    assert len(mine) == len(subjects.consumer_names(UIDS[REF])) == 24
     answer = await victim.request(
         f"{JS}.CONSUMER.CREATE.{STREAM}.{UIDS[OTHER]}-1.{subjects.rules_filter(OTHER)}",
         json.dumps(
@@ -323,7 +323,7 @@ async def test_one_sensor_cannot_use_up_the_consumers(sensor: Tenant, operator: 
         timeout=30,
     )
     assert "error" not in json.loads(answer.data)
-    for name in subjects.consumer_names(UIDS[REF], replicas=1):
+    for name in subjects.consumer_names(UIDS[REF]):
         await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{name}", b"", timeout=30)
 
 
@@ -411,8 +411,8 @@ class TestCredentials:
         # The server counts whole seconds: in the one in which they end it still lets one in.
         await until(lambda: self.refused(tenants, text, inbox=REF.inbox_prefix), within=5)
 
-    async def test_of_a_sensor_with_sixteen_replicas_fit_into_a_line_of_the_protocol(self, tenants: Tenants) -> None:
-        async with tenants.connected(tenants.sensor(REF, replicas=16), inbox=REF.inbox_prefix) as client:
+    async def test_of_a_sensor_fit_into_a_line_of_the_protocol(self, tenants: Tenants) -> None:
+        async with tenants.connected(tenants.sensor(REF), inbox=REF.inbox_prefix) as client:
             assert client.is_connected
 
 

@@ -28,7 +28,7 @@ def creds(seed: bytes = b"u" * 32) -> str:
         account=nats_jwt.public_of(KEYS.account),
         name=REF.login,
         subject="uid-1",
-        permissions=nats_permissions.sensor_permissions(REF, uid="uid-1", replicas=1),
+        permissions=nats_permissions.sensor_permissions(REF, uid="uid-1"),
         issued_at=NOW,
         expires_at=NOW + timedelta(hours=1),
     )
@@ -38,12 +38,12 @@ def test_what_is_written_is_what_is_read() -> None:
     user = nats_jwt.read_creds(creds())
     assert (user.name, user.subject, user.expires_at) == (REF.login, "uid-1", NOW + timedelta(hours=1))
     assert user.issuer == nats_jwt.public_of(KEYS.signing)
-    assert user.permissions == nats_permissions.sensor_permissions(REF, uid="uid-1", replicas=1)
+    assert user.permissions == nats_permissions.sensor_permissions(REF, uid="uid-1")
 
 
 def test_a_sensor_is_allowed_the_calls_on_consumers_of_its_names_and_its_acks() -> None:
-    permissions = nats_permissions.sensor_permissions(REF, uid="uid-1", replicas=1)
-    names = [f"uid-1-{number}" for number in range(8)]
+    permissions = nats_permissions.sensor_permissions(REF, uid="uid-1")
+    names = [f"uid-1-{number}" for number in range(24)]
     assert permissions == nats_jwt.Permissions(
         publish=(
             *(
@@ -56,12 +56,6 @@ def test_a_sensor_is_allowed_the_calls_on_consumers_of_its_names_and_its_acks() 
         ),
         subscribe=("_INBOX_attune-system_core_timer.>",),
     )
-
-
-def test_a_sensor_with_more_replicas_has_more_consumers() -> None:
-    few, many = (nats_permissions.sensor_permissions(REF, uid="u", replicas=number) for number in (1, 16))
-    assert len(few.publish) == 3 * 8 + 1
-    assert len(many.publish) == 3 * 36 + 1
 
 
 def test_damaged_credentials_are_refused_and_not_shown() -> None:

@@ -117,6 +117,16 @@ def template_changes(before: dict[str, Any], after: dict[str, Any]) -> bool:
     return bool(before["spec"]["template"] != after["spec"]["template"])
 
 
+def test_scaling_changes_nothing_of_a_pod() -> None:
+    around = Environment(nats_url="n", api_url="a", nats_credentials=True)
+    templates = [built(around=around, replicas=number)["spec"]["template"] for number in (1, 2, 3, 8, 16)]
+    assert all(template == templates[0] for template in templates)
+    [names] = [
+        e["value"] for e in templates[0]["spec"]["containers"][0]["env"] if e["name"] == "ATTUNE_RULES_CONSUMERS"
+    ]
+    assert len(names.split(",")) > 16, "a name for each pod, and for those that end"
+
+
 def test_config_rolls_the_pods_and_renewal_does_so_only_when_asked_to() -> None:
     later = datetime(2026, 11, 24, tzinfo=UTC)
     assert template_changes(built(config={"a": 1}), built(config={"a": 2}))
