@@ -160,6 +160,8 @@ def sensor_problem(body: Object) -> str | None:
             continue  # sensors need not report their health
         if found and found.get("status") != "True":
             return f"{kind}: {_sentence(found)}"
+    if (found := condition(body, "Contested")).get("status") == "True":
+        return _sentence(found)
     return None
 
 

@@ -73,6 +73,8 @@ class ConditionType(StrEnum):
     ACTIVE = "Active"
     #: Only present while True (kstatus): it does not become ready before somebody changes something.
     STALLED = "Stalled"
+    #: Of a Sensor; only present while True: others keep changing its objects.
+    CONTESTED = "Contested"
 
 
 class HealthReason(StrEnum):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attune_contract import environment, subjects
 from attune_contract.resources import Sensor
-from attune_operator.resources import common, companions, stdio
+from attune_operator.resources import common, companions, difference, stdio
 from attune_operator.resources.common import Environment, sealed
 
 CONTAINER: Final = "sensor"
@@ -184,6 +184,7 @@ def deployment(sensor: Sensor, given: Environment, *, issued_at: datetime | None
         issued_at: when the credentials in the Secret were issued.
     """
     spec = sensor.spec
+    replicas = 0 if spec.paused else spec.replicas
     annotations = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(environment.DEFAULT_METRICS_PORT),
@@ -198,9 +199,9 @@ def deployment(sensor: Sensor, given: Environment, *, issued_at: datetime | None
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": common.metadata(sensor),
+            "metadata": common.metadata(sensor) | {"annotations": {difference.REPLICAS: str(replicas)}},
             "spec": {
-                "replicas": 0 if spec.paused else spec.replicas,
+                "replicas": replicas,
                 "revisionHistoryLimit": 2,
                 "selector": {"matchLabels": common.selector(sensor)},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

@@ -14,6 +14,8 @@ from attune_contract import names
 
 #: The fields with an object's content. The rest (status, other people's annotations) is not the operator's.
 _CONTENT: Final = ("spec", "data", "stringData", "binaryData", "automountServiceAccountToken")
+#: On a Deployment: how many pods its Sensor asks for, whatever others make of it.
+REPLICAS: Final = f"{names.GROUP}/replicas"
 #: `kubectl rollout restart` writes this, and may.
 _TOLERATED: Final = ("f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt")
 
@@ -67,6 +69,8 @@ def _leaves(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[t
 
 
 def _concerns_content(entry: Mapping[str, Any]) -> bool:
+    if _is_scale(entry):
+        return False  # see scaled()
     fields = entry.get("fieldsV1") or {}
     for part in _CONTENT:
         if (owned := fields.get(f"f:{part}")) is None:
@@ -84,6 +88,41 @@ def foreign_managers(found: Mapping[str, Any]) -> tuple[str, ...]:
         if entry.get("manager") != names.FIELD_MANAGER and not _is_status(entry) and _concerns_content(entry)
     }
     return tuple(sorted(managers))
+
+
+def foreign_fields(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which fields of the content others own, by their first two names: ``spec.template``."""
+    return tuple(
+        sorted(
+            {
+                ".".join(part.removeprefix("f:") for part in (f"f:{content}", *leaf[:1]))
+                for entry in found["metadata"].get("managedFields") or ()
+                if entry.get("manager") != names.FIELD_MANAGER and not _is_status(entry) and _concerns_content(entry)
+                for content in _CONTENT
+                for leaf in _leaves((entry.get("fieldsV1") or {}).get(f"f:{content}") or {})
+                if (entry.get("fieldsV1") or {}).get(f"f:{content}") is not None and leaf != _TOLERATED
+            }
+        )
+    )
+
+
+def scaled(found: Mapping[str, Any] | None, desired: dict[str, Any]) -> dict[str, Any]:
+    """Return the desired Deployment, with the number of pods that somebody set through the subresource ``scale``.
+
+    That is how autoscalers and ``kubectl scale`` do it, and they would do it again. It holds until the Sensor asks for
+    another number. No pods at all is not taken over: a Sensor without pods misses what occurs.
+    """
+    if found is None or not any(map(_is_scale, found["metadata"].get("managedFields") or ())):
+        return desired
+    replicas = (found.get("spec") or {}).get("replicas")
+    asked, asks = ((body["metadata"].get("annotations") or {}).get(REPLICAS) for body in (found, desired))
+    if not replicas or not asks or asked != asks or asks == "0":
+        return desired
+    return {**desired, "spec": {**desired["spec"], "replicas": replicas}}
+
+
+def _is_scale(entry: Mapping[str, Any]) -> bool:
+    return entry.get("subresource") == "scale"
 
 
 def _is_status(entry: Mapping[str, Any]) -> bool:

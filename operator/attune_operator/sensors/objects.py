@@ -1,6 +1,8 @@
 """Brings one object of a Sensor to its desired state: creates, updates, repairs, and refuses what belongs to others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import structlog
@@ -9,10 +11,12 @@ from attune_contract import names
 from attune_contract.resources import Sensor
 from attune_operator.resources import difference
 from attune_operator.resources.common import APPLIED
-from attune_operator.resources.kinds import Kind, Object
+from attune_operator.resources.kinds import DEPLOYMENT, SECRET, Kind, Object
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.sensors import insistence
 from attune_operator.sensors.cache import SensorCache, child_name
+from attune_operator.sensors.insistence import History
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -33,6 +37,8 @@ class Outcome:
     object: Object | None
     change: Change | None
     detail: str = ""
+    contested: str = ""  #: who keeps changing it, as a sentence
+    again_in: float = 0.0  #: the seconds after which it is repaired; 0: nothing is to be repaired
 
 
 def _owner(found: Object) -> dict[str, Any] | None:
@@ -64,9 +70,12 @@ def claim(found: Object, sensor: Sensor) -> Literal["ours", "stale"]:
 class Objects:
     """Writes Sensors' objects, and remembers what it wrote."""
 
-    def __init__(self, client: Client, *, cache: SensorCache) -> None:
+    def __init__(self, client: Client, *, cache: SensorCache, now: Callable[[], datetime]) -> None:
         self._client = client
         self._cache = cache
+        self._now = now
+        # What others keep changing, by uid.
+        self._histories: dict[str, History] = {}
         # Objects that Kubernetes keeps in another form than they were applied in: (kind, uid) → what was written, and which
         # state of the object resulted. They are as desired for as long as neither changes.
         self._normalised: dict[tuple[str, str], tuple[str, str]] = {}
@@ -97,8 +106,27 @@ class Objects:
             await self._client.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
             self._cache.remove(kind, found)
             found = None
+        if kind is DEPLOYMENT:
+            desired = difference.scaled(found, desired)
+        uid = found["metadata"]["uid"] if found is not None else ""
+        history = self._histories.get(uid)
         if found is not None and self._is_as_desired(found, desired):
-            return Outcome(object=found, change=None)
+            if history is not None and insistence.calm(history, now=self._now()):
+                del self._histories[uid]
+                history = None
+            return Outcome(object=found, change=None, contested=_contested(kind, history))
+        if found is not None and kind is not SECRET and not renewed and _applied(found) == _applied(desired):
+            if (seconds := insistence.wait(history, now=self._now())) > 0:
+                return Outcome(object=found, change=None, contested=_contested(kind, history), again_in=seconds)
+            history = insistence.repaired(
+                history,
+                by=difference.foreign_managers(found),
+                fields=difference.foreign_fields(found),
+                now=self._now(),
+            )
+            self._histories[uid] = history
+            while len(self._histories) > _REMEMBERED:
+                del self._histories[next(iter(self._histories))]
         written = await self._write(kind, desired)
         self._remember(written, desired)
         self._cache.put(kind, written)
@@ -108,7 +136,7 @@ class Objects:
             "object_written", kind=kind.kind, sensor=str(sensor.ref), change=change, detail=detail,
             name=desired["metadata"]["name"],
         )  # fmt: skip
-        return Outcome(object=written, change=change, detail=detail)
+        return Outcome(object=written, change=change, detail=detail, contested=_contested(kind, history))
 
     async def _write(self, kind: Kind, desired: Object) -> Object:
         for _ in range(_ATTEMPTS):
@@ -155,6 +183,10 @@ class Objects:
         self._cache.remove(kind, found)
         metrics.WRITES.labels(kind.kind, "removed").inc()
         return Outcome(object=None, change="Removed", detail="the Sensor no longer needs it")
+
+
+def _contested(kind: Kind, history: History | None) -> str:
+    return "" if history is None else insistence.sentence(kind.kind, history) or ""
 
 
 def _applied(found: Object) -> str:

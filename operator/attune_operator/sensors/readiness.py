@@ -46,7 +46,8 @@ def _running(sensor: Sensor, deployment: Body | None, pods: list[Body], ready: i
     if deployment is None:
         return Verdict(status="False", reason="Progressing", message="The Deployment is being created.")
     status = deployment.get("status") or {}
-    desired = sensor.spec.replicas
+    scaled = (deployment.get("spec") or {}).get("replicas")  # by an autoscaler
+    desired = int(scaled or sensor.spec.replicas)
     current = int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
     updated, total = int(status.get("updatedReplicas") or 0), int(status.get("replicas") or 0)
     if current and updated >= desired and ready >= desired and total <= updated:

@@ -63,6 +63,7 @@ class ReconcileContext:
     body: Object
     requeue_after: list[float] = field(default_factory=list)
     changes: dict[str, list[str]] = field(default_factory=dict)
+    contested: list[str] = field(default_factory=list)
     error: ClusterError | None = None
 
 
@@ -83,7 +84,7 @@ class Reconciler:
     ) -> None:
         self._client = client
         self._cache = cache
-        self._objects = Objects(client, cache=cache)
+        self._objects = Objects(client, cache=cache, now=now)
         self._issuer = issuer
         self._events = events
         self._environment = environment
@@ -253,6 +254,10 @@ class Reconciler:
                 if body is not None:
                     outcome = await self._objects.ensure(kind, sensor, body)
                     self._record_change(context, kind, outcome)
+                    if outcome.contested:
+                        context.contested.append(outcome.contested)
+                    if outcome.again_in:
+                        context.requeue_after.append(outcome.again_in)
                     running = outcome.object
             # Objects that are no longer needed are deleted last, when no pod mounts them any more.
             for kind, name in ((kind, name) for kind, name, body in desired if body is None):
@@ -307,6 +312,7 @@ class Reconciler:
             credentials=credentials,
             token=token,
             summary=summary,
+            contested=status.contested(context.contested),
             now=self._now(),
             replicas=int(((self._cache.child(DEPLOYMENT, sensor.ref) or {}).get("status") or {}).get("replicas") or 0),
             selector=common.selector(sensor),
@@ -330,6 +336,7 @@ class Reconciler:
         for kind, verdict in (
             (ConditionType.READY, ready),
             (ConditionType.CREDENTIALS_VALID, credentials),
+            *([(ConditionType.CONTESTED, contested)] if (contested := status.contested(context.contested)) else []),
             *([(ConditionType.HEALTHY, status.healthy(summary))] if summary.health is not None else []),
         ):
             was = before.get(kind) or {}

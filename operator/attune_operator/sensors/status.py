@@ -3,7 +3,7 @@
 A condition that has not changed keeps its time, and a status that has not changed is not written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -65,6 +65,13 @@ def stalled(ready: Verdict) -> Verdict | None:
     return Verdict(status="True", reason=ready.reason, message=ready.message)
 
 
+def contested(sentences: Sequence[str]) -> Verdict | None:
+    """Return the condition Contested, which is only present while others keep changing the Sensor's objects."""
+    return (
+        Verdict(status="True", reason="ChangedByOthers", message=" ".join(sentences), warn=True) if sentences else None
+    )
+
+
 def compose(
     body: Body,
     *,
@@ -73,6 +80,7 @@ def compose(
     token: TokenInfo | None,
     summary: RuleSummary,
     now: datetime,
+    contested: Verdict | None = None,
     replicas: int = 0,
     selector: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def compose(
         token: about the token in the Secret; None if there is none.
         summary: what the Rule side knows of its Rules.
         now: the present time.
+        contested: the condition Contested; None if nobody insists.
         replicas: how many pods there are.
         selector: the labels that they have.
     """
@@ -99,6 +108,8 @@ def compose(
     }
     if (stuck := stalled(ready)) is not None:
         verdicts[ConditionType.STALLED] = stuck
+    if contested is not None:
+        verdicts[ConditionType.CONTESTED] = contested
     conditions = {
         kind: condition(kind, verdict, old=before.get(kind, {}), now=now, generation=generation)
         for kind, verdict in verdicts.items()

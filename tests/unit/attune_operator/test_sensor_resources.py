@@ -340,3 +340,43 @@ def test_another_owner_beside_ours_is_none() -> None:
 def test_digests_tell_values_apart_and_not_their_order() -> None:
     assert common.digest({"a": 1, "b": [1, 2]}) == common.digest({"b": [1, 2], "a": 1})
     assert common.digest({"a": 1}) != common.digest({"a": 2})
+
+
+def autoscaled(replicas: int, **spec: Any) -> dict[str, Any]:
+    """A Deployment of which an autoscaler has set the number of pods."""
+    scale = manager("kube-controller-manager", {"f:spec": {"f:replicas": {}}}) | {"subresource": "scale"}
+    found = stored(built(**spec), scale)
+    found["spec"]["replicas"] = replicas
+    return found
+
+
+def test_the_number_of_pods_that_an_autoscaler_sets_stays() -> None:
+    found = autoscaled(4)
+    assert not difference.is_applied(found, built())
+    assert difference.is_applied(found, difference.scaled(found, built()))
+    other = built(env=[{"name": "A", "value": "1"}])
+    assert difference.scaled(found, other)["spec"]["replicas"] == 4, "another change does not scale it down"
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "replicas"),
+    [
+        (autoscaled(4), built(replicas=2), 2),
+        (autoscaled(4), built(paused=True), 0),
+        (autoscaled(0), built(), 1),
+        (autoscaled(4, paused=True), built(), 1),
+        (stored(built(replicas=1)) | {"spec": {"replicas": 4}}, built(), 1),
+        (None, built(), 1),
+    ],
+    ids=["the Sensor asks for another", "paused", "none at all", "resumed", "not by scale", "new"],
+)
+def test_until_the_sensor_says_otherwise(found: Any, wanted: dict[str, Any], replicas: int) -> None:
+    assert difference.scaled(found, wanted)["spec"]["replicas"] == replicas
+
+
+def test_fields_of_others_are_named_by_their_first_two_names() -> None:
+    scale = manager("hpa", {"f:spec": {"f:replicas": {}}}) | {"subresource": "scale"}
+    template: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:tolerations": {}}}, "f:minReadySeconds": {}}}
+    found = stored(built(), scale, STATUS, manager("kyverno", template), manager("kubectl", RESTARTED))
+    assert difference.foreign_fields(found) == ("spec.minReadySeconds", "spec.template")
+    assert difference.foreign_fields(stored(built(), manager("x", {"f:data": {"f:token": {}}}))) == ("data.token",)
