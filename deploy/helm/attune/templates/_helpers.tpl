@@ -3,6 +3,11 @@
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* The prefix of what belongs to no namespace: releases of the same name in several namespaces do not meet. */}}
+{{- define "attune.clusterName" -}}
+{{- .Release.Namespace }}-{{ include "attune.fullname" . }}
+{{- end -}}
+
 {{/* A version as a label's value: a "+" (Flux appends a digest with it) is not allowed there, nor in an image's tag. */}}
 {{- define "attune.plainVersion" -}}
 {{- . | replace "+" "_" | trunc 63 | trimAll "-_." -}}
@@ -13,6 +18,9 @@ helm.sh/chart: {{ include "attune.plainVersion" (printf "%s-%s" .Chart.Name .Cha
 app.kubernetes.io/part-of: attune
 app.kubernetes.io/version: {{ include "attune.plainVersion" .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* Labels that select a component's pods: (dict "root" $ "component" "api") */}}
@@ -21,9 +29,89 @@ app.kubernetes.io/name: attune-{{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end -}}
 
-{{/* (dict "root" $ "image" .Values.api.image) */}}
+{{/* The metadata of a component's pods: (dict "root" $ "component" "api" "annotations" (dict …)). The values may replace the
+annotations for Prometheus; what selects the pods, and our own annotations, they may not (values.schema.json). */}}
+{{- define "attune.podMetadata" -}}
+{{- $values := index .root.Values .component -}}
+{{- $selector := include "attune.selector" . | fromYaml -}}
+labels: {{- merge $selector $values.podLabels (include "attune.labels" .root | fromYaml) | toYaml | nindent 2 }}
+annotations: {{- merge (dict) $values.podAnnotations .annotations | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* (dict "root" $ "image" .Values.api.image). With a digest the tag is only for the reader: the digest decides. */}}
 {{- define "attune.image" -}}
-{{- with .root.Values.imageRegistry }}{{ . }}/{{ end }}{{ .image.repository }}:{{ default (include "attune.plainVersion" .root.Chart.AppVersion) .image.tag }}
+{{- with .root.Values.imageRegistry }}{{ . }}/{{ end }}{{ .image.repository }}:{{ default (include "attune.plainVersion" .root.Chart.AppVersion) .image.tag }}{{ with .image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{/* The ServiceAccount of a component, the chart's or an existing one: (dict "root" $ "component" "api"). */}}
+{{- define "attune.account" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- default (printf "%s-%s" (include "attune.fullname" .root) .component) $account.name -}}
+{{- end -}}
+
+{{/* That ServiceAccount's manifest, unless it exists already. */}}
+{{- define "attune.accountManifest" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- if $account.create -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "attune.account" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "attune.labels" .root | nindent 4 }}
+  {{- with $account.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+---
+{{ end -}}
+{{- end -}}
+
+{{/* With several replicas: on separate nodes and zones, and only so many down at once for maintenance. */}}
+{{- define "attune.spread" -}}
+{{- $values := index .root.Values .component -}}
+{{- if gt (int $values.replicas) 1 }}
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    # A node without a zone would never fit, so only separate nodes can be required.
+    whenUnsatisfiable: {{ ternary $values.topologySpread.whenUnsatisfiable "ScheduleAnyway" (eq . "kubernetes.io/hostname") }}
+    # Count pods of one rollout only, not those of the old one that are ending.
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels: {{- include "attune.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "attune.disruptionBudget" -}}
+{{- $values := index .root.Values .component -}}
+{{- if gt (int $values.replicas) 1 -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "attune.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "attune.labels" .root | nindent 4 }}
+spec:
+  maxUnavailable: {{ $values.podDisruptionBudget.maxUnavailable }}
+  selector:
+    matchLabels: {{- include "attune.selector" . | nindent 6 }}
+---
+{{ end -}}
+{{- end -}}
+
+{{/* Names in a list are to differ: Kubernetes would take the one or the other without a word. */}}
+{{- define "attune.distinct" -}}
+{{- $seen := dict -}}
+{{- range .items -}}
+{{- $name := index . $.key -}}
+{{- if hasKey $seen $name -}}
+{{- fail (printf "%s: the %s %s is there already; the chart sets it, or it is listed twice. Choose another, or use the chart's value for it." $.where $.what $name) -}}
+{{- end -}}
+{{- $_ := set $seen $name true -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "attune.natsUrl" -}}
@@ -54,8 +142,16 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Where a component's pods may run: its part of the values. */}}
+{{/* Where a component's pods may run, and what they find there: (dict "root" $ "component" "api"). */}}
 {{- define "attune.placement" -}}
+{{- $values := index .root.Values .component -}}
+{{- with default .root.Values.priorityClassName $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with concat .root.Values.hostAliases $values.hostAliases }}
+hostAliases: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values }}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -64,6 +160,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .affinity }}
 affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
