@@ -1,16 +1,20 @@
 """What ``attune status`` checks, as values: each check says whether it is ok, and if not, what to do."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from attune_cli.views import Object, condition, ref, rule_problem, sensor_problem, trouble_since
+from attune_cli.views import Object, condition, ref, rule_note, rule_problem, sensor_note, sensor_problem, trouble_since
 from attune_contract.messages import PARTLY_REFUSED
 
-State = Literal["ok", "problem", "unknown"]
+#: A note is no problem: a Rule that does not fire, as it was asked to, or a remark of its sensor.
+State = Literal["ok", "note", "problem", "unknown"]
+_Sentence = Callable[[Object], str | None]
 #: So many problems are named; of one's own namespace more.
 _NAMED: Final = 5
 _MOST: Final = 50
+#: So many notes are shown, of one's own namespace alone.
+_NOTES: Final = 10
 #: The chart's parts, by their label app.kubernetes.io/name.
 _PARTS: Final = {"attune-operator": "operator", "attune-api": "API", "attune-nats": "NATS"}
 
@@ -78,15 +82,17 @@ def pod_problem(pod: Object) -> str:
 
 def sensors(found: Sequence[Object], *, own: str | None = None) -> Iterator[Check]:
     """The Sensors: one check for all that are ok, one for each that is not; all of the namespace ``own``."""
-    yield from _objects(found, "Sensors", sensor_problem, "attune sensors show {}", own=own)
+    yield from _objects(found, "Sensors", sensor_problem, sensor_note, "attune sensors show {}", own=own)
 
 
 def rules(found: Sequence[Object], *, own: str | None = None) -> Iterator[Check]:
     """The Rules: one check for all that are ok, one for each that is not; all of the namespace ``own``."""
-    yield from _objects(found, "Rules", rule_problem, "attune rules show {}", own=own)
+    yield from _objects(found, "Rules", rule_problem, rule_note, "attune rules show {}", own=own)
 
 
-def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str, *, own: str | None) -> Iterator[Check]:
+def _objects(
+    found: Sequence[Object], kind: str, problem_of: _Sentence, note_of: _Sentence, advice: str, *, own: str | None
+) -> Iterator[Check]:
     wrong = [(body, problem) for body in found if (problem := problem_of(body)) is not None]
     # What does not work at all goes before what works in part, and then the newest first: that is what somebody just did.
     wrong.sort(key=lambda each: trouble_since(each[0]), reverse=True)
@@ -98,6 +104,7 @@ def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str, *
         yield Check(name=kind, state="ok", message="none yet")
     elif good:
         yield Check(name=kind, state="ok", message=f"{good} of {len(found)} are ok (or disabled)")
+    yield from _notes(found, kind, problem_of, note_of, own=own)
     for body, problem in shown:
         name = f"{kind[:-1]} {ref(body)}"
         yield Check(name=name, state="problem", message=problem, advice=advice.format(ref(body)))
@@ -105,6 +112,18 @@ def _objects(found: Sequence[Object], kind: str, problem_of: Any, advice: str, *
         listed = f"attune {kind.lower()} list -A" + (" --problems" if kind == "Rules" else "")
         message = f"{len(wrong) - len(shown)} more have a problem"
         yield Check(name=kind, state="problem", message=message, advice=listed)
+
+
+def _notes(
+    found: Sequence[Object], kind: str, problem_of: _Sentence, note_of: _Sentence, *, own: str | None
+) -> Iterator[Check]:
+    mine = [body for body in found if body["metadata"].get("namespace") == own and problem_of(body) is None]
+    notes = [(body, note) for body in mine if (note := note_of(body)) is not None]
+    notes.sort(key=lambda each: trouble_since(each[0]), reverse=True)
+    for body, note in notes[:_NOTES]:
+        yield Check(name=f"{kind[:-1]} {ref(body)}", state="note", message=note)
+    if len(notes) > _NOTES:
+        yield Check(name=kind, state="note", message=f"{len(notes) - _NOTES} more: attune {kind.lower()} list -n {own}")
 
 
 def health(answer: Mapping[str, Any]) -> Check:

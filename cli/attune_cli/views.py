@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attune_cli.output import Cell, as_yaml
-from attune_contract.messages import PARTLY_REFUSED
+from attune_contract.messages import PARTLY_REFUSED, PLAIN_ACTIVE
 from attune_contract.names import ActiveReason, HealthReason
 
 Object = Mapping[str, Any]
@@ -139,6 +139,22 @@ def rule_problem(body: Object) -> str | None:
     if ready.get("status") == "False" or PARTLY_REFUSED in str(active.get("message")):
         return _sentence(ready or active)
     return None
+
+
+def rule_note(body: Object) -> str | None:
+    """What is worth knowing of a Rule that has no problem, as a sentence: that it does not fire now, as it was asked to, or
+    what its sensor remarks; None if nothing is.
+    """
+    active = condition(body, "Active")
+    if active.get("status") != "True":
+        return _sentence(active) if active else None
+    said = str(active.get("message") or "")
+    return said if said.partition(PLAIN_ACTIVE)[2].strip() else None
+
+
+def sensor_note(body: Object) -> str | None:
+    """That a Sensor without a problem does nothing now, as it was asked to; None if it does."""
+    return _sentence(condition(body, "Ready")) if body["spec"].get("paused") else None
 
 
 def trouble_since(body: Object) -> str:

@@ -28,6 +28,10 @@ class RuleEventType(StrEnum):
 PARTLY_REFUSED: Final = "Not everything gets through"
 
 
+#: The message of Active when all is well ends with this; what follows is the sensor's remark.
+PLAIN_ACTIVE: Final = " runs the rule."
+
+
 class AckState(StrEnum):
     """What a sensor did with one generation of a rule."""
 

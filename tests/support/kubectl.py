@@ -60,6 +60,11 @@ class Kubectl:
         except CommandFailedError as error:
             return error.stderr
 
+    def attempt_apply(self, manifest: Manifest, *, dry_run: bool) -> str:
+        """Apply a manifest; returns what kubectl printed, or what it said when that failed."""
+        flags = ["--dry-run=server"] if dry_run else []
+        return self.attempt("apply", *flags, "-f", "-", stdin=yaml.safe_dump(manifest))
+
     def run_helm(self, *arguments: str, timeout: float = 300) -> str:
         """Run helm; returns what it printed."""
         return self._run(self.helm, list(arguments), timeout=timeout)

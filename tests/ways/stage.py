@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support.eventually import eventually
 from support.kubectl import Kubectl
 from ways.way import Manifest, Way
 
@@ -42,6 +44,10 @@ class Stage:
 
     def delete(self, kind: str, name: str, *, namespace: str = "", flags: tuple[str, ...] = ("--wait=false",)) -> None:
         self.kube.delete(kind, name, namespace or self.namespace, *flags)
+
+    def until(self, met: Callable[[], bool], what: str) -> None:
+        """Wait for something that has to be there before the way begins."""
+        eventually(met, within=60, every=0.3, what=what)
 
     def _placed(self, manifest: Manifest) -> Manifest:
         placed = self._own(manifest)

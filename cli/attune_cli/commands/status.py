@@ -17,7 +17,7 @@ from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, RULES, SENSORS
 
 app = command_app()
 
-_TONES: dict[str, Any] = {"ok": "good", "problem": "bad", "unknown": "waiting"}
+_TONES: dict[str, Any] = {"ok": "good", "note": "waiting", "problem": "bad", "unknown": "waiting"}
 
 
 @asking(app)

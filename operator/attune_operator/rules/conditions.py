@@ -14,7 +14,7 @@ import msgspec
 
 from attune_contract.actions import RunReason
 from attune_contract.identity import SensorRef
-from attune_contract.messages import NEVER_FIRES, AckState
+from attune_contract.messages import NEVER_FIRES, PLAIN_ACTIVE, AckState
 from attune_contract.names import AcceptedReason, ActionsReason, ActiveReason, ConditionType
 from attune_operator.rules.records import ConditionRecord, RunCounts, StatusRecord
 from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
@@ -201,7 +201,7 @@ def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
     match ack.state:
         case AckState.ACTIVE:
             note = f" {said}" if said else ""
-            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor} runs the rule.{note}")
+            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor}{PLAIN_ACTIVE}{note}")
         case AckState.REJECTED:
             return Verdict("False", ActiveReason.REJECTED, said or f"The Sensor {sensor} rejected the rule.")
         case AckState.FAILING:

@@ -264,6 +264,8 @@ class KubernetesHandler:
             if verdict.failure is not None:
                 self._filter_failed(serving, verdict.failure)
         if not verdict.wanted:
+            if verdict.failure is None:
+                self._context.left_out(serving.rule, "parameters.filter was not true", what="changes")
             return True
         event = event_of(serving.rule, selection, change, observed_at=observed_at, fields=verdict.fields)
         return await self._send(event)

@@ -112,6 +112,17 @@ class SensorContext:
         """
         self._outcomes.refused(rule.uid, why, what=what, tolerated=tolerated)
 
+    def left_out(self, rule: Rule, why: str, *, what: str = "events") -> None:
+        """Report that something occurred for which the rule does not ask, such as what its filter leaves out. That is no
+        problem; but as long as the rule never had an event, its condition says how many were left out, and why.
+
+        Args:
+            rule: the rule.
+            why: the reason as a clause, like "parameters.filter was not true".
+            what: the things that are left out, in the plural.
+        """
+        self._outcomes.left_out(rule.uid, why, what=what)
+
     def report(self, rule: Rule, state: AckState, message: str = "") -> None:
         """Report the state of a running rule, with a sentence for its author."""
         if self._supervisor is not None:

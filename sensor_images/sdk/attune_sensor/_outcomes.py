@@ -3,6 +3,8 @@
 Whatever prevents an event after something occurred is a refusal: the API does not take the payload, a request's signature
 is wrong, a filter cannot be evaluated, a line is no JSON. A rule that runs in this way and has no events looks like one
 for which nothing happens, so its sensor says so in the rule's ack (docs/sensor-protocol.md, "When nothing gets through").
+What a rule's filter leaves out is no refusal. As long as it left out everything, the ack has a remark all the same: the
+filter may never be true.
 """
 
 from collections import deque
@@ -20,6 +22,8 @@ _MANY: Final = 8
 #: … or after these few, when nothing got through for so long (seconds).
 _FEW: Final = 3
 _LONG: Final = 60.0
+#: When so much was left out by what the rule asks for, and nothing was ever stored, that is worth a remark.
+_LEFT_OUT: Final = 3
 _LONGEST_REASON: Final = 400
 #: Seconds between two acks of a rule at least; and between two that differ only in a number or in the last reason.
 _PAUSE: Final = 1.0
@@ -29,7 +33,7 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is to be said of a rule of which something was refused.
+    """What is to be said of a rule of which something was refused, or everything left out.
 
     Attributes:
         failing: nothing gets through.
@@ -37,6 +41,7 @@ class Standing:
         what: the things that are refused, in the plural.
         why: the last reason.
         since: when the first of them was refused.
+        left_out: nothing was refused: the rule does not ask for them.
     """
 
     failing: bool
@@ -44,11 +49,14 @@ class Standing:
     what: str
     why: str
     since: datetime
+    left_out: bool = False
 
     @property
     def text(self) -> str:
         """A sentence for the rule's author."""
         since = self.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.left_out:
+            return f"No event yet: {self.number} {self.what} left out since {since}, because {self.why}"
         head = "Nothing gets through" if self.failing else PARTLY_REFUSED
         many = f"1 {self.what.removesuffix('s')}" if self.number == 1 else f"{self.number} {self.what}"
         return f"{head}: {many} refused since {since}; the last reason: {self.why}"
@@ -89,6 +97,7 @@ class _Tally:
     what: str = ""
     why: str = ""
     since: datetime = _NEVER
+    left_out: int = 0  # as long as nothing passed
 
 
 class Outcomes:
@@ -121,6 +130,9 @@ class Outcomes:
         tally.passed += 1
         tally.refused = 0
         tally.passed_at = self._clock()
+        if tally.left_out:
+            tally.left_out = 0
+            self.on_change(uid)
         if tally.window is not None:
             tally.window.append(True)
             if all(tally.window):
@@ -149,11 +161,35 @@ class Outcomes:
         tally.what, tally.why = what, " ".join(why.split())[:_LONGEST_REASON].rstrip(".")
         self.on_change(uid)
 
+    def left_out(self, uid: str, why: str, *, what: str) -> None:
+        """Something that occurred makes no event, because the rule does not ask for it. Counts until an event was stored.
+
+        Args:
+            uid: the rule's.
+            why: the reason, as a clause.
+            what: the things that are left out, in the plural.
+        """
+        tally = self._tallies.get(uid)
+        if tally is None or tally.passed_at > float("-inf") or tally.window is not None:
+            return
+        if not tally.left_out:
+            tally.since = self._now()
+        tally.left_out += 1
+        tally.what, tally.why = what, why
+        if tally.left_out >= _LEFT_OUT:
+            self.on_change(uid)
+
     def standing(self, uid: str) -> Standing | None:
         """What is to be said of the rule; None if nothing is."""
         tally = self._tallies.get(uid)
-        if tally is None or tally.window is None:
+        if tally is None:
             return None
+        if tally.window is None:
+            if tally.left_out < _LEFT_OUT:
+                return None
+            return Standing(
+                failing=False, number=tally.left_out, what=tally.what, why=tally.why, since=tally.since, left_out=True
+            )
         silent = self._clock() - tally.passed_at
         failing = (
             (not any(tally.window) and tally.refused > tally.tolerated)

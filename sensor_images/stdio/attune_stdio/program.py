@@ -169,6 +169,7 @@ class Program:
                     self._observer.completed()
                     return
                 self._warnings.ended_well(ran=end_.ran, words=end_.words, now=time.monotonic())
+                self._remark()  # it may always end before somebody looks
             else:
                 attempt, delay = self._restarts.after(attempt=attempt, ran=end_.ran, chance=self._chance())
                 self._failing = True
@@ -198,6 +199,7 @@ class Program:
         output = asyncio.create_task(self._read(process), name=f"stdout of {process.pid}")
         complaints = asyncio.create_task(errors.read(process.stderr), name=f"stderr of {process.pid}")
         self._observer.started(process)
+        self._warnings.started(now=time.monotonic())
         killed = False
         try:
             await self._attend(process)
@@ -240,7 +242,11 @@ class Program:
             if process.running_for >= self._healthy_after:
                 self._failing = False
                 self._observer.working(self._warnings.text(now=now))
-        elif (text := self._warnings.changed_text(now=now)) is not None:
+        else:
+            self._remark()
+
+    def _remark(self) -> None:
+        if not self._failing and (text := self._warnings.changed_text(now=time.monotonic())) is not None:
             self._observer.working(text)
 
     async def _end(self, process: Process) -> bool:
@@ -282,6 +288,8 @@ class Program:
             data = await process.stdout.read()
             self._waiting_for_output = False
             self._chunks += 1
+            if data:
+                self._warnings.printed()
             lines = splitter.feed(data) if data else [last] if (last := splitter.end()) is not None else []
             self._warnings.waiting(splitter.waiting, now=time.monotonic())
             for number, line in enumerate(lines, start=1):
@@ -330,6 +338,7 @@ class Program:
             self._log.exception("line_failed")
             self._bad("malformed", "the sensor failed to take it; its log says why", text)
         else:
+            self._warnings.read(wanted=parsed is not None)
             result = "skipped" if parsed is None else "ack" if isinstance(parsed, AckLine) else "event"
             self._metrics.lines.labels(result).inc()
 

@@ -9,10 +9,14 @@ _FORGOTTEN_AFTER: Final = 300.0
 _REPEATED_AFTER: Final = 30.0
 #: A record that did not end for so long (seconds) is mentioned.
 _UNENDED_AFTER: Final = 10.0
+#: A program that ran so long (seconds) without a word is mentioned: it may wait for what it is there for, or for ever.
+_SILENT_AFTER: Final = 4.0
+#: When so many records were read and none was wanted, that is mentioned.
+_UNWANTED: Final = 3
 
 
 class ProgramWarnings:
-    """Floods, lines without an end, and ends with status 0. ``now`` is in seconds, monotonic, everywhere.
+    """Floods, lines without an end, ends with status 0, silence, output that nobody wants. ``now`` is in seconds, monotonic.
 
     Args:
         hints: sentences about the program itself, which hold as long as it runs.
@@ -25,6 +29,10 @@ class ProgramWarnings:
         self._ended_at = float("-inf")
         self._unended = 0
         self._unended_since = float("-inf")
+        self._started = float("inf")
+        self._printed = False
+        self._unwanted = 0
+        self._wanted = False
         self._sent = ""
         self._sent_at = float("-inf")
 
@@ -40,6 +48,19 @@ class ProgramWarnings:
         self._ended = f"It ended with status 0 after {ran:.1f} s and was started again.{said}"
         self._ended_at = now
 
+    def started(self, *, now: float) -> None:
+        """It was started, for the first time or again."""
+        self._started = now
+
+    def printed(self) -> None:
+        """Something came."""
+        self._printed = True
+
+    def read(self, *, wanted: bool) -> None:
+        """A record was understood, and the Sensor's ``when`` or ``pattern`` wants it or does not."""
+        self._wanted = self._wanted or wanted
+        self._unwanted += not wanted
+
     def waiting(self, number: int, *, now: float) -> None:
         """So many bytes of a record have come without its end."""
         if not number:
@@ -51,6 +72,12 @@ class ProgramWarnings:
     def text(self, *, now: float) -> str:
         """What is to be said now; empty when nothing is."""
         sentences = []
+        if not self._printed and now - self._started >= _SILENT_AFTER:
+            sentences.append("Its program has printed nothing so far.")
+        if not self._wanted and self._unwanted >= _UNWANTED:
+            sentences.append(
+                "Nothing that its program printed so far was wanted by the Sensor's spec.stdio (when, pattern)."
+            )
         if self._unended and now - self._unended_since >= _UNENDED_AFTER:
             sentences.append(f"{self._unended} bytes of its output wait for the end of their line.")
         if now - self._held_up_at < _FORGOTTEN_AFTER:

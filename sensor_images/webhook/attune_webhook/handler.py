@@ -57,6 +57,7 @@ class WebhookHandler:
             log=context.log,
             now=now,
             on_refused=lambda rule, why: context.refused(rule, why, what="requests"),
+            on_left_out=lambda rule, why: context.left_out(rule, why, what="requests"),
         )
         #: The port that requests come to.
         self.listener = Listener(server=self._server, config=self._config)

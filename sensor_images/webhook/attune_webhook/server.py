@@ -67,6 +67,7 @@ class WebhookServer:
         log: a structlog logger.
         now: Unix time in seconds.
         on_refused: called with a rule and a reason for each request that makes no event because something is wrong.
+        on_left_out: the same for each request that a rule does not ask for.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class WebhookServer:
         log: Any,
         now: Callable[[], float] = time.time,
         on_refused: Callable[[Rule, str], None] = lambda rule, why: None,
+        on_left_out: Callable[[Rule, str], None] = lambda rule, why: None,
     ) -> None:
         self._on_refused = on_refused
+        self._on_left_out = on_left_out
         self._routes = routes
         self._authenticator = authenticator
         self._sns = sns
@@ -204,7 +207,12 @@ class WebhookServer:
             if answer is not None:
                 self._count("handshake")
                 return answer
-        wanted = [route for route in routes if route.hook.when.holds(request)]
+        wanted = []
+        for route in routes:
+            if route.hook.when.holds(request):
+                wanted.append(route)
+            else:
+                self._on_left_out(route.rule, "parameters.when did not hold")
         if not wanted:
             return self._without_event("ignored", routes[0].hook)
         enabled = [route for route in wanted if route.enabled]

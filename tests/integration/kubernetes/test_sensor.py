@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.eventually import until
 from support.kubernetes_storm import go_through, judge
 from support.nats_server import NatsServer
 
@@ -158,6 +159,18 @@ async def test_rules_that_watch_the_same_share_a_watch(world: World) -> None:
         await world.apply("x", a="2")
         events = [await sensor.next() for _ in range(3)]
         assert sorted(event.rule_name for event in events) == ["one", "one", "two"]
+
+
+async def test_a_filter_that_was_never_true_is_remarked_until_it_is(world: World) -> None:
+    async with world.sensor() as sensor:
+        rule = await sensor.rule(filter="object.data.a == 'never'")
+        for a in ("1", "2", "3"):
+            await world.apply("x", a=a)
+        said = "No event yet: 3 changes left out since "
+        await until(lambda: sensor.harness.message(rule).startswith(said))
+        await world.apply("x", a="never")
+        await sensor.next()
+        await until(lambda: sensor.harness.message(rule) == "")
 
 
 async def test_secrets_are_reported_without_what_is_in_them(world: World) -> None:

@@ -158,6 +158,13 @@ async def test_or_it_is_started_again_without_a_complaint() -> None:
         await sensor.wait_for(rule, AckState.ACTIVE)
 
 
+async def test_one_that_always_ends_at_once_says_so() -> None:
+    async with harness(python("sys.exit(0)"), on_exit=OnExit.RESTART) as sensor:
+        rule = sensor.apply(TYPE, {})
+        await until(lambda: "It ended with status 0" in sensor.message(rule))
+        await sensor.wait_for(rule, AckState.ACTIVE)
+
+
 async def test_a_program_may_refuse_its_rule_or_say_how_it_fares() -> None:
     program = python(
         """

@@ -222,6 +222,11 @@ sys.exit(3)
         await until(lambda: started(sensor) >= starts + 10, within=30)
 
 
+async def test_what_prints_nothing_says_so() -> None:
+    async with beside_a_good_rule("hold()") as (sensor, rule):
+        await until(lambda: "has printed nothing so far" in sensor.message(rule))
+
+
 def started(sensor: SensorHarness) -> float:
     value = sensor.metrics.registry.get_sample_value("attune_stdio_starts_total")
     assert value is not None

@@ -291,6 +291,17 @@ async def test_who_cannot_sign_does_not_use_up_the_rate(hooks: Hooks) -> None:
     assert (await hooks.send("/a", Authorization="Bearer s3cret-key"))[0] == 202
 
 
+async def test_a_rule_whose_condition_never_held_says_so_until_it_does(hooks: Hooks) -> None:
+    rule = await hooks.rule("/a", when={"fields": {"x": 1}})
+    for _ in range(3):
+        assert (await hooks.send("/a", b'{"x": 2}'))[1] == {"status": "ignored"}
+    said = "No event yet: 3 requests left out since "
+    await until(lambda: hooks.harness.message(rule).startswith(said))
+    assert "because parameters.when did not hold" in hooks.harness.message(rule)
+    assert (await hooks.send("/a", b'{"x": 1}'))[0] == 202
+    await until(lambda: hooks.harness.message(rule) == "")
+
+
 async def test_a_rule_that_gets_only_requests_with_a_wrong_key_is_failing_until_a_right_one_comes(hooks: Hooks) -> None:
     hooks.secret("hooks/key", "s3cret-key")
     rule = await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/key"]})

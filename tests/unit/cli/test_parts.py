@@ -168,6 +168,35 @@ def test_all_problems_of_ones_own_namespace_are_named() -> None:
     assert found[-1].message == "9 more have a problem"
 
 
+def test_what_does_not_fire_as_asked_and_remarks_are_notes_of_ones_own_namespace() -> None:
+    def one(name: str, status: str, reason: str, message: str, *, namespace: str = "mine") -> dict[str, Any]:
+        body = named(name, namespace=namespace, message=message, status=status)
+        body["status"]["conditions"][0]["reason"] = reason
+        body["spec"]["enabled"] = reason != "Disabled"
+        return body
+
+    plain = one("plain", "True", "Active", "The Sensor n/s runs the rule.")
+    late = one("late", "True", "Active", "The Sensor n/s runs the rule. No event is due before 2099-01-01T00:00:00Z.")
+    off = one("off", "False", "Disabled", "The rule is disabled (spec.enabled is false).")
+    paused = one("paused", "False", "SensorPaused", "The Sensor n/s is paused (its spec.paused is true).")
+    other = one("off", "False", "Disabled", "The rule is disabled (spec.enabled is false).", namespace="other")
+    found = list(checks.rules([plain, late, off, paused, other], own="mine"))
+    assert [(check.name, check.state) for check in found] == [
+        ("Rules", "ok"),
+        ("Rule mine/late", "note"),
+        ("Rule mine/off", "note"),
+        ("Rule mine/paused", "note"),
+    ]
+    assert "2099" in found[1].message
+    sensor = {"metadata": {"namespace": "mine", "name": "s"}, "spec": {"paused": True}, "status": {"conditions": [
+        {"type": "Ready", "status": "True", "reason": "Paused", "message": "The Sensor is paused."}]}}  # fmt: skip
+    assert [(check.state, check.message) for check in checks.sensors([sensor], own="mine")][1:] == [
+        ("note", "The Sensor is paused.")
+    ]
+    many = list(checks.rules([off] * 12, own="mine"))
+    assert many[-1].message == "2 more: attune rules list -n mine"
+
+
 def test_a_sensor_that_reports_no_health_is_no_problem() -> None:
     conditions = [
         {"type": "Ready", "status": "True", "reason": "Available", "message": "1 pod is ready."},

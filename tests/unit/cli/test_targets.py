@@ -267,6 +267,19 @@ def test_what_only_reads_is_asked_again_when_a_tunnel_stalls(error: httpx.Transp
     assert asked == ["GET", "GET"]
 
 
+def test_the_apis_health_is_asked_again_when_a_tunnel_stalls() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if len(asked) == 1:
+            raise httpx.ReadTimeout("stalled")
+        return httpx.Response(200, json={"status": "ok"})
+
+    assert _api(answer).ready() == {"status": "ok"}
+    assert asked == ["/ready", "/ready"]
+
+
 def test_what_changes_something_is_asked_once() -> None:
     asked: list[str] = []
 

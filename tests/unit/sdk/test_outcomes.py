@@ -131,3 +131,26 @@ def test_what_changes_is_said_at_once_and_numbers_slowly(
     standing_: Standing | None, told: Told | None, expected: float | None
 ) -> None:
     assert due(standing_, told, now=100.0) == expected
+
+
+def test_a_rule_that_left_out_everything_so_far_has_a_remark(outcomes: Outcomes) -> None:
+    for _ in range(2):
+        outcomes.left_out("u", "the filter was not true", what="changes")
+    assert outcomes.standing("u") is None
+    outcomes.left_out("u", "the filter was not true", what="changes")
+    assert not standing(outcomes).failing
+    assert standing(outcomes).text == (
+        "No event yet: 3 changes left out since 2026-01-01T12:00:00Z, because the filter was not true"
+    )
+    outcomes.passed("u")
+    assert outcomes.standing("u") is None
+    for _ in range(9):
+        outcomes.left_out("u", "the filter was not true", what="changes")
+    assert outcomes.standing("u") is None, "it had an event"
+
+
+def test_refusals_are_graver_than_what_is_left_out(outcomes: Outcomes) -> None:
+    for _ in range(5):
+        outcomes.left_out("u", "the filter was not true", what="changes")
+    outcomes.refused("u", "too deep")
+    assert standing(outcomes).text.startswith("Nothing gets through: 1 event refused")

@@ -252,3 +252,24 @@ def test_a_line_that_does_not_end_and_an_end_with_status_0_are_mentioned() -> No
     assert warnings.text(now=21) == (
         "It ended with status 0 after 2.0 s and was started again. It said last: Error: Server closed the connection"
     )
+
+
+def test_silence_is_mentioned_until_something_comes() -> None:
+    warnings = ProgramWarnings()
+    warnings.started(now=10)
+    assert warnings.text(now=12) == ""
+    assert warnings.text(now=15) == "Its program has printed nothing so far."
+    warnings.printed()
+    assert warnings.text(now=16) == ""
+
+
+def test_output_that_nobody_wants_is_mentioned_until_something_is_wanted() -> None:
+    warnings = ProgramWarnings()
+    for _ in range(2):
+        warnings.read(wanted=False)
+    assert warnings.text(now=1) == ""
+    warnings.read(wanted=False)
+    assert "Nothing that its program printed so far was wanted by the Sensor's spec.stdio" in warnings.text(now=2)
+    warnings.read(wanted=True)
+    warnings.read(wanted=False)
+    assert warnings.text(now=3) == ""
