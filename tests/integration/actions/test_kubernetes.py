@@ -1,24 +1,20 @@
 """What actions do in Kubernetes, and what they may not: a real kube-apiserver, and a runner with no right but those granted."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from support.actions_cluster import Cluster
 from support.actions_stage import NAMESPACE, Stage, Target, event, http, rule_actions
-from support.eventually import eventually, until
+from support.eventually import until
 
-from attune_cluster.api import Api, ApiError
 from attune_cluster.apiserver import ApiServer
 from attune_contract import names
 from attune_contract.actions import Run, RunReason, RunState
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
-CRDS = Path(__file__).parents[3] / "deploy" / "crds"
 RIGHTS: list[tuple[str, str, list[str]]] = [
     ("", "secrets", ["get"]),
     ("", "configmaps", ["get", "list", "create", "patch", "delete"]),
@@ -36,45 +32,6 @@ JOB = {
         }
     }
 }
-
-
-class Cluster:
-    """What a namespace's owner does."""
-
-    def __init__(self, server: ApiServer) -> None:
-        self.server = server
-        self.api: Api = server.api()
-
-    def make(self, path: str, body: dict[str, Any]) -> Any:
-        return self.api.request("POST", path, body)
-
-    def get(self, path: str) -> Any:
-        return self.api.request("GET", path)
-
-    def account(self, namespace: str, name: str) -> None:
-        self.make(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
-
-    def role(self, name: str, rules: list[dict[str, Any]], subject: tuple[str, str]) -> None:
-        base = f"{_RBAC}/namespaces/{NAMESPACE}"
-        self.make(f"{base}/roles", {"metadata": {"name": name}, "rules": rules})
-        self.make(
-            f"{base}/rolebindings",
-            {
-                "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-                "subjects": [{"kind": "ServiceAccount", "namespace": subject[0], "name": subject[1]}],
-            },
-        )
-
-    def grant(self, *accounts: str) -> None:
-        """Let the runner act as these."""
-        rule = {
-            "apiGroups": [""],
-            "resources": ["serviceaccounts/token"],
-            "resourceNames": list(accounts),
-            "verbs": ["create"],
-        }
-        self.role("attune-actions", [rule], ("attune-system", "attune-actions"))
 
 
 @pytest.fixture(scope="module")
@@ -96,40 +53,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found.make(
             "/api/v1/namespaces/other/secrets", {"metadata": {"name": "theirs"}, "stringData": {"token": "th3irs"}}
         )
-        definition = yaml.safe_load((CRDS / "rules.yaml").read_text())
-        found.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-
-        def served() -> bool:
-            try:
-                found.get(f"/apis/{names.API_VERSION}/rules")
-            except ApiError:
-                return False
-            return True
-
-        eventually(served, within=30)
+        found.rules_served()
         yield found
 
 
 @pytest.fixture
-async def acting(stage: Stage, cluster: Cluster, tmp_path: Path) -> Stage:
+def acting(stage: Stage, cluster: Cluster, tmp_path: Path) -> Stage:
     """A runner in the cluster."""
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    answer = cluster.make("/api/v1/namespaces/attune-system/serviceaccounts/attune-actions/token", body)
-    kubeconfig = tmp_path / "kubeconfig.json"
-    where = {"server": cluster.server.server, "certificate-authority": str(cluster.server.authority)}
-    kubeconfig.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "c", "cluster": where}],
-                "users": [{"name": "u", "user": {"token": answer["status"]["token"]}}],
-                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                "current-context": "x",
-            }
-        )
-    )
-    stage.environment["KUBECONFIG"] = str(kubeconfig)
+    stage.environment["KUBECONFIG"] = str(cluster.runners_kubeconfig(tmp_path))
     stage.settings["kubernetes"] = "auto"
     stage.start()
     return stage
