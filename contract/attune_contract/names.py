@@ -56,6 +56,14 @@ def sensor_service_name(sensor_name: str) -> str:
     return name
 
 
+def other_object_name(sensor_name: str, object_name: str) -> str:
+    """Name of a Sensor's object whose usual name another Sensor has: ``a.b`` and ``a-b`` would both have the Service
+    ``sensor-a-b``, and ``x-scripts`` and the scripts of ``x`` the ConfigMap ``sensor-x-scripts``.
+    """
+    digest = sha256(f"{sensor_name}/{object_name}".encode()).hexdigest()[:8]
+    return f"{object_name[: _LONGEST_SERVICE_NAME - 9].rstrip('.-')}-{digest}"
+
+
 def sensors_label(namespace: str) -> str:
     """The label by which a namespace allows Sensors of ``namespace`` to serve its Rules."""
     return f"sensors.{GROUP}/{namespace}"

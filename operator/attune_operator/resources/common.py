@@ -41,6 +41,25 @@ class Environment:
     ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectNames:
+    """The names of those objects whose usual names two Sensors may share."""
+
+    config: str
+    scripts: str
+    service: str
+
+
+def usual_names(sensor: Sensor) -> ObjectNames:
+    """Return the names that a Sensor's objects have unless another Sensor has them."""
+    name = sensor.metadata.name
+    return ObjectNames(
+        config=names.sensor_object_name(name),
+        scripts=names.scripts_object_name(name),
+        service=names.sensor_service_name(name),
+    )
+
+
 def digest(value: Any) -> str:
     """Return a short digest of a JSON value; equal values have equal digests."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

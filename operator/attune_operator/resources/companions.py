@@ -54,19 +54,20 @@ def config_files(sensor: Sensor, given: Environment) -> dict[str, str]:
     return files
 
 
-def config_map(sensor: Sensor, given: Environment) -> dict[str, Any] | None:
-    """Build the ConfigMap with the sensor's configuration; None if it has none."""
+def config_map(sensor: Sensor, given: Environment, name: str | None = None) -> dict[str, Any] | None:
+    """Build the ConfigMap with the sensor's configuration, under another ``name`` than usual if given; None if it has none."""
     files = config_files(sensor, given)
     if not files:
         return None
-    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": common.metadata(sensor), "data": files})
+    metadata = common.metadata(sensor) | {"name": name or common.usual_names(sensor).config}
+    return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": files})
 
 
-def scripts_config_map(sensor: Sensor) -> dict[str, Any] | None:
+def scripts_config_map(sensor: Sensor, name: str | None = None) -> dict[str, Any] | None:
     """Build the ConfigMap with ``spec.scripts`` as files; None if there are none."""
     if not sensor.spec.scripts:
         return None
-    metadata = {**common.metadata(sensor), "name": names.scripts_object_name(sensor.metadata.name)}
+    metadata = common.metadata(sensor) | {"name": name or common.usual_names(sensor).scripts}
     return sealed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(sensor.spec.scripts)})
 
 
@@ -97,7 +98,7 @@ def network_policy(sensor: Sensor, given: Environment) -> dict[str, Any] | None:
     )
 
 
-def service(sensor: Sensor) -> dict[str, Any] | None:
+def service(sensor: Sensor, name: str | None = None) -> dict[str, Any] | None:
     """Build the Service of a sensor that listens; None for one that does not."""
     if not sensor.spec.ports:
         return None
@@ -105,7 +106,7 @@ def service(sensor: Sensor) -> dict[str, Any] | None:
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": common.metadata(sensor) | {"name": names.sensor_service_name(sensor.metadata.name)},
+            "metadata": common.metadata(sensor) | {"name": name or common.usual_names(sensor).service},
             "spec": {
                 "type": "ClusterIP",
                 "selector": common.selector(sensor),

@@ -7,7 +7,7 @@ from typing import Any, Final
 from attune_contract import environment, subjects
 from attune_contract.resources import Sensor
 from attune_operator.resources import common, companions, difference, stdio
-from attune_operator.resources.common import Environment, sealed
+from attune_operator.resources.common import Environment, ObjectNames, sealed
 
 CONTAINER: Final = "sensor"
 #: Group of the mounted files, so that every user that an image may name can read them.
@@ -124,7 +124,7 @@ def _secret_volume(number: int) -> str:
     return f"secret-{number}"
 
 
-def _volumes(sensor: Sensor, given: Environment) -> list[dict[str, Any]]:
+def _volumes(sensor: Sensor, given: Environment, named: ObjectNames) -> list[dict[str, Any]]:
     name = common.metadata(sensor)["name"]
     volumes: list[dict[str, Any]] = [
         # Readable for the group: the image chooses its user, and the files belong to root.
@@ -133,7 +133,7 @@ def _volumes(sensor: Sensor, given: Environment) -> list[dict[str, Any]]:
         {"name": "tmp", "emptyDir": {"sizeLimit": _TMP_LIMIT}},
     ]
     if companions.config_files(sensor, given):
-        volumes.append({"name": "config", "configMap": {"name": name, "defaultMode": 0o444}})
+        volumes.append({"name": "config", "configMap": {"name": named.config, "defaultMode": 0o444}})
     # Optional: the pod does not wait for a Secret, and the kubelet adds one that is created later.
     volumes += [
         {
@@ -142,10 +142,10 @@ def _volumes(sensor: Sensor, given: Environment) -> list[dict[str, Any]]:
         }
         for number, secret in enumerate(sensor.spec.secrets)
     ]
-    return volumes + stdio.volumes(sensor)
+    return volumes + stdio.volumes(sensor, named.scripts)
 
 
-def _pod(sensor: Sensor, given: Environment) -> dict[str, Any]:
+def _pod(sensor: Sensor, given: Environment, named: ObjectNames) -> dict[str, Any]:
     spec = sensor.spec
     pod: dict[str, Any] = {
         "serviceAccountName": spec.service_account_name or common.metadata(sensor)["name"],
@@ -159,7 +159,7 @@ def _pod(sensor: Sensor, given: Environment) -> dict[str, Any]:
         },
         "terminationGracePeriodSeconds": grace_period(sensor),
         "containers": [_container(sensor, given)],
-        "volumes": _volumes(sensor, given),
+        "volumes": _volumes(sensor, given, named),
     }
     optional = {
         "initContainers": stdio.init_containers(sensor, given) or None,
@@ -172,7 +172,9 @@ def _pod(sensor: Sensor, given: Environment) -> dict[str, Any]:
     return pod | {key: value for key, value in optional.items() if value is not None}
 
 
-def deployment(sensor: Sensor, given: Environment, *, issued_at: datetime | None) -> dict[str, Any]:
+def deployment(
+    sensor: Sensor, given: Environment, *, issued_at: datetime | None, named: ObjectNames | None = None
+) -> dict[str, Any]:
     """Build the Deployment.
 
     A new pod is ready before an old one is deleted: meanwhile both report the same occurrences, and each is stored once. A
@@ -182,6 +184,7 @@ def deployment(sensor: Sensor, given: Environment, *, issued_at: datetime | None
         sensor: the Sensor.
         given: what every sensor is given.
         issued_at: when the credentials in the Secret were issued.
+        named: the names of the ConfigMaps; None for the usual ones.
     """
     spec = sensor.spec
     replicas = 0 if spec.paused else spec.replicas
@@ -207,7 +210,7 @@ def deployment(sensor: Sensor, given: Environment, *, issued_at: datetime | None
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
                 "template": {
                     "metadata": {"labels": common.labels(sensor), "annotations": annotations},
-                    "spec": _pod(sensor, given),
+                    "spec": _pod(sensor, given, named or common.usual_names(sensor)),
                 },
             },
         }

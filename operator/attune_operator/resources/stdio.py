@@ -8,7 +8,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from attune_contract import environment, names
+from attune_contract import environment
 from attune_contract.resources import Sensor
 from attune_contract.resources.stdio import StdioOptions
 from attune_operator.resources import common
@@ -76,12 +76,11 @@ def mounts(sensor: Sensor) -> list[dict[str, Any]]:
     return found
 
 
-def volumes(sensor: Sensor) -> list[dict[str, Any]]:
-    """Return the volumes of :func:`mounts`."""
+def volumes(sensor: Sensor, scripts: str) -> list[dict[str, Any]]:
+    """Return the volumes of :func:`mounts`; ``scripts`` is the name of the ConfigMap with the scripts."""
     found: list[dict[str, Any]] = []
     if sensor.spec.runner == "Stdio" and sensor.spec.scripts:
-        name = names.scripts_object_name(sensor.metadata.name)
-        found.append({"name": "scripts", "configMap": {"name": name, "defaultMode": 0o555}})
+        found.append({"name": "scripts", "configMap": {"name": scripts, "defaultMode": 0o555}})
     if is_copied(sensor):
         found.append({"name": "stdio", "emptyDir": {"sizeLimit": _SIZE}})
     return found

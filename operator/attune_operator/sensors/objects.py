@@ -9,9 +9,9 @@ import structlog
 
 from attune_contract import names
 from attune_contract.resources import Sensor
-from attune_operator.resources import difference
-from attune_operator.resources.common import APPLIED
-from attune_operator.resources.kinds import DEPLOYMENT, SECRET, Kind, Object
+from attune_operator.resources import common, companions, difference
+from attune_operator.resources.common import APPLIED, Environment, ObjectNames
+from attune_operator.resources.kinds import CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE, Kind, Object
 from attune_operator.runtime import metrics
 from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.sensors import insistence
@@ -89,6 +89,28 @@ class Objects:
             name = name or child_name(kind, sensor.ref)
             found = await self._client.get(kind, sensor.metadata.namespace, name)
         return found
+
+    async def named(self, sensor: Sensor, around: Environment) -> ObjectNames:
+        """Return the names of the Sensor's objects: the usual ones, except where another Sensor was first to have it. An object
+        that is there is never renamed.
+        """
+        usual, spec = common.usual_names(sensor), sensor.spec
+        has_config = bool(companions.config_files(sensor, around))
+        return ObjectNames(
+            config=await self._name(CONFIG_MAP, sensor, usual.config) if has_config else usual.config,
+            scripts=await self._name(CONFIG_MAP, sensor, usual.scripts) if spec.scripts else usual.scripts,
+            service=await self._name(SERVICE, sensor, usual.service) if spec.ports else usual.service,
+        )
+
+    async def _name(self, kind: Kind, sensor: Sensor, usual: str) -> str:
+        other = names.other_object_name(sensor.metadata.name, usual)
+        if (found := await self.find(kind, sensor, name=usual)) is not None:
+            owner = _owner(found) or {}
+            others = owner.get("kind") == "Sensor" and owner.get("name") != sensor.metadata.name
+            return other if others else usual
+        kept = self._cache.child(kind, sensor.ref, name=other)
+        ours = kept is not None and (_owner(kept) or {}).get("uid") == sensor.metadata.uid
+        return other if ours else usual
 
     async def ensure(self, kind: Kind, sensor: Sensor, desired: Object, *, renewed: bool = False) -> Outcome:
         """Bring the object to its desired state; do nothing if it has it. ``renewed``: its content is new on purpose.

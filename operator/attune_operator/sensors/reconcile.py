@@ -5,7 +5,7 @@ nothing. Credentials come first, because a pod without them could only wait, and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -239,17 +239,18 @@ class Reconciler:
             return self._refused(context, Verdict(status="False", reason=reason, message=message, warn=True))
         environment = self._environment()
         issued_at = token.issued_at if token is not None else self._issued_before(context)
-        own, scripts = (of(sensor.metadata.name) for of in (names.sensor_object_name, names.scripts_object_name))
-        desired: list[tuple[Kind, str, Object | None]] = [
-            (SERVICE_ACCOUNT, own, companions.service_account(sensor)),
-            (CONFIG_MAP, own, companions.config_map(sensor, environment)),
-            (CONFIG_MAP, scripts, companions.scripts_config_map(sensor)),
-            (NETWORK_POLICY, own, companions.network_policy(sensor, environment)),
-            (SERVICE, names.sensor_service_name(sensor.metadata.name), companions.service(sensor)),
-            (DEPLOYMENT, own, deployment(sensor, environment, issued_at=issued_at)),
-        ]
+        own = names.sensor_object_name(sensor.metadata.name)
         running: Object | None = None
         try:
+            named = await self._objects.named(sensor, environment)
+            desired: list[tuple[Kind, str, Object | None]] = [
+                (SERVICE_ACCOUNT, own, companions.service_account(sensor)),
+                (CONFIG_MAP, named.config, companions.config_map(sensor, environment, named.config)),
+                (CONFIG_MAP, named.scripts, companions.scripts_config_map(sensor, named.scripts)),
+                (NETWORK_POLICY, own, companions.network_policy(sensor, environment)),
+                (SERVICE, named.service, companions.service(sensor, named.service)),
+                (DEPLOYMENT, own, deployment(sensor, environment, issued_at=issued_at, named=named)),
+            ]
             for kind, _, body in desired:
                 if body is not None:
                     outcome = await self._objects.ensure(kind, sensor, body)
@@ -260,8 +261,9 @@ class Reconciler:
                         context.requeue_after.append(outcome.again_in)
                     running = outcome.object
             # Objects that are no longer needed are deleted last, when no pod mounts them any more.
-            for kind, name in ((kind, name) for kind, name, body in desired if body is None):
-                self._record_change(context, kind, await self._objects.remove(kind, sensor, name=name))
+            for kind, usual in ((kind, name) for kind, name, body in desired if body is None):
+                for name in (usual, names.other_object_name(sensor.metadata.name, usual)):
+                    self._record_change(context, kind, await self._objects.remove(kind, sensor, name=name))
         except NameTakenError as error:
             return self._refused(context, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:
@@ -276,6 +278,9 @@ class Reconciler:
             raise
         verdict, runtime = readiness.judge(sensor, running, self._cache.pods(sensor.ref))
         self._show_runtime(sensor.ref, runtime)
+        if sensor.spec.ports and named.service != (usual := names.sensor_service_name(sensor.metadata.name)):
+            note = f" Its Service is {named.service}, because another Sensor has the Service {usual}."
+            verdict = replace(verdict, message=verdict.message + note)
         return verdict
 
     def _issued_before(self, context: ReconcileContext) -> datetime | None:

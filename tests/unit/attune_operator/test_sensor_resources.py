@@ -1,6 +1,7 @@
 """What a Sensor becomes, from values alone; and when an object is what was applied."""
 
 import copy
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -200,6 +201,16 @@ def test_names_of_services_are_short_enough_and_differ() -> None:
     long = [names.sensor_service_name(f"{'a' * 62}{last}") for last in "bc"]
     assert len(set(long)) == 2
     assert {len(name) for name in long} == {63}
+
+
+def test_the_other_names_of_objects_are_names_and_differ() -> None:
+    assert names.other_object_name("a-b", "sensor-a-b") == "sensor-a-b-9ae4969a"
+    long = f"{'a' * 46}.{'b' * 16}"
+    other = {names.other_object_name(long, usual) for usual in (f"sensor-{long}", f"sensor-{long}-scripts")}
+    assert len(other) == 2
+    for name in other:
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
+        assert len(name) <= 63
 
 
 def test_secrets_are_mounted_whole_and_need_not_be_there() -> None:
