@@ -97,7 +97,7 @@ class SensorContext:
         """Report that a failing rule works again."""
         self.report(rule, AckState.ACTIVE)
 
-    def refused(self, rule: Rule, why: str, *, what: str = "events", tolerated: int = 0) -> None:
+    def refused(self, rule: Rule, why: str, *, what: str = "events", tolerated: int = 0, stray: bool = False) -> None:
         """Report that something occurred and makes no event: a request that is not authentic, a line that is no JSON.
 
         What the API refuses is counted by itself. While nothing gets through, the rule is ``Failing``; while some does, it
@@ -109,8 +109,10 @@ class SensorContext:
             why: the reason, for the rule's author; no secrets.
             what: the things that are refused, in the plural.
             tolerated: so many refusals do not mean yet that nothing gets through.
+            stray: anybody may have caused it, such as a scanner: that nothing gets through takes five in a row where nothing
+                ever did, and 20 where something did.
         """
-        self._outcomes.refused(rule.uid, why, what=what, tolerated=tolerated)
+        self._outcomes.refused(rule.uid, why, what=what, tolerated=tolerated, stray=stray)
 
     def left_out(self, rule: Rule, why: str, *, what: str = "events") -> None:
         """Report that something occurred for which the rule does not ask, such as what its filter leaves out. That is no

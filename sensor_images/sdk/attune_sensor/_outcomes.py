@@ -24,6 +24,8 @@ _FEW: Final = 3
 _LONG: Final = 60.0
 #: When so much was left out by what the rule asks for, and nothing was ever stored, that is worth a remark.
 _LEFT_OUT: Final = 3
+#: After so many refusals in a row of what anybody may have sent, when nothing got through.
+_STRAYS: Final = 5
 _LONGEST_REASON: Final = 400
 #: Seconds between two acks of a rule at least; and between two that differ only in a number or in the last reason.
 _PAUSE: Final = 1.0
@@ -90,7 +92,8 @@ def due(standing: Standing | None, told: Told | None, *, now: float) -> float | 
 class _Tally:
     passed: int = 0  # in a row, since the last refusal
     passed_at: float = float("-inf")
-    refused: int = 0  # in a row, since the last one that got through
+    refused: int = 0  # in a row, since the last one that got through, strays left out
+    strays: int = 0  # in a row, since the last one that got through
     window: deque[bool] | None = None  # None: nothing was refused
     tolerated: int = 0
     number: int = 0
@@ -128,7 +131,7 @@ class Outcomes:
         if (tally := self._tallies.get(uid)) is None:
             return
         tally.passed += 1
-        tally.refused = 0
+        tally.refused = tally.strays = 0
         tally.passed_at = self._clock()
         if tally.left_out:
             tally.left_out = 0
@@ -139,7 +142,7 @@ class Outcomes:
                 tally.window, tally.number = None, 0
             self.on_change(uid)
 
-    def refused(self, uid: str, why: str, *, what: str = "events", tolerated: int = 0) -> None:
+    def refused(self, uid: str, why: str, *, what: str = "events", tolerated: int = 0, stray: bool = False) -> None:
         """Something that occurred makes no event.
 
         Args:
@@ -147,6 +150,7 @@ class Outcomes:
             why: the reason.
             what: the things that are refused, in the plural.
             tolerated: so many refusals do not mean yet that nothing gets through.
+            stray: anybody may have caused it, so it takes more of them.
         """
         if (tally := self._tallies.get(uid)) is None:
             return
@@ -155,9 +159,12 @@ class Outcomes:
             tally.since = self._now()
         tally.window.append(False)
         tally.passed = 0
-        tally.refused += 1
+        if stray:
+            tally.strays += 1
+        else:
+            tally.refused += 1
+            tally.tolerated = tolerated
         tally.number += 1
-        tally.tolerated = tolerated
         tally.what, tally.why = what, " ".join(why.split())[:_LONGEST_REASON].rstrip(".")
         self.on_change(uid)
 
@@ -193,6 +200,7 @@ class Outcomes:
         silent = self._clock() - tally.passed_at
         failing = (
             (not any(tally.window) and tally.refused > tally.tolerated)
+            or (not any(tally.window) and tally.refused + tally.strays >= _STRAYS)
             or tally.refused >= _MANY
             or (tally.refused >= _FEW and silent >= _LONG)
         )

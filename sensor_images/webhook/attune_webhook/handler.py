@@ -22,6 +22,11 @@ PORT_NAME: Final = "http"
 DEFAULT_PORT: Final = 8000
 #: How often (seconds) secrets are checked for changes.
 _REVIEW_INTERVAL: Final = 2.0
+#: Refusals before anybody has shown that the rule's sender may be meant: no credentials, another method, a coding.
+_STRAYS: Final = frozenset({"unsigned", "method", "encoding"})
+#: Refusals of credentials that are wrong: so many may be somebody else's.
+_WRONG: Final = frozenset({"signature", "expired"})
+_TOLERATED: Final = 2
 
 
 class WebhookHandler:
@@ -56,8 +61,8 @@ class WebhookHandler:
             registry=context.metrics.registry,
             log=context.log,
             now=now,
-            on_refused=lambda rule, why: context.refused(rule, why, what="requests"),
             on_left_out=lambda rule, why: context.left_out(rule, why, what="requests"),
+            on_refused=self._refused,
         )
         #: The port that requests come to.
         self.listener = Listener(server=self._server, config=self._config)
@@ -129,6 +134,11 @@ class WebhookHandler:
         while True:
             await asyncio.sleep(_REVIEW_INTERVAL)
             self._review({route.hook.path.shape for route in self._routes.serving() if route.hook.auth.secrets})
+
+    def _refused(self, rule: Rule, why: str, kind: str) -> None:
+        """A request makes no event. Scanners must not make a rule ``Failing`` for which nothing came yet."""
+        tolerated = _TOLERATED if kind in _WRONG else 0
+        self._context.refused(rule, why, what="requests", tolerated=tolerated, stray=kind in _STRAYS)
 
     def _review_problem(self) -> str | None:
         task = self._reviewing

@@ -66,8 +66,9 @@ class WebhookServer:
         registry: where requests are counted.
         log: a structlog logger.
         now: Unix time in seconds.
-        on_refused: called with a rule and a reason for each request that makes no event because something is wrong.
-        on_left_out: the same for each request that a rule does not ask for.
+        on_refused: called with a rule, a reason and the kind of refusal for each request that makes no event because something
+            is wrong.
+        on_left_out: called with a rule and a reason for each request that the rule does not ask for.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class WebhookServer:
         registry: CollectorRegistry,
         log: Any,
         now: Callable[[], float] = time.time,
-        on_refused: Callable[[Rule, str], None] = lambda rule, why: None,
         on_left_out: Callable[[Rule, str], None] = lambda rule, why: None,
+        on_refused: Callable[[Rule, str, str], None] = lambda rule, why, kind: None,
     ) -> None:
         self._on_refused = on_refused
         self._on_left_out = on_left_out
@@ -306,7 +307,7 @@ class WebhookServer:
         self._refusals.note(refusal, routes[0].rule if routes else None)
         if refusal.kind not in _NOT_THE_RULES:
             for route in routes:
-                self._on_refused(route.rule, f"{int(refusal.status)} {refusal.reason}")
+                self._on_refused(route.rule, f"{int(refusal.status)} {refusal.reason}", refusal.kind)
         return refusal.answer()
 
 

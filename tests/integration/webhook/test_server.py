@@ -302,6 +302,18 @@ async def test_a_rule_whose_condition_never_held_says_so_until_it_does(hooks: Ho
     await until(lambda: hooks.harness.message(rule) == "")
 
 
+async def test_a_scanner_makes_no_rule_failing(hooks: Hooks) -> None:
+    hooks.secret("hooks/key", "s3cret-key")
+    rule = await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/key"]})
+    assert (await hooks.send("/a"))[0] == 401
+
+    async def remark() -> bool:
+        text = await hooks.harness.wait_for(rule, AckState.ACTIVE)
+        return text.startswith("Not everything gets through: 1 request refused since ")
+
+    await until(remark)
+
+
 async def test_a_rule_that_gets_only_requests_with_a_wrong_key_is_failing_until_a_right_one_comes(hooks: Hooks) -> None:
     hooks.secret("hooks/key", "s3cret-key")
     rule = await hooks.rule("/a", auth={"type": "bearer", "secrets": ["hooks/key"]})

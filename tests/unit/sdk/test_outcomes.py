@@ -56,6 +56,28 @@ def test_some_lines_may_be_a_greeting(outcomes: Outcomes) -> None:
         assert standing(outcomes).failing == failing
 
 
+def test_what_anybody_may_have_sent_is_a_remark_until_there_are_several(outcomes: Outcomes) -> None:
+    for failing in (False, False, False, False, True):
+        outcomes.refused("u", "401", what="requests", stray=True)
+        assert standing(outcomes).failing == failing
+    outcomes.passed("u")
+    assert not standing(outcomes).failing
+
+
+def test_where_events_come_strays_do_not_hide_it(outcomes: Outcomes, clock: Clock) -> None:
+    outcomes.passed("u")
+    for number in range(1, WINDOW + 1):
+        clock.now += 60
+        outcomes.refused("u", "401", what="requests", stray=True)
+        assert standing(outcomes).failing == (number == WINDOW)
+
+
+def test_one_refusal_that_is_no_stray_counts_among_strays(outcomes: Outcomes) -> None:
+    outcomes.refused("u", "401", what="requests", stray=True)
+    outcomes.refused("u", "too large", what="requests")
+    assert standing(outcomes).failing
+
+
 def test_one_refusal_among_many_is_a_remark(outcomes: Outcomes) -> None:
     for _ in range(1000):
         outcomes.passed("u")
