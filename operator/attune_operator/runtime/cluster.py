@@ -1,8 +1,8 @@
 """The watched namespaces of a cluster: lists, status patches and Events."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -14,6 +14,8 @@ from attune_operator.runtime.ownership import Ownership
 _log = structlog.stdlib.get_logger(__name__)
 
 _FORBIDDEN: Final = 403
+
+_Found = TypeVar("_Found")
 
 
 class RuleCluster(EventSink, Protocol):
@@ -73,14 +75,19 @@ class KubeCluster:
         self._recorder = recorder
         self.namespaces = tuple(namespaces)
         self._ownership = ownership
+        self._missing: set[str] = set()
 
     async def list_all(self, kind: Kind, *, labels: str = "") -> list[Object]:
         """Every object of ``kind`` in the watched namespaces; complete, or it raises."""
         if not self.namespaces:
             found = await self.client.list_objects(kind, labels=labels)
         else:
+            nothing: list[Object] = []
             lists = await asyncio.gather(
-                *(self.client.list_objects(kind, name, labels=labels) for name in self.namespaces)
+                *(
+                    self._in(name, self.client.list_objects(kind, name, labels=labels), nothing)
+                    for name in self.namespaces
+                )
             )
             found = [item for items in lists for item in items]
         if self._ownership is None or kind is not SENSOR:
@@ -103,8 +110,12 @@ class KubeCluster:
     async def _list_rules(self, read: Callable[[Body], Read | None], known: Known) -> Listed[Read]:
         if not self.namespaces:
             return await self.client.list_changed(RULE, read=read, known=known)
+        nothing: Listed[Read] = Listed(read=[], unchanged=[])
         lists = await asyncio.gather(
-            *(self.client.list_changed(RULE, name, read=read, known=known) for name in self.namespaces)
+            *(
+                self._in(name, self.client.list_changed(RULE, name, read=read, known=known), nothing)
+                for name in self.namespaces
+            )
         )
         return Listed(
             read=[rule for found in lists for rule in found.read],
@@ -122,9 +133,26 @@ class KubeCluster:
         found = await asyncio.gather(*(self._namespace(name) for name in self.namespaces))
         return [item for item in found if item is not None]
 
+    async def _in(self, namespace: str, listing: Awaitable[_Found], nothing: _Found) -> _Found:
+        """What a list of one watched namespace gives; nothing if the namespace does not exist, and so may not be listed."""
+        try:
+            return await listing
+        except ClusterError as error:
+            if error.status != _FORBIDDEN or not await self._is_missing(namespace):
+                raise
+            return nothing
+
+    async def _is_missing(self, name: str) -> bool:
+        try:
+            return await self._namespace(name) is None
+        except ClusterError:
+            return False
+
     async def _namespace(self, name: str) -> Object | None:
         try:
-            return await self.client.get(NAMESPACE, None, name)
+            found = await self.client.get(NAMESPACE, None, name)
+            self._note_missing(name, missing=found is None)
+            return found
         except ClusterError as error:
             if error.status != _FORBIDDEN:
                 raise
@@ -132,6 +160,17 @@ class KubeCluster:
             _log.debug("namespace_not_readable", namespace=name)
             labels = {"kubernetes.io/metadata.name": name}
             return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+    def _note_missing(self, name: str, *, missing: bool) -> None:
+        if missing and name not in self._missing:
+            self._missing.add(name)
+            _log.warning(
+                "watched_namespace_missing",
+                namespace=name,
+                message=f"watchNamespaces names {name}, which does not exist. Create it, or take it out of the list.",
+            )
+        elif not missing:
+            self._missing.discard(name)
 
     async def patch_rule_status(
         self, namespace: str, name: str, status: dict[str, Any], *, uid: str, first: bool = False

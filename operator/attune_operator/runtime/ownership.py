@@ -25,6 +25,7 @@ _SELECTOR: Final = f"{names.MARK_LABEL}={names.INSTALLATION_KEY}"
 _LIST_FROM: Final = 8
 #: So many marks are read or written at once.
 _AT_ONCE: Final = 16
+_FORBIDDEN: Final = 403
 _CONFLICT: Final = 409
 #: The mark cannot be written: the namespace is being deleted or is gone, a quota is used up.
 _REFUSED: Final = frozenset({403, 404, 422})
@@ -198,7 +199,14 @@ class Ownership:
     async def _list(self) -> set[str]:
         marked = set()
         for watched in self._watched or (None,):
-            for body in await self._client.list_objects(CONFIG_MAP, watched, labels=_SELECTOR):
+            try:
+                bodies = await self._client.list_objects(CONFIG_MAP, watched, labels=_SELECTOR)
+            except ClusterError as error:
+                if watched is None or error.status != _FORBIDDEN:
+                    raise
+                marked.add(watched)  # it may not exist (KubeCluster says so); what is known of it stays
+                continue
+            for body in bodies:
                 if body["metadata"]["name"] == names.INSTALLATION_MARK and (found := holder(body)):
                     marked.add(str(body["metadata"]["namespace"]))
                     self._hold(body["metadata"]["namespace"], found, body)

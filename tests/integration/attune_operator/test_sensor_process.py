@@ -169,6 +169,59 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
             assert secret not in place
 
 
+CLUSTER_ROLE = Kind("ClusterRole", "clusterroles", "rbac.authorization.k8s.io", namespaced=False)
+CLUSTER_ROLE_BINDING = Kind("ClusterRoleBinding", "clusterrolebindings", "rbac.authorization.k8s.io", namespaced=False)
+
+
+async def test_a_watched_namespace_that_is_missing_is_named_and_stops_nothing(
+    kubernetes: ApiServer, user: KubectlUser, tmp_path: Path
+) -> None:
+    missing = f"{user.namespace}-nope"
+    kubeconfig = await limited_kubeconfig(kubernetes, user, tmp_path)
+    # As the chart has it: the watched namespaces may be read, by name.
+    metadata = {"name": missing}
+    names = [user.namespace, missing]
+    rules = [{"apiGroups": [""], "resources": ["namespaces"], "resourceNames": names, "verbs": ["get"]}]
+    rbac = "rbac.authorization.k8s.io"
+    api = f"{rbac}/v1"
+    await user.client.create(
+        CLUSTER_ROLE, {"apiVersion": api, "kind": "ClusterRole", "metadata": metadata, "rules": rules}
+    )
+    reference = {"apiGroup": rbac, "kind": "ClusterRole", "name": missing}
+    subject = {"kind": "ServiceAccount", "name": "attune-operator", "namespace": user.namespace}
+    binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
+    await user.client.create(CLUSTER_ROLE_BINDING, {"apiVersion": api, "kind": "ClusterRoleBinding", **binding})
+    server = NatsServer(tmp_path)
+    server.start()
+    settings = {
+        "NAMESPACE": user.namespace,
+        "WATCH_NAMESPACES": f"{user.namespace},{missing}",
+        "NATS_URL": server.url,
+        "SWEEP_INTERVAL": "2s",
+        "SIGNING_KEY_LEAD": "1s",
+    }
+    async with operator_process(kubeconfig, tmp_path, **settings) as operator:
+        try:
+            await user.apply_sensor()
+
+            async def has_a_token() -> bool:
+                found = await user.get(kinds.SENSOR, "core.timer")
+                return bool((found.get("status") or {}).get("token"))
+
+            await until(has_a_token)
+            assert f"watchNamespaces names {missing}, which does not exist" in operator.log.read_text()
+            await user.apply_sensor(env=[{"name": "A", "value": "1"}])
+
+            async def watched() -> bool:
+                [container] = (await user.get(kinds.DEPLOYMENT))["spec"]["template"]["spec"]["containers"]
+                return {"name": "A", "value": "1"} in container["env"]
+
+            await until(watched)
+            assert await operator.end() == 0
+        finally:
+            server.stop()
+
+
 async def test_the_api_server_may_go_away_and_come_back(
     user: KubectlUser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
