@@ -1,5 +1,7 @@
 """Autoscalers, and controllers that keep changing what the operator applied, on a real API server."""
 
+import os
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ from support.kubectl_user import REPLICA_SET, KubectlUser
 from attune_operator.app import Operator
 from attune_operator.resources import kinds
 from attune_operator.resources.kinds import Kind, Object
+
+#: How long the Sensor is scaled; a long run is ATTUNE_SCALING_SECONDS=300.
+SECONDS = float(os.environ.get("ATTUNE_SCALING_SECONDS", "0"))
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
@@ -46,14 +51,18 @@ async def test_a_sensor_is_scaled_without_replacing_a_pod(user: KubectlUser, ope
     await user.apply_sensor()
     await until(user.pods)
     await available(user, 1)
-    for replicas in (4, 2, 6, 16, 3):
-        await scale(user, kinds.SENSOR, "core.timer", replicas)
-        await available(user, replicas)
+    ends, steps = time.monotonic() + SECONDS, 0
+    while steps == 0 or time.monotonic() < ends:
+        for replicas in (4, 2, 6, 16, 3):
+            await scale(user, kinds.SENSOR, "core.timer", replicas)
+            await available(user, replicas)
+            steps += 1
+    print(f"{steps} steps in {SECONDS} s")
     assert len(await replica_sets(user)) == 1, "a change of the pods' template makes another"
     found = await user.client.call("GET", kinds.SENSOR.path(user.namespace, "core.timer", "scale"))
     assert found["status"]["selector"] == "attune.dev/sensor=core.timer"
     # As many writes of the Deployment as there were changes.
-    assert (await user.get(kinds.DEPLOYMENT))["metadata"]["generation"] == 6
+    assert (await user.get(kinds.DEPLOYMENT))["metadata"]["generation"] == 1 + steps
 
 
 async def test_an_autoscaler_of_the_deployment_is_not_fought(user: KubectlUser, operator: Operator) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from attune_cluster.apiserver import ApiServer
 from attune_contract import names
 from attune_operator.resources import kinds
 from attune_operator.resources.kinds import Object
+
+#: How long both run beside each other; a long run is ATTUNE_INSTALLATIONS_SECONDS=120.
+SECONDS = float(os.environ.get("ATTUNE_INSTALLATIONS_SECONDS", "0"))
 
 pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
@@ -123,6 +127,7 @@ async def test_the_second_keeps_off_until_the_namespace_is_handed_to_it(
             await until(two.keeps_off)
             generation = (await user.get(kinds.DEPLOYMENT))["metadata"]["generation"]
             await two.sweeps(2)
+            await asyncio.sleep(SECONDS)
             await user.apply_sensor(env=[{"name": "A", "value": "1"}])
 
             async def changed() -> bool:
@@ -133,6 +138,8 @@ async def test_the_second_keeps_off_until_the_namespace_is_handed_to_it(
             assert await changed(), "somebody else wrote the Deployment"
             assert await token(user) == issued
             assert await one.metric("attune_tokens_issued_total") == 1
+            counts = {each.home: await each.metric("attune_tokens_issued_total") for each in installations}
+            print(f"both for {SECONDS} s: tokens issued {counts}, generation of the Deployment {generation + 1}")
             # By the events of the one that keeps off, a person finds out.
             said = await user.events(names.INSTALLATION_MARK)
             assert [(event["reason"], event["type"]) for event in said] == [("OtherInstallation", "Warning")]
