@@ -9,6 +9,7 @@ PYTHON ?= python3
 # Compiling everything anew in each process doubles what tests take to start.
 unexport PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS := never
+export UV_HTTP_RETRIES ?= 8
 export UV_PROJECT_ENVIRONMENT := .venv
 
 UV := .uv/bin/uv

@@ -1,13 +1,22 @@
 """Fixtures that start the real thing: a NATS server, a kube-apiserver with etcd."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import eventually
 from support.nats_server import NatsServer
 
 from attune_local import ports
+
+# The same examples in every run, and none too slow: whether a change lands depends on the change, not on the dice or on what
+# else the machine does. HYPOTHESIS_PROFILE=search looks for new ones.
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("same", _UNHURRIED, derandomize=True)
+settings.register_profile("search", _UNHURRIED, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -70,8 +70,8 @@ class RuleWriter:
         """Connect; lost connections come back by themselves."""
         self._client = await self._connected(self._creds)
         self._observer = await self._connected(self._observer_creds)
-        self._jetstream = self._client.jetstream(timeout=5)
-        self._rule_stream = self._client.jetstream(prefix=self._rules_api, timeout=5)
+        self._jetstream = self._client.jetstream(timeout=30)
+        self._rule_stream = self._client.jetstream(prefix=self._rules_api, timeout=30)
 
         async def count(_message: Any) -> None:
             self.requests += 1

@@ -20,7 +20,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "/e2e/" in str(item.path):
-            if item.get_closest_marker("local") is None:
-                item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(420))
+        if "/e2e/" in str(item.path) and item.get_closest_marker("local") is None:
+            item.add_marker(pytest.mark.cluster)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.eventually import eventually
 from support.kubectl import Kubectl
 from support.system import SYSTEM, System
 
@@ -71,26 +72,40 @@ def test_a_rules_history_says_what_became_of_it(attune: CommandLine, system: Sys
     rule = system.rule("remembered", parameters={"interval": 1, "unit": "hours"})
     rule.wait_condition("Active", "True")
     attune("rules", "disable", f"{system.namespace}/remembered", "--wait")
-    entries = attune.json("rules", "history", f"{system.namespace}/remembered")["data"]
-    assert [entry["type"] for entry in entries] == ["created", "disabled"]
-    assert entries[-1]["changed_by"] == "attune-cli"
+
+    def written() -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = attune.json("rules", "history", f"{system.namespace}/remembered")["data"]
+        assert [entry["type"] for entry in entries] == ["created", "disabled"]
+        return entries
+
+    # The operator writes the history after all that a Rule waits for.
+    assert eventually(written, within=30)[-1]["changed_by"] == "attune-cli"
 
 
 def test_status_finds_the_system_well(attune: CommandLine, system: System) -> None:
-    found = json.loads(attune("status", "-n", SYSTEM, "--output", "json"))
-    states = {check["name"]: check["state"] for check in found["checks"]}
-    assert found["ok"], found
-    assert {"Cluster": "ok", "operator": "ok", "API": "ok", "NATS": "ok", "Sensors": "ok"}.items() <= states.items()
+    def well() -> bool:
+        found = json.loads(attune("status", "-n", SYSTEM, "--output", "json"))
+        states = {check["name"]: check["state"] for check in found["checks"]}
+        assert found["ok"], found
+        wanted = {"Cluster": "ok", "operator": "ok", "API": "ok", "NATS": "ok", "Sensors": "ok"}
+        return wanted.items() <= states.items()
+
+    # Tests before this one may have restarted parts of it.
+    eventually(well, within=60, what="the system is well")
 
 
 def test_a_sensors_own_token_is_inspected(attune: CommandLine, kube: Kubectl, tmp_path: Path, pack: None) -> None:
-    encoded = kube(
-        "get", "secret", "sensor-core.timer", "-n", SYSTEM, "-o", "go-template={{.data.token | base64decode}}"
-    )
     file = tmp_path / "token"
-    file.write_text(encoded)
-    found = attune.json("token", "inspect", str(file))
-    assert (found["login"], found["signature"], found["accepted"]) == (f"sensor:{SYSTEM}/core.timer", "good", True)
+
+    def good() -> bool:
+        template = "go-template={{.data.token | base64decode}}"
+        file.write_text(kube("get", "secret", "sensor-core.timer", "-n", SYSTEM, "-o", template))
+        found = attune.json("token", "inspect", str(file))
+        assert (found["login"], found["signature"]) == (f"sensor:{SYSTEM}/core.timer", "good")
+        return found["accepted"] is True
+
+    # Tests before this one replace the signing keys.
+    eventually(good, within=60, what="the token in the Secret is taken")
 
 
 def test_it_is_a_plugin_of_kubectl(attune: CommandLine, kube: Kubectl, system: System) -> None:

@@ -30,7 +30,7 @@ def test_a_rule_that_cannot_run_says_why(
     accepted = bad.wait_condition("Accepted", "False", reason=reason)
     for word in words:
         assert word in accepted["message"], accepted["message"]
-    assert bad.wait_condition("Active", "False")["reason"] == "NotAccepted"
+    bad.wait_condition("Active", "False", reason="NotAccepted")
 
     # Nothing else is disturbed.
     good.wait_condition("Active", "True")
@@ -67,7 +67,8 @@ def test_active_only_after_the_sensor_has_said_so(system: System) -> None:
         assert header.split()[:6] == ["NAME", "TYPE", "SENSOR", "ENABLED", "ACTIVE", "REASON"]
         return line.split()
 
-    assert columns()[1:6] == ["core.intervaltimer", f"{system.namespace}/dumb", "true", "False", "AwaitingSensor"]
+    awaiting = ["core.intervaltimer", f"{system.namespace}/dumb", "true", "False", "AwaitingSensor"]
+    eventually(lambda: columns()[1:6] == awaiting, within=10, what="the columns say that the Sensor is awaited")
     # The Sensor says why, too.
     eventually(
         lambda: "ull" in system.kube("get", "sensors", "dumb", "-n", system.namespace).splitlines()[1],
@@ -77,7 +78,7 @@ def test_active_only_after_the_sensor_has_said_so(system: System) -> None:
 
     system.kube.patch("sensor", "dumb", system.namespace, {"spec": {"image": system.pack_sensor()["spec"]["image"]}})
     rule.wait_condition("Active", "True", within=60)
-    assert columns()[4:6] == ["True", "Active"]
+    eventually(lambda: columns()[4:6] == ["True", "Active"], within=10, what="the columns say that it is active")
 
 
 def test_a_stopped_sensor_leaves_its_rules_awaiting_it(system: System) -> None:
@@ -170,11 +171,11 @@ def test_a_malformed_object_is_refused_by_kubectl_apply(system: System, case: st
 
 
 def test_kubectl_diff_after_apply_is_empty_and_wait_works(system: System) -> None:
-    system.kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM, "--timeout=30s")
+    system.kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM, "--timeout=180s")
     path = str(REPOSITORY / "packs" / "core")
     system.kube("apply", "-f", path)
     assert system.kube("diff", "-f", path) == ""
-    system.kube("wait", "--for=condition=Active", "rule/echo-every-second", "-n", "default", "--timeout=30s")
+    system.kube("wait", "--for=condition=Active", "rule/echo-every-second", "-n", "default", "--timeout=180s")
 
 
 def test_kubectl_explains_the_resources(system: System) -> None:
@@ -189,4 +190,4 @@ def test_every_pod_passes_the_restricted_pod_security_level(system: System) -> N
         label = "pod-security.kubernetes.io/enforce=restricted"
         namespaced = system.kube("get", "namespace", namespace, "--show-labels")
         assert label in namespaced
-    assert system.pods("core.timer", SYSTEM)
+    system.wait_ready_pod("core.timer", SYSTEM)

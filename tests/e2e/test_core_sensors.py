@@ -11,13 +11,13 @@ import pytest
 from support.eventually import eventually
 from support.killer import kill_container
 from support.kubectl import Kubectl
-from support.system import REPOSITORY, SYSTEM, System
+from support.system import REPOSITORY, SYSTEM, System, Tunnel
 
 SECRET = "a-secret-of-this-test"
 
 
 @pytest.fixture(scope="module")
-def webhooks(pack: None, kube: Kubectl) -> Iterator[httpx.Client]:
+def webhooks(pack: None, kube: Kubectl) -> Iterator[Tunnel]:
     """The pack's webhook sensor with a secret, reached through its Service."""
     kube.apply(
         {
@@ -27,19 +27,17 @@ def webhooks(pack: None, kube: Kubectl) -> Iterator[httpx.Client]:
             "stringData": {"github": SECRET},
         }
     )
-    kube("wait", "--for=condition=Ready", "sensor/core.webhook", "-n", SYSTEM, "--timeout=120s")
-    with (
-        kube.port_forward("service/sensor-core-webhook", 80, SYSTEM) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
-    ):
-        yield client
+    kube("wait", "--for=condition=Ready", "sensor/core.webhook", "-n", SYSTEM, "--timeout=180s")
+    tunnel = Tunnel(kube, "sensor-core-webhook")
+    yield tunnel
+    tunnel.close()
 
 
 @pytest.fixture(scope="module")
 def watching(chart: None, kube: Kubectl) -> None:
     """The Kubernetes sensor with its rights."""
     kube("apply", "-f", str(REPOSITORY / "packs" / "kubernetes"))
-    kube("wait", "--for=condition=Ready", "sensor/core.kubernetes", "-n", SYSTEM, "--timeout=120s")
+    kube("wait", "--for=condition=Ready", "sensor/core.kubernetes", "-n", SYSTEM, "--timeout=180s")
 
 
 def signed(body: bytes, delivery: str) -> dict[str, str]:
@@ -51,15 +49,19 @@ def signed(body: bytes, delivery: str) -> dict[str, str]:
     }
 
 
-def test_signed_request_becomes_an_event(system: System, webhooks: httpx.Client) -> None:
+def test_signed_request_becomes_an_event(system: System, webhooks: Tunnel) -> None:
     path = f"/{system.namespace}/push"
     auth = {"type": "github", "secrets": ["attune-webhooks/github"]}
     rule = system.rule("push", trigger="core.webhook", parameters={"path": path, "auth": auth})
     rule.wait_condition("Active", "True", within=180)  # kubelet brings a Secret that was made later
     body = json.dumps({"ref": "main"}).encode()
-    answers = [webhooks.post(path, content=body, headers=signed(body, "d-1")) for _ in range(2)]
+
+    def post(content: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+        return webhooks.send("POST", path, content=content, headers=headers)
+
+    answers = [post(body, signed(body, "d-1")) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [202, 202]
-    assert webhooks.post(path, content=b"{}", headers=signed(body, "d-2")).status_code == 401
+    assert post(b"{}", signed(body, "d-2")).status_code == 401
     [event] = rule.wait_events(lambda found: len(found) >= 1, within=20)
     assert {answer.json()["id"] for answer in answers} == {event.id}
     assert event.payload["body"] == {"ref": "main"}
@@ -67,13 +69,13 @@ def test_signed_request_becomes_an_event(system: System, webhooks: httpx.Client)
     rule.wait_condition("Active", "False", reason="Disabled")
 
     def status() -> str:
-        return str(webhooks.post(path, content=body, headers=signed(body, "d-3")).json().get("status"))
+        return str(post(body, signed(body, "d-3")).json().get("status"))
 
     eventually(lambda: status() == "disabled", within=10, what="requests are accepted and forgotten")
-    assert webhooks.post(path, content=b"{}").status_code == 401
+    assert post(b"{}").status_code == 401
 
 
-def test_webhooks_pod_has_no_rights_and_its_secret_as_files(system: System, webhooks: httpx.Client) -> None:
+def test_webhooks_pod_has_no_rights_and_its_secret_as_files(system: System, webhooks: Tunnel) -> None:
     pod = system.wait_ready_pod("core.webhook", SYSTEM)
     assert pod["spec"]["automountServiceAccountToken"] is False
     listed = system.kube(

@@ -6,13 +6,12 @@ import re
 import socket
 import uuid
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import httpx
 import pytest
 from support.eventually import eventually
-from support.kubectl import Manifest
-from support.system import SYSTEM, Event, System
+from support.kubectl import CommandFailedError, Manifest
+from support.system import SYSTEM, System
 
 
 def token_of(system: System, sensor: str) -> str:
@@ -29,10 +28,14 @@ def whoami(system: System, token: str) -> int:
     return system.api.request("GET", "/auth/whoami", token=token).status_code
 
 
-def assert_unbroken(events: list[Event], interval: timedelta) -> None:
-    gaps = {later.occurred_at - earlier.occurred_at for earlier, later in pairwise(events)}
-    assert gaps == {interval}, f"gaps: {sorted(gaps)}"
-    assert len({event.id for event in events}) == len(events)
+def published(system: System) -> set[str]:
+    """The names of the public keys that the API has."""
+    return {key["kid"] for key in system.api.request("GET", "/.well-known/jwks.json").json()["keys"]}
+
+
+def wait_taken(system: System, sensor: str) -> None:
+    """Until the API takes the token in the Sensor's Secret: each is written on its own, and the keys reach the API by a third."""
+    eventually(lambda: whoami(system, token_of(system, sensor)) == 200, within=60, what=f"{sensor}'s token is taken")
 
 
 def pod_identity(pod: Manifest) -> tuple[str, int]:
@@ -57,7 +60,8 @@ def test_tokens_are_renewed_under_a_running_sensor_without_a_gap(system: System)
     # A rule that comes now shows that the NATS credentials were renewed as well.
     late = system.rule("late", parameters={"interval": 1})
     late.wait_events(lambda events: len(events) >= 2, within=10)
-    assert_unbroken(rule.events(), timedelta(seconds=1))
+    renewed_at = datetime.now(UTC)
+    rule.wait_unbroken(timedelta(seconds=1), enough=lambda events: events[-1].occurred_at > renewed_at)
     assert pod_identity(system.wait_ready_pod("own", system.namespace)) == pod
 
 
@@ -78,16 +82,17 @@ def test_what_is_away_across_a_renewal_catches_up_when_it_is_back(system: System
         SYSTEM,
         "-l",
         f"app.kubernetes.io/name={away.split('/')[1]}",
-        "--timeout=60s",
+        "--timeout=180s",
     )
     before = issued_at(system, "own")
     eventually(lambda: issued_at(system, "own") != before, within=45, every=1, what="a renewal meanwhile")
     kube("scale", away, "-n", SYSTEM, "--replicas=1")
-    kube("rollout", "status", away, "-n", SYSTEM, "--timeout=90s")
+    kube("rollout", "status", away, "-n", SYSTEM, "--timeout=180s")
     back_at = datetime.now(UTC)
 
-    events = rule.wait_events(lambda events: events[-1].occurred_at > back_at + timedelta(seconds=2), within=60)
-    assert_unbroken(events, timedelta(seconds=1))
+    rule.wait_unbroken(
+        timedelta(seconds=1), enough=lambda events: events[-1].occurred_at > back_at + timedelta(seconds=2)
+    )
     rule.patch({"enabled": False})
     rule.wait_condition("Active", "False", reason="Disabled", within=30)
     assert pod_identity(system.wait_ready_pod("own", system.namespace)) == pod
@@ -97,7 +102,6 @@ def test_what_is_away_across_a_renewal_catches_up_when_it_is_back(system: System
 def test_a_renewal_can_be_asked_for(system: System) -> None:
     system.sensor("own")
     before = issued_at(system, "own")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # Times of tokens are whole seconds: one that was issued in this very second counts as renewed already.
     eventually(lambda: datetime.now(UTC) >= datetime.fromisoformat(before) + timedelta(seconds=1), within=5)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -110,8 +114,8 @@ def test_revoked_tokens_are_refused_within_two_seconds_and_the_sensor_goes_on(sy
     system.sensor("own")
     rule = system.rule("steady", parameters={"interval": 1})
     rule.wait_events(lambda events: len(events) >= 1, within=15)
+    wait_taken(system, "own")
     stolen = token_of(system, "own")
-    assert whoami(system, stolen) == 200
 
     eventually(
         lambda: datetime.now(UTC) >= datetime.fromisoformat(issued_at(system, "own")) + timedelta(seconds=1), within=5
@@ -121,24 +125,23 @@ def test_revoked_tokens_are_refused_within_two_seconds_and_the_sensor_goes_on(sy
         "sensor", "own", system.namespace, {"metadata": {"annotations": {"attune.dev/revoke-before": now}}}
     )
     eventually(lambda: whoami(system, stolen) == 401, within=3, what="the revoked token is refused")
-    assert whoami(system, token_of(system, "own")) == 200
+    wait_taken(system, "own")
 
     seen = len(rule.events())
-    events = rule.wait_events(lambda events: len(events) >= seen + 3, within=30)
-    assert_unbroken(events, timedelta(seconds=1))
+    rule.wait_unbroken(timedelta(seconds=1), enough=lambda events: len(events) >= seen + 3)
 
 
 @pytest.mark.both
 def test_a_deleted_sensors_token_is_refused_within_two_seconds(system: System) -> None:
     system.sensor("own")
+    wait_taken(system, "own")
     token = token_of(system, "own")
-    assert whoami(system, token) == 200
     system.kube.delete("sensor", "own", system.namespace, "--wait=false")
     eventually(lambda: whoami(system, token) == 401, within=3, what="the deleted Sensor's token is refused")
     # Neither does it come back to life with a Sensor of the same name.
     system.sensor("own")
+    wait_taken(system, "own")
     assert whoami(system, token) == 401
-    assert whoami(system, token_of(system, "own")) == 200
 
 
 @pytest.mark.both
@@ -147,9 +150,8 @@ def test_a_trigger_type_that_was_taken_away_is_refused_within_two_seconds(system
     system.sensor("own", triggerTypes=[*types, {"name": "extra.kind"}])
     rule = system.rule("extra", trigger="extra.kind", parameters={})
     rule.wait_condition("Accepted", "True")
-    token = token_of(system, "own")
 
-    def post() -> int:
+    def post(token: str) -> int:
         body = {
             "id": str(uuid.uuid4()),
             "trigger_type": "extra.kind",
@@ -161,9 +163,14 @@ def test_a_trigger_type_that_was_taken_away_is_refused_within_two_seconds(system
         }
         return system.api.request("POST", "/api/v1/events", token=token, json=body).status_code
 
-    assert post() == 201
+    def taken() -> str | None:
+        token = token_of(system, "own")
+        return token if post(token) == 201 else None
+
+    token = eventually(taken, within=30, what="the type is taken")
+    assert token is not None
     system.kube.patch("sensor", "own", system.namespace, {"spec": {"triggerTypes": types}})
-    eventually(lambda: post() in (401, 403), within=3, what="the type that was taken away is refused")
+    eventually(lambda: post(token) in (401, 403), within=3, what="the type that was taken away is refused")
 
 
 @pytest.mark.both
@@ -171,6 +178,7 @@ def test_lost_signing_keys_are_made_anew_and_no_hand_is_needed(system: System) -
     rule = system.rule("steady", parameters={"interval": 1})
     rule.wait_events(lambda events: len(events) >= 1, within=15)
     before = system.kube.get("secret", "attune-signing-keys", SYSTEM)["metadata"]["uid"]
+    known = published(system)
     system.kube.delete("secret", "attune-signing-keys", SYSTEM)
 
     def replaced() -> bool:
@@ -179,21 +187,31 @@ def test_lost_signing_keys_are_made_anew_and_no_hand_is_needed(system: System) -
 
     eventually(replaced, within=15, what="new signing keys")
     seen = len(rule.events())
-    events = rule.wait_events(lambda events: len(events) >= seen + 5, within=30)
-    assert_unbroken(events, timedelta(seconds=1))
+    rule.wait_unbroken(timedelta(seconds=1), enough=lambda events: len(events) >= seen + 5)
+    # kubelet brings the API the public half of the new key when it comes to it. Later tests find it there.
+    eventually(lambda: published(system) - known, within=300, what="the API has the new public key")
 
 
 def test_nats_refuses_strangers(system: System) -> None:
-    with (
-        system.kube.port_forward("service/attune-nats", 4222, SYSTEM) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=10) as stranger,
-        stranger.makefile("rwb") as stream,
-    ):
-        assert json.loads(stream.readline().removeprefix(b"INFO "))["auth_required"] is True
-        stream.write(b'CONNECT {"verbose": true}\r\nSUB attune.> 1\r\n')
-        stream.flush()
-        assert stream.readline() == b"-ERR 'Authorization Violation'\r\n"
-        assert stream.readline() == b"", "the server hangs up"
+    def answers() -> tuple[bool, bytes, bytes]:
+        with (
+            system.kube.port_forward("service/attune-nats", 4222, SYSTEM) as port,
+            socket.create_connection(("127.0.0.1", port), timeout=30) as stranger,
+            stranger.makefile("rwb") as stream,
+        ):
+            required = json.loads(stream.readline().removeprefix(b"INFO "))["auth_required"]
+            stream.write(b'CONNECT {"verbose": true}\r\nSUB attune.> 1\r\n')
+            stream.flush()
+            return required, stream.readline(), stream.readline()
+
+    def refused() -> bool:
+        found = answers()
+        # Who takes more than two seconds to say who they are is refused for that.
+        assert b"Authentication Timeout" not in found[1]
+        assert found[1], "the tunnel ended before the answer came"
+        return found == (True, b"-ERR 'Authorization Violation'\r\n", b"")
+
+    eventually(refused, within=60, what="the server refuses a stranger and hangs up")
 
 
 def test_a_sensor_outside_the_cluster_gets_a_token_by_its_owners_rights(system: System) -> None:
@@ -213,12 +231,18 @@ def test_a_sensor_outside_the_cluster_gets_a_token_by_its_owners_rights(system: 
     owner, reader = (kube("create", "token", name, "-n", namespace).strip() for name in ("owner", "reader"))
 
     assert ask(reader)[0] == 403
-    status, answer = ask(owner)
-    assert status in (200, 201), answer
-    data = answer["data"]
+
+    def given() -> Manifest:
+        status, answer = ask(owner)
+        assert status in (200, 201), answer
+        found: Manifest = answer["data"]
+        return found
+
+    # The API server learns of a RoleBinding after it has taken it.
+    data = eventually(given, within=30, what="the owner is given a token")
     assert data["sensor_ref"] == body["sensor_ref"]
     assert data["trigger_types"] == ["acme.door"]
-    assert whoami(system, data["token"]) == 200
+    eventually(lambda: whoami(system, data["token"]) == 200, within=30, what="the token is taken")
     again = ask(owner)[1]["data"]
     assert again["identity_id"] == data["identity_id"]
     assert ask(owner, ttl_seconds=72 * 3600 + 1)[0] in (400, 422)
@@ -239,6 +263,15 @@ def secrets_of(system: System) -> set[str]:
     return found
 
 
+def running(system: System, namespace: str) -> set[str]:
+    """The pods whose containers have started, and that are not ending."""
+    return {
+        pod["metadata"]["name"]
+        for pod in system.kube.list("pods", namespace)
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    }
+
+
 def test_no_secret_is_told(system: System) -> None:
     system.sensor("own")
     system.rule("shown").wait_condition("Active", "True")
@@ -254,11 +287,15 @@ def test_no_secret_is_told(system: System) -> None:
             told[f"{kind} in {namespace}"] = json.dumps(system.kube.list(kind, namespace))
         for pod in system.kube.list("pods", namespace):
             name = pod["metadata"]["name"]
-            told[f"the log of {name}"] = system.kube("logs", name, "-n", namespace, "--tail=-1")
+            try:
+                told[f"the log of {name}"] = system.kube("logs", name, "-n", namespace, "--tail=-1")
+            except CommandFailedError:
+                # Pods that a test before this one replaced may be going, and new ones have said nothing yet.
+                assert name not in running(system, namespace)
     told["the API's metrics"] = system.api.request("GET", "/metrics").text
     told["the public keys"] = system.api.request("GET", "/.well-known/jwks.json").text
     with system.kube.port_forward("deployment/attune-operator", 9090, SYSTEM) as port:
-        told["the operator's metrics"] = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        told["the operator's metrics"] = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
     for where, text in told.items():
         for secret in secrets:
             assert secret not in text, f"a secret stands in {where}"

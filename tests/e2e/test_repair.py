@@ -74,7 +74,7 @@ def test_a_damaged_secret_holds_a_good_token_again_within_five_seconds(system: S
 def test_a_deleted_sensor_takes_along_all_that_it_owned(system: System, sensor: str) -> None:
     rule = system.rule("orphan")
     rule.wait_condition("Active", "True")
-    system.kube.delete("sensor", sensor, system.namespace, "--timeout=20s")
+    system.kube.delete("sensor", sensor, system.namespace, "--timeout=180s")
 
     def left() -> list[str]:
         text = system.kube(

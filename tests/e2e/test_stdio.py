@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.eventually import eventually
 from support.system import REPOSITORY, AppliedRule, System
 
 EXAMPLES = REPOSITORY / "examples" / "stdio"
@@ -20,7 +21,7 @@ def apply(system: System, file: Path, **changes: Any) -> AppliedRule:
     system.kube.apply(sensor)
     system.kube.apply(rule)
     name = sensor["metadata"]["name"]
-    system.kube("wait", "--for=condition=Ready", f"sensor/{name}", "-n", system.namespace, "--timeout=90s")
+    system.kube("wait", "--for=condition=Ready", f"sensor/{name}", "-n", system.namespace, "--timeout=180s")
     return AppliedRule(rule["metadata"]["name"], system.namespace, system.kube, system.api)
 
 
@@ -39,7 +40,7 @@ def test_a_program_from_one_manifest_makes_events(system: System, name: str) -> 
 def test_the_supervisor_is_copied_into_an_image_that_has_python(system: System) -> None:
     # The timer's image stands for anybody's: it has a python3 and no supervisor.
     rule = apply(system, EXAMPLES / "shell.yaml", image=system.pack_sensor()["spec"]["image"])
-    [pod] = system.pods("shell", system.namespace)
+    pod = system.wait_ready_pod("shell", system.namespace)
     assert [container["name"] for container in pod["spec"]["initContainers"]] == ["stdio"]
     rule.wait_events(lambda events: len(events) == 3, within=60)
 
@@ -51,8 +52,11 @@ def test_a_failing_program_says_its_last_words_and_a_changed_script_mends_it(sys
     assert "ended with status 3" in message
     assert message.endswith("It said last: no such queue")
 
-    [pod] = system.pods("shell", system.namespace)
-    assert "no such queue" in system.kube("logs", pod["metadata"]["name"], "-n", system.namespace)
+    def logged() -> bool:
+        [pod] = system.pods("shell", system.namespace)
+        return "no such queue" in system.kube("logs", pod["metadata"]["name"], "-n", system.namespace)
+
+    eventually(logged, within=30, what="its last words are in the pod's log")
 
     apply(system, EXAMPLES / "shell.yaml")
     rule.wait_events(lambda events: len(events) == 3, within=90)

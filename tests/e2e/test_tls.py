@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -39,9 +40,9 @@ def authority(system: System) -> Iterator[Authority]:
 
 def switch(system: System, *values: str) -> None:
     system.kube.run_helm("upgrade", "attune", CHART, "-n", SYSTEM, "--reuse-values", *values)
-    system.kube("rollout", "status", "deployment/attune-operator", "-n", SYSTEM, "--timeout=120s")
+    system.kube("rollout", "status", "deployment/attune-operator", "-n", SYSTEM, "--timeout=180s")
     for kind in ("statefulset/attune-nats", "deployment/attune-api"):
-        system.kube("rollout", "status", kind, "-n", SYSTEM, "--timeout=120s")
+        system.kube("rollout", "status", kind, "-n", SYSTEM, "--timeout=180s")
 
 
 def test_sensors_go_on_over_tls(system: System, authority: Authority) -> None:
@@ -49,23 +50,23 @@ def test_sensors_go_on_over_tls(system: System, authority: Authority) -> None:
     rule.wait_condition("Active", "True", within=90)
     context = ssl.create_default_context(cadata=authority.pem)
     context.check_hostname = False  # port-forward: the name is localhost
-    with system.kube.port_forward("service/attune-api", 80, SYSTEM) as port:
-        url = f"https://127.0.0.1:{port}/health"
-        assert httpx.get(url, verify=context).status_code == 200
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/health")
-    now = datetime.now(UTC)
-    with (
-        system.kube.port_forward("service/attune-api", 80, SYSTEM) as port,
-        httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context) as client,
-    ):
 
-        def late() -> bool:
-            answer = client.get(
-                "/api/v1/events",
-                params={"rule_uid": rule.uid, "occurred_after": (now + timedelta(seconds=2)).isoformat()},
-                headers={"Authorization": f"Bearer {system.api.token}"},
-            )
-            return answer.status_code == 200 and len(answer.json()["data"]) >= 2
+    def ask(path: str, scheme: str = "https", **options: Any) -> httpx.Response:
+        # Its own tunnel each time: one may stall or end.
+        with system.kube.port_forward("service/attune-api", 80, SYSTEM) as port:
+            return httpx.get(f"{scheme}://127.0.0.1:{port}{path}", verify=context, timeout=30, **options)
 
-        eventually(late, within=30, what="events that came over TLS")
+    eventually(lambda: ask("/health").status_code == 200, within=60, what="the API answers over TLS")
+    with pytest.raises(httpx.TransportError):
+        ask("/health", "http")
+    now, uid = datetime.now(UTC), rule.uid
+
+    def late() -> bool:
+        answer = ask(
+            "/api/v1/events",
+            params={"rule_uid": uid, "occurred_after": (now + timedelta(seconds=2)).isoformat()},
+            headers={"Authorization": f"Bearer {system.api.token}"},
+        )
+        return answer.status_code == 200 and len(answer.json()["data"]) >= 2
+
+    eventually(late, within=30, what="events that came over TLS")

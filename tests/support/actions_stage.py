@@ -130,7 +130,7 @@ class Stage:
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.server.start)
         self.client = await connect(self.server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
-        self.jetstream = self.client.jetstream(timeout=10)
+        self.jetstream = self.client.jetstream(timeout=60)
         await self.jetstream.add_stream(
             StreamConfig(name=EVENTS_STREAM, subjects=[ALL_EVENTS], discard=DiscardPolicy.OLD, allow_direct=True)
         )
@@ -146,7 +146,7 @@ class Stage:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.wait(20)
+            process.wait(120)
         await self.client.close()
         await asyncio.to_thread(self.server.kill)
 

@@ -165,12 +165,12 @@ class ApiProcess:
             return 0
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+        return self._process.wait(120)
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(120)
 
     def restart(self) -> None:
         self.stop()
@@ -187,6 +187,7 @@ class ApiProcess:
         return self.client(ADMIN_TOKEN)
 
     def events_logged(self, name: str) -> list[dict[str, Any]]:
-        """Log lines with this event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """Log lines with this event; one that is being written is none yet."""
+        whole = self.log.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("event") == name]

@@ -37,7 +37,7 @@ def kind_named(name: str) -> Kind:
 def _sent(method: str, url: str, **options: Any) -> httpx.Response:
     """One request; that nobody answers is an OSError, which waiting tests expect."""
     try:
-        return httpx.request(method, url, timeout=20, **options)
+        return httpx.request(method, url, timeout=60, **options)
     except httpx.TransportError as error:
         raise ConnectionError(f"{method} {url}: {error}") from error
 
@@ -56,7 +56,7 @@ class LocalKube(Kubectl):
                 reached = wanted.removeprefix("--for=condition=")
                 eventually(
                     lambda: condition(self.get(kind, name, namespace), reached)["status"] == "True",
-                    within=60, what=f"{target} {reached}",
+                    within=180, what=f"{target} {reached}",
                 )  # fmt: skip
                 return ""
         raise AssertionError(f"kubectl {' '.join(arguments)} is not possible without a cluster")
@@ -153,13 +153,13 @@ class AttuneUp:
         """Ctrl-C; returns the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def kill(self) -> None:
         """kill -9, of it alone."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def marked(self) -> dict[int, str]:
         """The processes that it started, with their command lines."""
@@ -204,8 +204,8 @@ class AttuneUp:
                 return found
 
     def shown(self) -> list[dict[str, Any]]:
-        """The events that it printed."""
-        return [json.loads(line) for line in self.stdout.read_text().splitlines()]
+        """The events that it printed; one that is being printed is none yet."""
+        return [json.loads(line) for line in self.stdout.read_text().rpartition("\n")[0].splitlines()]
 
     def said(self) -> str:
         """What it wrote to stderr."""
@@ -223,7 +223,7 @@ class LocalApi(Api):
         if self._client is None:
             endpoints = read_endpoints(self._up.data_dir)
             assert endpoints is not None
-            self._client = self._stack.enter_context(httpx.Client(base_url=endpoints.api.url, timeout=10))
+            self._client = self._stack.enter_context(httpx.Client(base_url=endpoints.api.url, timeout=30))
         return self._client
 
 
@@ -250,10 +250,10 @@ def attune_up(folder: Path, *paths: str, **options: Any) -> Iterator[AttuneUp]:
         if up.process is not None and up.process.poll() is None:
             up.process.send_signal(signal.SIGINT)
             try:
-                up.process.wait(60)
+                up.process.wait(120)
             except subprocess.TimeoutExpired:
                 up.process.kill()
-                up.process.wait(20)
-        deadline = time.monotonic() + 20
+                up.process.wait(60)
+        deadline = time.monotonic() + 60
         while up.marked() and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -240,7 +240,7 @@ async def _streamed(server: NatsServer, wanted: set[str]) -> list[str]:
     missing = set(wanted)
     deadline = time.monotonic() + 180
     try:
-        subscription = await client.jetstream().pull_subscribe(
+        subscription = await client.jetstream(timeout=60).pull_subscribe(
             ALL_EVENTS,
             stream=EVENTS_STREAM,
             config=ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL),

@@ -38,9 +38,9 @@ class StreamReader:
         """Ask, and return when the answer's head is there."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=8 * 1024 * 1024)
         self._writer.write(self.request)
-        status = await asyncio.wait_for(self._reader.readline(), 60)
+        status = await asyncio.wait_for(self._reader.readline(), 150)
         self.status = int(status.split()[1])
-        while (await asyncio.wait_for(self._reader.readline(), 60)).strip():
+        while (await asyncio.wait_for(self._reader.readline(), 150)).strip():
             pass
 
     @property

@@ -31,7 +31,12 @@ def kill_container(kube: Kubectl, pod: Manifest) -> None:
     if isinstance(kube, LocalKube):
         kill_pod_process(kube.kubeconfig, pod["metadata"]["name"])
         return
-    [status] = pod["status"]["containerStatuses"]
+    # What the pod's status says may be the container before this one, which ended a moment ago.
+    eventually(lambda: _killed(kube, pod), within=60, what="the killer found the container")
+
+
+def _killed(kube: Kubectl, pod: Manifest) -> bool:
+    [status] = kube.get("pod", pod["metadata"]["name"], pod["metadata"]["namespace"])["status"]["containerStatuses"]
     container = status["containerID"].split("://")[1]
     killer = {
         "apiVersion": "v1",
@@ -54,10 +59,10 @@ def kill_container(kube: Kubectl, pod: Manifest) -> None:
     kube.delete("pod", "killer", "kube-system", "--now")
     kube("create", "-f", "-", stdin=json.dumps(killer))
 
-    def ended() -> bool:
-        phase = kube.get("pod", "killer", "kube-system")["status"]["phase"]
-        assert phase != "Failed", kube("logs", "killer", "-n", "kube-system")
-        return bool(phase == "Succeeded")
+    def ended() -> str | None:
+        phase: str = kube.get("pod", "killer", "kube-system")["status"]["phase"]
+        return phase if phase in ("Succeeded", "Failed") else None
 
-    eventually(ended, within=30, what="the killer did its work")
+    phase = eventually(ended, within=30, what="the killer did its work")
     kube.delete("pod", "killer", "kube-system", "--now")
+    return phase == "Succeeded"

@@ -53,7 +53,7 @@ async def run(*command: str, text: str | None = None, **variables: str) -> str:
         stderr=subprocess.PIPE,
         env={**os.environ, **variables},
     )
-    out, error = await asyncio.wait_for(process.communicate(None if text is None else text.encode()), 60)
+    out, error = await asyncio.wait_for(process.communicate(None if text is None else text.encode()), 150)
     if process.returncode:
         raise AssertionError(f"{command[0]}: {error.decode(errors='replace')[-500:]}")
     return out.decode(errors="replace")
@@ -76,7 +76,7 @@ async def server(*command: str, port: int | None = None, directory: Path) -> Asy
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(process.wait, 20)
+            await asyncio.to_thread(process.wait, 120)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,16 @@ import yaml
 
 Manifest = dict[str, Any]
 
+#: What kubectl says when its request did not get through, or the API server could not carry it out now.
+_AGAIN = re.compile(
+    "connection refused|connection reset|connection lost|i/o timeout|TLS handshake timeout|unexpected EOF"
+    "|etcdserver: (request timed out|leader changed)|currently unable to handle the request"
+)
+#: These do the same however often they are carried out.
+_REPEATABLE = frozenset(
+    ("apply", "cordon", "delete", "explain", "get", "logs", "patch", "rollout", "scale", "uncordon", "wait")
+)
+
 
 class CommandFailedError(RuntimeError):
     """A command ended with another status than 0. Its text is what the command wrote to stderr."""
@@ -34,7 +44,7 @@ class Kubectl:
     helm: Path
     _environment: dict[str, str] = field(default_factory=dict)
 
-    def _run(self, program: Path, arguments: list[str], *, stdin: str | None = None, timeout: float = 120) -> str:
+    def _run(self, program: Path, arguments: list[str], *, stdin: str | None = None, timeout: float = 200) -> str:
         command = [str(program), *arguments]
         result = subprocess.run(
             command,
@@ -49,8 +59,15 @@ class Kubectl:
             raise CommandFailedError(command, result)
         return result.stdout
 
-    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """Run kubectl; returns what it printed."""
+    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 200) -> str:
+        """Run kubectl; returns what it printed. What the API server could not be asked is asked again, if it may be."""
+        for _ in range(5):
+            try:
+                return self._run(self.kubectl, list(arguments), stdin=stdin, timeout=timeout)
+            except CommandFailedError as error:
+                if arguments[0] not in _REPEATABLE or not _AGAIN.search(error.stderr):
+                    raise
+                time.sleep(2)
         return self._run(self.kubectl, list(arguments), stdin=stdin, timeout=timeout)
 
     def attempt(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
@@ -65,7 +82,7 @@ class Kubectl:
         flags = ["--dry-run=server"] if dry_run else []
         return self.attempt("apply", *flags, "-f", "-", stdin=yaml.safe_dump(manifest))
 
-    def run_helm(self, *arguments: str, timeout: float = 300) -> str:
+    def run_helm(self, *arguments: str, timeout: float = 400) -> str:
         """Run helm; returns what it printed."""
         return self._run(self.helm, list(arguments), timeout=timeout)
 
@@ -111,7 +128,7 @@ class Kubectl:
                 yield int(found.group(1))
             finally:
                 process.terminate()
-                process.wait(10)
+                process.wait(60)
 
 
 def condition(resource: Manifest, kind: str) -> Manifest:

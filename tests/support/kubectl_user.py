@@ -130,7 +130,7 @@ async def running(settings: Settings) -> AsyncIterator[Operator]:
     finally:
         ready.cancel()
         operator.stop()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             await work
 
 

@@ -125,7 +125,7 @@ class Tenants:
 
 async def create_streams(client: Client) -> None:
     """The streams, with a rule of each Sensor and a word of each of the others."""
-    jetstream, rules = client.jetstream(timeout=5), client.jetstream(prefix=subjects.RULES_API, timeout=5)
+    jetstream, rules = client.jetstream(timeout=60), client.jetstream(prefix=subjects.RULES_API, timeout=60)
     await rules.add_stream(rules_stream(replicas=1))
     await jetstream.add_stream(acks_stream(replicas=1))
     await jetstream.add_stream(actions_stream(replicas=1))

@@ -32,7 +32,7 @@ class OperatorProcess:
 
     async def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             return await self.process.wait()
 
 

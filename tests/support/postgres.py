@@ -103,7 +103,7 @@ class PostgresServer:
         """End it (fast shutdown); connections are cut."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(30)
+            self._process.wait(120)
 
     def kill(self) -> None:
         """End all its processes at once (SIGKILL). The first goes first, so that it cannot start others again."""
@@ -114,7 +114,7 @@ class PostgresServer:
         for pid in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(30)
+        self._process.wait(120)
 
     def backends(self) -> list[int]:
         """Its processes that serve a connection: those whose title names the client's address."""

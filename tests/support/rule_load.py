@@ -204,7 +204,7 @@ class RuleLoad:
     async def answer_forever(self) -> None:
         """Ack every rule message as a sensor does, and let an event of one rule in ten be accepted."""
         client = await connect(self._url)
-        jetstream = client.jetstream()
+        jetstream = client.jetstream(timeout=60)
         await jetstream.add_stream(
             StreamConfig(name=subjects.EVENTS_STREAM, subjects=[subjects.ALL_EVENTS], max_msgs=10_000)
         )

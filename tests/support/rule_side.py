@@ -129,7 +129,7 @@ class Stream:
 
     async def messages(self) -> dict[str, Any]:
         async with self.connected() as client:
-            jetstream = client.jetstream()
+            jetstream = client.jetstream(timeout=60)
             try:
                 info = await jetstream.stream_info(subjects.RULES_STREAM, subjects_filter=">")
             except nats.js.errors.NotFoundError:
@@ -175,4 +175,4 @@ class Stream:
 
     async def publish(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         async with self.connected() as client:
-            await client.jetstream().publish(subject, body, headers=headers)
+            await client.jetstream(timeout=60).publish(subject, body, headers=headers)

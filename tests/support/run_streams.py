@@ -81,7 +81,7 @@ _ANY_ID = uuid.UUID(int=7)
 async def run_streams(server: NatsServer, *, queue: bool = True) -> AsyncIterator[RunStreams]:
     """The streams, made as operator and runner make them."""
     client = await connect(server.url)
-    jetstream = client.jetstream()
+    jetstream = client.jetstream(timeout=60)
     await jetstream.add_stream(rules_stream(replicas=1))
     await jetstream.add_stream(
         StreamConfig(name=ACTIONS_STREAM, subjects=[ALL_ACTIONS], max_msgs_per_subject=1, allow_direct=True)

@@ -78,11 +78,12 @@ class SensorProcess:
         """Let it end by itself (SIGTERM); its exit status."""
         assert self.process is not None, "it was not started"
         self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 60)
+        return await asyncio.wait_for(self.process.wait(), 150)
 
     def logged(self, name: str) -> list[dict[str, Any]]:
-        """Log lines with this event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """Log lines with this event; one that is being written is none yet."""
+        whole = self.log.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("event") == name]
 
     def spooled(self) -> int:

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,50 +33,59 @@ class Event:
     payload: dict[str, Any]
 
 
-class Api:
-    """The API through `kubectl port-forward`, which is started again when the API's pod was replaced."""
+class Tunnel:
+    """A Service through `kubectl port-forward`, which is started again when it stalled, or the Service's pod was replaced.
 
-    def __init__(self, kube: Kubectl, token: str) -> None:
+    Requests are sent again, too: send what is the same when it comes twice.
+    """
+
+    def __init__(self, kube: Kubectl, service: str) -> None:
         self._kube = kube
-        self.token = token
+        self._service = service
         self._stack = ExitStack()
         self._client: httpx.Client | None = None
 
     def _connected(self) -> httpx.Client:
         if self._client is None:
-            port = self._stack.enter_context(self._kube.port_forward("service/attune-api", 80, SYSTEM))
-            self._client = self._stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10))
+            port = self._stack.enter_context(self._kube.port_forward(f"service/{self._service}", 80, SYSTEM))
+            self._client = self._stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
         return self._client
 
     def close(self) -> None:
         self._client = None
         self._stack.close()
 
-    def request(self, method: str, path: str, *, token: str | None = None, **options: Any) -> httpx.Response:
-        """Send a request with the reader's token, or with `token` ("" for none).
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request.
 
         503 says "ask again" (docs/api.md), for example while new signing keys reach the API. As every client must, this one
         does.
         """
-        bearer = self.token if token is None else token
-        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
 
-        def answered() -> httpx.Response:
-            answer = self._sent(method, path, headers=headers, **options)
-            assert answer.status_code != 503, answer.text
-            return answer
-
-        return eventually(answered, within=120, what=f"the API answers {method} {path}")
-
-    def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
-        for attempt in (1, 2, 3):
+        def answered() -> list[httpx.Response]:
             try:
-                return self._connected().request(method, path, **options)
+                answer = self._connected().request(method, path, **options)
             except httpx.TransportError:
                 self.close()
-                if attempt == 3:
-                    raise
-        raise AssertionError("unreachable")
+                raise
+            assert answer.status_code != 503, answer.text
+            return [answer]  # an answer of 400 or more is false by itself
+
+        return eventually(answered, within=120, what=f"{self._service} answers {method} {path}")[0]
+
+
+class Api(Tunnel):
+    """The API, and a reader's token."""
+
+    def __init__(self, kube: Kubectl, token: str) -> None:
+        super().__init__(kube, "attune-api")
+        self.token = token
+
+    def request(self, method: str, path: str, *, token: str | None = None, **options: Any) -> httpx.Response:
+        """Send a request with the reader's token, or with `token` ("" for none)."""
+        bearer = self.token if token is None else token
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        return self.send(method, path, headers=headers, **options)
 
     def events(self, rule_uid: str) -> list[Event]:
         """All events of a rule, oldest first."""
@@ -99,6 +109,13 @@ class Api:
             if not page.get("next_cursor") or not page["data"]:
                 return found
             query["cursor"] = page["next_cursor"]
+
+
+def assert_unbroken(events: list[Event], interval: timedelta) -> None:
+    """By the times at which they occurred, each event is one interval after the one before: no gap, none twice."""
+    times = sorted(event.occurred_at for event in events)
+    gaps = {later - earlier for earlier, later in pairwise(times)}
+    assert gaps == {interval}, f"gaps {sorted(gaps)} between {[time.isoformat() for time in times]}"
 
 
 @dataclass
@@ -162,6 +179,23 @@ class AppliedRule:
         assert result is not None
         return result
 
+    def wait_unbroken(
+        self, interval: timedelta, *, enough: Callable[[list[Event]], bool], within: float = 60
+    ) -> list[Event]:
+        """Its events, once there are enough and they are unbroken. One that is still on its way is no gap, one that is lost
+        stays one.
+        """
+
+        def unbroken(events: list[Event]) -> bool:
+            if not enough(events):
+                return False
+            assert_unbroken(events, interval)
+            return True
+
+        return self.wait_events(
+            unbroken, within=within, what=f"enough events of {self.name}, each {interval} after the last"
+        )
+
 
 @dataclass
 class System:
@@ -202,7 +236,9 @@ class System:
         }
         self.kube.apply(manifest)
         if wait:
-            self.kube("wait", "--for=condition=Ready", f"sensor/{name}", "-n", self.namespace, "--timeout=60s")
+            self.kube(
+                "wait", "--for=condition=Ready", f"sensor/{name}", "-n", self.namespace, "--timeout=180s", timeout=200
+            )
 
     def pack_sensor(self) -> Manifest:
         """The manifest of core.timer as packs/core has it."""

@@ -36,7 +36,7 @@ def chart(kube: Kubectl) -> None:
 def pack(chart: None, kube: Kubectl) -> None:
     """The core pack's sensor applied and ready."""
     kube("apply", "-f", str(REPOSITORY / "packs" / "core"))
-    kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM, "--timeout=120s")
+    kube("wait", "--for=condition=Ready", "sensor/core.timer", "-n", SYSTEM, "--timeout=180s")
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ class Hooks:
             if then:
                 await asyncio.sleep(pause)
                 writer.write(then)
-            return await asyncio.wait_for(reader.read(), 60)
+            return await asyncio.wait_for(reader.read(), 150)
         finally:
             writer.close()
             with contextlib.suppress(OSError):

@@ -67,7 +67,7 @@ def ask(questions: Sequence[Question]) -> list[bool]:
         input="".join(f"{question.line()}\n" for question in questions),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=True,
     )
     answers = [json.loads(line)["accepted"] for line in done.stdout.splitlines()]

@@ -27,7 +27,7 @@ from .settings import Settings
 from .supervisor import answers
 from .tools import tools
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds until a start counts as failed: far more than it takes, as a busy machine is no failure."""
 
 

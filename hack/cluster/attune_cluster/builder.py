@@ -106,7 +106,7 @@ def _base_archive(settings: Settings, key: str) -> Path:
         options.append(f"--customize-hook=upload {authorities} {_CERTIFICATES}")
     command = ["nice", "mmdebstrap", "--variant=minbase", *options, DEBIAN_SUITE, str(temporary)]
     with step("making the base image from Debian packages (once)", detail=lambda: last_line(log)):
-        logged([*ISOLATED, *command], log, what="making the base image")
+        logged([*ISOLATED, *command], log, what="making the base image", downloads=True)
     return temporary.replace(file)
 
 
@@ -166,7 +166,7 @@ def _build_one(settings: Settings, image: Target, options: list[str], log: Path)
     with tempfile.NamedTemporaryFile(dir=settings.cache / "images", prefix=".new.") as identity:
         local = f"localhost/{image.name}:{settings.version}"
         words = ["bud", *options, f"--target={image.target}", f"--tag={local}", f"--iidfile={identity.name}"]
-        logged(_buildah(settings, *words, settings.repository), log, what=f"building {image.name}")
+        logged(_buildah(settings, *words, settings.repository), log, what=f"building {image.name}", downloads=True)
         return Path(identity.name).read_text().strip().removeprefix("sha256:")
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .console import ClusterError
+from .console import ClusterError, say
 
 TAIL = 25
 """Lines of a failed program's output that are shown."""
+PAUSES = (5.0, 20.0)
+"""Seconds before a program that downloads is run the second and the third time."""
 
 
 def tail(text: str, lines: int = TAIL) -> str:
@@ -56,8 +59,24 @@ def logged(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     what: str | None = None,
+    downloads: bool = False,
 ) -> None:
-    """Run `command` with its output appended to `log`; raise `ClusterError` with the log's end if it fails."""
+    """Run `command` with its output appended to `log`; raise `ClusterError` with the log's end if it fails.
+
+    One that `downloads` is run up to three times: servers of packages are away for a moment now and then.
+    """
+    for pause in PAUSES if downloads else ():
+        try:
+            return _logged(command, log, env=env, cwd=cwd, what=what)
+        except ClusterError:
+            say(f"  {what or command[0]} failed; again in {pause:.0f} s ({log})")
+            time.sleep(pause)
+    return _logged(command, log, env=env, cwd=cwd, what=what)
+
+
+def _logged(
+    command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None, cwd: Path | None, what: str | None
+) -> None:
     argv = [str(word) for word in command]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as out:

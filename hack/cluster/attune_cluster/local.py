@@ -19,7 +19,7 @@ from .locks import exclusive
 from .settings import KUBERNETES, Settings
 from .tools import PROGRAMS, tools
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds a start may take before it counts as failed."""
 
 

@@ -126,7 +126,7 @@ def install(needs: Iterable[Need], *, log: Path, who: str = "CLUSTER=local") -> 
         try:
             # A list that can't be fetched (somebody's third-party repository) must not stop what the others offer.
             succeeds(["apt-get", "update", "-o", "DPkg::Lock::Timeout=300"], env=env, seconds=300)
-            logged(command, log, env=env, what="apt-get install")
+            logged(command, log, env=env, what="apt-get install", downloads=True)
         finally:
             if ours:
                 policy.unlink(missing_ok=True)

@@ -85,10 +85,10 @@ def private_mounts(spec: dict[str, Any]) -> None:
 
 def network(spec: dict[str, Any]) -> None:
     """Wait for the link that the machine's side moves in here, then make the bridge and the rule for the way out."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while subprocess.run(["ip", "link", "show", "eth0"], capture_output=True, check=False).returncode != 0:
         if time.monotonic() > deadline:
-            raise SystemExit("the link to the machine did not appear within 30 s: the starting process was ended")
+            raise SystemExit("the link to the machine did not appear within 120 s: the starting process was ended")
         time.sleep(0.05)
     plan = spec["network"]
     _run("ip", "link", "set", "lo", "up")

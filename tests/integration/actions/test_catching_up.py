@@ -59,7 +59,7 @@ async def test_no_event_is_missed_however_long_the_runner_was_away(
 
         await until(noted, within=60)
         runner.kill()
-        runner.wait(20)
+        runner.wait(120)
         await post(api, range(10, 310))
 
         async def published() -> bool:

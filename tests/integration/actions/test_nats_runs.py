@@ -29,7 +29,7 @@ async def test_messages_arrive_with_the_run_s_id(stage: Stage) -> None:
     assert {run.state for run in runs.values()} == {RunState.SUCCEEDED}
     assert runs["kept"].result == {"stream": "OUT", "sequence": runs["kept"].result["sequence"]}  # type: ignore[index]
     subscription = await stage.jetstream.pull_subscribe("out.>", durable="reader", stream="OUT")
-    found = {message.headers["Nats-Msg-Id"]: message for message in await subscription.fetch(2, timeout=10)}
+    found = {message.headers["Nats-Msg-Id"]: message for message in await subscription.fetch(2, timeout=60)}
     message = found[str(runs["kept"].id)]
     assert (message.subject, message.data, message.headers["X"]) == ("out.here", b'{"k":5}', "<5>")
     assert b'"payload":{"k":5,"where":"here"}' in found[str(runs["plain"].id)].data

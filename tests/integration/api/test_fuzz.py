@@ -120,12 +120,12 @@ async def test_a_bad_batch_is_refused_as_a_whole(shared_api: ApiProcess) -> None
 
 def test_a_client_that_leaves_in_the_middle_disturbs_nobody(shared_api: ApiProcess) -> None:
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", shared_api.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", shared_api.port), timeout=60) as connection:
             connection.sendall(
                 b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
                 b"Authorization: Bearer " + shared_api.minter.token().encode() + b"\r\n\r\n{"
             )
-    assert httpx.get(shared_api.url + "/health", trust_env=False).status_code == 200
+    assert httpx.get(shared_api.url + "/health", trust_env=False, timeout=60).status_code == 200
     assert shared_api.events_logged("request_failed") == []
 
 
@@ -144,7 +144,7 @@ def test_whatever_comes_the_answer_is_no_5xx(shared_api: ApiProcess, changes: di
     body = json.dumps({"events": [event]} if batch else event).encode("utf-8", "surrogatepass")
     headers = {**_JSON, "Authorization": f"Bearer {shared_api.minter.token()}"}
     path = "/api/v1/events/batch" if batch else "/api/v1/events"
-    answer = httpx.post(shared_api.url + path, content=body, headers=headers, trust_env=False)
+    answer = httpx.post(shared_api.url + path, content=body, headers=headers, trust_env=False, timeout=60)
     if batch and answer.status_code == 200:
         assert [result["status"] for result in answer.json()["data"]] == ["refused"]
     else:

@@ -42,7 +42,7 @@ class Operator:
     @asynccontextmanager
     async def _jetstream(self) -> AsyncIterator[JetStreamContext]:
         client = await connect(self._url)
-        yield client.jetstream()
+        yield client.jetstream(timeout=60)
         await client.close()
 
     async def make_stream(self) -> None:

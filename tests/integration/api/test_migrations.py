@@ -245,10 +245,10 @@ def test_the_command_migrates_and_the_server_refuses_old_tables(tmp_path: Path) 
         "ATTUNE_API_HOST": "127.0.0.1",
     }
     program = [sys.executable, "-m", "attune_api"]
-    served = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    served = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert served.returncode != 0
     assert "attune-api migrate" in served.stdout
-    migrated = subprocess.run([*program, "migrate"], env=environment, capture_output=True, text=True, timeout=60)
+    migrated = subprocess.run([*program, "migrate"], env=environment, capture_output=True, text=True, timeout=240)
     assert migrated.returncode == 0, migrated.stdout + migrated.stderr
     assert json.loads(migrated.stdout.splitlines()[-1])["after"] == newest_revision()
     with sqlite3.connect(path) as connection:

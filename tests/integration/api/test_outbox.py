@@ -41,7 +41,7 @@ async def _listening(server: NatsServer) -> AsyncIterator["asyncio.Queue[Msg]"]:
     """Everything in the stream, from its first message, as it comes. Waits for the stream to be there."""
     client = await connect(server.url)
     received: asyncio.Queue[Msg] = asyncio.Queue()
-    jetstream = client.jetstream()
+    jetstream = client.jetstream(timeout=60)
     config = ConsumerConfig(ack_policy=AckPolicy.NONE)
     await until(
         lambda: jetstream.subscribe(ALL_EVENTS, stream=EVENTS_STREAM, cb=received.put, config=config), within=20
@@ -53,7 +53,7 @@ async def _listening(server: NatsServer) -> AsyncIterator["asyncio.Queue[Msg]"]:
 
 
 async def _take(received: "asyncio.Queue[Msg]", count: int) -> list[Msg]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         return [await received.get() for _ in range(count)]
 
 
@@ -154,9 +154,9 @@ async def test_a_stream_that_was_deleted_is_made_again_with_bounds(
     async with _listening(nats_server) as received:
         await _take(received, 1)
     client = await connect(nats_server.url)
-    config = (await client.jetstream().stream_info(EVENTS_STREAM)).config
+    config = (await client.jetstream(timeout=60).stream_info(EVENTS_STREAM)).config
     assert (config.max_age, config.max_bytes) == (7 * 24 * 3600, 256 * 1024 * 1024)
-    await client.jetstream().delete_stream(EVENTS_STREAM)
+    await client.jetstream(timeout=60).delete_stream(EVENTS_STREAM)
     await client.close()
     await _post(passing_on, 2)
     async with _listening(nats_server) as received:

@@ -20,7 +20,7 @@ MOST_GROWTH = 12.0
 
 def _routes(api: ApiProcess) -> list[tuple[str, str]]:
     """All routes that take a body, as the OpenAPI document of the running API has them."""
-    document = httpx.get(f"{api.url}/openapi.json", trust_env=False).json()
+    document = httpx.get(f"{api.url}/openapi.json", trust_env=False, timeout=60).json()
     return [
         (method.upper(), re.sub(r"\{[^}]+\}", "x", path))
         for path, operations in document["paths"].items()

@@ -141,7 +141,7 @@ def _put_back(file: Path, copy: Path) -> None:
 def _run(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
     environment = {"ATTUNE_API_DATABASE_URL": database_url}
     program = [sys.executable, "-W", "error", "-m", "attune_api", "backup", *arguments]
-    return subprocess.run(program, env=environment, capture_output=True, check=False, timeout=60)
+    return subprocess.run(program, env=environment, capture_output=True, check=False, timeout=240)
 
 
 async def test_a_backup_of_the_running_api_is_whole_and_can_be_restored(tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ async def test_nonsense_in_the_stream_is_passed_over(
     await operator.rules.put_raw(str(uuid.uuid4()), b"nonsense")
     await operator.rules.put_raw(str(uuid.uuid4()), encode(rule_state(9)))
     client = await connect(nats_server.url)
-    await client.jetstream().publish("attune.rules.too.many.tokens.here", b"{}")
+    await client.jetstream(timeout=60).publish("attune.rules.too.many.tokens.here", b"{}")
     await client.close()
     await operator.rules.put(rule_state(1))
     async with checking(tmp_path, nats_server) as api:

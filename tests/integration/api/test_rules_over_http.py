@@ -82,7 +82,7 @@ class Operator:
 @asynccontextmanager
 async def _operator(server: NatsServer) -> AsyncIterator[Operator]:
     client = await connect(server.url)
-    jetstream = client.jetstream()
+    jetstream = client.jetstream(timeout=60)
     for config in (
         rules_stream(replicas=1),
         acks_stream(replicas=1),

@@ -40,7 +40,7 @@ def api(request: pytest.FixtureRequest, tmp_path: Path, nats_server: NatsServer)
 async def _runner(server: NatsServer) -> AsyncIterator[JetStreamContext]:
     """What reports runs, with its stream."""
     client = await connect(server.url)
-    jetstream = client.jetstream()
+    jetstream = client.jetstream(timeout=60)
     await jetstream.add_stream(
         StreamConfig(name=RUNS_STREAM, subjects=[ALL_RUNS], retention=RetentionPolicy.WORK_QUEUE)
     )
@@ -169,7 +169,7 @@ async def test_runs_are_followed_as_they_change(api: ApiProcess, nats_server: Na
             await anext(lines)  # retry
             await _report(jetstream, run(2), run(3, state="Failed"), run(1, revision=2, state="Failed"))
             seen: dict[str, int] = {}
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 async for line in lines:
                     if line.startswith("data: "):
                         entry = json.loads(line.removeprefix("data: "))
@@ -180,7 +180,7 @@ async def test_runs_are_followed_as_they_change(api: ApiProcess, nats_server: Na
         # From the beginning, and from a place, with the last state of each.
         after = min(seen.values()) - 1
         async with reader.stream("GET", "/api/v1/runs/stream", headers={"Last-Event-ID": str(after)}) as answer:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 async for line in answer.aiter_lines():
                     if line.startswith("id: ") and int(line.removeprefix("id: ")) >= max(seen.values()):
                         break

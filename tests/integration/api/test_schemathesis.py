@@ -71,14 +71,14 @@ def _schemathesis(directory: Path, configuration: Path, url: str) -> "subprocess
         *("--generation-database", "none", "--no-color", "--request-timeout", "30"),
     ]
     return subprocess.run(
-        [program, *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=200
+        [program, *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=400
     )
 
 
 async def _make_streams(server: NatsServer) -> None:
     """As the operator makes them."""
     client = await connect(server.url)
-    jetstream = client.jetstream()
+    jetstream = client.jetstream(timeout=60)
     for config in (
         rules_stream(replicas=1),
         acks_stream(replicas=1),

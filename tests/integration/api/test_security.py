@@ -277,7 +277,7 @@ async def test_without_keys_it_says_so_and_is_not_ready(api: ApiProcess) -> None
 def test_no_secret_is_in_the_log(api: ApiProcess) -> None:
     token = api.minter.token()
     body = {"sensor_ref": "default/edge", "trigger_types": ["a.b"]}
-    with httpx.Client(base_url=api.url, trust_env=False) as client:
+    with httpx.Client(base_url=api.url, trust_env=False, timeout=60) as client:
         for path, content, bearer in (
             ("/api/v1/events", report(), token),
             ("/api/v1/events", report(trigger_type="core.x"), token),

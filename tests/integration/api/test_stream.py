@@ -118,7 +118,7 @@ async def test_a_reader_of_rare_events_hears_how_far_it_is(tmp_path: Path) -> No
     with ApiProcess(tmp_path, stream_heartbeat="0.3") as api:
         async with StreamReader(api.port, query="rule_uid=nobody") as reader:
             await _send(api, *(report(k) for k in range(5)))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 while reader.place != 5 or reader.pings < 2:
                     await reader.read_line()
             assert reader.events == []

@@ -39,7 +39,7 @@ def stream(nats_server: NatsServer) -> Stream:
 async def messages(stream: Stream) -> dict[str, RuleActions]:
     """The last word about each Rule, by uid."""
     async with stream.connected() as client:
-        jetstream = client.jetstream()
+        jetstream = client.jetstream(timeout=60)
         info = await jetstream.stream_info(ACTIONS_STREAM, subjects_filter=">")
         found = {}
         for subject in info.state.subjects or {}:
@@ -138,7 +138,7 @@ async def test_nothing_is_written_when_nothing_differs(
 
 async def sequence(stream: Stream) -> int:
     async with stream.connected() as client:
-        info = await client.jetstream().stream_info(ACTIONS_STREAM)
+        info = await client.jetstream(timeout=60).stream_info(ACTIONS_STREAM)
         return int(info.state.last_seq)
 
 
@@ -193,7 +193,9 @@ async def test_a_stream_that_was_lost_is_written_again(
             nats_server.start()
         else:
             async with stream.connected() as client:
-                change = client.jetstream().purge_stream if how == "purged" else client.jetstream().delete_stream
+                change = (
+                    client.jetstream(timeout=60).purge_stream if how == "purged" else client.jetstream().delete_stream
+                )
                 await change(ACTIONS_STREAM)
         await stream.shows(said, wanted(cluster), within=20)
 

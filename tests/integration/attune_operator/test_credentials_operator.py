@@ -93,7 +93,7 @@ class Accepted:
         self._client = client
 
     async def of(self, ref: SensorRef) -> IdentityState:
-        message = await self._client.jetstream().get_last_msg(
+        message = await self._client.jetstream(timeout=60).get_last_msg(
             subjects.IDENTITIES_STREAM, subjects.identity_subject(ref)
         )
         return messages.decode_identity(message.data or b"")
@@ -415,7 +415,7 @@ async def test_with_managed_nats_everybody_has_a_user_and_nobody_else_gets_in(
             sensor = await connect(
                 server.url, user_credentials=RawCredentials(creds), inbox_prefix=ref.inbox_prefix.encode()
             )
-            stored = await sensor.jetstream().publish(subjects.ack_subject(ref, "uid"), b"{}")
+            stored = await sensor.jetstream(timeout=60).publish(subjects.ack_subject(ref, "uid"), b"{}")
             assert stored.stream == subjects.ACKS_STREAM
             await sensor.close()
             api = await connect(

@@ -214,7 +214,7 @@ async def test_a_sensor_reads_its_own_rules(sensor: Tenant) -> None:
 async def test_a_sensor_writes_its_own_acks(sensor: Tenant, operator: Tenant) -> None:
     stored = json.loads((await sensor.request(subjects.ack_subject(REF, "uid-2"), b"{}", timeout=30)).data)
     assert stored["stream"] == subjects.ACKS_STREAM
-    await operator.jetstream().purge_stream(subjects.ACKS_STREAM, subject=subjects.ack_subject(REF, "uid-2"))
+    await operator.jetstream(timeout=60).purge_stream(subjects.ACKS_STREAM, subject=subjects.ack_subject(REF, "uid-2"))
 
 
 def test_there_are_at_least_150_attempts() -> None:
@@ -254,7 +254,7 @@ async def test_no_answer_can_be_sent_elsewhere(
     for name in (subjects.RULES_STREAM, *STREAMS[2:]):
         assert after[name] == before[name]
     assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]  # one message a subject, the same subjects
-    word = await operator.jetstream().get_last_msg(subjects.ACKS_STREAM, subjects.ack_subject(OTHER, "uid-1"))
+    word = await operator.jetstream(timeout=60).get_last_msg(subjects.ACKS_STREAM, subjects.ack_subject(OTHER, "uid-1"))
     assert word.data == b"the first ack"
     assert OTHERS_NAME in after["consumers"]
     await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b"", timeout=30)
@@ -439,25 +439,25 @@ async def test_the_api_keeps_events_and_reads_what_others_say_but_writes_none_of
         await client.flush()
         await until(lambda: len(client.refused) == len(refused))
         assert await contents(operator) == before
-        await operator.jetstream().purge_stream(subjects.EVENTS_STREAM)
+        await operator.jetstream(timeout=60).purge_stream(subjects.EVENTS_STREAM)
 
 
 async def take(client: Tenant, stream: str, consumer: str, subject: str) -> bytes:
     """The next message by a durable consumer, which is acknowledged."""
-    jetstream = client.jetstream(timeout=2)
+    jetstream = client.jetstream(timeout=60)
     await jetstream.add_consumer(
         stream, api.ConsumerConfig(durable_name=consumer, filter_subject=subject, ack_policy=api.AckPolicy.EXPLICIT)
     )
     subscription = await jetstream.pull_subscribe_bind(consumer, stream=stream)
-    [message] = await subscription.fetch(1, timeout=5)
-    await message.ack_sync(timeout=5)
+    [message] = await subscription.fetch(1, timeout=60)
+    await message.ack_sync(timeout=60)
     return bytes(message.data)
 
 
 async def test_the_runner_of_actions_does_its_work_and_nothing_else(tenants: Tenants, operator: Tenant) -> None:
-    await operator.jetstream().publish(subjects.event_subject("default", "uid-1"), b"event")
+    await operator.jetstream(timeout=60).publish(subjects.event_subject("default", "uid-1"), b"event")
     async with tenants.connected(tenants.service(permissions=actions_permissions())) as client:
-        jetstream = client.jetstream(timeout=2)
+        jetstream = client.jetstream(timeout=60)
         events, queue = subjects.EVENTS_STREAM, actions.RUN_QUEUE_STREAM
         assert await take(client, events, actions.EVENTS_CONSUMER, subjects.ALL_EVENTS) == b"event"
         await jetstream.publish("attune.runs.default.uid-1.run-1", b"report")
@@ -497,12 +497,12 @@ async def test_the_runner_of_actions_does_its_work_and_nothing_else(tenants: Ten
     async with tenants.connected(tenants.service(permissions=api_permissions())) as client:
         # The API stores what was reported, and has runs tried again.
         assert await take(client, actions.RUNS_STREAM, actions.REPORTS_CONSUMER, actions.ALL_RUNS) == b"report"
-        await client.jetstream(timeout=2).publish("attune.runqueue.default.uid-1.run-3", b"by hand")
-        word = await client.jetstream(timeout=2).get_last_msg(
+        await client.jetstream(timeout=60).publish("attune.runqueue.default.uid-1.run-3", b"by hand")
+        word = await client.jetstream(timeout=60).get_last_msg(
             actions.ACTIONS_STREAM, actions.actions_subject("default", "uid-1")
         )
         assert word.data == b"urls and templates"
         assert client.refused == []
     for stream in (subjects.EVENTS_STREAM, actions.RUN_QUEUE_STREAM):
-        await operator.jetstream().purge_stream(stream)
-    await operator.jetstream().delete_consumer(subjects.EVENTS_STREAM, actions.EVENTS_CONSUMER)
+        await operator.jetstream(timeout=60).purge_stream(stream)
+    await operator.jetstream(timeout=60).delete_consumer(subjects.EVENTS_STREAM, actions.EVENTS_CONSUMER)

@@ -134,7 +134,8 @@ async def test_a_rule_that_is_not_accepted_says_why_and_disturbs_nobody(
         assert cluster.condition("default", "bad", "Active") == ("False", "NotAccepted")
         assert "sensor" not in cluster.get("Rule", "default", "bad")["status"]
         assert [state.uid for state in (await stream.states()).values()] == [good["metadata"]["uid"]]
-        assert [(e.type, e.reason) for e in cluster.events if e.regarding.name == "bad"] == [("Warning", reason)]
+        said_so = [("Warning", reason)]
+        await until(lambda: [(e.type, e.reason) for e in cluster.events if e.regarding.name == "bad"] == said_so)
         assert side.controller.summary(SensorRef.parse(REF)).bound == 1
 
 
@@ -210,7 +211,7 @@ class TestBinding:
             cluster.sensor("team-b", "squatter", TIMER, rules={"namespaces": {"from": "All"}})
             cluster.delete("Sensor", "attune-system", "core.timer")
             await until(lambda: cluster.condition("default", "echo", "Accepted") == ("False", "NotAllowed"))
-            assert await stream.states() == {}
+            await stream.shows(Stream.states, {})
             cluster.sensor("attune-system", "core.timer", TIMER, rules={"namespaces": {"from": "All"}})
             await until(lambda: _shown_sensor(cluster) == REF)
             assert all(".attune-system." in subject for subject in await stream.states())
@@ -333,9 +334,14 @@ class TestStatus:
         async with rule_side(cluster, nats_server.url, sweep_interval=0.05) as side:
             await side.synced(REF)
             await until(lambda: all(cluster.condition("default", f"r{n}", "Active")[1] for n in range(20)))
-            writes, lists, sequence = cluster.status_writes, cluster.lists, await _last_sequence(stream)
-            await until(lambda: cluster.lists > lists + 9)
-            assert (cluster.status_writes, await _last_sequence(stream)) == (writes, sequence)
+
+            async def at_rest() -> bool:
+                """Nothing was written while everything was listed ten times."""
+                writes, lists, sequence = cluster.status_writes, cluster.lists, await _last_sequence(stream)
+                await until(lambda: cluster.lists > lists + 9)
+                return (cluster.status_writes, await _last_sequence(stream)) == (writes, sequence)
+
+            await until(at_rest)
 
     async def test_a_status_edited_by_hand_is_put_back(self, cluster: MemoryCluster, nats_server: NatsServer) -> None:
         cluster.rule("default", "echo", interval=1)
@@ -391,8 +397,11 @@ class TestStatus:
         uid = cluster.rule("default", "echo", interval=1)["metadata"]["uid"]
         async with rule_side(cluster, nats_server.url, times_sensor_rate=1 / 3600) as side:
             await side.synced(REF)
+            await until(lambda: cluster.condition("default", "echo", "Active") == ("False", "AwaitingSensor"))
             async with stream.connected() as client:
-                await client.jetstream().add_stream(name=subjects.EVENTS_STREAM, subjects=[subjects.ALL_EVENTS])
+                await client.jetstream(timeout=60).add_stream(
+                    name=subjects.EVENTS_STREAM, subjects=[subjects.ALL_EVENTS]
+                )
             for second in range(3):
                 await _event(stream, uid, f"2026-11-23T12:00:0{second}.250000Z")
             await until(lambda: _last_event(cluster) is not None)
@@ -433,13 +442,13 @@ class TestStatus:
 
 async def _last_sequence(stream: Stream) -> int:
     async with stream.connected() as client:
-        info = await client.jetstream().stream_info(subjects.RULES_STREAM)
+        info = await client.jetstream(timeout=60).stream_info(subjects.RULES_STREAM)
     return int(info.state.last_seq)
 
 
 async def _acked_rules(stream: Stream) -> list[str]:
     async with stream.connected() as client:
-        info = await client.jetstream().stream_info(subjects.ACKS_STREAM, subjects_filter=">")
+        info = await client.jetstream(timeout=60).stream_info(subjects.ACKS_STREAM, subjects_filter=">")
     return [subject.rpartition(".")[2] for subject in info.state.subjects or ()]
 
 

@@ -72,7 +72,7 @@ async def test_numbers_and_the_last_failure_get_into_the_status(
         return cluster.get("Rule", "default", "tells").get("status", {})
 
     async with stream.connected() as client:
-        await client.jetstream().add_stream(
+        await client.jetstream(timeout=60).add_stream(
             StreamConfig(name=RUNS_STREAM, subjects=[ALL_RUNS], retention=RetentionPolicy.WORK_QUEUE)
         )
     async with rule_side(cluster, nats_server.url) as side, reading(side, api, tmp_path / "token"):

@@ -275,6 +275,6 @@ async def test_the_api_server_may_go_away_and_come_back(
 
 async def test_without_a_way_to_kubernetes_it_says_so_and_ends(tmp_path: Path) -> None:
     async with operator_process(tmp_path / "none", tmp_path) as operator:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             assert await operator.process.wait() == 1
     assert "set KUBECONFIG" in operator.log.read_text()

@@ -60,7 +60,7 @@ async def send(
     await publisher.publish(
         subject=subject, body=body, headers={"a": "b"}, expected_sequence=expected, completion=answer.set_result
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         return await answer
 
 
@@ -174,6 +174,6 @@ class TestPublisher:
             subject=subject(1), body=b"x", headers={}, expected_sequence=None, completion=outcomes.append
         )
         with pytest.raises(ConnectionLostError, match="did not answer"):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 await publisher.run()
         assert isinstance(outcomes[0], ConnectionLostError)

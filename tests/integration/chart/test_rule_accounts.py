@@ -47,7 +47,7 @@ class World:
             input=None if body is None else json.dumps(body),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 

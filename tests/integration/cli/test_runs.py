@@ -166,7 +166,7 @@ async def test_runs_are_followed(setup: Setup) -> None:
 
             await until(follows, within=60)
         await setup.streams.report(setup.run(1), setup.run(2, state="Failed"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             out, _ = await program.communicate()
     finally:
         if program.returncode is None:

@@ -40,7 +40,7 @@ class Checkout:
     def kubectl(self, *arguments: str) -> str:
         kubeconfig = self.folder / ".cluster" / "kubeconfig"
         command = ["kubectl", f"--kubeconfig={kubeconfig}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
 
 
 @pytest.fixture

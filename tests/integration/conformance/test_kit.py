@@ -110,7 +110,7 @@ while True:
     for rule in json.load(open(rules)):
         if path := rule["parameters"].get("path"):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=b"{}", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=b"{}", timeout=60).close()
 """
 
 
@@ -145,7 +145,7 @@ while True:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "clock"}, "data": {"n": str(n)}}
     with contextlib.suppress(OSError):
         request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method="PATCH")
-        urllib.request.urlopen(request, timeout=5, context=tls).close()
+        urllib.request.urlopen(request, timeout=60, context=tls).close()
 """
 #: The ConfigMap that it changes, as a rule names it.
 CLOCK = {"apiVersion": "v1", "kind": "ConfigMap", "namespaces": ["default"], "fieldSelector": "metadata.name=clock"}

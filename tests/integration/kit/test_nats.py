@@ -73,7 +73,7 @@ class TestConnection:
         self, connection: NatsConnection, nats_server: NatsServer
     ) -> None:
         nats_server.kill()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             await connection.wait_closed()
         assert "was lost" in connection.reason
 
@@ -152,7 +152,7 @@ class TestReader:
             await connection.jetstream.delete_stream(STREAM)
             await create_stream(connection)
         with pytest.raises(ReaderLostError, match=r"silent|Consumer Deleted"):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 await watch
         await reader.stop()
 
@@ -210,7 +210,7 @@ class TestReader:
         watch = asyncio.create_task(reader.run())
         await connection.jetstream.publish(subject(1), b"x")
         with pytest.raises(ReaderLostError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 await watch
         await reader.stop()
 
@@ -226,7 +226,7 @@ class TestReader:
             raise KeyError("defect")
 
         with pytest.raises(ReaderLostError, match="could not be handled"):
-            await read_snapshot(connection=connection, stream=STREAM, subject=ALL, on_message=broken, timeout=10)
+            await read_snapshot(connection=connection, stream=STREAM, subject=ALL, on_message=broken, timeout=60)
 
     async def test_a_connection_that_ends_meanwhile_ends_the_snapshot(
         self, connection: NatsConnection, nats_server: NatsServer
@@ -236,7 +236,7 @@ class TestReader:
         nats_server.kill()
         with pytest.raises((ReaderLostError, nats.errors.Error)):
             await read_snapshot(
-                connection=connection, stream=STREAM, subject=ALL, on_message=lambda _: None, timeout=10
+                connection=connection, stream=STREAM, subject=ALL, on_message=lambda _: None, timeout=60
             )
 
     def test_replies_with_and_without_a_domain_are_read(self) -> None:
@@ -269,7 +269,7 @@ class TestCancellation:
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
-            done, _ = await asyncio.wait({task}, timeout=60)
+            done, _ = await asyncio.wait({task}, timeout=150)
             assert done, f"it went on after {turns} turns of the loop"
 
     async def test_a_stop_under_load_ends_while_the_server_reads_nothing(self, nats_server: NatsServer) -> None:
@@ -292,7 +292,7 @@ class TestCancellation:
                 before = published
                 await asyncio.sleep(0.5)
             task.cancel()
-            done, _ = await asyncio.wait({task}, timeout=60)
+            done, _ = await asyncio.wait({task}, timeout=150)
             assert done, "it went on"
             assert task.cancelled()
         finally:
@@ -351,7 +351,7 @@ class TestConnector:
     async def test_without_a_server_the_first_attempt_is_not_waited_for_longer(self) -> None:
         it = Connected(NatsEndpoint(url="nats://127.0.0.1:1", connect_timeout=1))
         async with it.running() as connector:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 assert not await connector.wait_attempted()
             assert "cannot be reached" in (connector.problem or "")
         assert it.states == []

@@ -197,7 +197,7 @@ def test_a_port_that_is_taken_and_a_folder_in_use_are_said(shared: AttuneUp) -> 
 
     def refused(*arguments: str) -> str:
         ended = subprocess.run(
-            [str(ATTUNE), "up", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+            [str(ATTUNE), "up", *arguments], cwd=folder, capture_output=True, text=True, timeout=240, check=False
         )
         assert ended.returncode == 1
         assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
@@ -231,12 +231,12 @@ def test_a_webhook_becomes_an_event_here_too(shared: AttuneUp) -> None:
     (folder / "hook.yaml").write_text(HOOK)
     wait_active(up, "hook", within=60)
     eventually(lambda: f"http at 127.0.0.1:{port}" in up.said(), within=10, what="it is said where to send")
-    answer = httpx.post(f"http://127.0.0.1:{port}/here", json={"said": "hello"}, timeout=20)
+    answer = httpx.post(f"http://127.0.0.1:{port}/here", json={"said": "hello"}, timeout=120)
     assert answer.status_code == 202, answer.text
     [event] = wait_events(up, uid(up, "hook"), 1)
     assert event["id"] == answer.json()["id"]
     assert event["payload"]["body"] == {"said": "hello"}
-    assert httpx.post(f"http://127.0.0.1:{port}/elsewhere", json={}, timeout=20).status_code == 404
+    assert httpx.post(f"http://127.0.0.1:{port}/elsewhere", json={}, timeout=120).status_code == 404
 
 
 def test_two_in_different_folders_do_not_meet(shared: AttuneUp, folder: Path) -> None:
@@ -382,8 +382,8 @@ def test_who_has_no_token_gets_nothing(shared: AttuneUp) -> None:
     up = shared
     endpoints = read_endpoints(up.data_dir)
     assert endpoints is not None
-    assert httpx.get(f"{endpoints.kubernetes.url}/api/v1/secrets", timeout=10).status_code == 401
-    assert httpx.get(f"{endpoints.api.url}/api/v1/events", timeout=10).status_code == 401
+    assert httpx.get(f"{endpoints.kubernetes.url}/api/v1/secrets", timeout=60).status_code == 401
+    assert httpx.get(f"{endpoints.api.url}/api/v1/events", timeout=60).status_code == 401
     for path in (Path(endpoints.kubernetes.token_file), Path(endpoints.api.token_file), up.data_dir / "objects.db"):
         assert path.stat().st_mode & 0o077 == 0, path
 

@@ -96,7 +96,7 @@ def by_uid(*states: RuleState) -> dict[str, RuleState]:
 
 async def test_empty_stream_is_a_snapshot_of_nothing_at_once(nats_server: NatsServer, stream: RuleStream) -> None:
     async with reading(nats_server.url, heartbeat_seconds=30) as it:
-        await until(lambda: it.snapshots == 1, within=3)
+        await until(lambda: it.snapshots >= 1, within=3)
     assert it.changes == []
 
 
@@ -106,7 +106,7 @@ async def test_snapshot_of_many_rules_then_live(nats_server: NatsServer, stream:
     states = [changed(state) if number % 3 == 0 else state for number, state in enumerate(states)]
     await stream.put_many([state for number, state in enumerate(states) if number % 3 == 0])
     async with reading(nats_server.url, heartbeat_seconds=30) as it:
-        await until(lambda: it.snapshots == 1, within=15)
+        await until(lambda: it.snapshots >= 1, within=15)
         assert it.states() == by_uid(*states)
         assert len(it.changes) == 5000
         newer = changed(states[0], parameters={"interval": 7})
@@ -120,7 +120,7 @@ async def test_rules_of_other_sensors_are_not_read(nats_server: NatsServer, stre
     await stream.js.publish(f"attune.rules.elsewhere.core_timer.{other.uid}", b"{}")
     await stream.put(rule_state(1))
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
     assert it.states() == by_uid(rule_state(1))
 
 
@@ -130,7 +130,7 @@ async def test_tombstones_delete_in_the_snapshot_and_live(nats_server: NatsServe
     await stream.put(second)
     await stream.delete(first)
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         assert it.states() == by_uid(second)
         await stream.delete(second)
         await until(lambda: len(it.table) == 0)
@@ -140,7 +140,7 @@ async def test_state_that_a_tombstone_overtook_starts_no_rule(nats_server: NatsS
     before, after = rule_state(1), rule_state(2)
     raised = changed(before)
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         await stream.put(raised)
         await stream.delete(raised)
         await stream.put(before)
@@ -201,7 +201,7 @@ async def test_killed_server_loses_no_change(nats_server: NatsServer, stream: Ru
     first, second = rule_state(1), rule_state(2)
     await stream.put(first)
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         nats_server.kill()
         await until(lambda: not it.connector.connected)
         assert it.states() == by_uid(first), "known rules stay while NATS is away"
@@ -215,12 +215,12 @@ async def test_changes_made_while_the_connection_was_cut_arrive(nats_server: Nat
     first, second = rule_state(1), rule_state(2)
     await stream.put_many([first, second])
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         newer = changed(second)
         await stream.delete(first)
         await stream.put(newer)
         it.connector.reconnect("the test says so")
-        await until(lambda: it.snapshots == 2)
+        await until(lambda: it.snapshots >= 2)
         assert it.states() == by_uid(newer)
 
 
@@ -229,14 +229,14 @@ async def test_wiped_storage_keeps_rules_until_there_is_a_new_truth(
 ) -> None:
     first, second = rule_state(1), rule_state(2)
     await stream.put_many([first, second])
-    async with reading(nats_server.url, absence_seconds=5) as it:
-        await until(lambda: it.snapshots == 1)
+    async with reading(nats_server.url, absence_seconds=120) as it:
+        await until(lambda: it.snapshots >= 1)
         nats_server.wipe()
         nats_server.start()
         await until(lambda: it.connector.connected)
         assert it.states() == by_uid(first, second)
         await stream.make_streams()
-        await until(lambda: it.snapshots == 2)
+        await until(lambda: it.snapshots >= 2)
         assert it.states() == by_uid(first, second), "the stream is empty because the operator is about to fill it"
         newer = changed(first)
         await stream.put_many([newer, second])
@@ -248,7 +248,7 @@ async def test_rule_that_a_new_stream_lacks_for_long_is_deleted(nats_server: Nat
     first, second = rule_state(1), rule_state(2)
     await stream.put_many([first, second])
     async with reading(nats_server.url, absence_seconds=0.5) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         nats_server.wipe()
         nats_server.start()
         await stream.make_streams()
@@ -264,7 +264,7 @@ async def test_stream_deleted_and_made_again_is_read_again(
     states = [rule_state(number) for number in range(10)]
     await stream.put_many(states)
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         await stream.delete_rules()
         await stream.make_streams()
         after = [changed(state) for state in (states[:3] if fewer else [*states, rule_state(99)])]
@@ -275,7 +275,7 @@ async def test_stream_deleted_and_made_again_is_read_again(
 
 async def test_deleted_consumer_is_made_anew(nats_server: NatsServer, stream: RuleStream) -> None:
     async with reading(nats_server.url) as it:
-        await until(lambda: it.snapshots == 1)
+        await until(lambda: it.snapshots >= 1)
         [consumer] = await stream.js.consumers_info(subjects.RULES_STREAM)
         await stream.js.delete_consumer(subjects.RULES_STREAM, consumer.name)
         await stream.put(rule_state(1))
@@ -284,7 +284,7 @@ async def test_deleted_consumer_is_made_anew(nats_server: NatsServer, stream: Ru
 
 async def test_everything_is_read_again_periodically(nats_server: NatsServer, stream: RuleStream) -> None:
     await stream.put(rule_state(1))
-    async with reading(nats_server.url, resync_seconds=0.3) as it:
+    async with reading(nats_server.url, resync_seconds=0.3, heartbeat_seconds=60) as it:
         await until(lambda: it.snapshots >= 4)
         assert it.reasons() == {"period"}
         assert len(it.changes) == 1
@@ -325,7 +325,7 @@ async def test_few_rights_are_enough(tmp_path: Path) -> None:
         await writer.make_streams()
         states = [rule_state(number) for number in range(3000)]
         await writer.put_many(states)
-        async with reading(server.url.replace("nats://", "nats://sensor:sensor@")) as it:
+        async with reading(server.url.replace("nats://", "nats://sensor:sensor@"), heartbeat_seconds=60) as it:
             await until(lambda: it.states() == by_uid(*states))
             await writer.put(rule_state(9999))
             await until(lambda: len(it.table) == 3001)

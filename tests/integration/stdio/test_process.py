@@ -104,7 +104,7 @@ async def running(command: list[str], environment: dict[str, str]) -> AsyncItera
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), 60)
+                await asyncio.wait_for(process.wait(), 150)
             if process.returncode is None:
                 process.kill()
         await process.wait()
@@ -130,7 +130,7 @@ async def test_rules_become_processes_and_lines_become_events(
         await accounts_stream.put(changed(rule, enabled=False))
         await accounts_stream.wait_ack(changed(rule, enabled=False), AckState.STOPPED)
         sensor.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(sensor.process.wait(), 60) == 0
+        assert await asyncio.wait_for(sensor.process.wait(), 150) == 0
     assert sensor.log[-1]["event"] == "sensor_stopped"
     assert sensor.log[-1]["events_lost"] == 0
     assert "Permissions Violation" not in accounts_server.log.read_text()
@@ -165,7 +165,7 @@ say({"at": "end"}, occurrence="end")
         await scripted_api.wait_for(lambda: len(scripted_api.events) == 1, within=40)
         await scripted_api.stop()
         sensor.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(sensor.process.wait(), 60) == 0
+        assert await asyncio.wait_for(sensor.process.wait(), 150) == 0
     await scripted_api.start()
     async with running([*supervisor, "--", *program], environment):
         await scripted_api.wait_for(lambda: len(scripted_api.events) == 2, within=40)
@@ -202,7 +202,7 @@ hold()
 
 async def test_wrong_settings_end_it_with_a_sentence(supervisor: list[str], environment: dict[str, str]) -> None:
     async with running(supervisor, {**environment, "ATTUNE_STDIO_MODE": "perPod"}) as sensor:
-        assert await asyncio.wait_for(sensor.process.wait(), 60) == 2
+        assert await asyncio.wait_for(sensor.process.wait(), 150) == 2
     [said] = sensor.said("sensor_misconfigured")
     assert "no command; write it after --" in said["error"]
     assert "ATTUNE_STDIO_MODE: unknown value 'perPod'; expected one of: perRule, perSensor" in said["error"]

@@ -51,14 +51,14 @@ async def running(settings: SensorSettings) -> AsyncIterator[SensorRuntime]:
     runtime = SensorRuntime(settings=settings, handler=TimerHandler)
     task = asyncio.create_task(runtime.run())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             await asyncio.wait({task, asyncio.create_task(runtime.wait_snapshot())}, return_when="FIRST_COMPLETED")
         if task.done():
             task.result()
         yield runtime
     finally:
         runtime.stop()
-        await asyncio.wait_for(task, 60)
+        await asyncio.wait_for(task, 150)
 
 
 def times(scripted_api: ScriptedApi) -> list[datetime]:
@@ -88,6 +88,7 @@ async def test_rule_that_was_there_before_the_sensor_fires(
     assert scheduled_at == rule.created_at + event["payload"]["k"] * timedelta(seconds=0.2)
 
 
+@pytest.mark.alone
 async def test_events_are_exactly_an_interval_apart_and_prompt(
     stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
@@ -165,12 +166,15 @@ async def test_schedule_that_is_over_is_completed(
     stream: RuleStream, scripted_api: ScriptedApi, settings: SensorSettings
 ) -> None:
     over = rule_state(1, parameters={"interval": 1, "end": "2026-02-01T00:00:00Z"})
-    ending = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
-    ends = rule_state(2, parameters={"interval": 0.2, "end": ending})
+    endless = rule_state(2, parameters={"interval": 0.2})
     async with running(settings):
         await stream.put(over)
-        await stream.put(ends)
+        await stream.put(endless)
         await stream.wait_ack(over, AckState.COMPLETED)
+        await scripted_api.wait_for(lambda: len(scripted_api.events) >= 1)
+        ending = datetime.now(UTC) + timedelta(seconds=1)
+        ends = changed(endless, parameters={"interval": 0.2, "end": ending.isoformat()})
+        await stream.put(ends)
         await stream.wait_ack(ends, AckState.COMPLETED)
     assert {event["rule_name"] for event in scripted_api.events} == {"rule-2"}
 
@@ -203,12 +207,18 @@ async def test_health_and_metrics(stream: RuleStream, scripted_api: ScriptedApi,
         base = f"http://127.0.0.1:{runtime.server.port}"
         async with session.get(f"{base}/live") as live:
             assert live.status == 200
-        async with session.get(f"{base}/ready") as ready:
-            assert ready.status == 200
-        async with session.get(f"{base}/metrics") as metrics:
-            text = await metrics.text()
-        assert 'attune_sensor_rules{state="Active"} 1.0' in text
-        assert 'attune_sensor_events_total{result="stored"}' in text
+
+        async def well() -> bool:
+            async with session.get(f"{base}/ready") as ready:
+                assert ready.status == 200
+            async with session.get(f"{base}/metrics") as metrics:
+                text = await metrics.text()
+            return (
+                'attune_sensor_rules{state="Active"} 1.0' in text
+                and 'attune_sensor_events_total{result="stored"}' in text
+            )
+
+        await until(well)  # the API has an event a moment before the sensor has its answer
 
         settings.token_file.write_text("")
         async with session.get(f"{base}/ready") as ready:
@@ -228,11 +238,11 @@ async def test_what_a_sensor_lacks_is_told_beside_its_readiness(
                 return found
 
         async def wait_notes(*names: str) -> dict[str, str]:
-            async def wanted() -> bool:
-                return set(await notes()) == set(names)
+            async def wanted() -> list[dict[str, str]]:
+                found = await notes()
+                return [found] if set(found) == set(names) else []
 
-            await until(wanted)
-            return await notes()
+            return (await until(wanted))[0]
 
         assert (await wait_notes("rules"))["rules"] == "no rule is bound to this sensor"
         await stream.put(rule_state(parameters={"interval": 0.1}))
@@ -253,7 +263,7 @@ async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
     await stream.put(rule_state(parameters={"interval": 0.1}))
     runtime = SensorRuntime(settings=settings, handler=TimerHandler)
     task = asyncio.create_task(runtime.run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         await runtime.wait_snapshot()
     await until(lambda: len(scripted_api.events) >= 1)
 
@@ -272,9 +282,9 @@ async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
 
     monkeypatch.setattr(Client, "_flush_pending", slow_flush)
     runtime._connector.reconnect("the test says so")  # the reader makes a new consumer, and so it flushes
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         await flushing.wait()
     runtime.stop()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         await asyncio.shield(task)
     assert spacing(times(scripted_api)) == {timedelta(milliseconds=100)}

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.nats
 async def output(started: asyncio.subprocess.Process) -> list[dict[str, Any]]:
     """All log lines until the process ended; each must be JSON."""
     assert started.stdout is not None
-    text = await asyncio.wait_for(started.stdout.read(), 60)
+    text = await asyncio.wait_for(started.stdout.read(), 150)
     await started.wait()
     return [json.loads(line) for line in text.decode().splitlines()]
 

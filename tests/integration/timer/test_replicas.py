@@ -1,14 +1,14 @@
 """Two replicas against the real API: the same occurrences, each stored once, and none missing when a pod goes."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.api_outage import TimerProcess
-from support.api_process import ADMIN_TOKEN, ApiProcess
+from support.api_process import ApiProcess
 from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import RuleStream, rule_state
+from support.sensor_process import stored_events
 
 pytestmark = pytest.mark.nats
 pytest_plugins = ["support.api_fixtures"]
@@ -26,34 +26,29 @@ async def test_two_replicas_make_one_event_of_each_occurrence(
         (tmp_path / name).mkdir()
         replicas.append(TimerProcess(tmp_path / name, api=api, nats=nats_server, ATTUNE_SENSOR_INSTANCE=name))
     try:
-        async with api.client(ADMIN_TOKEN) as reader:
 
-            async def stored() -> list[dict[str, Any]]:
-                page = (await reader.get("/api/v1/events", params={"order": "asc", "limit": 1000})).json()
-                return list(page["data"])
+        async def wait_more(number: int) -> None:
+            wanted = len(await stored_events(api)) + number
 
-            async def wait_more(number: int) -> None:
-                wanted = len(await stored()) + number
+            async def enough() -> bool:
+                return len(await stored_events(api)) >= wanted
 
-                async def enough() -> bool:
-                    return len(await stored()) >= wanted
+            await until(enough, within=30, every=0.1)
 
-                await until(enough, within=30, every=0.1)
-
-            one, two = replicas
-            await one.start()
-            await wait_more(4)
-            await two.start()
-            await until(lambda: len(two.logged("rules_snapshot_taken")) == 1, within=30)
-            await wait_more(8)
-            await one.kill()
-            await wait_more(8)
-            await one.start()
-            await until(lambda: len(one.logged("rules_snapshot_taken")) == 2, within=30)
-            await wait_more(8)
-            assert await two.stop() == 0
-            await wait_more(4)
-            events = await stored()
+        one, two = replicas
+        await one.start()
+        await wait_more(4)
+        await two.start()
+        await until(lambda: len(two.logged("rules_snapshot_taken")) == 1, within=30)
+        await wait_more(8)
+        await one.kill()
+        await wait_more(8)
+        await one.start()
+        await until(lambda: len(one.logged("rules_snapshot_taken")) == 2, within=30)
+        await wait_more(8)
+        assert await two.stop() == 0
+        await wait_more(4)
+        events = await stored_events(api)
     finally:
         for replica in replicas:
             await replica.kill()

@@ -138,13 +138,13 @@ def test_a_generator_makes_models_of_it_that_read_the_examples(document: dict[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=240,
     )
     assert made.returncode == 0, made.stderr
     event = json.dumps(document["components"]["schemas"]["Event"]["examples"][0])
     page = f'{{"data": [{event}], "next_cursor": null, "resume_cursor": "x"}}'
     check = f"import models; page = models.EventPage.model_validate_json({page!r}); print(page.data[0].seq)"
     read = subprocess.run(
-        [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240
     )
     assert read.stdout == "4711\n", read.stderr

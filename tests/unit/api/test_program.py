@@ -71,7 +71,7 @@ def test_the_cluster_is_found_where_a_service_account_is(monkeypatch: pytest.Mon
 def test_a_setting_that_is_wrong_is_named_and_the_program_ends() -> None:
     environment = {"ATTUNE_API_PORT": "many", "ATTUNE_API_DATABASE_URL": "mysql://u:geheim@h/d"}
     done = subprocess.run(
-        [sys.executable, "-m", "attune_api"], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "attune_api"], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 2
     assert "ATTUNE_API_PORT: " in done.stderr

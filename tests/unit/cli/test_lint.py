@@ -60,7 +60,7 @@ def test_a_file_that_is_no_text_is_one_mistake_among_others(tmp_path: Path) -> N
     assert wrong == "bytes.yaml:2: : this is not text in UTF-8"
     assert unknown.startswith("rule.yaml:6: spec.trigger.type: No Sensor offers the trigger type core.nothing.")
     done = subprocess.run(
-        [sys.executable, "-m", "attune_cli", "lint", "-"], input=b"\xff", capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "attune_cli", "lint", "-"], input=b"\xff", capture_output=True, timeout=240, check=False
     )
     assert (done.returncode, done.stdout) == (1, b"standard input:1: this is not text in UTF-8\n")
 
@@ -195,7 +195,7 @@ def test_a_new_sensor_passes_its_own_test_and_lint(tmp_path: Path, name: str) ->
         cwd=tmp_path / "it",
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout

@@ -27,7 +27,7 @@ def run_program(*arguments: str, program: str = "attune", **environment: str) ->
         [str(Path(sys.executable).with_name(program)), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment},
     )
@@ -40,7 +40,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
         "except SystemExit: pass\n"
         "print([m for m in sys.modules if m.startswith(('attune_cli.commands.', 'rich', 'httpx', 'pydantic', 'yaml'))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     for name, entry in root.COMMANDS.items():
@@ -128,7 +128,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "attune_cli", "version"], stdout=writing, stderr=subprocess.PIPE, timeout=60
+        [sys.executable, "-m", "attune_cli", "version"], stdout=writing, stderr=subprocess.PIPE, timeout=240
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -188,11 +188,11 @@ def test_an_interrupted_creation_is_no_cluster(machine: Machine) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program], env=environment, start_new_session=True, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not machine.state["clusters"] and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    process.wait(20)
+    process.wait(120)
     record = kind_record.read(settings)
     assert record is not None
     assert (record.complete, record.container) == (False, "id-1")

@@ -34,7 +34,7 @@ def test_a_recorded_process_is_found_and_ended(sleeper: subprocess.Popen[bytes],
     identity_of(sleeper).write(record)
     assert running(record) == Identity.of(sleeper.pid)
     assert end_recorded(record)
-    assert sleeper.wait(timeout=5) == -9
+    assert sleeper.wait(timeout=60) == -9
     assert not record.exists()
 
 
@@ -63,7 +63,7 @@ def test_a_process_whose_start_was_not_recorded_is_found_by_its_mark(sleeper: su
     assert sleeper.pid in set(marked(MARKED))
     assert sleeper.pid not in set(marked(MARKED + "0"))
     assert end_marked(MARKED) == []
-    assert sleeper.wait(timeout=5) == -9
+    assert sleeper.wait(timeout=60) == -9
 
 
 def test_the_start_time_is_read_past_a_program_name_with_brackets_and_spaces(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_who_holds_a_file_open_for_writing_is_seen(tmp_path: Path) -> None:
     assert process.stdout.readline() == "ready\n"
     expected = {written} if sys.platform == "linux" else set()
     assert being_written([written, read, closed, tmp_path / "absent"]) == expected
-    process.communicate("", timeout=20)
+    process.communicate("", timeout=120)
     assert being_written([written, read, closed]) == set()
 
 

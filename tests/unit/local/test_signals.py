@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from support.eventually import eventually
 
 PROGRAM = """
 import asyncio, time
@@ -39,7 +40,7 @@ def started(*, busy: bool, patience: float) -> subprocess.Popen[str]:
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     process = started(busy=False, patience=30)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=120)
     assert out == f"{number.name}\nended in order\n"
     assert process.returncode == 0
 
@@ -48,16 +49,21 @@ def test_a_busy_loop_does_not_keep_it_from_ending() -> None:
     process = started(busy=True, patience=0.5)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert 0.4 < time.monotonic() - began < 10
+    assert 0.4 < time.monotonic() - began < 100
     assert "busy" in err
 
 
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
-    process = started(busy=True, patience=60)
+    process = started(busy=True, patience=3600)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+
+    def ended() -> bool:
+        # Two that come while it has not run in between are one to it.
+        process.send_signal(signal.SIGINT)
+        return process.poll() is not None
+
+    eventually(ended, within=20, every=0.3)
+    process.communicate(timeout=120)
     assert process.returncode == 130

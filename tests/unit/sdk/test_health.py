@@ -100,7 +100,7 @@ async def test_a_quiet_api_is_asked_and_a_busy_one_is_not() -> None:
 
     probe = ApiProbe(check=check, emitter=emitter, after=0.01, chance=lambda: 0.5)  # type: ignore[arg-type]
     task = asyncio.create_task(probe.run())
-    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.wait_for(asked.wait(), 150)
     await asyncio.sleep(0)
     assert emitter.noted[0] is away
     emitter.last_request = float("inf")  # a request was made just now
