@@ -58,6 +58,12 @@ async def test_no_event_is_missed_however_long_the_runner_was_away(
             return found is not None and found.seq == 10
 
         await until(noted, within=60)
+
+        async def acknowledged() -> bool:
+            found = await stage.jetstream.consumer_info(EVENTS_STREAM, "attune-actions")
+            return bool(found.num_pending == 0 and found.num_ack_pending == 0)
+
+        await until(acknowledged, within=60)
         runner.kill()
         runner.wait(120)
         await post(api, range(10, 310))

@@ -124,7 +124,7 @@ async def test_a_timeout_is_an_attempt(stage: Stage, target: Target) -> None:
         return web.Response()
 
     target.answer = lambda key, times: never() if times == 1 else 200
-    await stage.tell(rule_actions("r", http(target.url, retry={"attempts": 2, "backoff": "10ms", "timeout": "300ms"})))
+    await stage.tell(rule_actions("r", http(target.url, retry={"attempts": 2, "backoff": "10ms", "timeout": "3s"})))
     stage.start()
     await stage.store(event(1))
     (run,) = await stage.ended(1)

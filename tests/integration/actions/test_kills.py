@@ -60,12 +60,12 @@ async def test_what_does_not_end_in_time_is_handed_to_another_at_once(stage: Sta
 
 async def test_a_slow_rule_fills_no_one_s_window(stage: Stage, target: Target) -> None:
     async def slowly() -> web.Response:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return web.Response()
 
     async with Target(lambda key, times: slowly()) as slow:
         stage.settings["per_rule"] = "4"
-        await stage.tell(rule_actions("slow", http(slow.url)))
+        await stage.tell(rule_actions("slow", http(slow.url, retry={"timeout": "10m"})))
         await stage.tell(rule_actions("r", http(target.url)))
         stage.start()
         await stage.store(*(event(k, rule="slow") for k in range(200)))

@@ -129,7 +129,11 @@ async def test_the_running_api_does_it(tmp_path: Path) -> None:
                 return len((await reader.get("/api/v1/events?limit=1000")).json()["data"]) <= 10
 
             await until(deleted, within=30)
-            assert 'attune_api_retention_deleted_total{reason="count"} 990.0' in (await reader.get("/metrics")).text
+
+            async def counted() -> bool:
+                return 'attune_api_retention_deleted_total{reason="count"} 990.0' in (await reader.get("/metrics")).text
+
+            await until(counted)
 
 
 def _put_back(file: Path, copy: Path) -> None:

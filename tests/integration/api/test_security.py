@@ -10,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from support.api_process import ADMIN_TOKEN, ApiProcess, Minter, encode_bytes, report, write_jwks
+from support.eventually import until
 
 pytest_plugins = ["support.api_fixtures"]
 
@@ -249,9 +250,11 @@ async def test_new_keys_are_believed_at_once_and_old_ones_no_longer(api: ApiProc
         assert [key["kid"] for key in published] == ["key-1", "key-2"]
         assert all(set(key) == {"kty", "crv", "kid", "use", "alg", "x"} for key in published)
         write_jwks(api.jwks_file, new)
-        withdrawn = time.monotonic()
-        while (await first.get("/auth/whoami")).status_code == 200:
-            assert time.monotonic() < withdrawn + 2
+
+        async def withdrawn() -> bool:
+            return (await first.get("/auth/whoami")).status_code != 200
+
+        await until(withdrawn, within=2)
         api.jwks_file.write_text("damaged")
         assert (await second.get("/auth/whoami")).status_code == 200
 

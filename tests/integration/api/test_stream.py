@@ -168,6 +168,7 @@ async def test_an_id_that_is_none_is_refused(shared_api: ApiProcess, place: str,
         assert (await client.get("/api/v1/events/stream")).status_code == 401
 
 
+@pytest.mark.alone
 async def test_one_of_200_readers_never_reads_and_the_others_are_not_slowed(tmp_path: Path) -> None:
     readers, backlog, events = 200, 400, 100
     with ApiProcess(tmp_path, stream_send_timeout="3") as api:

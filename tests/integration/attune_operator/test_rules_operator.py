@@ -1,7 +1,6 @@
 """The whole operator with a real kube-apiserver and a real NATS server, from the Rule's side."""
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +96,8 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
     await rules.says("echo", "Active", "True", "Active")
 
     for generation, (enabled, interval) in enumerate(((True, 2), (False, 2), (True, 3)), start=2):
-        began = time.monotonic()
         await rules.apply("echo", enabled=enabled, interval=interval)
-        await stream.shows(_told, {uid: (generation, enabled, {"interval": interval})})
-        assert time.monotonic() - began < 1.0
+        await stream.shows(_told, {uid: (generation, enabled, {"interval": interval})}, within=1.0)
     await stream.ack(ref, uid, 4, AckState.REJECTED, "no room for it")
     said = await rules.says("echo", "Active", "False", "Rejected")
     assert (said["message"], said["observedGeneration"]) == ("no room for it", 4)

@@ -74,7 +74,11 @@ async def test_its_pods_pass_the_restricted_pod_security_level(user: KubectlUser
 async def test_it_is_ready_within_a_second_of_its_pod(user: KubectlUser, operator: Operator) -> None:
     await user.apply_sensor()
     await until(user.pods)
-    assert (await user.condition("Ready"))["reason"] == "Progressing"
+
+    async def progressing() -> bool:
+        return (await user.condition("Ready")).get("reason") == "Progressing"
+
+    await until(progressing, within=10)
     await user.run_pods()
 
     async def is_ready() -> bool:

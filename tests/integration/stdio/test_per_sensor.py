@@ -128,7 +128,7 @@ hold()
 """
     )
     command = (*program, str(tmp_path / "crashed"))
-    async with harness(command, mode=Mode.PER_SENSOR, healthy_after=1.0) as sensor:
+    async with harness(command, mode=Mode.PER_SENSOR, healthy_after=5.0) as sensor:
         rule = sensor.apply(TYPE, {"crash": True})
         said = await sensor.wait_for(rule, AckState.FAILING)
         assert "ended with status 0 after" in said

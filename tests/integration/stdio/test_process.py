@@ -145,7 +145,7 @@ async def test_a_program_that_fails_says_so_in_the_ack(
         ack = await accounts_stream.wait_ack(rule, AckState.FAILING, within=40)
         assert "ended with status 3" in ack.message
         assert ack.message.endswith("It said last: no queue")
-        assert [line["line"] for line in sensor.said("program_said")][:1] == ["no queue"]
+        await until(lambda: [line["line"] for line in sensor.said("program_said")][:1] == ["no queue"])
 
 
 async def test_what_is_found_before_the_end_is_delivered_also_by_the_next_process(

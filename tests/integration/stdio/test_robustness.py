@@ -146,6 +146,13 @@ hold()
         await until(lambda: not any(map(alive, said["pids"])))
 
 
+@pytest.fixture
+def late_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left behind has longer to say its lines than it has by default: a busy machine may not let it run at once."""
+    monkeypatch.setattr("attune_stdio.program._DRAIN_SECONDS", 5.0)
+
+
+@pytest.mark.usefixtures("late_lines")
 async def test_what_it_leaves_behind_at_its_own_end_goes_too_and_its_lines_are_taken() -> None:
     bad = """
 if os.fork() == 0:
@@ -162,6 +169,7 @@ sys.exit(3)
         await until(lambda: not alive(fork["pid"]))
 
 
+@pytest.mark.usefixtures("late_lines")
 async def test_a_daemon_that_keeps_the_pipe_does_not_keep_the_rule() -> None:
     bad = """
 if os.fork() == 0:
