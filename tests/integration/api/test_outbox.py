@@ -220,6 +220,7 @@ async def test_of_two_replicas_one_publishes_and_the_other_takes_over(
     with first, second:
         await _post(first, *range(100))
         await _post(second, *range(100, 200))
+        await until(lambda: first.events_logged("outbox_leads") or second.events_logged("outbox_leads"))
         assert len(first.events_logged("outbox_leads")) + len(second.events_logged("outbox_leads")) == 1
         leader, other = (first, second) if first.events_logged("outbox_leads") else (second, first)
         leader.kill()
