@@ -34,6 +34,12 @@ class SensorEnvironment:
             nats_credentials=settings.nats_auth == "managed",
             network_policies=settings.network_policies,
             stdio_image=settings.stdio_image,
+            image_registry=settings.sensor_image_registry,
+            default_registry=settings.sensor_default_registry,
+            pull_secrets=settings.sensor_pull_secrets,
+            http_proxy=settings.sensor_http_proxy_url,
+            https_proxy=settings.sensor_https_proxy_url,
+            no_proxy=settings.sensor_no_proxy,
             ca_certificates=self._certificates,
         )
 

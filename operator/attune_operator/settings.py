@@ -69,6 +69,18 @@ class Settings(BaseSettings):
     """Certificates (PEM) for sensors to verify the API's and NATS's against, as ATTUNE_CA_FILE."""
     stdio_image: str = f"attune/sensor-stdio:{__version__}"
     """Image with the supervisor of Sensors with runner: Stdio, and their image unless they name another."""
+    sensor_image_registry: str = ""
+    """Registry of our own images (attune/…) in Sensors, like those of the packs; empty: as the Sensor names them."""
+    sensor_default_registry: str = ""
+    """Registry of other images in Sensors that name none; empty: the container runtime's default."""
+    sensor_pull_secrets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Pull secrets of all sensors' pods in addition to their own, by name, in the Sensor's namespace; comma-separated."""
+    sensor_http_proxy_url: str = ""
+    """HTTP_PROXY of the sensors, unless they set it themselves."""
+    sensor_https_proxy_url: str = ""
+    """HTTPS_PROXY of the sensors, unless they set it themselves."""
+    sensor_no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that sensors reach without the proxy, in addition to the cluster's own; comma-separated."""
     network_policies: bool = True
     """Whether each sensor gets a NetworkPolicy that admits only scrapes, probes and its own ports."""
 
@@ -109,7 +121,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     """json: one object per line. console: for terminals."""
 
-    @field_validator("watch_namespaces", "trusted_sensor_namespaces", mode="before")
+    @field_validator(
+        "watch_namespaces", "trusted_sensor_namespaces", "sensor_pull_secrets", "sensor_no_proxy", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from attune_contract.identity import MAX_SENSOR_NAME_LENGTH, SensorRef
 from attune_contract.resources.common import NOT_OBSERVED, Conditions, FreeForm, Metadata, Model, TriggerTypeName, cel
 from attune_contract.resources.durations import parse_duration
+from attune_contract.resources.pods import POD_RULES, PodOptions
 from attune_contract.resources.stdio import StdioOptions
 
 
@@ -113,7 +114,7 @@ class MountedSecret(Model):
     """The Secret's name. It may be created later."""
 
 
-class SensorSpec(Model):
+class SensorSpec(PodOptions):
     """The desired state."""
 
     model_config = ConfigDict(
@@ -137,6 +138,7 @@ class SensorSpec(Model):
                     "has(self.image) || !has(self.stdio) || !has(self.stdio.supervisor)",
                     "spec.stdio.supervisor is only for an image of your own (spec.image)",
                 ),
+                *POD_RULES,
             ]
         }
     )

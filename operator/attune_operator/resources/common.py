@@ -38,6 +38,12 @@ class Environment:
     nats_credentials: bool = False  #: the Secret has ``nats.creds`` and the token
     network_policies: bool = True
     stdio_image: str = f"attune/sensor-stdio:{__version__}"  #: the image with the supervisor of ``runner: Stdio``
+    image_registry: str = ""  #: where our own images come from, those of the packs too; empty: as they are written
+    default_registry: str = ""  #: for other images that name no registry; empty: the container runtime's
+    pull_secrets: tuple[str, ...] = ()  #: in addition to a Sensor's own, by name, in its namespace
+    http_proxy: str = ""  #: URL for sensors' outgoing requests; empty: none
+    https_proxy: str = ""  #: the same for https
+    no_proxy: tuple[str, ...] = ()  #: hosts that are reached directly, in addition to the cluster's
     ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against
 
 

@@ -1,4 +1,6 @@
-"""The objects that accompany a Sensor's Deployment: ServiceAccount, Secret, ConfigMaps, NetworkPolicy, Service."""
+"""The objects that accompany a Sensor's Deployment: ServiceAccount, Secret, ConfigMaps, NetworkPolicy,
+Service, PodDisruptionBudget.
+"""
 
 import base64
 import json
@@ -119,6 +121,26 @@ def service(sensor: Sensor, name: str | None = None) -> dict[str, Any] | None:
                     }
                     for port in sensor.spec.ports
                 ],
+            },
+        }
+    )
+
+
+def disruption_budget(sensor: Sensor) -> dict[str, Any] | None:
+    """Build the PodDisruptionBudget; None for a Sensor that wants none."""
+    budget = sensor.spec.pod_disruption_budget
+    if budget is None:
+        return None
+    return sealed(
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": common.metadata(sensor),
+            "spec": {
+                "maxUnavailable": budget.max_unavailable,
+                "selector": {"matchLabels": common.selector(sensor)},
+                # Pods that crash anyway must not keep a node from being drained.
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
             },
         }
     )

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attune_contract import environment, subjects
 from attune_contract.resources import Sensor
-from attune_operator.resources import common, companions, difference, stdio
+from attune_operator.resources import common, companions, difference, pods, stdio
 from attune_operator.resources.common import Environment, ObjectNames, sealed
 
 CONTAINER: Final = "sensor"
@@ -59,6 +59,7 @@ def sensor_environment(sensor: Sensor, given: Environment) -> list[dict[str, Any
     if companions.CA_KEY in files:
         own[environment.CA_FILE] = f"{environment.CONFIG_DIR}/{companions.CA_KEY}"
     own |= stdio.variables(sensor)
+    own |= pods.proxy_variables(sensor, given)
     authors = [
         variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.env if variable.name not in own
     ]
@@ -88,9 +89,10 @@ def _container(sensor: Sensor, given: Environment) -> dict[str, Any]:
         {"name": _secret_volume(number), "mountPath": f"{environment.SECRETS_MOUNT}/{secret.name}", "readOnly": True}
         for number, secret in enumerate(spec.secrets)
     ]
+    mounts += pods.mounts(sensor)
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": spec.image or given.stdio_image,
+        "image": pods.image(sensor, given),
         "env": sensor_environment(sensor, given),
         "ports": [
             {
@@ -142,7 +144,7 @@ def _volumes(sensor: Sensor, given: Environment, named: ObjectNames) -> list[dic
         }
         for number, secret in enumerate(sensor.spec.secrets)
     ]
-    return volumes + stdio.volumes(sensor, named.scripts)
+    return [*volumes, *stdio.volumes(sensor, named.scripts), *pods.volumes(sensor)]
 
 
 def _pod(sensor: Sensor, given: Environment, named: ObjectNames) -> dict[str, Any]:
@@ -161,15 +163,9 @@ def _pod(sensor: Sensor, given: Environment, named: ObjectNames) -> dict[str, An
         "containers": [_container(sensor, given)],
         "volumes": _volumes(sensor, given, named),
     }
-    optional = {
-        "initContainers": stdio.init_containers(sensor, given) or None,
-        "nodeSelector": spec.node_selector or None,
-        "tolerations": spec.tolerations or None,
-        "affinity": spec.affinity or None,
-        "priorityClassName": spec.priority_class_name,
-        "imagePullSecrets": spec.image_pull_secrets or None,
-    }
-    return pod | {key: value for key, value in optional.items() if value is not None}
+    if copier := stdio.init_containers(sensor, given):
+        pod["initContainers"] = copier
+    return pod | pods.options(sensor, given)
 
 
 def deployment(
@@ -188,16 +184,14 @@ def deployment(
     """
     spec = sensor.spec
     replicas = 0 if spec.paused else spec.replicas
-    annotations = {
-        "prometheus.io/scrape": "true",
-        "prometheus.io/port": str(environment.DEFAULT_METRICS_PORT),
-    }
+    scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(environment.DEFAULT_METRICS_PORT)}
+    ours: dict[str, str] = {}
     if files := companions.config_files(sensor, given):
-        annotations[common.CONFIG_DIGEST] = common.digest(files)
+        ours[common.CONFIG_DIGEST] = common.digest(files)
     if spec.scripts:
-        annotations[common.SCRIPTS_DIGEST] = common.digest(spec.scripts)
+        ours[common.SCRIPTS_DIGEST] = common.digest(spec.scripts)
     if spec.token.on_rotate == "Restart" and issued_at is not None:
-        annotations[common.CREDENTIALS_ISSUED] = issued_at.isoformat()
+        ours[common.CREDENTIALS_ISSUED] = issued_at.isoformat()
     return sealed(
         {
             "apiVersion": "apps/v1",
@@ -209,7 +203,10 @@ def deployment(
                 "selector": {"matchLabels": common.selector(sensor)},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
                 "template": {
-                    "metadata": {"labels": common.labels(sensor), "annotations": annotations},
+                    "metadata": {
+                        "labels": pods.labels(sensor),
+                        "annotations": pods.annotations(sensor, defaults=scraped, ours=ours),
+                    },
                     "spec": _pod(sensor, given, named or common.usual_names(sensor)),
                 },
             },

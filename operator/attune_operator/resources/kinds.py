@@ -43,8 +43,9 @@ CONFIG_MAP: Final = Kind("ConfigMap", "configmaps")
 SERVICE_ACCOUNT: Final = Kind("ServiceAccount", "serviceaccounts")
 NETWORK_POLICY: Final = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
 SERVICE: Final = Kind("Service", "services")
+POD_DISRUPTION_BUDGET: Final = Kind("PodDisruptionBudget", "poddisruptionbudgets", "policy")
 POD: Final = Kind("Pod", "pods")
 EVENT: Final = Kind("Event", "events")
 
 #: Other kinds that are watched, in addition to Sensors, Rules and namespaces: only objects with the operator's label.
-WATCHED: Final = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, SERVICE, POD)
+WATCHED: Final = (DEPLOYMENT, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, NETWORK_POLICY, SERVICE, POD_DISRUPTION_BUDGET, POD)

@@ -13,6 +13,7 @@ from attune_operator.resources.kinds import (
     DEPLOYMENT,
     NETWORK_POLICY,
     POD,
+    POD_DISRUPTION_BUDGET,
     SECRET,
     SENSOR,
     SERVICE,
@@ -24,7 +25,7 @@ from attune_operator.runtime.cache import ObjectCache, Seen
 from attune_operator.runtime.client import Body, WatchEventType
 
 #: Kinds of which a Sensor has one object, named after it.
-CHILDREN: Final = (SERVICE_ACCOUNT, SECRET, CONFIG_MAP, NETWORK_POLICY, SERVICE, DEPLOYMENT)
+CHILDREN: Final = (SERVICE_ACCOUNT, SECRET, CONFIG_MAP, NETWORK_POLICY, SERVICE, POD_DISRUPTION_BUDGET, DEPLOYMENT)
 #: Selects the objects of Sensors.
 SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY},{names.SENSOR_LABEL}"
 

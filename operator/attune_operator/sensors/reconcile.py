@@ -28,6 +28,7 @@ from attune_operator.resources.kinds import (
     DEPLOYMENT,
     NETWORK_POLICY,
     POD,
+    POD_DISRUPTION_BUDGET,
     SECRET,
     SENSOR,
     SERVICE,
@@ -249,6 +250,7 @@ class Reconciler:
                 (CONFIG_MAP, named.scripts, companions.scripts_config_map(sensor, named.scripts)),
                 (NETWORK_POLICY, own, companions.network_policy(sensor, environment)),
                 (SERVICE, named.service, companions.service(sensor, named.service)),
+                (POD_DISRUPTION_BUDGET, own, companions.disruption_budget(sensor)),
                 (DEPLOYMENT, own, deployment(sensor, environment, issued_at=issued_at, named=named)),
             ]
             for kind, _, body in desired:

@@ -22,8 +22,9 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 
 @pytest.fixture(autouse=True)
 def listening(user: KubectlUser) -> None:
-    """Sensors of these tests listen, and so have all kinds of objects."""
-    user.defaults = {"ports": [{"name": "http", "port": 8000, "servicePort": 80}]}
+    """Sensors of these tests listen and have a budget, and so have all kinds of objects."""
+    ports = [{"name": "http", "port": 8000, "servicePort": 80}]
+    user.defaults = {"ports": ports, "podDisruptionBudget": {}}
 
 
 async def all_there(user: KubectlUser, *, config: bool = False) -> dict[str, Object]:
@@ -421,7 +422,9 @@ async def test_events_say_what_happened(user: KubectlUser, operator: Operator) -
 
     await until(told)
     messages = {event["message"] for event in await user.events()}
-    assert "Created ServiceAccount, NetworkPolicy, Service, Deployment sensor-core.timer." in messages
+    assert (
+        "Created ServiceAccount, NetworkPolicy, Service, PodDisruptionBudget, Deployment sensor-core.timer." in messages
+    )
 
 
 async def test_only_the_watched_namespaces_are_looked_after(user: KubectlUser, operator: Operator) -> None:

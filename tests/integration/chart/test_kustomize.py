@@ -22,6 +22,15 @@ SENSOR = {
         "imagePullSecrets": [{"name": "pull"}],
         "secrets": [{"name": "broker"}],
         "envFrom": [{"secretRef": {"name": "broker"}}, {"configMapRef": {"name": "options"}}],
+        "volumes": [
+            {"name": "settings", "configMap": {"name": "options"}},
+            {"name": "broker", "secret": {"secretName": "broker"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {
+                "name": "both",
+                "projected": {"sources": [{"configMap": {"name": "options"}}, {"secret": {"name": "broker"}}]},
+            },
+        ],
         "env": [
             {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "broker", "key": "password"}}},
             {"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "options", "key": "level"}}},
@@ -32,7 +41,7 @@ KUSTOMIZATION = {
     "apiVersion": "kustomize.config.k8s.io/v1beta1",
     "kind": "Kustomization",
     "namePrefix": "team-",
-    "resources": ["sensor.yaml", "account.yaml"],
+    "resources": ["sensor.yaml", "account.yaml", "claim.yaml"],
     "configurations": ["kustomizeconfig.yaml"],
     "secretGenerator": [{"name": "broker", "literals": ["password=x"]}, {"name": "pull", "literals": ["a=b"]}],
     "configMapGenerator": [{"name": "options", "literals": ["level=1"]}],
@@ -43,7 +52,9 @@ KUSTOMIZATION = {
 def test_names_with_prefix_and_hash_and_images_reach_into_sensors(tmp_path: Path) -> None:
     shutil.copy(CONFIG, tmp_path)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader"}}
-    for name, body in {"sensor": SENSOR, "account": account, "kustomization": KUSTOMIZATION}.items():
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
+    bodies = {"sensor": SENSOR, "account": account, "claim": claim, "kustomization": KUSTOMIZATION}
+    for name, body in bodies.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(body))
     kubectl = tools(Settings.from_environment(), ["kubectl"])["kubectl"]
     built = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, text=True, check=True).stdout
@@ -62,5 +73,11 @@ def test_names_with_prefix_and_hash_and_images_reach_into_sensors(tmp_path: Path
     assert [each["valueFrom"] for each in spec["env"]] == [
         {"secretKeyRef": {"name": broker, "key": "password"}},
         {"configMapKeyRef": {"name": options, "key": "level"}},
+    ]
+    assert [{key: value for key, value in volume.items() if key != "name"} for volume in spec["volumes"]] == [
+        {"configMap": {"name": options}},
+        {"secret": {"secretName": broker}},
+        {"persistentVolumeClaim": {"claimName": "team-data"}},
+        {"projected": {"sources": [{"configMap": {"name": options}}, {"secret": {"name": broker}}]}},
     ]
     assert spec["envFrom"] == [{"secretRef": {"name": broker}}, {"configMapRef": {"name": options}}]

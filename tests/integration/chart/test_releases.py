@@ -7,6 +7,7 @@ import pytest
 from support.helm_chart import CHART, Manifest, helm, sets, template
 
 from attune_cluster.apiserver import ApiServer
+from attune_contract import names
 from attune_operator.credentials import keystore, nats_auth
 
 pytest_plugins = ["support.operator_fixtures"]
@@ -71,8 +72,8 @@ def test_two_releases_of_one_name_live_in_two_namespaces(cluster: Cluster) -> No
     first, _ = cluster.install("actions.checkServiceAccounts=true")
     second, _ = cluster.install("actions.checkServiceAccounts=true")
     policies = cluster.get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")["items"]
-    names = {policy["metadata"]["name"] for policy in policies}
-    assert {f"{first}-attune-rule-service-accounts", f"{second}-attune-rule-service-accounts"} <= names
+    found = {policy["metadata"]["name"] for policy in policies}
+    assert {f"{first}-attune-rule-service-accounts", f"{second}-attune-rule-service-accounts"} <= found
     roles = {f"{first}-attune-view", f"{second}-attune-view"}
     view = "/apis/rbac.authorization.k8s.io/v1/clusterroles/"
     for role in roles:
@@ -100,7 +101,7 @@ def test_a_namespace_that_is_missing_is_named_before_anything_is_installed(clust
 def test_the_notes_name_everything_that_an_uninstall_leaves_behind(cluster: Cluster) -> None:
     namespace, said = cluster.install()
     written = {
-        *(keystore.KEYS_SECRET, keystore.JWKS_CONFIG_MAP),
+        *(keystore.KEYS_SECRET, keystore.JWKS_CONFIG_MAP, names.INSTALLATION_MARK),
         *(nats_auth.AUTH_SECRET, nats_auth.CONFIG_SECRET, nats_auth.API_SECRET, nats_auth.ACTIONS_SECRET),
     }
     kept = said.partition("keeps, because")[2]

@@ -102,7 +102,7 @@ def test_schemas_are_structural_and_every_field_is_explained(name: str) -> None:
 def test_users_see_the_columns_of_the_design() -> None:
     [version] = crds.definitions()["rules.yaml"]["spec"]["versions"]
     columns = [column["name"] for column in version["additionalPrinterColumns"] if "priority" not in column]
-    assert columns == ["Type", "Sensor", "Enabled", "Active", "Reason", "Actions", "Last Event", "Age"]
+    assert columns == ["Type", "Sensor", "Enabled", "Active", "Reason", "Actions", "Last Event", "Next", "Age"]
 
 
 def test_the_version_is_that_of_the_project() -> None:
