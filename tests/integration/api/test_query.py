@@ -273,8 +273,9 @@ async def test_numbers_that_are_missing_hold_up_no_search(database: Database) ->
     await store(database, [row(99, payload={"needle": True})])  # on PostgreSQL below those, on SQLite above
     where = EventFilter(payload=(PayloadFilter.parse("needle", "true"),))
     for order in ("asc", "desc"):
-        (page,) = await all_pages(database, where, order, 10)
-        assert sorted(event.id.int for event in page.events) == [1, 100]
+        pages = await all_pages(database, where, order, 10)
+        assert sorted(event.id.int for page in pages for event in page.events) == [1, 100]
+        assert len(pages) < 10  # one, unless the machine is so busy that the time for a page is over
 
 
 async def test_requests_that_differ_in_values_alone_share_their_statements(database: Database) -> None:

@@ -25,11 +25,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 async def test_500_that_are_due_at_once_are_renewed_before_any_expires(
     user: KubectlUser, nats_server: NatsServer
 ) -> None:
-    count, left, ttl = 500, timedelta(seconds=240), timedelta(hours=1)
+    count, left, ttl = 500, timedelta(seconds=600), timedelta(hours=1)
     async with running(settings_for(user, nats_server)):
         signing = load_keys(secret_text(await user.get(kinds.SECRET, KEYS_SECRET), KEYS_KEY))
     # Written some time ago: two thirds of their life are long over, and the rest will not last.

@@ -314,6 +314,7 @@ async def test_killed_process_loses_nothing_that_was_spooled(bench: Bench, api: 
     async with bench.emitter(spool=True, grace=0.3) as emitter:
         for number in range(100):
             emitter.emit_nowait(event(number))
+        await until(lambda: not emitter._queue and not emitter._under_way, what="all are in the spool")
     last = max(bench.spool_directory.glob("*.segment"))
     last.write_bytes(last.read_bytes()[:-10])
     await api.start()

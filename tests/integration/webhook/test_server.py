@@ -419,7 +419,7 @@ async def test_what_is_under_way_is_finished_when_the_sensor_stops(tmp_path: Pat
         waiting = asyncio.create_task(hooks.send("/a"))
         await until(lambda: hooks.harness.undelivered == 1)
         closing = asyncio.create_task(hooks.handler.close())
-        await asyncio.sleep(0)
+        await until(lambda: hooks.handler.listener.port == 0, what="it takes no new connections")
         hooks.harness.api.available = True
         status, _, headers = await waiting
         await closing
