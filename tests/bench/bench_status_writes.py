@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,17 +118,14 @@ async def operator(url: str) -> AsyncIterator[OperatorProcess]:
 
 
 async def fire(jetstream: Any, uids: Sequence[str]) -> None:
-    """One event of each Rule each second, for ever."""
-    loop = asyncio.get_running_loop()
-    due = loop.time()
+    """One event of each Rule each second, for ever, at whole seconds as timers have it."""
     while True:
+        await asyncio.sleep(1.0 - time.time() % 1.0)
+        at = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
         for uid in uids:
-            time = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
             await jetstream.publish_async(
-                subjects.event_subject(NAMESPACE, uid), b"{}", headers={"ce-time": time}, wait_stall=60
+                subjects.event_subject(NAMESPACE, uid), b"{}", headers={"ce-time": at}, wait_stall=60
             )
-        due += 1.0
-        await asyncio.sleep(max(0.0, due - loop.time()))
 
 
 async def ages(client: KubeClient, name: str) -> dict[str, float]:

@@ -47,7 +47,7 @@ class RulesOptions:
     snapshot_timeout: float = 120.0
     acks_grace: float = 15.0
     believe_own_write: float = 10.0
-    last_event_interval: float = 0.8
+    last_event_interval: float = 0.5
     times_rate: float = 4.0
     times_sensor_rate: float = 1.0
     summary_interval: float = 0.2

@@ -1,6 +1,7 @@
 """The whole operator with a real kube-apiserver and a real NATS server, from the Rule's side."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from support.kubectl_user import KubectlUser
 from support.nats_server import NatsServer
 from support.rule_side import Stream
 
-from attune_contract.messages import AckState
+from attune_contract.messages import NEVER_FIRES, AckState
 from attune_operator.app import Operator
 from attune_operator.resources import kinds
 from attune_operator.runtime.client import ClusterError
@@ -109,6 +110,34 @@ async def test_a_rules_life(operator: Operator, rules: Rules, stream: Stream) ->
     await until(counted)
     await rules.user.delete(kinds.RULE, "echo")
     await stream.shows(_told, {})
+
+
+async def test_when_a_rule_is_due_next_is_in_its_status(operator: Operator, rules: Rules, stream: Stream) -> None:
+    ref = await rules.sensor()
+    uid = (await rules.apply("hourly", interval=60, unit="minutes"))["metadata"]["uid"]
+    await stream.shows(_told, {uid: (1, True, {"interval": 60, "unit": "minutes"})})
+    await until(rules.user.pods, within=60)
+    await rules.user.run_pods()
+
+    async def next_time() -> str | None:
+        found: str | None = (await rules.user.get(kinds.RULE, "hourly")).get("status", {}).get("nextTime")
+        return found
+
+    async def shows(time: str | None) -> None:
+        async def probe() -> bool:
+            return await next_time() == time
+
+        await until(probe, within=60, what=f"nextTime is {time}")
+
+    await stream.ack(ref, uid, 1, next_at=datetime(2026, 11, 28, 6, 0, 0, 250_000, tzinfo=UTC))
+    await rules.says("hourly", "Active", "True", "Active")
+    await shows("2026-11-28T06:00:00Z")
+    await stream.ack(ref, uid, 1, next_at=datetime(2099, 1, 1, tzinfo=UTC))
+    await shows("2099-01-01T00:00:00Z")
+    await stream.ack(ref, uid, 1, AckState.COMPLETED, f"{NEVER_FIRES}: its time was over.")
+    await rules.says("hourly", "Active", "False", "NeverFires")
+    await rules.says("hourly", "Ready", "True", "NeverFires")
+    await shows(None)
 
 
 async def _waits_for_word(rules: Rules) -> bool:
