@@ -254,7 +254,11 @@ async def test_the_api_server_may_go_away_and_come_back(
                     return "sweep_failed" in operator.log.read_text()
 
                 await until(noticed, within=20)
-                assert (await operator.page(operator.liveness, "/healthz"))[0] == 200
+
+                async def alive() -> bool:
+                    return (await operator.page(operator.liveness, "/healthz"))[0] == 200
+
+                await until(alive)
                 server.stop()
                 server.start()
                 spec = {"image": "i", "triggerTypes": [{"name": "a.b"}], "paused": True}

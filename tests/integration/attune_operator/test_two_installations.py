@@ -141,7 +141,7 @@ async def test_the_second_keeps_off_until_the_namespace_is_handed_to_it(
             counts = {each.home: await each.metric("attune_tokens_issued_total") for each in installations}
             print(f"both for {SECONDS} s: tokens issued {counts}, generation of the Deployment {generation + 1}")
             # By the events of the one that keeps off, a person finds out.
-            said = await user.events(names.INSTALLATION_MARK)
+            said = await until(lambda: user.events(names.INSTALLATION_MARK))
             assert [(event["reason"], event["type"]) for event in said] == [("OtherInstallation", "Warning")]
             assert f"The installation in namespace {one.home} looks after" in said[0]["message"]
             # A mark that somebody deletes is written again by the one whose it was.
