@@ -12,6 +12,7 @@ from attune_contract.identity import SensorRef
 from attune_operator.app import Operator
 from attune_operator.resources import kinds
 from attune_operator.resources.kinds import Kind, Object
+from attune_operator.runtime.client import ClusterError
 from attune_operator.runtime.kube_client import KubeClient
 from attune_operator.sensors.cache import child_name
 from attune_operator.settings import Settings
@@ -110,9 +111,13 @@ class KubectlUser:
                     }
                 ],
             }
-            await self.client.merge(
-                kinds.POD, self.namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
-            )
+            try:
+                await self.client.merge(
+                    kinds.POD, self.namespace, pod["metadata"]["name"], {"status": status}, subresource="status"
+                )
+            except ClusterError as error:
+                if error.status != 404:  # it went since it was listed, as pods do when others replace them
+                    raise
 
 
 @contextlib.asynccontextmanager
@@ -122,10 +127,10 @@ async def running(settings: Settings) -> AsyncIterator[Operator]:
     work = asyncio.create_task(operator.run())
     ready = asyncio.create_task(operator.ready.wait())
     try:
-        await asyncio.wait({work, ready}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, ready}, timeout=150, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             work.result()
-        assert operator.ready.is_set(), "the operator was not ready within 30 s"
+        assert operator.ready.is_set(), "the operator was not ready within 150 s"
         yield operator
     finally:
         ready.cancel()
