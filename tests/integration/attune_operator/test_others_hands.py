@@ -22,11 +22,16 @@ DEPLOYMENT = "sensor-core.timer"
 
 
 async def scale(user: KubectlUser, kind: Kind, name: str, replicas: int) -> None:
-    """Set a number of pods, as a HorizontalPodAutoscaler does: it reads the scale and replaces it."""
+    """Set a number of pods, as a HorizontalPodAutoscaler does: it reads the scale and replaces it, again if it has changed."""
     path = kind.path(user.namespace, name, "scale")
-    found = await user.client.call("GET", path)
-    found["spec"]["replicas"] = replicas
-    await user.client.call("PUT", path, query={"fieldManager": "horizontal-pod-autoscaler"}, body=found)
+
+    async def replaced() -> bool:
+        found = await user.client.call("GET", path)
+        found["spec"]["replicas"] = replicas
+        await user.client.call("PUT", path, query={"fieldManager": "horizontal-pod-autoscaler"}, body=found)
+        return True
+
+    await until(replaced, what=f"{path} is replaced")
 
 
 async def replica_sets(user: KubectlUser) -> list[Object]:
