@@ -63,5 +63,5 @@ def _running(sensor: Sensor, deployment: Body | None, pods: list[Body], ready: i
         many = "1 old pod is" if old == 1 else f"{old} old pods are"
         message = f"The new pods are ready; {many} still there."
         return Verdict(status="False", reason="Progressing", message=message)
-    message = f"{min(updated, ready)} of {desired} pods are ready.{serving}"
+    message = f"{min(updated, ready, desired)} of {desired} pods are ready.{serving}"
     return Verdict(status="False", reason="Progressing", message=message)
