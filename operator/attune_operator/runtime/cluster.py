@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -85,7 +86,7 @@ class KubeCluster:
             nothing: list[Object] = []
             lists = await asyncio.gather(
                 *(
-                    self._in(name, self.client.list_objects(kind, name, labels=labels), nothing)
+                    self._in(name, partial(self.client.list_objects, kind, name, labels=labels), nothing)
                     for name in self.namespaces
                 )
             )
@@ -113,7 +114,7 @@ class KubeCluster:
         nothing: Listed[Read] = Listed(read=[], unchanged=[])
         lists = await asyncio.gather(
             *(
-                self._in(name, self.client.list_changed(RULE, name, read=read, known=known), nothing)
+                self._in(name, partial(self.client.list_changed, RULE, name, read=read, known=known), nothing)
                 for name in self.namespaces
             )
         )
@@ -133,10 +134,10 @@ class KubeCluster:
         found = await asyncio.gather(*(self._namespace(name) for name in self.namespaces))
         return [item for item in found if item is not None]
 
-    async def _in(self, namespace: str, listing: Awaitable[_Found], nothing: _Found) -> _Found:
+    async def _in(self, namespace: str, listing: Callable[[], Awaitable[_Found]], nothing: _Found) -> _Found:
         """What a list of one watched namespace gives; nothing if the namespace does not exist, and so may not be listed."""
         try:
-            return await listing
+            return await listing()
         except ClusterError as error:
             if error.status != _FORBIDDEN or not await self._is_missing(namespace):
                 raise
