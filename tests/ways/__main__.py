@@ -18,7 +18,7 @@ from ways import in_pods, in_programs, in_rules, in_the_system, table
 from ways.looks import Looker, StatusLooker
 from ways.run import Runner
 from ways.stage import REPOSITORY, SYSTEM
-from ways.way import REGISTRY, Way
+from ways.way import REGISTRY, Found, Way
 
 from attune_cluster.settings import Settings
 from attune_cluster.tools import tools
@@ -61,10 +61,21 @@ def chosen(names: str) -> list[Way]:
     return found
 
 
+def with_earlier(found: list[Found], file: Path | None) -> list[Found]:
+    """What was found now, and of other ways what the file holds from earlier runs."""
+    if file is None or not file.is_file():
+        return found
+    names = {one.name for one in found}
+    earlier = [Found(**one) for one in json.loads(file.read_text())["ways"]]
+    return [*found, *(one for one in earlier if one.name not in names and one.name in REGISTRY)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ways", description=__doc__)
     parser.add_argument("--only", default="", help="names of ways, as regular expressions with commas between them")
-    parser.add_argument("--out", type=Path, help="write what was found to this file, as JSON")
+    parser.add_argument(
+        "--out", type=Path, help="write what was found to this file, as JSON, beside what it holds of other ways"
+    )
     parser.add_argument("--at-once", type=int, default=4, help="how many run at once, where they may")
     parser.add_argument("--table", action="store_true", help=f"write the table into {PAGE.name}")
     parser.add_argument("--list", action="store_true", help="only say which there are")
@@ -91,8 +102,10 @@ def main() -> int:
         finally:
             looker.close()
             status.close()
-    order = {way.name: place for place, way in enumerate(ways)}
+    found = with_earlier(found, options.out)
+    order = {name: place for place, name in enumerate(REGISTRY)}
     found.sort(key=lambda one: order[one.name])
+    ways = list(REGISTRY.values())
     summary = table.verdict(ways, found)
     print(json.dumps(summary, indent=2))
     if options.out:

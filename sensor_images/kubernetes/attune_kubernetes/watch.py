@@ -327,7 +327,10 @@ class Watch:
                 f"{error}. Give the ServiceAccount that the Sensor names (spec.serviceAccountName) the right to list and watch "
                 "this"
             )
-        return f"cannot watch {self.key.kind} of {self.key.api_version}: {error}"
+        selectors = (("labelSelector", self.key.label_selector), ("fieldSelector", self.key.field_selector))
+        given = " and ".join(f"{name} {text!r}" for name, text in selectors if text)
+        asked = f" with {given}" if given and error.status == 400 else ""
+        return f"cannot watch {self.key.kind} of {self.key.api_version}{asked}: {error}"
 
     # -- reporting -----------------------------------------------------------------------------------------------------
 

@@ -266,10 +266,16 @@ class RuleSupervisor:
 
     def _outcome_changed(self, uid: str) -> None:
         entry = self._entries.get(uid)
-        if entry is None or entry.reported is None or uid in self._due:
+        if entry is None or entry.reported is None:
             return
-        if (delay := due(self._outcomes.standing(uid), entry.told, now=self._clock())) is not None:
-            self._due[uid] = asyncio.get_running_loop().call_later(delay, self._say_outcome, uid)
+        if (delay := due(self._outcomes.standing(uid), entry.told, now=self._clock())) is None:
+            return
+        loop = asyncio.get_running_loop()
+        if (waiting := self._due.get(uid)) is not None:
+            if waiting.when() <= loop.time() + delay:
+                return
+            waiting.cancel()  # what it waited with, a number say, can wait; that all fails now cannot
+        self._due[uid] = loop.call_later(delay, self._say_outcome, uid)
 
     def _say_outcome(self, uid: str) -> None:
         self._due.pop(uid, None)

@@ -207,6 +207,7 @@ async def test_what_cannot_be_watched_is_said(world: World) -> None:
         assert "the API server serves no Unicorn of v1" in message
         wrong = sensor.harness.apply("core.kubernetes", {**MAPS, "labelSelector": "a=("}, name="wrong")
         message = await sensor.harness.wait_for(wrong, AckState.FAILING, within=60)
+        assert "with labelSelector 'a=('" in message
         assert "400" in message
 
 

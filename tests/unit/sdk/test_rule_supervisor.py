@@ -347,6 +347,20 @@ async def test_a_rule_of_which_all_is_refused_is_failing_until_something_gets_th
     assert await bench.said(RULE, AckState.REJECTED) == "no such queue"
 
 
+async def test_that_nothing_gets_through_does_not_wait_for_a_number_that_may(bench: Bench) -> None:
+    bench.put(RULE)
+    await bench.said(RULE, AckState.ACTIVE)
+    bench.outcomes.refused(RULE.uid, "no JSON", what="lines", tolerated=2)
+    await until(lambda: "1 line refused" in bench.acks.said[RULE.uid][-1][2])
+    bench.outcomes.refused(RULE.uid, "no JSON", what="lines", tolerated=2)  # to be said in half a minute
+    for _ in range(2):
+        bench.outcomes.refused(RULE.uid, "no JSON", what="lines", tolerated=2)
+    loop = asyncio.get_running_loop()
+    [waiting] = bench.supervisor._due.values()
+    assert waiting.when() - loop.time() < 2
+    assert "Nothing gets through: 4 lines refused" in await bench.said(RULE, AckState.FAILING)
+
+
 async def test_a_changed_rule_begins_without_what_was_refused_of_the_old_one(bench: Bench) -> None:
     bench.put(RULE)
     await bench.said(RULE, AckState.ACTIVE)
