@@ -87,8 +87,9 @@ class OperatorProcess:
         written, cpu = self.said["written"], self.cpu_seconds()
         await asyncio.sleep(SECONDS)
         if work is not None:
-            work.cancel()
-            await asyncio.wait([work])
+            while not work.done():
+                work.cancel()  # again, since nats-py may swallow it
+                await asyncio.wait([work], timeout=1.0)
         return {
             "writes_per_second": round((self.said["written"] - written) / SECONDS, 2),
             "cpu_percent": round(100 * (self.cpu_seconds() - cpu) / SECONDS, 2),
