@@ -1,5 +1,6 @@
 """Posts batches of events, and accounts for each event."""
 
+import asyncio
 import collections
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from attune_sensor._api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
-from attune_sensor._confirmations import Disposition, confirm
+from attune_sensor._confirmations import Disposition, PendingConfirmation, confirm
 from attune_sensor._metrics import Metrics
 from attune_sensor._outcomes import Outcomes
 
@@ -28,7 +29,7 @@ class _OfRule(msgspec.Struct, frozen=True, gc=False):
     rule_uid: str
 
 
-_UIDS: Final = msgspec.json.Decoder(_OfRule)
+_RULES: Final = msgspec.json.Decoder(list[_OfRule])
 _DECODER: Final = msgspec.json.Decoder(_Reported)
 _DISPOSITIONS: Final = {"stored": Disposition.STORED, "duplicate": Disposition.DUPLICATE}
 
@@ -87,25 +88,26 @@ class Delivery:
         return [], None
 
     def _account(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
-        counts = collections.Counter(result.status for result in results)
-        for status, number in counts.items():
-            known = status if status in ("stored", "duplicate") else "refused"
-            self._metrics.events.labels(known).inc(number)
+        # This is for each event that there is, so what is usual goes by the batch.
+        statuses = [result.status for result in results]
+        numbers = {status: statuses.count(status) for status in _DISPOSITIONS}
+        numbers["refused"] = len(results) - sum(numbers.values())
+        for status, number in numbers.items():
+            if number:
+                self._metrics.events.labels(status).inc(number)
         if self._each:
             self._log_each(records, results)
-        for record, result in zip(records, results, strict=True):
-            confirm(record, _DISPOSITIONS.get(result.status, Disposition.REFUSED), result.reason)
+        # In a moment: the next request leaves before the reporters go on.
+        asyncio.get_running_loop().call_soon(_confirm, records, results)
         if self._outcomes is not None:
-            for record, result in zip(records, results, strict=True):
-                if result.status in _DISPOSITIONS:
-                    self._outcomes.passed(_UIDS.decode(record).rule_uid)
-                else:
-                    self._outcomes.refused(_UIDS.decode(record).rule_uid, result.reason or "the API gave no reason")
-        if counts["stored"] + counts["duplicate"] == len(results):
-            return
+            _tell(self._outcomes, records, results, all_kept=not numbers["refused"])
+        if numbers["refused"]:
+            self._log_refused(records, results)
+
+    def _log_refused(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
         refused: dict[tuple[str, str | None], list[_Reported]] = {}
         for record, result in zip(records, results, strict=True):
-            if result.status not in ("stored", "duplicate"):
+            if result.status not in _DISPOSITIONS:
                 event = _DECODER.decode(record)
                 refused.setdefault((event.rule_uid, result.reason), []).append(event)
         for (rule_uid, reason), events in refused.items():
@@ -131,3 +133,21 @@ class Delivery:
                 occurred_at=event.occurred_at.isoformat(),
                 result=result.status,
             )
+
+
+def _confirm(records: Sequence[bytes], results: Sequence[EventResult]) -> None:
+    for record, result in zip(records, results, strict=True):
+        if isinstance(record, PendingConfirmation):
+            confirm(record, _DISPOSITIONS.get(result.status, Disposition.REFUSED), result.reason)
+
+
+def _tell(outcomes: Outcomes, records: Sequence[bytes], results: Sequence[EventResult], *, all_kept: bool) -> None:
+    uids = [event.rule_uid for event in _RULES.decode(b"[%b]" % b",".join(records))]
+    if all_kept:
+        outcomes.passed(*uids)
+        return
+    for uid, result in zip(uids, results, strict=True):
+        if result.status in _DISPOSITIONS:
+            outcomes.passed(uid)
+        else:
+            outcomes.refused(uid, result.reason or "the API gave no reason")

@@ -2,7 +2,8 @@
 
 Events wait in memory; while the API is away they move to the spool, if there is one, and from then on all take that way
 until it is empty, so that order is kept. One request is under way at a time: an event that comes while nothing is under
-way leaves at once, and those that come meanwhile leave together with the next request.
+way leaves at once, and those that come meanwhile leave together with the next request
+(:mod:`attune_sensor._grouping`).
 """
 
 import asyncio
@@ -19,15 +20,12 @@ from attune_contract.events import EventReport
 from attune_kit.backoff import Backoff
 from attune_kit.outage import Outage
 from attune_kit.supervisor import end
-from attune_sensor._api_client import (
-    MAX_EVENTS,
-    MAX_EVENTS_BYTES,
-    Unavailable,
-)
+from attune_sensor._api_client import MAX_EVENTS, MAX_EVENTS_BYTES, Unavailable
 from attune_sensor._confirmations import Confirmation, Disposition, PendingConfirmation, confirm, is_pending
 from attune_sensor._delivery import Delivery, Poster
 from attune_sensor._errors import StoppingError
 from attune_sensor._event_queue import EventQueue
+from attune_sensor._grouping import ENOUGH, group_size
 from attune_sensor._metrics import Metrics
 from attune_sensor._outcomes import Outcomes
 from attune_sensor._settings import WhenFull
@@ -42,9 +40,6 @@ _SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
 _PACE: Final = 0.02
 _GATHERED: Final = 200
-#: Events whose reporters wait gather only while more keep arriving, and no more than this many: the rest arrive during
-#: the request to the API.
-_GATHERED_PENDING: Final = 64
 #: Turns of the event loop without a new event, after which none is expected: a request takes two from socket to queue.
 _QUIET_TURNS: Final = 3
 #: Seconds that a confirmation waits for the API; then the event is written to disk.
@@ -97,6 +92,7 @@ class Emitter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sleeping = False  # until _wake is set
         self._began = 0.0  # when the last request began
+        self._took = 0.0  # seconds that it took
         self._under_way: list[bytes] = []  # taken from the queue, not answered yet
         self._spilling: list[bytes] = []  # taken from the queue, not on the disk yet
         self._wake = asyncio.Event()
@@ -164,6 +160,7 @@ class Emitter:
             return False
         body = self._encode(event, here=False)
         if len(self._inbound) >= _MAX_INBOUND:
+            self._emitted.inc()
             self._metrics.events.labels("dropped").inc()
             return False
         self._inbound.append(body)
@@ -267,7 +264,9 @@ class Emitter:
     # The queue in memory.
 
     def _encode(self, event: EventReport, *, here: bool = True) -> bytes:
-        """The event as JSON; ``here``: in the event loop's thread."""
+        """The event as JSON; ``here``: in the event loop's thread. Those of other threads are counted when it takes them
+        over.
+        """
         if self._closing:
             raise StoppingError("the sensor is stopping and accepts no more events")
         body = _ENCODER.encode(event)
@@ -276,7 +275,8 @@ class Emitter:
             if self._outcomes is not None and here:
                 self._outcomes.refused(event.rule_uid, why)
             raise ValueError(why)
-        self._emitted.inc()
+        if here:
+            self._emitted.inc()
         return body
 
     @property
@@ -302,8 +302,12 @@ class Emitter:
     def _take_inbound(self) -> None:
         """Take over what other threads reported."""
         inbound = self._inbound
-        for _ in range(len(inbound)):
-            body = inbound.popleft()
+        taken = [inbound.popleft() for _ in range(len(inbound))]
+        self._emitted.inc(len(taken))
+        if self._queue.fits(sum(map(len, taken))):
+            self._queue.put_all(taken)
+            return
+        for body in taken:
             if self._queue.fits(len(body)) or self._make_room(len(body)):
                 self._queue.put(body)
 
@@ -319,9 +323,9 @@ class Emitter:
         self._began = time.monotonic()
 
     async def _gather(self, deadline: float) -> None:
-        """Let the event loop bring what is ready, while it brings something."""
+        """Let the event loop bring what is ready, while it brings something and the group is not large enough."""
         seen = quiet = 0
-        while quiet < _QUIET_TURNS and len(self._queue) < _GATHERED_PENDING and time.monotonic() < deadline:
+        while quiet < _QUIET_TURNS and len(self._queue) < ENOUGH and time.monotonic() < deadline:
             quiet = quiet + 1 if len(self._queue) == seen else 0
             seen = len(self._queue)
             await asyncio.sleep(0)
@@ -361,13 +365,11 @@ class Emitter:
             await self._spill()
             if self._spooled():
                 return await self._step_from_spool(self._spool)
-        size = 0
-        while self._queue and len(self._under_way) < MAX_EVENTS:
-            size += len(self._queue.first) + 1
-            if self._under_way and size > MAX_EVENTS_BYTES:
-                break
-            self._under_way.append(self._queue.take())
+        reporters_wait = bool(self._queue) and is_pending(self._queue.first)
+        most = group_size(len(self._queue), reporters_wait=reporters_wait, took=self._took)
+        self._under_way = self._queue.take_batch(most=most, size=MAX_EVENTS_BYTES)
         rest, failure = await self._post(self._under_way)
+        self._took = time.monotonic() - self._began
         self._under_way = rest
         if failure is not None:
             self._queue.put_back(self._under_way)
@@ -393,15 +395,29 @@ class Emitter:
 
         Confirmations that wait for too long come from the disk.
         """
-        delivery = asyncio.create_task(self._delivery.deliver(records), name="delivery")
+        # Delivered here and not in a task of its own, so that the next request leaves at once, before the reporters of
+        # these events are answered. The API would wait for that.
+        delivered = asyncio.Event()
+        securing: list[asyncio.Task[None]] = []
+
+        def begin_securing() -> None:
+            securing.append(asyncio.create_task(self._keep_secure(records, delivered), name="securing"))
+
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, begin_securing)
         try:
-            while True:
-                done, _ = await asyncio.wait({delivery}, timeout=_PATIENCE)
-                if done:
-                    return delivery.result()
-                await self._secure(records)
+            return await self._delivery.deliver(records)
         finally:
-            await end(delivery)
+            patience.cancel()
+            delivered.set()
+            for task in securing:
+                await task
+
+    async def _keep_secure(self, records: list[bytes], delivered: asyncio.Event) -> None:
+        while not delivered.is_set():
+            await self._secure(records)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await delivered.wait()
 
     async def _secure(self, records: list[bytes]) -> None:
         """Write pending confirmations to disk: copies of what is in flight, and all that queues behind it."""

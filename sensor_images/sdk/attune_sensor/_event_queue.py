@@ -39,11 +39,31 @@ class EventQueue:
         self._records.append(record)
         self.bytes += len(record)
 
+    def put_all(self, records: Sequence[bytes]) -> None:
+        """Add all of them at the end."""
+        self._records.extend(records)
+        self.bytes += sum(map(len, records))
+
     def take(self) -> bytes:
         """Remove the one that came first."""
         record = self._records.popleft()
         self.bytes -= len(record)
         return record
+
+    def take_batch(self, *, most: int, size: int) -> list[bytes]:
+        """Remove those that came first: at least one if there is any, at most so many, and of no more bytes than ``size``
+        together with a comma each.
+        """
+        records = self._records
+        batch: list[bytes] = []
+        while records and len(batch) < most:
+            length = len(records[0])
+            size -= length + 1
+            if size < 0 and batch:
+                break
+            batch.append(records.popleft())
+            self.bytes -= length
+        return batch
 
     def put_back(self, records: Sequence[bytes]) -> None:
         """Put records that were taken back to the front, except those that are on disk by now: they are delivered from

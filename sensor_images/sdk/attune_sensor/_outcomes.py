@@ -126,21 +126,27 @@ class Outcomes:
         """The rule is gone."""
         self._tallies.pop(uid, None)
 
-    def passed(self, uid: str) -> None:
-        """An event of the rule was stored. Of rules that do not run, nothing is counted."""
-        if (tally := self._tallies.get(uid)) is None:
-            return
-        tally.passed += 1
-        tally.refused = tally.strays = 0
-        tally.passed_at = self._clock()
-        if tally.left_out:
-            tally.left_out = 0
-            self.on_change(uid)
+    def passed(self, *uids: str) -> None:
+        """An event of each of these rules was stored. Of rules that do not run, nothing is counted.
+
+        This is for each event that there is, so it does little for rules of which nothing is refused or left out.
+        """
+        now = self._clock()
+        for uid in uids:
+            if (tally := self._tallies.get(uid)) is None:
+                continue
+            tally.passed += 1
+            tally.passed_at = now
+            if tally.window is not None or tally.left_out:
+                self._passed_again(uid, tally)
+
+    def _passed_again(self, uid: str, tally: _Tally) -> None:
+        tally.refused = tally.strays = tally.left_out = 0
         if tally.window is not None:
             tally.window.append(True)
             if all(tally.window):
                 tally.window, tally.number = None, 0
-            self.on_change(uid)
+        self.on_change(uid)
 
     def refused(self, uid: str, why: str, *, what: str = "events", tolerated: int = 0, stray: bool = False) -> None:
         """Something that occurred makes no event.

@@ -3,6 +3,7 @@
 import sys
 from typing import Final
 
+from attune_kit.memory import freeze_startup_objects
 from attune_sensor import run_sensor
 from attune_timer.handler import TimerHandler
 
@@ -13,6 +14,7 @@ _SWITCH_INTERVAL: Final = 0.0005
 def main() -> int:
     """Run until SIGTERM; returns the exit status."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    freeze_startup_objects()
     return run_sensor(TimerHandler)
 
 

@@ -58,7 +58,7 @@ class Timer:
         """Have this occurrence fire next."""
         self.next = occurrence
         if occurrence is not None:
-            self.due = self.delayed(occurrence)
+            self.due = self.delayed(occurrence) if self.jitter else occurrence.at
 
     def delayed(self, occurrence: Occurrence) -> int:
         """When an occurrence is to fire: its scheduled instant and the jitter."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -531,6 +531,30 @@ async def test_who_waits_hears_from_the_disk_when_the_api_hangs(bench: Bench, ap
         await api.wait_for(lambda: len(api.events) == 2)
         await until(lambda: emitter.waiting == 0)
     assert sorted(numbers(api)) == [0, 1]
+
+
+async def test_the_next_request_leaves_before_who_waited_for_the_last_one_goes_on(
+    bench: Bench, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    post = EventsApi.post
+
+    async def noted(self: EventsApi, events: Sequence[bytes]) -> Any:
+        order.append(f"request of {len(events)}")
+        return await post(self, events)
+
+    monkeypatch.setattr(EventsApi, "post", noted)
+    async with bench.emitter() as emitter:
+
+        async def report(number: int) -> None:
+            assert (await emitter.emit_confirmed(event(number))).disposition is Disposition.STORED
+            order.append("answer")
+
+        await asyncio.gather(*(report(number) for number in range(200)))
+    assert order[0] == "request of 100"
+    assert order[1].startswith("request of"), "the API does not wait for the answers of the first hundred"
+    assert order.count("answer") == 200
+    assert numbers(api) == list(range(200))
 
 
 async def test_who_waits_hears_of_it_when_there_is_no_room(bench: Bench, api: ScriptedApi) -> None:
