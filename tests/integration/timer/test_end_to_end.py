@@ -265,7 +265,7 @@ async def test_it_stops_and_delivers_though_nats_py_swallows_the_cancellation(
     task = asyncio.create_task(runtime.run())
     async with asyncio.timeout(150):
         await runtime.wait_snapshot()
-    await until(lambda: len(scripted_api.events) >= 1)
+    await until(lambda: len(scripted_api.events) >= 2)
 
     flushing = asyncio.Event()
     flush = Client._flush_pending
