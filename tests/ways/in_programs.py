@@ -166,14 +166,14 @@ def _sdk(name: str, what: str, cause: str, body: str, *, more: str = "", wrong: 
 
 _NEVER_ACKS = """
 from attune_sensor._acks import AckPublisher
-AckPublisher.publish = lambda self, rule, state, message="": None
+AckPublisher.publish = lambda self, *said: None
 """
 _OLD_ACKS = """
 import msgspec
 from attune_sensor import _acks
 publish = _acks.AckPublisher.publish
-def old(self, rule, state, message=""):
-    publish(self, msgspec.structs.replace(rule, generation=rule.generation - 1), state, message)
+def old(self, rule, *said):
+    publish(self, msgspec.structs.replace(rule, generation=rule.generation - 1), *said)
 _acks.AckPublisher.publish = old
 """
 
@@ -204,7 +204,7 @@ add(
         "sensor-event-refused",
         "the sensor's events have NUL in them",
         r"nothing gets through.*NUL",
-        'while True:\n        await trigger.emit({"a": "\\\\x00"})\n        await asyncio.sleep(0.3)',
+        'while True:\n        await trigger.emit({"a": "\\x00"})\n        await asyncio.sleep(0.3)',
     ),
 )
 
@@ -280,7 +280,7 @@ add(
     ),
     _webhook(
         "webhook-unauthorized",
-        "nobody sends the right token",
+        "no request has the right token",
         r"nothing gets through.*(401|token|Authorization|bearer)",
         auth=_GOOD,
     ),

@@ -114,7 +114,7 @@ add(
         "attune-api",
     ),
     _down("nats-down", "NATS is down", _NATS, "statefulset/attune-nats"),
-    _service_without_pods("nats-service-empty", "NATS' Service leads nowhere", _NATS, "attune-nats"),
+    _service_without_pods("nats-service-empty", "the Service of NATS leads nowhere", _NATS, "attune-nats"),
     Way(
         name="operator-down",
         what="the operator is down, and the Rule was made meanwhile",
