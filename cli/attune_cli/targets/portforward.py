@@ -8,7 +8,9 @@ first message of each channel is the port's number (Kubernetes, ``pkg/kubelet/cr
 
 import contextlib
 import ssl
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -24,6 +26,8 @@ _PROTOCOL: Final = Subprotocol("v4.channel.k8s.io")
 _DATA, _ERROR = b"\x00", b"\x01"
 _CHUNK: Final = 64 * 1024
 _OPEN_TIMEOUT: Final = 10.0
+#: Seconds for websockets to notice its own timeout.
+_MARGIN: Final = 0.5
 
 
 class PodPort(httpcore.NetworkBackend):
@@ -54,8 +58,11 @@ class PodPort(httpcore.NetworkBackend):
         if (token := self._access.bearer()) is not None:
             headers["Authorization"] = f"Bearer {token}"
         secure = self._url.startswith("wss:")
+        within = timeout or _OPEN_TIMEOUT
         try:
-            socket = connect(
+            socket = _within(
+                within + _MARGIN,
+                connect,
                 self._url,
                 legacy=True,  # outlives this function: the stream closes it
                 subprotocols=[_PROTOCOL],
@@ -64,7 +71,7 @@ class PodPort(httpcore.NetworkBackend):
                 server_hostname=self._access.server_name if secure else None,
                 proxy=self._access.proxy or True,
                 compression=None,
-                open_timeout=timeout or _OPEN_TIMEOUT,
+                open_timeout=within,
                 ping_interval=None,  # kubelet is not obliged to answer them
                 close_timeout=1,
                 max_size=None,
@@ -79,6 +86,38 @@ class PodPort(httpcore.NetworkBackend):
         except (OSError, WebSocketException) as error:
             raise httpcore.ConnectError(f"port-forward failed: {error}") from error
         return _Stream(socket)
+
+
+def _within(seconds: float, call: Callable[..., ClientConnection], *given: Any, **options: Any) -> ClientConnection:
+    """What ``call`` returns, but no later than in so many seconds.
+
+    websockets joins the thread that reads when a handshake was not answered in time. Over TLS that thread may hang in a read
+    until the API server gives up, which takes half a minute.
+
+    Raises:
+        TimeoutError: it took longer. It goes on in a thread that holds nothing up.
+    """
+    outcome: Future[ClientConnection] = Future()
+
+    def run() -> None:
+        try:
+            made = call(*given, **options)
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(made)
+
+    threading.Thread(target=run, daemon=True, name="port-forward").start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        outcome.add_done_callback(_close_late)
+        raise
+
+
+def _close_late(outcome: "Future[ClientConnection]") -> None:
+    if outcome.exception() is None:
+        outcome.result().close()
 
 
 class _Stream(httpcore.NetworkStream):

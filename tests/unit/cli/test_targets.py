@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from attune_cli.errors import RefusedError, UnreachableError, UsageError
 from attune_cli.session import Session
+from attune_cli.targets import portforward
 from attune_cli.targets.api import Api
 from attune_cli.targets.choose import Target, TargetOptions, api_pod, choose, find_data_dir
 from attune_cli.targets.portforward import PodPort, PodTransport
@@ -290,3 +292,23 @@ def test_what_changes_something_is_asked_once() -> None:
     with pytest.raises(UnreachableError, match="gave no answer in time"):
         _api(answer).request("POST", "/api/v1/runs/retry")
     assert asked == ["POST"]
+
+
+def test_a_tunnel_that_is_not_opened_in_time_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, late = threading.Event(), threading.Event()
+
+    class Connection:
+        def close(self) -> None:
+            late.set()
+
+    def connect(*_given: object, **_options: object) -> Connection:
+        hangs.wait(60)
+        return Connection()
+
+    monkeypatch.setattr(portforward, "connect", connect)
+    access = Access(server="https://api.example:6443", verify=ssl.create_default_context(), bearer=lambda: None)
+    port = PodPort(access, namespace="n", pod="p", port=80)
+    with pytest.raises(httpcore.ConnectTimeout, match="not answered in time"):
+        port.connect_tcp("api", 80, timeout=0.1)
+    hangs.set()
+    assert late.wait(60), "what was opened too late is closed"
