@@ -182,7 +182,8 @@ def test_an_interrupted_creation_is_no_cluster(machine: Machine) -> None:
     machine.change(hangs=True)
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     program = (
-        "import sys; from pathlib import Path; from attune_cluster import kind; from attune_cluster.settings import Settings\n"
+        "import signal; from pathlib import Path; from attune_cluster import kind; from attune_cluster.settings import Settings\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell lets what runs in the background ignore it
         f"kind.up(Settings(repository=Path({str(settings.repository)!r}), cache=Path({str(settings.cache)!r})))"
     )
     process = subprocess.Popen(
