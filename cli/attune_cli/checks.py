@@ -85,6 +85,18 @@ def sensors(found: Sequence[Object], *, own: str | None = None) -> Iterator[Chec
     yield from _objects(found, "Sensors", sensor_problem, sensor_note, "attune sensors show {}", own=own)
 
 
+def serving(found: Iterable[Object]) -> Iterator[Check]:
+    """Sensors of other namespaces that serve the Rules: what is wrong with them, and nothing about those that are ok."""
+    for body in found:
+        if (problem := sensor_problem(body)) is not None:
+            yield Check(
+                name=f"Sensor {ref(body)}",
+                state="problem",
+                message=f"it serves your Rules. {problem}",
+                advice=f"attune sensors show {ref(body)}",
+            )
+
+
 def rules(found: Sequence[Object], *, own: str | None = None) -> Iterator[Check]:
     """The Rules: one check for all that are ok, one for each that is not; all of the namespace ``own``."""
     yield from _objects(found, "Rules", rule_problem, rule_note, "attune rules show {}", own=own)

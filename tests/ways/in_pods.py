@@ -55,7 +55,16 @@ def _until_refused(stage: Stage) -> None:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "probe", "namespace": stage.namespace},
-        "spec": {"containers": [{"name": "x", "image": "x"}]},
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "x",
+                    "image": "x",
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
     }
     stage.until(lambda: "cost-centre" in stage.kube.attempt_apply(pod, dry_run=True), "the policy refuses pods")
 

@@ -113,8 +113,8 @@ add(
         r"(cannot reach|no answer).{0,40}(attune-api|API)",
         "attune-api",
     ),
+    # A Service of NATS that leads nowhere is no such way: the connections that stand go on, and so do the Rules.
     _down("nats-down", "NATS is down", _NATS, "statefulset/attune-nats"),
-    _service_without_pods("nats-service-empty", "the Service of NATS leads nowhere", _NATS, "attune-nats"),
     Way(
         name="operator-down",
         what="the operator is down, and the Rule was made meanwhile",

@@ -114,6 +114,8 @@ class Looker:
 
 
 def _conditions(body: dict[str, Any]) -> Iterable[str]:
+    if due := (body.get("status") or {}).get("nextTime"):
+        yield f"{body['kind']} {body['metadata']['name']}: Next Time: {due}"
     for found in (body.get("status") or {}).get("conditions") or ():
         what = f"{found['type']}={found['status']} {found['reason']}: {found['message']}"
         yield f"{body['kind']} {body['metadata']['name']}: {what}"

@@ -1,5 +1,6 @@
 """``attune status``: which system is asked, what runs there, what is wrong, and what to do."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,13 @@ from attune_cli.errors import CliError, ExitCode, RefusedError, UnreachableError
 from attune_cli.lazy import command_app
 from attune_cli.output import Cell, Format, OutputOption, print_table, printable, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
-from attune_cli.views import age
+from attune_cli.views import age, ref
 from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, RULES, SENSORS
 
 app = command_app()
+
+#: So many Sensors of other namespaces that serve one's Rules are looked at.
+_SERVING = 10
 
 _TONES: dict[str, Any] = {"ok": "good", "note": "waiting", "problem": "bad", "unknown": "waiting"}
 
@@ -89,7 +93,10 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
         return found
 
     yield from _guarded("Sensors", lambda: checks.sensors(listed(SENSORS), own=own))
+    listed_sensors = {ref(body) for body in used}
     yield from _guarded("Rules", lambda: checks.rules(listed(RULES), own=own))
+    servers = {(body.get("status") or {}).get("sensor") for body in used} - {None, ""} - listed_sensors
+    yield from checks.serving(_elsewhere(session, sorted(servers)[:_SERVING]))
     if target.kind == "cluster" and used:
         yield from watched.namespaces(
             watched.used_by(used),
@@ -99,6 +106,14 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
             own=own or "",
         )
     yield from _guarded("API", lambda: _api(session, namespace, everywhere))
+
+
+def _elsewhere(session: Session, servers: list[str]) -> Iterator[dict[str, Any]]:
+    """Sensors of other namespaces, as far as they may be read."""
+    for server in servers:
+        namespace, _, name = server.partition("/")
+        with contextlib.suppress(CliError):
+            yield session.kube.get(SENSORS, namespace, name)
 
 
 def _marks(session: Session, own: str | None) -> dict[str, str] | None:

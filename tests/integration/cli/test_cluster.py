@@ -129,6 +129,23 @@ def test_sensors_are_listed_with_their_state(cluster: Cluster) -> None:
     assert len(lines) == 2
 
 
+def test_the_status_of_a_namespace_names_the_sensor_elsewhere_that_cannot_work(cluster: Cluster) -> None:
+    path = f"{_ATTUNE}/namespaces/attune-system/sensors/core.timer"
+    before = cluster.request("GET", path)["status"]
+    assert "serves your Rules" not in attune("status", "-n", "team-a", *cluster.flags, code=ExitCode.PROBLEM).stdout
+    unwell = said("Healthy", "False", "ApiUnavailable", "cannot reach http://attune-api")
+    cluster.say("sensors", "attune-system", "core.timer", **{**before, "conditions": [*before["conditions"], unwell]})
+    try:
+        text = attune("status", "-n", "team-a", *cluster.flags, code=ExitCode.PROBLEM).stdout
+        assert "Sensor attune-system/core.timer" in text
+        assert "it serves your Rules. Healthy: cannot reach http://attune-api" in " ".join(text.split())
+        everywhere = attune("status", "-A", *cluster.flags, code=ExitCode.PROBLEM).stdout
+        assert "serves your Rules" not in everywhere, "it is among the Sensors already"
+        assert "Healthy: cannot reach http://attune-api" in " ".join(everywhere.split())
+    finally:
+        cluster.say("sensors", "attune-system", "core.timer", **before)
+
+
 def test_the_namespace_is_the_contexts_unless_one_is_named(cluster: Cluster) -> None:
     done = attune("sensors", "list", *cluster.flags)
     assert (done.stdout, done.stderr) == ("", "There are no Sensors in namespace default (-A shows all).\n")

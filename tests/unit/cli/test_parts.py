@@ -209,3 +209,15 @@ def test_a_sensor_that_reports_no_health_is_no_problem() -> None:
     ]
     body = {"metadata": {"namespace": "n", "name": "s"}, "spec": {}, "status": {"conditions": conditions}}
     assert views.sensor_problem(body) is None
+
+
+def test_what_is_wrong_with_a_sensor_elsewhere_that_serves_ones_rules_is_said_and_nothing_else() -> None:
+    def sensor(name: str, **healthy: str) -> dict[str, Any]:
+        conditions = [{"type": "Healthy", **healthy}]
+        return {"metadata": {"namespace": "far", "name": name}, "spec": {}, "status": {"conditions": conditions}}
+
+    well = sensor("well", status="True", reason="Healthy", message="It reaches the API and NATS.")
+    ill = sensor("ill", status="False", reason="ApiUnavailable", message="cannot reach http://attune-api")
+    (found,) = checks.serving([well, ill])
+    assert (found.name, found.state) == ("Sensor far/ill", "problem")
+    assert found.message == "it serves your Rules. Healthy: cannot reach http://attune-api"
