@@ -43,29 +43,6 @@ def _down(
     )
 
 
-def _service_without_pods(name: str, what: str, cause: str, service: str) -> Way:
-    def breaks(stage: Stage) -> None:
-        stage.kept["selector"] = stage.kube.get("service", service, SYSTEM)["spec"]["selector"]
-        stage.begin()
-        stage.patch("service", service, {"spec": {"selector": {"nobody": "here"}}}, namespace=SYSTEM)
-
-    def mends(stage: Stage) -> None:
-        if "selector" in stage.kept:
-            stage.patch(
-                "service", service, {"spec": {"selector": {**stage.kept["selector"], "nobody": None}}}, namespace=SYSTEM
-            )
-
-    return Way(
-        name=name,
-        what=what,
-        cause=cause,
-        alone=True,
-        before=lambda stage: [every_second()],
-        breaks=breaks,
-        mends=mends,
-    )
-
-
 def _made_while_the_operator_is_away(stage: Stage) -> None:
     _scale(stage, "deployment/attune-operator", 0)
     stage.kube(
@@ -107,13 +84,7 @@ _NATS = r"NATS.{0,80}(cannot|no pod|not|away|unreachable|closed|refused)|cannot 
 
 add(
     _down("api-down", "the API is down", _API, "deployment/attune-api"),
-    _service_without_pods(
-        "api-service-empty",
-        "the API's Service leads nowhere",
-        r"(cannot reach|no answer).{0,40}(attune-api|API)",
-        "attune-api",
-    ),
-    # A Service of NATS that leads nowhere is no such way: the connections that stand go on, and so do the Rules.
+    # A Service of the API or NATS that leads nowhere is no such way: connections that stand go on, and so do the Rules.
     _down("nats-down", "NATS is down", _NATS, "statefulset/attune-nats"),
     Way(
         name="operator-down",
