@@ -91,7 +91,7 @@ add(
         what="the operator is down, and the Rule was made meanwhile",
         cause=r"is the operator running|operator +problem",
         places=("status",),
-        but="nobody writes conditions",
+        but="no operator writes conditions",
         alone=True,
         breaks=_made_while_the_operator_is_away,
         mends=lambda stage: _back(stage, "deployment/attune-operator"),
