@@ -95,8 +95,8 @@ def _look(session: Session, namespace: str | None, everywhere: bool) -> Iterator
     yield from _guarded("Sensors", lambda: checks.sensors(listed(SENSORS), own=own))
     listed_sensors = {ref(body) for body in used}
     yield from _guarded("Rules", lambda: checks.rules(listed(RULES), own=own))
-    servers = {(body.get("status") or {}).get("sensor") for body in used} - {None, ""} - listed_sensors
-    yield from checks.serving(_elsewhere(session, sorted(servers)[:_SERVING]))
+    servers = {str(server) for body in used if (server := (body.get("status") or {}).get("sensor"))}
+    yield from checks.serving(_elsewhere(session, sorted(servers - listed_sensors)[:_SERVING]))
     if target.kind == "cluster" and used:
         yield from watched.namespaces(
             watched.used_by(used),
