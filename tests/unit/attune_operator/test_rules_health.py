@@ -128,6 +128,13 @@ def test_no_pod_no_judgement(reports: SensorHealthCache) -> None:
     assert judge(SensorHealthCache(), pods=None, ready=0).reason == "NoPod"
 
 
+@pytest.mark.parametrize("pods", [None, ()])
+def test_a_sensor_whose_pod_has_just_begun_has_not_reported_yet(pods: tuple[str, ...] | None) -> None:
+    found = judge(SensorHealthCache(), pods=pods, ready=1)
+    assert (found.healthy, found.reason) == (None, "NotReported")
+    assert "not reported its health yet" in found.message
+
+
 def test_without_knowing_the_pods_those_that_were_heard_lately_count(reports: SensorHealthCache) -> None:
     reports.put(TIMER.token, word("second"), now=50)
     assert judge(reports, pods=None, now=60).healthy, "the first is gone"
