@@ -25,12 +25,11 @@ def sample(tmp_path: Path) -> Path:
     sensor: dict[str, Any] = yaml.safe_load((REPOSITORY / "packs/core/core.timer.yaml").read_text())
     sensor["metadata"] = {"name": "ticker"}
     (interval,) = (each for each in sensor["spec"]["triggerTypes"] if each["name"] == "core.intervaltimer")
-    interval["name"] = "acme.tick"
     interval.pop("aliases", None)
     sensor["spec"] |= {"triggerTypes": [interval], "rules": {"namespaces": {"from": "Same"}}, "image": "IMAGE"}
     (tmp_path / "templates").mkdir()
     (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: tick, version: 0.1.0}\n")
-    (tmp_path / "values.yaml").write_text("{image: attune/sensor-timer:0.1.0, type: acme.tick}\n")
+    (tmp_path / "values.yaml").write_text("{image: attune/sensor-timer:0.1.0, type: core.intervaltimer}\n")
     text = yaml.safe_dump(sensor).replace("IMAGE", "{{ .Values.image }}")
     (tmp_path / "templates" / "sensor.yaml").write_text(text)
     (tmp_path / "templates" / "rule.yaml").write_text(_RULE)
@@ -40,7 +39,7 @@ def sample(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ("type=acme.tick", ""),
+        ("type=core.intervaltimer", ""),
         ("image=acme/none:1", "The image acme/none:1 cannot be pulled"),
         ("type=acme.unheard", "No Sensor offers the trigger type acme.unheard"),
     ],
