@@ -39,6 +39,7 @@ class EventFollower:
         self._position = position
         self._on_events = on_events
         self._after = 0
+        self._reading = asyncio.Lock()  # the last events are read while the reading of all still goes on
         with contextlib.suppress(OSError, ValueError):
             self._after = int(position.read_text())
 
@@ -71,13 +72,14 @@ class EventFollower:
         Raises:
             aiohttp.ClientError, TimeoutError, OSError, ValueError: there was no answer, or none that helps.
         """
-        query = {"order": "asc", "limit": str(_PAGE), "after_seq": str(self._after)}
-        async with session.get(f"{self._url}/api/v1/events", params=query) as answer:
-            if answer.status != 200:
-                raise ValueError(f"the API answered {answer.status}")
-            events: list[Event] = (await answer.json())["data"]
-        if events:
-            await self._on_events(events)
-            self._after = events[-1]["seq"]
-            write_private(self._position, str(self._after).encode())
+        async with self._reading:
+            query = {"order": "asc", "limit": str(_PAGE), "after_seq": str(self._after)}
+            async with session.get(f"{self._url}/api/v1/events", params=query) as answer:
+                if answer.status != 200:
+                    raise ValueError(f"the API answered {answer.status}")
+                events: list[Event] = (await answer.json())["data"]
+            if events:
+                await self._on_events(events)
+                self._after = events[-1]["seq"]
+                write_private(self._position, str(self._after).encode())
         return len(events)

@@ -76,6 +76,9 @@ class ActionsProjector:
         self._rng = rng
         self._live = 0
         self._last_sequence = 0
+        # As in StreamState: the stream's newest sequence when it was read, and our own messages since then.
+        self._read_up_to = 0
+        self._stored_since = 0
         self._sent = 0
         self._in_flight = 0
         self._writing = asyncio.Event()
@@ -101,6 +104,7 @@ class ActionsProjector:
             timeout=self._options.snapshot_timeout,
         )
         self._last_sequence = max(self._last_sequence, before.last_sequence)
+        self._read_up_to, self._stored_since = before.last_sequence, 0
 
     def _receive(self, message: StreamMessage) -> None:
         tokens = message.subject.split(".")
@@ -181,6 +185,7 @@ class ActionsProjector:
             raise
 
     def _stored(self, entry: RuleEntry, said: Said, sequence: int) -> None:
+        self._stored_since += 1
         self._put(
             entry,
             StreamEntry(
@@ -249,13 +254,14 @@ class ActionsProjector:
             await asyncio.sleep(self._options.check_interval * self._rng.uniform(0.8, 1.2))
             # Answers to our own writes may overtake the one to this question.
             sent, sequence, live = self._sent, self._last_sequence, self._live
+            ours = self._read_up_to + self._stored_since
             at_rest = not self._in_flight
             now = identity(await self._connection.jetstream.stream_info(ACTIONS_STREAM))
             if now.created != stream.created or now.last_sequence < sequence:
                 raise ReaderLostError(f"the stream {ACTIONS_STREAM} was deleted and created again", reason="recreated")
             if not at_rest or self._sent != sent:
                 continue  # the numbers were moving; next time
-            if now.last_sequence > sequence or now.messages < live:
+            if now.last_sequence != ours or now.messages < live:
                 _log.warning("actions_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
                 async with self._paused():
                     await self.load()

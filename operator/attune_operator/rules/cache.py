@@ -38,7 +38,10 @@ class StreamState:
         outage: why it is not, as a sentence; empty if not known.
         acks_known_at: before this moment (the loop's seconds), a missing ack means nothing.
         live: how many subjects hold a state, and not a tombstone.
-        last_sequence: the newest sequence that we know of. If the stream has a newer one, somebody else wrote.
+        last_sequence: the newest sequence that we know of.
+        read_up_to: the stream's newest sequence when all of it was read.
+        stored: our own messages that it took since then. If its newest sequence is not the sum of the two, somebody else
+            wrote, also when a message of ours came after that.
         in_flight: Rules whose messages NATS has not answered.
         contested: Rules of which something on the stream is not ours to touch until Kubernetes was listed again.
         actions_contested: the same of the stream of actions.
@@ -51,6 +54,8 @@ class StreamState:
     acks_known_at: float = 0.0
     live: int = 0
     last_sequence: int = 0
+    read_up_to: int = 0
+    stored: int = 0
     in_flight: set[str] = field(default_factory=set)
     contested: set[str] = field(default_factory=set)
     actions_contested: set[str] = field(default_factory=set)

@@ -173,6 +173,7 @@ class Projector:
         self, entry: RuleEntry, write: Write, sequence: int, *, state: RuleState, time: datetime, event_id: uuid.UUID
     ) -> None:
         """The stream took the message."""
+        self._cache.stream.stored += 1
         self._view.put(
             entry.uid,
             StreamEntry(

@@ -190,6 +190,20 @@ class TestRepeatedAndReordered:
                         await _repeat(connection, subject, state, event)
                 await it.agrees()
 
+    async def test_a_message_that_one_of_ours_follows_at_once(self, it: SystemModel, nats_server: NatsServer) -> None:
+        """The stream's newest message is ours then, and still somebody else wrote."""
+        async with operator(it, check_interval=0.5) as side:
+            await it.agrees()
+            past = _live(side)
+            it.cluster.rule("default", "r1", "core.timer", interval=77)
+            await it.agrees()
+            uid = it.cluster.get("Rule", "default", "r1")["metadata"]["uid"]
+            subject, state = next((subject, state) for subject, state in past if state.uid == uid)
+            async with open_connection(NatsEndpoint(url=nats_server.url)) as connection:
+                await _repeat(connection, subject, state, RuleEventType.UPDATED)
+                it.cluster.rule("default", "r2", "core.timer", interval=78)
+            await it.agrees()
+
     async def test_acks(self, it: SystemModel, nats_server: NatsServer) -> None:
         async with operator(it) as side:
             await it.agrees()
