@@ -23,6 +23,7 @@ from attune_operator.rules.actions import Said, digest, entry_of, plan_actions
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.entry import RuleEntry, StreamEntry
 from attune_operator.rules.options import RulesOptions
+from attune_operator.rules.stream_numbers import StreamNumbers
 from attune_operator.rules.sweeper import Sweeper
 from attune_operator.runtime.queue import PriorityQueue
 from attune_operator.streams.definitions import StreamIdentity, identity
@@ -74,11 +75,7 @@ class ActionsProjector:
         self._sweeper = sweeper
         self._options = options
         self._rng = rng
-        self._live = 0
-        self._last_sequence = 0
-        # As in StreamState: the stream's newest sequence when it was read, and our own messages since then.
-        self._read_up_to = 0
-        self._stored_since = 0
+        self._numbers = StreamNumbers()
         self._sent = 0
         self._in_flight = 0
         self._writing = asyncio.Event()
@@ -103,8 +100,7 @@ class ActionsProjector:
             on_message=self._receive,
             timeout=self._options.snapshot_timeout,
         )
-        self._last_sequence = max(self._last_sequence, before.last_sequence)
-        self._read_up_to, self._stored_since = before.last_sequence, 0
+        self._numbers.read(before)
 
     def _receive(self, message: StreamMessage) -> None:
         tokens = message.subject.split(".")
@@ -185,7 +181,7 @@ class ActionsProjector:
             raise
 
     def _stored(self, entry: RuleEntry, said: Said, sequence: int) -> None:
-        self._stored_since += 1
+        self._numbers.stored += 1
         self._put(
             entry,
             StreamEntry(
@@ -253,15 +249,14 @@ class ActionsProjector:
         while True:
             await asyncio.sleep(self._options.check_interval * self._rng.uniform(0.8, 1.2))
             # Answers to our own writes may overtake the one to this question.
-            sent, sequence, live = self._sent, self._last_sequence, self._live
-            ours = self._read_up_to + self._stored_since
+            sent, known = self._sent, self._numbers.known()
             at_rest = not self._in_flight
             now = identity(await self._connection.jetstream.stream_info(ACTIONS_STREAM))
-            if now.created != stream.created or now.last_sequence < sequence:
+            if now.created != stream.created or not known.precedes(now):
                 raise ReaderLostError(f"the stream {ACTIONS_STREAM} was deleted and created again", reason="recreated")
             if not at_rest or self._sent != sent:
                 continue  # the numbers were moving; next time
-            if now.last_sequence != ours or now.messages < live:
+            if not known.matches(now):
                 _log.warning("actions_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
                 async with self._paused():
                     await self.load()
@@ -281,9 +276,9 @@ class ActionsProjector:
         """Remember the last message on a Rule's subject, unless a later one is known."""
         known = entry.actions
         if said is not None:
-            self._last_sequence = max(self._last_sequence, said.sequence)
+            self._numbers.see(said.sequence)
             if known is not None and known.sequence > said.sequence:
                 return
-        self._live += (said is not None and not said.tombstone) - (known is not None and not known.tombstone)
+        self._numbers.live += (said is not None and not said.tombstone) - (known is not None and not known.tombstone)
         entry.actions = said
         self._cache.release(entry)

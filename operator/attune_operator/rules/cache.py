@@ -11,6 +11,7 @@ from typing import Final
 from attune_contract.identity import SensorRef
 from attune_operator.rules.entry import AckEntry, RuleEntry
 from attune_operator.rules.records import NamespaceRecord, ObservedRule, RuleRecord, SensorRecord
+from attune_operator.rules.stream_numbers import StreamNumbers
 from attune_operator.runtime.cache import ListClock, ObjectCache, Seen
 
 #: Rules that only sensors or the stream know of are remembered up to this many, so that a sensor cannot fill the memory.
@@ -30,18 +31,13 @@ class Listing:
 
 
 @dataclass(slots=True)
-class StreamState:
+class StreamState(StreamNumbers):
     """What holds of the rule stream as a whole while there is a connection.
 
     Attributes:
         connected: whether the stream is read and written.
         outage: why it is not, as a sentence; empty if not known.
         acks_known_at: before this moment (the loop's seconds), a missing ack means nothing.
-        live: how many subjects hold a state, and not a tombstone.
-        last_sequence: the newest sequence that we know of.
-        read_up_to: the stream's newest sequence when all of it was read.
-        stored: our own messages that it took since then. If its newest sequence is not the sum of the two, somebody else
-            wrote, also when a message of ours came after that.
         in_flight: Rules whose messages NATS has not answered.
         contested: Rules of which something on the stream is not ours to touch until Kubernetes was listed again.
         actions_contested: the same of the stream of actions.
@@ -52,10 +48,6 @@ class StreamState:
     connected: bool = False
     outage: str = ""
     acks_known_at: float = 0.0
-    live: int = 0
-    last_sequence: int = 0
-    read_up_to: int = 0
-    stored: int = 0
     in_flight: set[str] = field(default_factory=set)
     contested: set[str] = field(default_factory=set)
     actions_contested: set[str] = field(default_factory=set)

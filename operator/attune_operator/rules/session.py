@@ -304,9 +304,7 @@ class SessionRunner:
             timeout=self._options.snapshot_timeout,
             api=api,
         )
-        stream = self._cache.stream
-        stream.last_sequence = max(stream.last_sequence, before.last_sequence)
-        stream.read_up_to, stream.stored = before.last_sequence, 0
+        self._cache.stream.read(before)
 
     async def _watch(
         self, connection: NatsConnection, projector: Projector, publisher: Publisher, rules: StreamIdentity
@@ -326,18 +324,17 @@ class SessionRunner:
                     await announced.wait()
             announced.clear()
             # Answers to our own writes may overtake the one to this question.
-            sent, sequence, live = publisher.sent, stream.last_sequence, stream.live
-            ours = stream.read_up_to + stream.stored
+            sent, known = publisher.sent, stream.known()
             at_rest = not stream.in_flight and not publisher.in_flight
             now = identity(await jetstream.stream_info(subjects.RULES_STREAM))
-            if now.created != rules.created or now.last_sequence < sequence:
+            if now.created != rules.created or not known.precedes(now):
                 raise ReaderLostError(
                     f"the stream {subjects.RULES_STREAM} was deleted and created again", reason="recreated"
                 )
             self._view.forget_tombstones(set_before=self._clock().timestamp() - self._options.tombstone_ttl - 60)
             if not at_rest or publisher.sent != sent:
                 continue  # the numbers were moving; next time
-            if now.last_sequence != ours or now.messages < live:
+            if not known.matches(now):
                 _log.warning("rule_stream_changed_by_others", sequence=now.last_sequence, messages=now.messages)
                 async with projector.paused():
                     await self._load_view(connection)

@@ -39,7 +39,7 @@ class StreamView:
     def put(self, uid: str, entry: StreamEntry) -> None:
         """Remember a subject's last message, unless a later one is known."""
         state, rule = self._cache.stream, self._cache.entry(uid)
-        state.last_sequence = max(state.last_sequence, entry.sequence)
+        state.see(entry.sequence)
         others = []
         for known in rule.stream:
             if known.subject != entry.subject:
