@@ -1,8 +1,8 @@
 """How long runs are kept: by age, and by number for each rule. A run that has not ended is never deleted."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -10,7 +10,7 @@ import structlog
 from attune_api.metrics import Metrics
 from attune_api.runs.sql import CHUNK, crowded, delete_of_rule, delete_older, forget_rules
 from attune_api.storage.database import Database, StillHeld
-from attune_api.storage.sweeping import rest_after, sweep_for_ever, thin_out
+from attune_api.storage.sweeping import drop_old, sweep_for_ever, thin_out
 
 log = structlog.get_logger(__name__)
 
@@ -70,20 +70,12 @@ class RunRetention:
 
     async def _by_age(self, still_ours: StillHeld, max_age: timedelta) -> int:
         before = self._now() - max_age
-        total = 0
-        place: int | None = 0
-        while place is not None:
-            await still_ours()
-            beyond, started = place, time.monotonic()
-            chunk = await self._database.write(
-                lambda connection, beyond=beyond: delete_older(  # type: ignore[misc]
-                    connection, beyond=beyond, before=before
-                )
-            )
-            total += chunk.deleted
-            self._metrics.runs_deleted["age"].inc(chunk.deleted)
-            place = chunk.place
-            await rest_after(started)
+        total = await drop_old(
+            self._database,
+            still_ours,
+            delete=lambda place: partial(delete_older, beyond=place, before=before),
+            deleted=self._metrics.runs_deleted["age"].inc,
+        )
         await self._database.write(lambda connection: forget_rules(connection, before=before))
         return total
 
@@ -91,8 +83,8 @@ class RunRetention:
         return await thin_out(
             self._database,
             still_ours,
-            crowded=lambda connection, after: crowded(connection, after=after, most=most),
-            delete=lambda connection, uid, cut: delete_of_rule(connection, uid=uid, up_to=cut),
+            crowded=lambda uid: partial(crowded, after=uid, most=most),
+            delete=lambda uid, cut: partial(delete_of_rule, uid=uid, up_to=cut),
             chunk=CHUNK,
             deleted=self._metrics.runs_deleted["count"].inc,
         )

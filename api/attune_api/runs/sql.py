@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from attune_api.runs.summaries import Summary
 from attune_api.runs.table import COUNTER, NUMBERS, RUNS, SUMMARIES, as_row, summary_of
+from attune_api.storage.sweeping import Chunk
 from attune_contract.actions import Run, RunState
 
 #: Runs deleted in one transaction.
@@ -125,14 +126,6 @@ def _write(connection: Connection, summaries: Iterable[Summary], *, places: Mapp
         for summary in summaries
     ]
     connection.execute(_UPSERT_SUMMARIES[connection.dialect.name], rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """What one transaction deleted; ``place`` is where the next one begins, None at the end."""
-
-    deleted: int
-    place: int | None
 
 
 def delete_older(connection: Connection, *, beyond: int, before: datetime) -> Chunk:

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection
 
-from attune_api.storage.database import OUTAGES, Database, StillHeld
+from attune_api.storage.database import OUTAGES, Database, StillHeld, Work
 from attune_kit.backoff import Backoff, spread
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,15 @@ _REST: Final = 2.0
 Crowded = tuple[Sequence[tuple[str, int]], str | None]
 
 
-async def rest_after(started: float) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one transaction deleted; ``place`` is where the next one begins, None at the end."""
+
+    deleted: int
+    place: int | None
+
+
+async def _rest_after(started: float) -> None:
     """Leave the database to others for a while, longer than was worked since ``started`` (``time.monotonic``)."""
     await asyncio.sleep(_REST * (time.monotonic() - started))
 
@@ -52,12 +60,36 @@ async def sweep_for_ever(
             await asyncio.sleep(retries.next_delay())
 
 
+async def drop_old(
+    database: Database, still_ours: StillHeld, *, delete: Callable[[int], Work[Chunk]], deleted: Callable[[int], None]
+) -> int:
+    """Delete what is too old; returns how much that was.
+
+    Args:
+        database: what is swept.
+        still_ours: raises when another replica may be doing the same.
+        delete: deletes what is behind a place, a chunk at most.
+        deleted: told of each deletion, for the metrics.
+    """
+    total = 0
+    place: int | None = 0
+    while place is not None:
+        await still_ours()
+        started = time.monotonic()
+        chunk = await database.write(delete(place))
+        total += chunk.deleted
+        deleted(chunk.deleted)
+        place = chunk.place
+        await _rest_after(started)
+    return total
+
+
 async def thin_out(
     database: Database,
     still_ours: StillHeld,
     *,
-    crowded: Callable[[Connection, str], Crowded],
-    delete: Callable[[Connection, str, int], int],
+    crowded: Callable[[str], Work[Crowded]],
+    delete: Callable[[str, int], Work[int]],
     chunk: int,
     deleted: Callable[[int], None],
 ) -> int:
@@ -66,7 +98,7 @@ async def thin_out(
     Args:
         database: what is swept.
         still_ours: raises when another replica may be doing the same.
-        crowded: finds rules that have too much, after a uid.
+        crowded: finds rules that have too much, behind a uid.
         delete: deletes of a rule up to a place, a chunk at most; returns how much.
         chunk: how much it deletes at once.
         deleted: told of each deletion, for the metrics.
@@ -74,18 +106,16 @@ async def thin_out(
     total = 0
     last: str | None = ""
     while last is not None:
-        after, started = last, time.monotonic()
-        rules, last = await database.read(lambda connection, after=after: crowded(connection, after))  # type: ignore[misc]
-        await rest_after(started)
+        started = time.monotonic()
+        rules, last = await database.read(crowded(last))
+        await _rest_after(started)
         for uid, cut in rules:
             number = chunk
             while number == chunk:
                 await still_ours()
                 started = time.monotonic()
-                number = await database.write(
-                    lambda connection, uid=uid, cut=cut: delete(connection, uid, cut)  # type: ignore[misc]
-                )
+                number = await database.write(delete(uid, cut))
                 total += number
                 deleted(number)
-                await rest_after(started)
+                await _rest_after(started)
     return total

@@ -4,9 +4,9 @@ Never deleted are what the outbox has not passed on yet, and the newest event of
 from there (see :mod:`attune_api.events.last.sql`), and would report again what it had reported before.
 """
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -16,10 +16,9 @@ from attune_api.events.blocks import forget_below
 from attune_api.events.retention.sql import CHUNK, crowded, delete_of_rule, delete_older, oldest_seq, passed_on
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
-from attune_api.storage.sweeping import rest_after, sweep_for_ever, thin_out
+from attune_api.storage.sweeping import Chunk, drop_old, sweep_for_ever, thin_out
 
 log = structlog.get_logger(__name__)
-
 
 #: Key of the lock that the deleting replica holds on PostgreSQL ("keep" in hexadecimal).
 _LOCK: Final = 0x6B656570
@@ -72,7 +71,7 @@ class Retention:
         Raises:
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database did not go along; the rest goes next time.
         """
-        by_age = await self._by_age(still_ours) if self._max_age is not None else 0
+        by_age = await self._by_age(still_ours, self._max_age) if self._max_age is not None else 0
         by_count = await self._by_count(still_ours, self._most_per_rule) if self._most_per_rule is not None else 0
         if by_age or by_count:
             oldest = await self._database.read(oldest_seq)
@@ -82,34 +81,27 @@ class Retention:
         self._metrics.retention_swept.set_to_current_time()
         return by_age + by_count
 
-    async def _by_age(self, still_ours: StillHeld) -> int:
-        assert self._max_age is not None  # noqa: S101 - asked by the caller
-        before = self._now() - self._max_age
-        total = 0
-        place: int | None = 0
-        while place is not None:
-            await still_ours()
-            beyond, started = place, time.monotonic()
-            chunk = await self._database.write(
-                lambda connection, beyond=beyond: delete_older(  # type: ignore[misc]
-                    connection, beyond=beyond, before=before, up_to=passed_on(connection, outbox=self._outbox)
-                )
-            )
-            total += chunk.deleted
-            self._metrics.retention_deleted["age"].inc(chunk.deleted)
-            place = chunk.place
-            await rest_after(started)
-        return total
+    async def _by_age(self, still_ours: StillHeld, max_age: timedelta) -> int:
+        before = self._now() - max_age
+        return await drop_old(
+            self._database,
+            still_ours,
+            delete=lambda place: partial(self._delete_older, beyond=place, before=before),
+            deleted=self._metrics.retention_deleted["age"].inc,
+        )
 
     async def _by_count(self, still_ours: StillHeld, most: int) -> int:
         return await thin_out(
             self._database,
             still_ours,
-            crowded=lambda connection, after: crowded(connection, after=after, most=most),
-            delete=self._delete_passed_on,
+            crowded=lambda uid: partial(crowded, after=uid, most=most),
+            delete=lambda uid, cut: partial(self._delete_of_rule, uid=uid, cut=cut),
             chunk=CHUNK,
             deleted=self._metrics.retention_deleted["count"].inc,
         )
 
-    def _delete_passed_on(self, connection: Connection, uid: str, cut: int) -> int:
+    def _delete_older(self, connection: Connection, *, beyond: int, before: datetime) -> Chunk:
+        return delete_older(connection, beyond=beyond, before=before, up_to=passed_on(connection, outbox=self._outbox))
+
+    def _delete_of_rule(self, connection: Connection, *, uid: str, cut: int) -> int:
         return delete_of_rule(connection, uid=uid, up_to=min(cut, passed_on(connection, outbox=self._outbox)))

@@ -1,13 +1,13 @@
 """Which events go, and deleting them, a chunk at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, delete, exists, func, select
 
 from attune_api.events.table import EVENTS
+from attune_api.storage.sweeping import Chunk
 from attune_api.storage.tables import METADATA
 
 _OUTBOX: Final = METADATA.tables["outbox"]
@@ -15,14 +15,6 @@ _OUTBOX: Final = METADATA.tables["outbox"]
 CHUNK: Final = 500
 _RULES: Final = 50
 _ABOVE_ALL: Final = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """What one transaction did; ``place`` is where the next one begins, None at the end."""
-
-    deleted: int
-    place: int | None
 
 
 def passed_on(connection: Connection, *, outbox: str | None) -> int:
