@@ -57,6 +57,20 @@ def _texts(values: tuple[str, ...]) -> str:
     return "[" + ", ".join(f"'{value}'" for value in values) + "]"
 
 
+def _keys(*, called: str, ours: str, refusal: str) -> dict[str, Any]:
+    """The rules for the keys of labels or annotations: how they are written, and that none is ours."""
+    return {
+        "x-kubernetes-validations": [
+            cel(
+                f"self.all(key, key.matches('{_KEY}'))",
+                f"{called} key is a name of at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if "
+                "there is one",
+            ),
+            cel(f"self.all(key, !key.matches('{ours}'))", refusal),
+        ]
+    }
+
+
 class PodMetadata(Model):
     """Labels and annotations of the pods."""
 
@@ -64,20 +78,12 @@ class PodMetadata(Model):
         dict[str, Annotated[str, Field(max_length=63, pattern=rf"^({_NAME})?$")]],
         Field(
             max_length=32,
-            json_schema_extra={
-                "x-kubernetes-validations": [
-                    cel(
-                        f"self.all(key, key.matches('{_KEY}'))",
-                        "a label's key is a name of at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before "
-                        "it if there is one",
-                    ),
-                    cel(
-                        f"self.all(key, !key.matches('{_OUR_LABELS}'))",
-                        "labels of attune.dev, app.kubernetes.io/name, instance, part-of and managed-by, and "
-                        "pod-template-hash are set by the operator and Kubernetes; choose others",
-                    ),
-                ]
-            },
+            json_schema_extra=_keys(
+                called="a label's",
+                ours=_OUR_LABELS,
+                refusal="labels of attune.dev, app.kubernetes.io/name, instance, part-of and managed-by, and "
+                "pod-template-hash are set by the operator and Kubernetes; choose others",
+            ),
         ),
     ] = Field(default_factory=dict)
     """Labels of the pods, in addition to the operator's."""
@@ -85,20 +91,12 @@ class PodMetadata(Model):
         dict[str, Annotated[str, Field(max_length=16_384)]],
         Field(
             max_length=32,
-            json_schema_extra={
-                "x-kubernetes-validations": [
-                    cel(
-                        f"self.all(key, key.matches('{_KEY}'))",
-                        "an annotation's key is a name of at most 63 letters, digits, '-', '_' and '.', with a domain and '/' "
-                        "before it if there is one",
-                    ),
-                    cel(
-                        f"self.all(key, !key.matches('{_OUR_ANNOTATIONS}'))",
-                        "annotations of attune.dev and kubectl.kubernetes.io, and those about AppArmor and seccomp, are not "
-                        "allowed; choose others",
-                    ),
-                ]
-            },
+            json_schema_extra=_keys(
+                called="an annotation's",
+                ours=_OUR_ANNOTATIONS,
+                refusal="annotations of attune.dev and kubectl.kubernetes.io, and those about AppArmor and seccomp, are not "
+                "allowed; choose others",
+            ),
         ),
     ] = Field(default_factory=dict)
     """Annotations of the pods, in addition to the operator's. Those of prometheus.io replace the operator's."""
