@@ -95,7 +95,7 @@ def foreign_fields(found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         sorted(
             {
-                ".".join(part.removeprefix("f:") for part in (f"f:{content}", *leaf[:1]))
+                ".".join((content, *(part.removeprefix("f:") for part in leaf[:1])))
                 for entry in found["metadata"].get("managedFields") or ()
                 if entry.get("manager") != names.FIELD_MANAGER and not _is_status(entry) and _concerns_content(entry)
                 for content in _CONTENT

@@ -115,9 +115,9 @@ class SensorHealthCache:
         names = runtime.instances if runtime is not None else None
         if names is None:  # it is not known which there are: those that reported lately
             names = frozenset(name for name, each in reports.items() if not each.silent(now)) or frozenset(reports)
-        if not names and runtime is not None and runtime.ready_replicas:
-            return HealthView()  # it has just begun
         if not names:
+            if runtime is not None and runtime.ready_replicas:
+                return HealthView()  # it has just begun
             return HealthView(reason=HealthReason.NO_POD, message="None of its pods runs, so its health is not known.")
         present = {name: reports[name] for name in sorted(names) if name in reports}
         unreported = sorted(names - present.keys())

@@ -312,14 +312,14 @@ class Reconciler:
     ) -> None:
         """Write the status if it differs, and an Event if the Sensor became ready or stopped being so."""
         sensor, old = context.sensor, context.body.get("status") or {}
-        summary = self._rules.summary(sensor.ref)
+        summary, contested = self._rules.summary(sensor.ref), status.contested(context.contested)
         new = status.compose(
             context.body,
             ready=ready,
             credentials=credentials,
             token=token,
             summary=summary,
-            contested=status.contested(context.contested),
+            contested=contested,
             now=self._now(),
             replicas=int(((self._cache.child(DEPLOYMENT, sensor.ref) or {}).get("status") or {}).get("replicas") or 0),
             selector=common.selector(sensor),
@@ -343,7 +343,7 @@ class Reconciler:
         for kind, verdict in (
             (ConditionType.READY, ready),
             (ConditionType.CREDENTIALS_VALID, credentials),
-            *([(ConditionType.CONTESTED, contested)] if (contested := status.contested(context.contested)) else []),
+            *([(ConditionType.CONTESTED, contested)] if contested is not None else []),
             *([(ConditionType.HEALTHY, status.healthy(summary))] if summary.health is not None else []),
         ):
             was = before.get(kind) or {}
