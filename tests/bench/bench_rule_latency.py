@@ -10,20 +10,18 @@ import asyncio
 import contextlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import nats
-from bench_rule_projection import NAMESPACE, RULES, SENSOR, kubernetes, make_rules, rule
+from bench_rule_projection import NAMESPACE, RULES, SENSOR, rule, with_rules
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio import watch as kubernetes_watch
 from support.kubectl_user import KubectlUser, running, settings_for
 from support.nats_server import NatsServer
-from support.quiet import quiet
 from support.scripted_api import ScriptedApi
 from support.timer_process import timer_environment, timer_process
 
@@ -163,17 +161,9 @@ def _milliseconds(times: list[float], part: float) -> float:
 
 async def run() -> dict[str, object]:
     """The result: milliseconds, and the ratio of the medians."""
-    quiet()
-    with tempfile.TemporaryDirectory() as directory:
-        async with kubernetes(Path(directory) / "kubernetes") as client:
-            await make_rules(client, RULES)
-            server = NatsServer(Path(directory))
-            server.start()
-            try:
-                times = await measured(client, KubectlUser(client, NAMESPACE), server, Path(directory))
-                bare = await reference(client, server)
-            finally:
-                server.stop()
+    async with with_rules(RULES) as (client, server, directory):
+        times = await measured(client, KubectlUser(client, NAMESPACE), server, directory)
+        bare = await reference(client, server)
     return {
         "p50_ms": _milliseconds(times, 0.5),
         "p99_ms": _milliseconds(times, 0.99),

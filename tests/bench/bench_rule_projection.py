@@ -78,6 +78,21 @@ async def kubernetes(directory: Path) -> AsyncIterator[KubeClient]:
             await client.close()
 
 
+@contextlib.asynccontextmanager
+async def with_rules(rules: int) -> AsyncIterator[tuple[KubeClient, NatsServer, Path]]:
+    """An API server with so many Rules, a NATS server, and a folder for what else is needed."""
+    quiet()
+    with tempfile.TemporaryDirectory() as directory:
+        async with kubernetes(Path(directory) / "kubernetes") as client:
+            await make_rules(client, rules)
+            server = NatsServer(Path(directory))
+            server.start()
+            try:
+                yield client, server, Path(directory)
+            finally:
+                server.stop()
+
+
 async def _served(client: KubeClient) -> None:
     for kind in (kinds.RULE, kinds.SENSOR):
         for _ in range(200):
@@ -184,29 +199,21 @@ async def _wipe(url: str) -> None:
 
 async def run() -> dict[str, object]:
     """The result: rates in Rules a second, and their ratio. The rounds alternate, and the median of the ratios counts."""
-    quiet()
     rounds = []
-    with tempfile.TemporaryDirectory() as directory:
-        async with kubernetes(Path(directory) / "kubernetes") as client:
-            await make_rules(client, RULES)
-            server = NatsServer(Path(directory))
-            server.start()
-            try:
-                for _ in range(ROUNDS):
-                    reference, reference_publishing = await bare(client, server.url)
-                    await _wipe(server.url)
-                    operator, operator_publishing = await projected(client, server.url)
-                    await _wipe(server.url)
-                    rounds.append(
-                        {
-                            "rules_per_second": round(RULES / operator),
-                            "reference_per_second": round(RULES / reference),
-                            "ratio": round(reference / operator, 3),
-                            "publishing_ratio": round(reference_publishing / operator_publishing, 3),
-                        }
-                    )
-            finally:
-                server.stop()
+    async with with_rules(RULES) as (client, server, _):
+        for _ in range(ROUNDS):
+            reference, reference_publishing = await bare(client, server.url)
+            await _wipe(server.url)
+            operator, operator_publishing = await projected(client, server.url)
+            await _wipe(server.url)
+            rounds.append(
+                {
+                    "rules_per_second": round(RULES / operator),
+                    "reference_per_second": round(RULES / reference),
+                    "ratio": round(reference / operator, 3),
+                    "publishing_ratio": round(reference_publishing / operator_publishing, 3),
+                }
+            )
     rounds.sort(key=lambda each: each["ratio"])
     return {**rounds[ROUNDS // 2], "rules": RULES, "at_least": 0.5, "rounds": rounds}
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -19,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
-from bench_rule_projection import NAMESPACE, SENSOR, kubernetes, make_rules
-from support.nats_server import NatsServer
+from bench_rule_projection import NAMESPACE, SENSOR, with_rules
 from support.quiet import quiet
 
 from attune_contract import subjects
@@ -146,16 +144,8 @@ async def ages(client: KubeClient, name: str) -> dict[str, float]:
 
 async def run() -> dict[str, object]:
     """The result: writes a second, processor time and memory of the operator, and ages in seconds."""
-    quiet()
-    with tempfile.TemporaryDirectory() as directory:
-        async with kubernetes(Path(directory) / "kubernetes") as client:
-            await make_rules(client, RULES)
-            server = NatsServer(Path(directory))
-            server.start()
-            try:
-                return await measured(client, server.url)
-            finally:
-                server.stop()
+    async with with_rules(RULES) as (client, server, _):
+        return await measured(client, server.url)
 
 
 async def measured(client: KubeClient, url: str) -> dict[str, object]:

@@ -111,8 +111,20 @@ class Kubectl:
     @contextmanager
     def port_forward(self, target: str, port: int, namespace: str) -> Iterator[int]:
         """Make ``port`` of a Service reachable on a port of loopback, which is yielded."""
+        with self._listening("port-forward", "-n", namespace, target, f":{port}") as found:
+            yield found
+
+    @contextmanager
+    def proxy(self) -> Iterator[str]:
+        """The API server on loopback, with the kubeconfig's rights."""
+        with self._listening("proxy", "--port=0") as port:
+            yield f"http://127.0.0.1:{port}"
+
+    @contextmanager
+    def _listening(self, *arguments: str) -> Iterator[int]:
+        """Run kubectl meanwhile; yields the port of loopback on which it says that it listens."""
         with subprocess.Popen(
-            [self.kubectl, "port-forward", "-n", namespace, target, f":{port}"],
+            [self.kubectl, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -124,7 +136,7 @@ class Kubectl:
                 line = process.stdout.readline()
                 found = re.search(r"127\.0\.0\.1:(\d+)", line)
                 if not found:
-                    raise RuntimeError(f"kubectl port-forward said {line!r}")
+                    raise RuntimeError(f"kubectl {arguments[0]} said {line!r}")
                 yield int(found.group(1))
             finally:
                 process.terminate()

@@ -6,10 +6,7 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,27 +26,6 @@ PAGE = REPOSITORY / "docs" / "ways-not-to-fire.md"
 #: So that the ways of tokens need not wait for ten minutes.
 VALUES = ("--set", "operator.tokenMinTTL=10s")
 MODULES = (in_rules, in_programs, in_pods, in_the_system)
-
-
-@contextmanager
-def proxy(kube: Kubectl) -> Iterator[str]:
-    """The API server on loopback, with the kubeconfig's rights."""
-    with subprocess.Popen(
-        [kube.kubectl, "proxy", "--port=0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "KUBECONFIG": str(kube.kubeconfig)},
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if found is None:
-                raise RuntimeError(f"kubectl proxy said {line!r}")
-            yield f"http://127.0.0.1:{found.group(1)}"
-        finally:
-            process.terminate()
-            process.wait(10)
 
 
 def chosen(names: str) -> list[Way]:
@@ -95,7 +71,7 @@ def main() -> int:
     kube("wait", "--for=condition=Ready", "sensors", "--all", "-n", SYSTEM, "--timeout=120s")
     environment = {**os.environ, "KUBECONFIG": str(settings.kubeconfig), "NO_COLOR": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    with proxy(kube) as base:
+    with kube.proxy() as base:
         looker, status = Looker(lambda: base), StatusLooker(environment)
         try:
             found = Runner(kube, looker, status).all(ways, at_once=options.at_once)
