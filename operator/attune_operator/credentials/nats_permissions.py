@@ -15,7 +15,8 @@ EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
 
 #: What the operator does as a user of the system account: reads and replaces the JWTs of accounts.
 ACCOUNT_ADMINISTRATION: Final = Permissions(
-    publish=("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"), subscribe=("_INBOX.>",)
+    publish=("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", "$SYS.REQ.ACCOUNT.*.INFO"),
+    subscribe=("_INBOX.>",),
 )
 
 

@@ -26,6 +26,7 @@ from attune_contract.messages import IdentityState
 from attune_operator.app import Operator
 from attune_operator.credentials import nats_jwt
 from attune_operator.credentials.keystore import JWKS_CONFIG_MAP, KEYS_SECRET
+from attune_operator.credentials.nats_accounts import RESOLVER_DIRECTORY
 from attune_operator.credentials.nats_auth import API_SECRET, AUTH_SECRET, CONFIG_SECRET
 from attune_operator.resources import kinds
 
@@ -547,6 +548,47 @@ async def test_a_revocation_is_kept_when_operator_and_server_start_again(user: K
             return not await let_in(server, ref, old)
 
         await until(refused_again)
+
+
+async def test_a_server_that_keeps_a_revocation_but_does_not_go_by_it_is_told_again(
+    user: KubectlUser, tmp_path: Path
+) -> None:
+    """As after a first login to the account in the moment in which the revocation was published."""
+    ref = SensorRef(user.namespace, "core.timer")
+    async with managed_nats(user, tmp_path / "one") as server:
+        await user.apply_sensor(triggerTypes=TYPES)
+        first = await first_token(user)
+        await until(lambda: synced(user), within=20)
+        old = secret_text(await user.get(kinds.SECRET), "nats.creds")
+        await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
+        await user.annotate(revoke_before=at(datetime.now(UTC)))
+
+        async def refused() -> bool:
+            return not await let_in(server, ref, old)
+
+        await until(refused)
+        kept = kept_accounts(tmp_path / "one")
+    other = NatsServer(tmp_path / "two", port=server.port)
+    other.extra_config = server.extra_config
+    await asyncio.to_thread(other.start)
+    try:
+        assert await let_in(other, ref, old), "it starts with the accounts of its configuration"
+        for name, text in kept.items():
+            (tmp_path / "two" / RESOLVER_DIRECTORY / name).write_text(text)
+        assert await let_in(other, ref, old), "what it keeps is not what it goes by"
+        async with running(settings_for(user, other, nats_auth="managed")):
+
+            async def refused_again() -> bool:
+                return not await let_in(other, ref, old)
+
+            await until(refused_again)
+    finally:
+        await asyncio.to_thread(other.stop)
+
+
+def kept_accounts(directory: Path) -> dict[str, str]:
+    """The accounts' JWTs that a server keeps, by their files' names."""
+    return {path.name: path.read_text() for path in (directory / RESOLVER_DIRECTORY).glob("*.jwt")}
 
 
 async def test_keys_and_rules_of_a_version_without_accounts_are_taken_over(user: KubectlUser, tmp_path: Path) -> None:
