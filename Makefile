@@ -64,6 +64,7 @@ lint: .venv/.synced  ## ruff, mypy, import-linter; checks deploy/crds against th
 	$(RUN)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/python -m attune_contract.crds --check deploy/crds deploy/helm/attune/files/crds
+	$(RUN)/python hack/monitoring/dashboards.py --check $(DASHBOARDS)
 	$(RUN)/python hack/docs/check_docs.py
 
 .PHONY: format
@@ -74,6 +75,12 @@ format: .venv/.synced  ## Let ruff format and mend what it can
 .PHONY: crds
 crds: .venv/.synced  ## Write the CustomResourceDefinitions from contract/
 	$(RUN)/python -m attune_contract.crds deploy/crds deploy/helm/attune/files/crds
+
+DASHBOARDS := deploy/helm/attune/files/monitoring/dashboards
+
+.PHONY: dashboards
+dashboards: .venv/.synced  ## Write the chart's Grafana dashboards
+	$(RUN)/python hack/monitoring/dashboards.py $(DASHBOARDS)
 
 # --- Tests ------------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,16 @@
 """What the runner counts (``/metrics``)."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from attune_contract.actions import ActionKind, RunState
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -10,8 +20,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
         self.events = Counter("attune_actions_events", "Events that were handled", ["outcome"], registry=registry)
         self.runs = Counter("attune_actions_runs", "Runs that ended", ["kind", "state"], registry=registry)
+        # Shown as 0 from the beginning: Prometheus sees no increase in a series that begins with 1.
+        for kind in ActionKind:
+            for state in (RunState.SUCCEEDED, RunState.FAILED, RunState.SKIPPED):
+                self.runs.labels(kind.value, state.value)
         self.attempts = Counter("attune_actions_attempts", "Attempts", ["kind", "outcome"], registry=registry)
         self.seconds = Histogram(
             "attune_actions_attempt_seconds", "How long attempts took", ["kind"], buckets=_SECONDS, registry=registry
