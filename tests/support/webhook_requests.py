@@ -5,6 +5,7 @@ from typing import Any
 
 from support.rule_stream import rule_state
 
+from attune_kit.secret_files import SecretFiles
 from attune_sensor import Rule
 from attune_webhook.auth import Auth, auth_of
 from attune_webhook.authentication import Authenticator
@@ -15,7 +16,6 @@ from attune_webhook.parameters import Hook, hook_of
 from attune_webhook.paths import PathTemplate, path_of
 from attune_webhook.rates import Bucket
 from attune_webhook.routes import Route
-from attune_webhook.secret_files import SecretFiles
 from attune_webhook.sns import SnsMessages
 
 HOST = "hooks.example.org"

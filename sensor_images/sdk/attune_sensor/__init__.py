@@ -1,7 +1,8 @@
 """What a sensor is written with: rules in, events out.
 
-:class:`Sensor` makes one of functions, one call for each rule. :func:`run_sensor` runs a :class:`RuleHandler`, the
-lower level on which the timer is built. What both need of the contract is re-exported here.
+:class:`Sensor` makes one of functions, one call for each rule. :class:`SourceHandler` reads queues and streams.
+:func:`run_sensor` runs a :class:`RuleHandler`, the lower level on which the timer is built. What they need of the contract
+is re-exported here.
 """
 
 from attune_contract.events import EventReport, event_id, scheduled
@@ -23,6 +24,8 @@ from attune_sensor._reports import event_of
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._runtime import SensorRuntime, run_sensor
 from attune_sensor._settings import SensorSettings, WhenFull
+from attune_sensor._source_handler import SourceHandler
+from attune_sensor._sources import Message, Source, SourceError, SourceKind
 from attune_sensor._token_client import ApiHealth, SensorToken, TokenClient, TokenClientError
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "EventReport",
     "InvalidRuleError",
     "LastEvent",
+    "Message",
     "Rule",
     "RuleHandler",
     "RuleState",
@@ -45,6 +49,10 @@ __all__ = [
     "SensorSettings",
     "SensorToken",
     "SettingsError",
+    "Source",
+    "SourceError",
+    "SourceHandler",
+    "SourceKind",
     "SpoolError",
     "StoppingError",
     "TokenClient",

@@ -1,5 +1,6 @@
 """What the code of a sensor gets to work with."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -72,6 +73,15 @@ class SensorContext:
     async def emit_confirmed(self, event: EventReport) -> Confirmation:
         """Report an event and wait until it is safe; see :meth:`attune_sensor._emitter.Emitter.emit_confirmed`."""
         return await self._emitter.emit_confirmed(event)
+
+    async def submit(self, event: EventReport) -> "asyncio.Future[Confirmation]":
+        """Report an event now and learn later whether it is safe; see :meth:`attune_sensor._emitter.Emitter.submit`."""
+        return await self._emitter.submit(event)
+
+    @property
+    def spooled(self) -> int:
+        """Events on disk that are not stored yet."""
+        return self._emitter.spooled
 
     @property
     def undelivered(self) -> int:
@@ -148,6 +158,14 @@ class SensorContext:
     def rules_read(self) -> bool:
         """Whether the rule state was read completely; before that, an unknown rule may exist all the same."""
         return self._rules_read()
+
+    @property
+    def rules_started(self) -> bool:
+        """Whether the rule state was read completely, and the handler was given every rule of it.
+
+        Before that, a message that is taken from a queue may belong to a rule that the handler does not know yet.
+        """
+        return self._rules_read() and (self._supervisor is None or self._supervisor.caught_up)
 
     def attach(self, supervisor: RuleSupervisor, *, rules_read: Callable[[], bool] | None = None) -> None:
         """Connect :meth:`report` and :attr:`rules_read`; the runtime calls this once."""

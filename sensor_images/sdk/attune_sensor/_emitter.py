@@ -139,10 +139,21 @@ class Emitter:
             TypeError: the payload has something that JSON does not know.
             ValueError: the event is larger than what the API takes, or the emitter is closed.
         """
+        return await (await self.submit(event))
+
+    async def submit(self, event: EventReport) -> "asyncio.Future[Confirmation]":
+        """Take an event for delivery; returns what will hold its disposition, as :meth:`emit_confirmed` returns it.
+
+        Events of which each is submitted when the call for the one before has returned stay in that order.
+
+        Raises:
+            TypeError: the payload has something that JSON does not know.
+            ValueError: the event is larger than what the API takes, or the emitter is closed.
+        """
         record = PendingConfirmation.of(self._encode(event))
         if not await self._admit(record):
-            return Confirmation(Disposition.DROPPED, "too many events wait for the API")
-        return await record.confirmation
+            confirm(record, Disposition.DROPPED, "too many events wait for the API")
+        return record.confirmation
 
     def emit_from_thread(self, event: EventReport) -> bool:
         """Take an event for delivery; may be called in any thread. While a request is under way, the event loop is left
@@ -175,6 +186,11 @@ class Emitter:
     def waiting(self) -> int:
         """Events that are not delivered yet, in memory and in the spool."""
         return self._held + self._spooled()
+
+    @property
+    def spooled(self) -> int:
+        """Events in the spool."""
+        return self._spooled()
 
     @property
     def problem(self) -> str | None:

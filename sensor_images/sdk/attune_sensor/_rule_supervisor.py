@@ -114,6 +114,11 @@ class RuleSupervisor:
             entry.attempt = 0
             self._enqueue(change.uid, entry)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether no change waits to be taken up. Of those that are, the handler's method has begun."""
+        return self._queue.empty()
+
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:

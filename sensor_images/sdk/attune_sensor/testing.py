@@ -37,11 +37,13 @@ from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._settings import SensorSettings
+from attune_sensor._spool import Spool
 
 __all__ = ["FakeApi", "FakeClock", "SensorHarness"]
 
 _DECODER = msgspec.json.Decoder(EventReport)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SPOOL_BYTES = 16 * 1024 * 1024
 #: Turns of the event loop that a woken function has before the clock moves on.
 _TURNS = 50
 
@@ -191,6 +193,7 @@ class SensorHarness:
         settings: fields of :class:`attune_sensor.SensorSettings` that matter to the sensor, such as ``ports``.
         api: where events arrive; give the one of an earlier harness to test a restart.
         clock: the time for ``Trigger.now`` and ``Trigger.sleep``; the machine's unless given.
+        spool: a folder for events while the API is away; without one they wait in memory.
 
     Attributes:
         api: where events arrive.
@@ -206,6 +209,7 @@ class SensorHarness:
         settings: dict[str, Any] | None = None,
         api: FakeApi | None = None,
         clock: Clock | None = None,
+        spool: Path | None = None,
     ) -> None:
         self._clock: Clock = SystemClock() if clock is None else clock
         self.api = FakeApi() if api is None else api
@@ -230,7 +234,7 @@ class SensorHarness:
         self._emitter = Emitter(
             outcomes=outcomes,
             api=self.api,
-            spool=None,
+            spool=None if spool is None else Spool(directory=spool, max_bytes=_SPOOL_BYTES),
             metrics=metrics,
             log=log,
             retry=Backoff(initial=0.01, maximum=0.05),

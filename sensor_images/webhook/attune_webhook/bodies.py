@@ -1,7 +1,6 @@
 """From a request's body to what an event can carry: JSON, form fields, text or base64."""
 
 import base64
-from dataclasses import dataclass
 from email.message import Message
 from io import BytesIO
 from typing import Any, Final
@@ -10,28 +9,13 @@ from urllib.parse import parse_qsl
 import msgspec
 from multipart import MultipartError, MultipartParser
 
-#: How deep a JSON body may be nested to be carried as JSON: the API's limit less what is around the body.
-_DEEPEST: Final = 30
+from attune_kit.bodies import Body, read_json, read_text
+
 #: Fields of a form, and parts of a multipart body.
 _MOST_FIELDS: Final = 1000
 _MOST_PARTS: Final = 100
 _FORM: Final = "application/x-www-form-urlencoded"
 _MULTIPART: Final = "multipart/form-data"
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A body as it is carried.
-
-    Attributes:
-        encoding: ``json``, ``form``, ``text``, ``base64``, or ``none`` for an empty body.
-        carried: what the payload holds; JSON as it was sent (:class:`msgspec.Raw`).
-        data: the decoded JSON or the form's fields, for looking values up; None for other encodings.
-    """
-
-    encoding: str
-    carried: Any
-    data: Any = None
 
 
 _EMPTY: Final = Body("none", None)
@@ -49,14 +33,14 @@ def read_body(raw: bytes, content_type: str, *, parse_json: bool = False) -> Bod
         return _EMPTY
     kind = content_type.partition(";")[0].strip().lower()
     if parse_json or kind == "application/json" or kind.endswith("+json"):
-        found = _read_json(raw)
+        found = read_json(raw)
     elif kind == _FORM:
         found = _read_form(raw)
     elif kind == _MULTIPART:
         found = _read_multipart(raw, content_type)
     else:
         found = None
-    return found or _read_text(raw)
+    return found or read_text(raw)
 
 
 def form_fields(raw: bytes) -> list[tuple[str, str]] | None:
@@ -77,60 +61,13 @@ def json_items(raw: bytes) -> list[bytes] | None:
     return found if all(item.startswith(b"{") for item in found) else None
 
 
-def _read_json(raw: bytes) -> Body | None:
-    """The body as JSON that the API can store: not with a NUL character, nor nested without end."""
-    try:
-        value = msgspec.json.decode(raw)
-        if b"\\u" in raw:
-            msgspec.json.encode(value)  # half a surrogate pair can be decoded, but not be written anywhere
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    if not _shallow(raw, value) or (b"\\u0000" in raw and _has_nul(value)):
-        return None
-    return Body("json", msgspec.Raw(raw), value)
-
-
-def _shallow(raw: bytes, value: Any) -> bool:
-    if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:
-        return True
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return True
-    return not any(isinstance(value, dict | list) for value in level)
-
-
-def _inside(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _has_nul(value: Any) -> bool:
-    """Whether a string in it has a NUL. Text that only mentions the escape of one has none."""
-    todo = [value]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, str):
-            if "\0" in one:
-                return True
-        elif isinstance(one, dict):
-            if any("\0" in name for name in one):
-                return True
-            todo.extend(one.values())
-        elif isinstance(one, list):
-            todo.extend(one)
-    return False
-
-
 def _read_form(raw: bytes) -> Body | None:
     fields = form_fields(raw)
     if not fields:
         return None
     if len(fields) == 1 and fields[0][0] == "payload":
         # How GitHub sends JSON in its form mode, and Slack its interactions.
-        found = _read_json(fields[0][1].encode())
+        found = read_json(fields[0][1].encode())
         if found is not None:
             return found
     return _form([(name, value) for name, value in fields])
@@ -176,13 +113,3 @@ def _read_multipart(raw: bytes, content_type: str) -> Body | None:
     except (MultipartError, ValueError, LookupError):
         return None
     return _form(fields) if fields else None
-
-
-def _read_text(raw: bytes) -> Body:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" not in text:
-        return Body("text", text)
-    return Body("base64", base64.b64encode(raw).decode("ascii"))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from attune_kit.secret_files import SecretFiles
 from attune_sensor import AckState, InvalidRuleError, Rule, SensorContext
 from attune_webhook.authentication import Authenticator
 from attune_webhook.config import config_of
@@ -13,7 +14,6 @@ from attune_webhook.listener import Listener
 from attune_webhook.parameters import hook_of
 from attune_webhook.rates import Bucket
 from attune_webhook.routes import Route, Routes
-from attune_webhook.secret_files import SecretFiles
 from attune_webhook.server import WebhookServer
 from attune_webhook.sns import Fetch, SnsMessages, fetch
 

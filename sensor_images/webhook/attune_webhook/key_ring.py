@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from attune_kit.secret_files import SecretFiles
 from attune_webhook.auth import Auth
 from attune_webhook.schemes.keys import UnusableSecretError, key_of
 from attune_webhook.schemes.model import Variant
-from attune_webhook.secret_files import SecretFiles
 
 _MOST_DERIVED: Final = 10_000
 

@@ -34,8 +34,8 @@ def test_the_sensor_has_under_20_lines_of_code() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_sensor_s_own_tests_pass(tmp_path: Path) -> None:
-    for name in ("file_sensor.py", "test_file_sensor.py"):
+def test_the_sensors_own_tests_pass(tmp_path: Path) -> None:
+    for name in ("file_sensor.py", "test_file_sensor.py", "inbox_sensor.py", "test_inbox_sensor.py"):
         (tmp_path / name).write_text(programs()[name])
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
@@ -43,7 +43,7 @@ def test_the_sensor_s_own_tests_pass(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_the_sensor_started_by_hand_says_what_it_lacks(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from support.rule_stream import rule_state
 from support.webhook_requests import request
 
 from attune_api.events.ingest.reports import read_report
+from attune_kit.secret_files import SecretFiles
 from attune_sensor import EventReport, Rule
 from attune_webhook.bodies import read_body
 from attune_webhook.identity import occurrence_of
@@ -20,7 +21,6 @@ from attune_webhook.parameters import Hook, hook_of
 from attune_webhook.payload import event_of
 from attune_webhook.rates import Bucket
 from attune_webhook.routes import Route, Routes
-from attune_webhook.secret_files import SecretFiles
 
 PACK = Path(__file__).parents[3] / "packs" / "core"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

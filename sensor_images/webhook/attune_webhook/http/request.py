@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from attune_webhook.bodies import Body, read_body
+from attune_kit.bodies import Body
+from attune_webhook.bodies import read_body
 
 #: A query with more fields is cut.
 _MOST_QUERY_FIELDS: Final = 1000

@@ -1,0 +1,99 @@
+"""What a sensor implements to read something with positions: a queue, a stream, a log.
+
+The SDK does the rest (:class:`attune_sensor.SourceHandler`): rules that ask for the same share a reader, messages become
+events, and only when the API has stored the events of a message is it acknowledged, in order.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from attune_sensor._errors import SensorError
+from attune_sensor._rules import Rule
+
+
+class SourceError(SensorError):
+    """The source cannot be read now, or does not take an acknowledgement.
+
+    The text says what is wrong, for the rules' authors, without secrets. It should stay the same while the same is wrong.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One thing that was read.
+
+    Attributes:
+        partition: messages of one partition are acknowledged in the order in which they were read.
+        occurrence: names this message for ever, with its partition and its server, like ``main/orders/1700000000000-0``.
+            Read again, after a restart or by another replica, it must have the same name: then it is the same event.
+        content: what the kind of source makes payloads of.
+        size: bytes of the content; a message with too many is reported by reference.
+        occurred_at: when it was sent, with a zone; None when nobody knows.
+        handle: what the source needs to acknowledge it.
+    """
+
+    partition: str
+    occurrence: str
+    content: Any
+    size: int
+    occurred_at: datetime | None = None
+    handle: Any = None
+
+
+class Source(Protocol):
+    """A connection to one thing that is read. Its methods are called one at a time; each may be cancelled.
+
+    What goes wrong is a :class:`SourceError`. The source is then closed, and a new one is opened after a pause.
+    """
+
+    async def open(self) -> None:
+        """Connect, and see that messages can be read: the rules are Active when this returns. Read nothing yet."""
+
+    async def read(self) -> Sequence[Message]:
+        """The next messages, in order; a few hundred at most.
+
+        Wait a few seconds for them and return none if none came. First come those that were read before and never
+        acknowledged.
+        """
+        ...
+
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
+        """These are safe: never deliver them again. They were all read from this source."""
+
+    async def hold(self, messages: Sequence[Message]) -> None:
+        """These wait for the API. Called every few seconds, so that the server does not give them to others."""
+
+    async def close(self) -> None:
+        """Disconnect. What was read and not acknowledged must be delivered again, to anybody."""
+
+
+class SourceKind(Protocol):
+    """A kind of source: how rules ask for it, and what their events carry. All but :meth:`connect` is pure."""
+
+    def subscription(self, rule: Rule) -> Hashable:
+        """What the rule wants to read. Rules with equal subscriptions share a source.
+
+        Raises:
+            InvalidRuleError: its parameters cannot be used.
+        """
+        ...
+
+    def describe(self, subscription: Any) -> str:
+        """The subscription in a few words, for logs and conditions, like ``stream orders of main``."""
+        ...
+
+    def connect(self, subscription: Any) -> Source:
+        """A new source, which is not opened yet."""
+        ...
+
+    def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
+        """What the rule's event carries.
+
+        Args:
+            rule: the rule.
+            message: the message.
+            whole: False: the content is too large for an event, so say where it is and leave it out.
+        """
+        ...
