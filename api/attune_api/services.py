@@ -26,7 +26,8 @@ from attune_api.runs.feed import RunSource
 from attune_api.runs.retention import RunRetention
 from attune_api.runs.trials import Trials
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, open_database
+from attune_api.storage.database import Database
+from attune_api.storage.opening import open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
 from attune_api.streams.identities import IdentityReader
 from attune_api.streams.outbox import NAME as OUTBOX_NAME

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from attune_api import postgres_url
 from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
 from attune_contract.subjects import PLAIN_API
 
@@ -18,8 +19,6 @@ _DRIVERS = {
     "sqlite+aiosqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
     "sqlite": "sqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
 }
 
 
@@ -35,7 +34,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one, which the log line ``listening`` names."""
     database_url: str = "sqlite:////var/lib/attune/attune.db"
-    """SQLAlchemy URL of a SQLite file or a PostgreSQL database (``postgresql://user:password@host/name``)."""
+    """SQLAlchemy URL of a SQLite file, or libpq's of a PostgreSQL database (``postgresql://user:password@host/name``)."""
     migrate_at_start: bool | None = None
     """Whether to bring the tables up to date before serving. Not set: yes for SQLite, no for PostgreSQL, where
     ``attune-api migrate`` does it once instead of every replica."""
@@ -105,6 +104,11 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_driver(cls, value: str) -> str:
+        value = value.strip()  # a Secret made with echo ends with a newline
+        scheme = value.partition("://")[0]
+        if scheme in postgres_url.SCHEMES:
+            postgres_url.parse(value)
+            return f"postgresql{value.removeprefix(scheme)}"
         try:
             url = make_url(value)
         except ArgumentError as error:
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
     @property
     def uses_sqlite(self) -> bool:
         """Whether the database is a SQLite file."""
-        return make_url(self.database_url).get_backend_name() == "sqlite"
+        return self.database_url.startswith("sqlite")
 
     @property
     def migrates_at_start(self) -> bool:
@@ -162,7 +166,8 @@ class Settings(BaseSettings):
     def masked(self) -> dict[str, Any]:
         """The settings as they may be logged."""
         shown = self.model_dump(mode="json")
-        shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
+        if not self.uses_sqlite:
+            shown["database_url"] = postgres_url.parse(self.database_url).shown()
         if self.nats_url and "@" in self.nats_url:
             shown["nats_url"] = "***@" + self.nats_url.rpartition("@")[2]
         return shown

@@ -31,8 +31,8 @@ from support.process_memory import peak_mib
 from support.process_time import cpu_seconds
 from support.quiet import quiet
 
-from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade
+from attune_api.storage.opening import open_database
 from attune_api.web.cursors import Cursor
 
 EVENTS = int(os.environ.get("ATTUNE_BENCH_EVENTS", "5000000"))

@@ -9,7 +9,7 @@ from support.api_process import ApiProcess
 from support.postgres import PostgresServer
 
 from attune_api.settings import Settings
-from attune_api.storage.database import open_database
+from attune_api.storage.opening import open_database
 
 
 @pytest.fixture(scope="session")

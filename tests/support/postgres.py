@@ -102,6 +102,7 @@ class PostgresServer:
     def stop(self) -> None:
         """End it (fast shutdown); connections are cut."""
         if self._process is not None and self._process.poll() is None:
+            self.thaw()
             self._process.send_signal(signal.SIGINT)
             self._process.wait(120)
 
@@ -115,6 +116,64 @@ class PostgresServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(120)
+
+    def freeze(self) -> None:
+        """Have it stand still (SIGSTOP), with its connections: it answers nothing more, and does not say so."""
+        assert self._process is not None, "it was not started"
+        os.kill(self._process.pid, signal.SIGSTOP)  # first, so that it starts no others
+        for pid in [pid for pid, of in _parents() if of == self._process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        assert self._process is not None, "it was not started"
+        for pid in [*(pid for pid, of in _parents() if of == self._process.pid), self._process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def standby(self) -> "PostgresServer":
+        """A copy of it that follows it, each commit before it is acknowledged (synchronous replication). It is running."""
+        copy = PostgresServer()
+        data = copy.directory / "data"
+        self._run("pg_basebackup", "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, "-D", data, "-R", "-c", "fast")
+        copy.start()
+        self.set("synchronous_standby_names", "*")
+        eventually(
+            lambda: self.query("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1",
+            within=30,
+            what="the standby follows",
+        )
+        return copy
+
+    def promote(self) -> None:
+        """Make a standby the primary, and return when it takes writes."""
+        self._run("pg_ctl", "promote", "-D", self.directory / "data", "--no-wait")
+        eventually(
+            lambda: self.query("SELECT pg_is_in_recovery()") == "f", within=30, every=0.02, what="it is promoted"
+        )
+
+    def demote(self) -> None:
+        """Have it be a standby from its next start on, though nothing comes from the new primary."""
+        (self.directory / "data" / "standby.signal").touch()
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting while it runs; new transactions go by it."""
+        self.query(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.query("SELECT pg_reload_conf()")
+        eventually(lambda: self.query(f"SHOW {name}") == value, within=30, what=f"{name} is {value}")
+
+    def query(self, statement: str, database: str = "postgres") -> str:
+        """What a statement returns, as ``psql`` shows it."""
+        connection = ("-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, "-d", database)
+        return self._run("psql", "-X", "-A", "-t", *connection, "-c", statement).strip()
+
+    def end_connections(self, database: str) -> None:
+        """Cut all connections to a database, and return when they are gone."""
+        cut = self.query(f"SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE datname = '{database}'") or "0"
+        self.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN ({cut})")
+        left = f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({cut})"
+        eventually(lambda: self.query(left) == "0", within=30, every=0.02, what="they are cut")
 
     def backends(self) -> list[int]:
         """Its processes that serve a connection: those whose title names the client's address."""
@@ -138,9 +197,10 @@ class PostgresServer:
         """URL of a database."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
+    def _run(self, program: str, *arguments: str | Path) -> str:
         done = subprocess.run(
             [self._bin / program, *arguments], capture_output=True, text=True, check=False, cwd="/", **self._as_user
         )
         if done.returncode != 0:
             raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
+        return str(done.stdout)

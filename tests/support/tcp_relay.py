@@ -36,13 +36,20 @@ class TcpRelay:
             writer.transport.abort()
         self._writers.clear()
 
+    def point_at(self, target: int) -> None:
+        """Lead new connections to another port, as a Service does; those that there are stay where they are."""
+        self._target = target
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-            self._writers |= {writer, far_writer}
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pass_on(reader, far_writer))
-                group.create_task(_pass_on(far_reader, writer))
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, far_writer}
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_pass_on(reader, far_writer))
+            group.create_task(_pass_on(far_reader, writer))
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

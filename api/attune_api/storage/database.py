@@ -10,25 +10,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    SQLAlchemyError,
-    StatementError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from attune_api.storage.types import decode_json, encode_json
 
@@ -36,12 +26,10 @@ from attune_api.storage.types import decode_json, encode_json
 STATEMENT_TIMEOUT: Final = 30.0
 #: Seconds after which the database itself gives up a query of a reader, so that none runs on after its reader has left.
 QUERY_TIMEOUT: Final = 10.0
-_CONNECT_TIMEOUT: Final = 10.0
 _BUSY_TIMEOUT_MS: Final = 5000
 _READERS: Final = 4
 #: Instructions of SQLite's machine between looks at the clock.
 _LOOK_EVERY: Final = 50_000
-_CANCELLED: Final = "57014"  # PostgreSQL manual, appendix A: query_canceled
 
 # Durability (SQLite): an answer 201 means that the event survives a kill of this process and, with FULL, a power cut:
 # the write-ahead log is synced before a commit returns. NORMAL would lose the last commits on a power cut. What FULL
@@ -65,9 +53,6 @@ _SQLITE_READER: Final = (
     "PRAGMA query_only = ON",
 )
 
-#: What a database can do to a background task, and what is therefore waited out.
-OUTAGES: Final = (SQLAlchemyError, OSError, TimeoutError)
-
 _T = TypeVar("_T")
 Work = Callable[[Connection], _T]
 StillHeld = Callable[[], Awaitable[None]]
@@ -87,7 +72,7 @@ class Database(ABC):
         If the caller is cancelled or the time is up, the transaction may be committed all the same.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`is_outage`.
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`attune_api.storage.faults.is_outage`.
         """
 
     @abstractmethod
@@ -96,7 +81,7 @@ class Database(ABC):
 
         Raises:
             QueryTooSlowError: a query took more than :data:`QUERY_TIMEOUT`.
-            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`is_outage`.
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: see :func:`attune_api.storage.faults.is_outage`.
         """
 
     @abstractmethod
@@ -104,7 +89,7 @@ class Database(ABC):
         """As :meth:`write`, for as long as it takes: an index on millions of rows is made in minutes.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError, OSError: see :func:`is_outage`.
+            sqlalchemy.exc.SQLAlchemyError, OSError: see :func:`attune_api.storage.faults.is_outage`.
         """
 
     @abstractmethod
@@ -119,18 +104,14 @@ class Database(ABC):
         """Close all connections, when what is running on them is done."""
 
 
-def open_database(database_url: str) -> Database:
-    """The database of a URL of :class:`attune_api.settings.Settings`. Connects on first use."""
-    url = make_url(database_url)
-    return SqliteDatabase(url) if url.get_backend_name() == "sqlite" else PostgresDatabase(url)
-
-
-_COMMON_ENGINE: Final[dict[str, Any]] = {
+#: What every engine is made with.
+ENGINE: Final[dict[str, Any]] = {
     "json_serializer": encode_json,
     "json_deserializer": decode_json,
     "hide_parameters": True,  # payloads belong to users and are kept out of logs and error messages
 }
-_COMMON: Final[dict[str, Any]] = {**_COMMON_ENGINE, "pool_timeout": STATEMENT_TIMEOUT}
+#: What every engine with a pool is made with.
+POOLED: Final[dict[str, Any]] = {**ENGINE, "pool_timeout": STATEMENT_TIMEOUT}
 
 
 class SqliteDatabase(Database):
@@ -201,89 +182,8 @@ class SqliteDatabase(Database):
         await asyncio.to_thread(close)
 
 
-class PostgresDatabase(Database):
-    """A PostgreSQL server, by asyncpg. Two pools, so that slow readers leave the writer its connections."""
-
-    def __init__(self, url: URL) -> None:
-        self._url = url
-        self._settings = settings = {"application_name": "attune-api", "timezone": "UTC"}
-        limit = f"{QUERY_TIMEOUT:.0f}s"
-        connect: dict[str, Any] = {
-            "timeout": _CONNECT_TIMEOUT,
-            "command_timeout": STATEMENT_TIMEOUT,
-            "server_settings": settings,
-        }
-        common = {**_COMMON, "connect_args": connect, "pool_recycle": 1800}
-        # No ping, which would be three round trips each time: the event writer and readers try once more on a dead
-        # connection instead.
-        self._writer = create_async_engine(url, pool_size=4, max_overflow=4, **common)
-        # Pages are walks along an index (events.statements). The planner, which cannot tell how many rows a range of rows
-        # has, now and then holds it short, and would read all of it into a bitmap to sort it: seconds, for a page.
-        reader = {**settings, "statement_timeout": limit, "enable_bitmapscan": "off"}
-        common["connect_args"] = {**connect, "server_settings": reader}
-        # A page is made of several queries, which must see the same rows, as they do in SQLite's read transactions.
-        self._reader = create_async_engine(
-            url, pool_size=8, max_overflow=8, isolation_level="REPEATABLE READ", **common
-        )
-
-    async def write(self, work: Work[_T]) -> _T:
-        """See :meth:`Database.write`."""
-        async with asyncio.timeout(STATEMENT_TIMEOUT), self._writer.begin() as connection:
-            return await connection.run_sync(work)
-
-    async def migrate(self, work: Work[_T]) -> _T:
-        """See :meth:`Database.migrate`. On a connection of its own, whose statements have no bound."""
-        connect = {"timeout": _CONNECT_TIMEOUT, "server_settings": self._settings}
-        engine = create_async_engine(self._url, poolclass=NullPool, **_COMMON_ENGINE, connect_args=connect)
-        async with engine.begin() as connection:
-            return await connection.run_sync(work)
-
-    async def read(self, work: Work[_T]) -> _T:
-        """See :meth:`Database.read`. Run again, once, when a pooled connection turns out to be dead."""
-        async with asyncio.timeout(STATEMENT_TIMEOUT):
-            try:
-                return await self._read(work)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-            # That error has emptied the pool, so this connection is a new one.
-            return await self._read(work)
-
-    async def _read(self, work: Work[_T]) -> _T:
-        async with self._reader.connect() as connection:
-            try:
-                return await connection.run_sync(work)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _CANCELLED:
-                    raise QueryTooSlowError from error
-                raise
-
-    @asynccontextmanager
-    async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
-        """An advisory lock on a connection of its own: PostgreSQL takes it back when that connection ends."""
-        async with self._writer.connect() as connection:
-            session = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            # Tried again and again instead of waited for: a waiting statement would run into its timeout.
-            while not (await session.execute(text(f"SELECT pg_try_advisory_lock({key})"))).scalar_one():  # noqa: ASYNC110
-                await asyncio.sleep(1.0)
-
-            async def held() -> None:
-                await session.execute(text("SELECT 1"))
-
-            try:
-                yield held
-            finally:
-                with suppress(SQLAlchemyError, OSError, TimeoutError):
-                    await session.execute(text(f"SELECT pg_advisory_unlock({key})"))
-
-    async def close(self) -> None:
-        """See :meth:`Database.close`."""
-        await self._reader.dispose()
-        await self._writer.dispose()
-
-
 def _sqlite_engine(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size: int) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, **_COMMON)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, **POOLED)
 
     # Python's sqlite3 opens transactions by itself, too late and of the wrong kind; so it is switched off, and BEGIN is
     # said here (SQLAlchemy documentation, "SQLite: serializable isolation / savepoints / transactional DDL").
@@ -300,21 +200,3 @@ def _sqlite_engine(url: URL, *, pragmas: tuple[str, ...], begin: str, pool_size:
         connection.exec_driver_sql(begin)
 
     return engine
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether an error is about the database as such (away, locked, full, slow) and may be gone on the next try."""
-    if isinstance(error, DBAPIError):
-        return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-    return isinstance(error, OSError | TimeoutError | PoolTimeout)
-
-
-def is_about_a_row(error: Exception) -> bool:
-    """Whether the database, or its driver, refused a value; the same row would be refused again.
-
-    asyncpg's errors have no class for that in SQLAlchemy, but a code: classes 22 and 23 (PostgreSQL manual, appendix A).
-    """
-    if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "sqlstate", None) or ""
-        return isinstance(error, DataError | IntegrityError) or code[:2] in ("22", "23")
-    return isinstance(error, StatementError)  # a value that could not be turned into a parameter

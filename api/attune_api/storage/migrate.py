@@ -13,7 +13,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
-from attune_api.storage.database import Database, open_database
+from attune_api.storage.database import Database
+from attune_api.storage.opening import open_database
 from attune_api.storage.revision import MIGRATIONS, revision_of, take_turns
 from attune_kit.logs import configure_logs
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import structlog
 
-from attune_api.storage.database import OUTAGES, Database, StillHeld, Work
+from attune_api.storage.database import Database, StillHeld, Work
+from attune_api.storage.faults import OUTAGES
 from attune_kit.backoff import Backoff, spread
 
 log = structlog.get_logger(__name__)

@@ -43,7 +43,7 @@ _TABLE: Final = METADATA.tables["outbox"]
 NAME: Final = "jetstream"
 #: Key of the lock that the publishing replica holds on PostgreSQL ("outbox" in hexadecimal).
 _LOCK: Final = 0x6F7574626F78
-_RETRY: Final = Backoff(initial=0.2, maximum=15.0)
+_RETRY: Final = Backoff(initial=0.2, maximum=2.0)
 #: Messages in flight, and the bytes of their payloads: what is read at once.
 _CHUNK: Final = 500
 _CHUNK_BYTES: Final = 4 * 1024 * 1024

@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api.metrics import Metrics
 from attune_api.runs.sql import store_runs
-from attune_api.storage.database import Database, is_about_a_row
+from attune_api.storage.database import Database
+from attune_api.storage.faults import is_about_a_row
 from attune_api.streams.outbox import OUTAGES
 from attune_contract.actions import ALL_RUNS, REPORTS_CONSUMER, RUNS_STREAM, Run, decode_run
 from attune_contract.messages import InvalidMessageError

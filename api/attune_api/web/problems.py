@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from attune_api.storage.database import QUERY_TIMEOUT, QueryTooSlowError, is_outage
+from attune_api.storage.database import QUERY_TIMEOUT, QueryTooSlowError
+from attune_api.storage.faults import is_outage
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from support.api_process import ApiProcess, report
 from support.eventually import until
 
 from attune_api.settings import Settings
-from attune_api.storage.database import open_database
+from attune_api.storage.opening import open_database
 from attune_cluster.apiserver import ApiServer
 
 pytest_plugins = ["support.api_fixtures"]

@@ -11,8 +11,8 @@ from support.postgres import PostgresServer
 
 from attune_api.events.ingest.sql import SEQUENCE_LOCK, Status, store_events
 from attune_api.settings import Settings
-from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade
+from attune_api.storage.opening import open_database
 
 pytest_plugins = ["support.api_fixtures"]
 

@@ -21,7 +21,7 @@ from support.nats_server import NatsServer
 
 from attune_api.identity.revocation import load_states
 from attune_api.settings import Settings
-from attune_api.storage.database import open_database
+from attune_api.storage.opening import open_database
 from attune_contract.messages import IdentityState, encode
 from attune_contract.subjects import ALL_IDENTITIES, IDENTITIES_STREAM, identity_subject
 

@@ -8,7 +8,7 @@ from support.api_process import ADMIN_TOKEN, ApiProcess, report
 
 from attune_api.events.last.sql import last_events
 from attune_api.settings import Settings
-from attune_api.storage.database import open_database
+from attune_api.storage.opening import open_database
 
 pytest_plugins = ["support.api_fixtures"]
 

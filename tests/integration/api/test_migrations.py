@@ -22,8 +22,10 @@ from attune_api.events.ingest.sql import Status, store_events
 from attune_api.events.query.filters import EventFilter
 from attune_api.events.query.service import read_page
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, PostgresDatabase, open_database
+from attune_api.storage.database import Database
 from attune_api.storage.migrate import alembic_config, downgrade, upgrade
+from attune_api.storage.opening import open_database
+from attune_api.storage.postgres import PostgresDatabase
 from attune_api.storage.revision import create_tables, current_revision, newest_revision
 from attune_api.storage.tables import METADATA
 
@@ -184,7 +186,8 @@ async def test_a_migration_may_take_longer_than_a_statement(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An index on millions of rows is made in minutes."""
-    monkeypatch.setattr("attune_api.storage.database.STATEMENT_TIMEOUT", 0.1)
+    for module in ("database", "postgres"):
+        monkeypatch.setattr(f"attune_api.storage.{module}.STATEMENT_TIMEOUT", 0.1)
     slow = "SELECT pg_sleep(0.3)" if isinstance(database, PostgresDatabase) else _SLOW_ON_SQLITE
     await database.migrate(lambda connection: connection.execute(text(slow)).scalar_one())
 

@@ -20,8 +20,8 @@ from support.postgres import PostgresServer
 
 from attune_api.events.ingest.sql import store_events
 from attune_api.settings import Settings
-from attune_api.storage.database import open_database
 from attune_api.storage.migrate import upgrade
+from attune_api.storage.opening import open_database
 from attune_api.streams.outbox import next_events
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
 

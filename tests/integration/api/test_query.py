@@ -22,8 +22,9 @@ from attune_api.events.query.filters import Candidate, EventFilter, PayloadFilte
 from attune_api.events.query.service import Found, Page, Walk, read_page
 from attune_api.events.query.sql import Shape, matching, survey
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, QueryTooSlowError, open_database
+from attune_api.storage.database import Database, QueryTooSlowError
 from attune_api.storage.migrate import upgrade
+from attune_api.storage.opening import open_database
 from attune_contract.events import Event
 
 pytest_plugins = ["support.api_fixtures"]

@@ -24,8 +24,9 @@ from attune_api.events.retention.service import Retention
 from attune_api.events.table import EVENTS
 from attune_api.metrics import Metrics
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, open_database
+from attune_api.storage.database import Database
 from attune_api.storage.migrate import upgrade
+from attune_api.storage.opening import open_database
 
 pytest_plugins = ["support.api_fixtures"]
 

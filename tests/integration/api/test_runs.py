@@ -18,8 +18,9 @@ from attune_api.runs.sql import Stored, delete_older, store_runs
 from attune_api.runs.summaries import BUCKETS
 from attune_api.runs.table import RUNS, get_run, newest_seq, run_of, view
 from attune_api.settings import Settings
-from attune_api.storage.database import Database, open_database
+from attune_api.storage.database import Database
 from attune_api.storage.migrate import upgrade
+from attune_api.storage.opening import open_database
 from attune_contract.actions import Attempt, Run, RunReason, RunState
 
 pytest_plugins = ["support.api_fixtures"]

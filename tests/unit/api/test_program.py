@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 
 from attune_api.app import create_app
 from attune_api.settings import Settings
-from attune_api.storage.database import is_about_a_row, is_outage
+from attune_api.storage.faults import ConnectError, is_about_a_row, is_dead, is_outage
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +27,34 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("sqlite:////data/a.db", "sqlite:////data/a.db"),
         ("sqlite+aiosqlite:////data/a.db", "sqlite:////data/a.db"),
-        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
-        ("postgresql://u:p@h:5433/d", "postgresql+asyncpg://u:p@h:5433/d"),
-        ("postgresql+asyncpg://h/d", "postgresql+asyncpg://h/d"),
+        (" sqlite:////data/a.db\n", "sqlite:////data/a.db"),
+        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgresql://u:p@h:5433/d", "postgresql://u:p@h:5433/d"),
+        ("postgresql+asyncpg://h/d", "postgresql://h/d"),
+        ("postgresql://u:p@h/d \r\n", "postgresql://u:p@h/d"),
     ],
 )
 def test_databases_that_can_be_used(given_url: str, used: str) -> None:
     assert Settings(database_url=given_url).database_url == used
 
 
-@pytest.mark.parametrize("url", ["mysql://u:geheim@h/d", "sqlite://", "sqlite:///:memory:", "u:geheim@h"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:geheim@h/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "u:geheim@h",
+        "'postgresql://u:geheim@h/d'",
+        "postgresql://u:ein@geheim@h/d",
+        "postgresql://u:ein/geheim@h/d",
+        "postgresql://u:ein?geheim@h/d",
+        "postgresql://u:1?geheim@h/d",
+        "postgresql://u:1/geheim@h/d",
+        "postgresql://u:ein#geheim@h/d",
+        "postgresql://u:geheim@h:port/d",
+    ],
+)
 def test_others_are_refused_without_repeating_a_password(url: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(database_url=url)
@@ -46,7 +64,10 @@ def test_others_are_refused_without_repeating_a_password(url: str) -> None:
 def test_settings_are_shown_without_secrets() -> None:
     settings = Settings(database_url="postgresql://u:geheim@h/d", nats_url="nats://u:geheim@n:4222")
     assert "geheim" not in json.dumps(settings.masked())
-    assert "@h/d" in settings.masked()["database_url"]
+    assert "@h:5432/d" in settings.masked()["database_url"]
+    settings = Settings(database_url="postgresql://h/d?user=u&password=geheim&sslmode=verify-full&sslpassword=geheim")
+    assert "geheim" not in json.dumps(settings.masked())
+    assert "sslmode=verify-full" in settings.masked()["database_url"]
 
 
 def test_tables_are_migrated_at_start_on_sqlite_only_unless_told() -> None:
@@ -90,13 +111,19 @@ def test_only_what_is_about_a_row_refuses_it() -> None:
         _driver_error(DataError),
         _driver_error(IntegrityError),
         _driver_error(DBAPIError, sqlstate="22P05"),
+        _driver_error(DBAPIError, sqlstate="23505"),
         StatementError("a value", "statement", None, TypeError()),
     ):
         assert is_about_a_row(error)
         assert not is_outage(error)
-    for outage in (_driver_error(OperationalError), OSError(), TimeoutError()):
+    # Away, read-only, full, no connection left, shutting down, a file that cannot be read.
+    codes = ("08006", "25006", "53100", "53300", "57P01", "57P03", "58030")
+    outages = [_driver_error(DBAPIError, sqlstate=code) for code in codes]
+    for outage in (*outages, _driver_error(OperationalError), OSError(), TimeoutError(), ConnectError("no")):
         assert is_outage(outage)
         assert not is_about_a_row(outage)
+    assert [error.orig.sqlstate for error in outages if is_dead(error)] == ["08006", "25006", "57P01", "57P03"]  # type: ignore[union-attr]
+    assert not is_outage(_driver_error(DBAPIError, sqlstate="57014"))  # a query that was cancelled
     # A damaged database: neither, so its events are neither refused nor promised.
     assert not is_about_a_row(_driver_error(DBAPIError, sqlstate="XX001"))
 

@@ -17,12 +17,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from attune_api.events.ingest.sql import Outcome, Status, store_events
 from attune_api.metrics import Metrics
-from attune_api.storage.database import STATEMENT_TIMEOUT, Database, is_about_a_row
+from attune_api.storage.database import Database
+from attune_api.storage.faults import is_about_a_row, is_dead
 
 log = structlog.get_logger(__name__)
 
 #: Events in one transaction. More would keep those who came first waiting.
 _LARGEST_GROUP: Final = 2000
+
+#: Seconds that the last events have to be stored when the program ends: what is left of the grace that pods get.
+_LAST_TIMEOUT: Final = 5.0
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -88,7 +92,7 @@ class EventWriter:
         waiting = [submission.outcomes for submission in self._queue]
         self._arrived.set()
         if waiting:
-            await asyncio.wait(waiting, timeout=STATEMENT_TIMEOUT)
+            await asyncio.wait(waiting, timeout=_LAST_TIMEOUT)
 
     async def run(self) -> None:
         """Store groups until cancelled."""
@@ -166,8 +170,9 @@ class EventWriter:
     async def _transact(self, rows: Rows) -> list[Outcome]:
         try:
             return await self._database.write(lambda connection: store_events(connection, rows=rows))
-        except DBAPIError as error:
-            # A pooled connection whose server went away meanwhile. Storing is idempotent, so a fresh one may try.
-            if not error.connection_invalidated:
+        except (DBAPIError, OSError) as error:
+            # The server went away while it committed, and nobody knows whether it did. Storing is idempotent, so a fresh
+            # connection may try.
+            if not is_dead(error):
                 raise
         return await self._database.write(lambda connection: store_events(connection, rows=rows))

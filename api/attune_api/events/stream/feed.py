@@ -27,7 +27,8 @@ from attune_api.events.query.filters import EQUAL, Candidate, EventFilter
 from attune_api.events.query.service import read_page, walk_on
 from attune_api.events.table import newest_seq
 from attune_api.metrics import Metrics
-from attune_api.storage.database import OUTAGES, Database
+from attune_api.storage.database import Database
+from attune_api.storage.faults import OUTAGES
 from attune_contract.events import Event
 from attune_kit.backoff import Backoff
 

@@ -1,0 +1,286 @@
+"""PostgreSQL: pools of connections that follow the primary.
+
+Three things happen to a server that is highly available. It dies, and its connections with it. It comes back as a standby,
+and still answers. Or it vanishes without a word, and its connections stay as they are for minutes. What is connected to the
+server that was must go in each case, all at once: every other pooled connection is as old.
+
+- Connections are opened to a server that takes writes (:mod:`attune_api.storage.postgres_connect`).
+- An error that tells of the end of a server (:func:`attune_api.storage.faults.is_dead`) throws the pools away.
+- Work that takes long makes a look at the server, by a connection of its own: when there is no answer, or that of another
+  server, the pools are thrown away, which ends the work that waits. A server that is only slow, or a row that is locked,
+  is waited for.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from attune_api.postgres_url import parse
+from attune_api.storage.database import (
+    ENGINE,
+    POOLED,
+    QUERY_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    Database,
+    QueryTooSlowError,
+    StillHeld,
+    Work,
+)
+from attune_api.storage.faults import OUTAGES, ConnectError, is_about_the_end, is_dead, sqlstate
+from attune_api.storage.postgres_connect import Connector, started_at
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+#: Seconds after which work is late: then it is asked whether the server is still there, again and again while it is.
+_LATE_AFTER: Final = 2.5
+_LOOK_EVERY: Final = 1.0
+#: Seconds that the server has to answer such a question.
+_ANSWER_WITHIN: Final = 2.0
+#: Seconds for saying goodbye to the server.
+_CLOSE_TIMEOUT: Final = 2.0
+_CANCELLED: Final = "57014"  # PostgreSQL manual, appendix A: query_canceled
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a connection comes from: how often connections had been thrown away before, and when its server was started."""
+
+    generation: int
+    started_at: datetime
+
+
+class PostgresDatabase(Database):
+    """A PostgreSQL server, by asyncpg. Two pools, so that slow readers leave the writer its connections.
+
+    Args:
+        database_url: see :mod:`attune_api.postgres_url`.
+
+    Raises:
+        ValueError: that cannot be read.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        url = parse(database_url)
+        settings = {"application_name": "attune-api", "timezone": "UTC"}
+        # Pages are walks along an index (events.statements). The planner, which cannot tell how many rows a range of rows
+        # has, now and then holds it short, and would read all of it into a bitmap to sort it: seconds, for a page.
+        reads = {**settings, "statement_timeout": f"{QUERY_TIMEOUT:.0f}s", "enable_bitmapscan": "off"}
+        connector = partial(Connector, url, command_timeout=STATEMENT_TIMEOUT)
+        self._to_write = connector(settings=settings, attributes="read-write")
+        # Not from a standby, which is behind, and may for ever be that of another primary.
+        self._to_read = connector(settings=reads, attributes="primary")
+        self._to_look = connector(settings=settings, attributes="primary")
+        self._to_migrate = Connector(url, settings=settings, attributes="read-write", command_timeout=None)
+        # No ping, which would be three round trips each time: work is done once more on a dead connection instead.
+        self._writer = _engine(partial(self._open, self._to_write), pool_size=4, max_overflow=4)
+        # A page is made of several queries, which must see the same rows, as they do in SQLite's read transactions.
+        self._reader = _engine(
+            partial(self._open, self._to_read), pool_size=8, max_overflow=8, isolation_level="REPEATABLE READ"
+        )
+        self._connections: dict[asyncpg.Connection, _Origin] = {}
+        self._generation = 0
+        self._late: set[object] = set()
+        self._look: asyncio.Task[None] | None = None
+
+    async def write(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.write`. Run again, once, when a pooled connection turns out to be dead before the commit."""
+        committing = False
+
+        async def run(connection: AsyncConnection) -> _T:
+            nonlocal committing
+            done = await connection.run_sync(work)
+            committing = True
+            await connection.commit()
+            return done
+
+        return await self._run(self._writer, run, once_more=lambda: not committing)
+
+    async def read(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.read`. Run again, once, when a pooled connection turns out to be dead."""
+
+        async def run(connection: AsyncConnection) -> _T:
+            try:
+                return await connection.run_sync(work)
+            except DBAPIError as error:
+                if sqlstate(error) == _CANCELLED:
+                    raise QueryTooSlowError from error
+                raise
+
+        return await self._run(self._reader, run, once_more=lambda: True)
+
+    async def _run(
+        self, engine: AsyncEngine, run: Callable[[AsyncConnection], Awaitable[_T]], *, once_more: Callable[[], bool]
+    ) -> _T:
+        async with asyncio.timeout(STATEMENT_TIMEOUT):
+            generation = self._generation
+            try:
+                with self._watched():
+                    async with engine.connect() as connection:
+                        return await run(connection)
+            except (DBAPIError, OSError) as error:
+                if not self._is_over(error, generation) or not once_more():
+                    raise
+            with self._watched():
+                async with engine.connect() as connection:
+                    return await run(connection)
+
+    async def migrate(self, work: Work[_T]) -> _T:
+        """See :meth:`Database.migrate`. On a connection of its own, whose statements have no bound."""
+        engine = create_async_engine(
+            "postgresql+asyncpg://",
+            poolclass=NullPool,
+            connect_args={"async_creator_fn": self._to_migrate.connect},
+            **ENGINE,
+        )
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    @asynccontextmanager
+    async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
+        """An advisory lock on a connection of its own: PostgreSQL takes it back when that connection ends."""
+        async with self._holding() as session:
+            # Tried again and again instead of waited for: a waiting statement would run into its timeout.
+            while not await self._ask(session, f"SELECT pg_try_advisory_lock({key})"):  # noqa: ASYNC110
+                await asyncio.sleep(1.0)
+
+            async def held() -> None:
+                await self._ask(session, "SELECT 1")
+
+            try:
+                yield held
+            finally:
+                with suppress(*OUTAGES):
+                    await self._ask(session, f"SELECT pg_advisory_unlock({key})")
+
+    @asynccontextmanager
+    async def _holding(self) -> AsyncGenerator[AsyncConnection]:
+        with self._watched():
+            connection = await self._writer.connect()
+        try:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            with self._watched(), suppress(*OUTAGES):
+                await connection.close()
+
+    async def _ask(self, session: AsyncConnection, statement: str) -> Any:
+        generation = self._generation
+        try:
+            with self._watched():
+                return (await session.execute(text(statement))).scalar_one()
+        except (DBAPIError, OSError) as error:
+            self._is_over(error, generation)
+            raise
+
+    async def close(self) -> None:
+        """See :meth:`Database.close`."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
+        with suppress(*OUTAGES):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._reader.dispose()
+                await self._writer.dispose()
+        self._throw_away(list(self._connections))
+
+    async def _open(self, connector: Connector) -> asyncpg.Connection:
+        generation = self._generation
+        connection = await connector.connect()
+        try:
+            origin = _Origin(generation, await started_at(connection))
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            connection.terminate()
+            raise ConnectError(str(error)) from error
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connections[connection] = origin
+        connection.add_termination_listener(lambda ended: self._connections.pop(ended, None))
+        return connection
+
+    def _is_over(self, error: Exception, generation: int) -> bool:
+        """Throw away all connections up to a generation if an error of one of them says so; returns whether it does."""
+        if isinstance(error, ConnectError) or not is_dead(error):
+            return False
+        if generation == self._generation:  # else they have gone already, and there may be new ones
+            log.info("database_connection_ended", error=type(error).__name__, code=sqlstate(error))
+            self._throw_away(
+                [connection for connection, of in self._connections.items() if of.generation <= generation]
+            )
+        return True
+
+    def _throw_away(self, connections: Sequence[asyncpg.Connection]) -> None:
+        self._generation += 1
+        for connection in connections:
+            self._connections.pop(connection, None)
+            connection.terminate()  # at once; what waits for an answer gets an error
+        # New pools, instead of an order to each connection to look after itself, which takes its time.
+        for engine in (self._writer, self._reader):
+            engine.sync_engine.dispose(close=False)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Have somebody look after the server when the work within takes long."""
+        work = object()
+        timer = asyncio.get_running_loop().call_later(_LATE_AFTER, self._is_late, work)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._late.discard(work)
+
+    def _is_late(self, work: object) -> None:
+        self._late.add(work)
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_while_late())
+
+    async def _look_while_late(self) -> None:
+        while self._late:
+            known = dict(self._connections)
+            answer = await self._look_at_server()
+            lost = [
+                connection
+                for connection, of in known.items()
+                if connection in self._connections and not _may_live(of.started_at, answer)
+            ]
+            if lost:
+                log.warning("database_lost", connections=len(lost), reason=str(answer)[:300])
+                self._throw_away(lost)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _look_at_server(self) -> datetime | Exception:
+        """When the server that is there now was started, or why that is not known."""
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                connection = await self._to_look.connect()
+                try:
+                    return await started_at(connection)
+                finally:
+                    connection.terminate()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            return error
+
+
+def _may_live(started_at: datetime, answer: datetime | Exception) -> bool:
+    """Whether the server that was started at that time may still be there, by what a look at it gave."""
+    if isinstance(answer, datetime):
+        return answer == started_at
+    # A server that has no room for one more, or that does not like our password any more, is there to say so.
+    return bool(sqlstate(answer)) and not is_about_the_end(sqlstate(answer))
+
+
+def _engine(open_connection: Callable[[], Awaitable[asyncpg.Connection]], **options: Any) -> AsyncEngine:
+    connect = {"async_creator_fn": open_connection}
+    return create_async_engine("postgresql+asyncpg://", connect_args=connect, pool_recycle=1800, **POOLED, **options)
