@@ -19,6 +19,7 @@ from attune_actions.carrying import Attempt, Carrier
 from attune_actions.catching_up import CatchingUp
 from attune_actions.events import Events
 from attune_actions.journal import Journal
+from attune_actions.kinds.emit import Emit
 from attune_actions.kinds.http import Http
 from attune_actions.kinds.local_jobs import LocalJobs
 from attune_actions.kinds.nats import Nats
@@ -90,11 +91,13 @@ class Runner:
         self._nats = Nats(addresses=self._addresses, secrets=self._accounts)
         self._objects = Objects(accounts=self._accounts, evaluator=self._evaluator)
         self._local_jobs = LocalJobs(settings.local_jobs)
+        self._emit = Emit(url=settings.emit_url, url_file=settings.emit_url_file, token_file=settings.emit_token_file)
         self._api = Api(url=settings.api_url, token_file=settings.api_token_file, ca_file=settings.api_ca_file)
         self._closing: list[Callable[[], Awaitable[None]]] = [
             self._http.close,
             self._nats.close,
             self._local_jobs.close,
+            self._emit.close,
             self._api.close,
             self._accounts.close,
             self._evaluator.close,
@@ -155,6 +158,7 @@ class Runner:
 
     def _kinds(self) -> dict[ActionKind, Attempt]:
         return {
+            ActionKind.EMIT: self._emit,
             ActionKind.HTTP: self._http,
             ActionKind.JOB: self._local_jobs if self._settings.local else self._objects,
             ActionKind.NATS: self._nats,

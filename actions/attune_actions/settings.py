@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     """Bearer token for the API; read for each request. In a pod, its ServiceAccount's."""
     api_ca_file: Path | None = None
     """Certificates (PEM) that the API's own is checked against; without it, the system's."""
+    emit_url: str = ""
+    """Where the Sensor ``core.event`` takes events of actions of kind emit. Not set: they fail, with a sentence."""
+    emit_url_file: Path | None = None
+    """A file that holds this URL, read for each event, instead of the setting above: under attune up ports change."""
+    emit_token_file: Path | None = None
+    """That Sensor's token, read for each event; what is handed to it is signed with it."""
     kubernetes: Literal["auto", "off"] = "auto"
     """auto: act in Rules' namespaces with tokens of their ServiceAccounts, by the pod's own or a kubeconfig. off: not at all."""
     local: bool = False
@@ -71,7 +77,15 @@ class Settings(BaseSettings):
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("nats_creds_file", "nats_ca_file", "api_token_file", "api_ca_file", mode="before")
+    @field_validator(
+        "nats_creds_file",
+        "nats_ca_file",
+        "api_token_file",
+        "api_ca_file",
+        "emit_url_file",
+        "emit_token_file",
+        mode="before",
+    )
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value

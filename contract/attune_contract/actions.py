@@ -89,6 +89,7 @@ class RunReason(StrEnum):
     RATE_LIMITED = "RateLimited"
     CIRCUIT_OPEN = "CircuitOpen"
     OBJECT_FAILED = "ObjectFailed"
+    TOO_MANY_HOPS = "TooManyHops"
     INTERNAL = "Internal"
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from attune_contract import subjects
+from attune_contract import emitted, environment, names, subjects
 from attune_kit.backoff import Backoff
 from attune_local.errors import UpError
 from attune_local.node.probes import answers_yes
@@ -37,6 +37,8 @@ _FILES: Final[dict[tuple[Kind, str, str], str]] = {
     (SECRET, "attune-nats-config", "accounts.conf"): "nats/accounts.conf",
     (SECRET, "attune-nats-api", "nats.creds"): "api/nats.creds",
     (SECRET, "attune-nats-actions", "nats.creds"): "actions/nats.creds",
+    # The Sensor core.event and the runner of actions share its token.
+    (SECRET, names.sensor_object_name(emitted.SENSOR_NAME), environment.TOKEN_KEY): "actions/emit/token",
     (SECRET, "attune-signing-keys", "signing-keys.json"): "api/signing-keys.json",
     (CONFIG_MAP, "attune-jwks", "jwks.json"): "api/jwks.json",
 }
@@ -237,6 +239,15 @@ def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, 
     )
 
 
+def emit_url_file(root: Path) -> Path:
+    """Where the runner of actions reads at which port the Sensor ``core.event`` listens.
+
+    Args:
+        root: the data directory.
+    """
+    return root / "actions" / "emit" / "url"
+
+
 def actions_runner(
     root: Path,
     *,
@@ -269,6 +280,8 @@ def actions_runner(
         "NATS_CREDS_FILE": str(folder / "nats.creds"),
         "API_URL": api_url,
         "API_TOKEN_FILE": str(admin_token_file),
+        "EMIT_URL_FILE": str(emit_url_file(root)),
+        "EMIT_TOKEN_FILE": str(folder / "emit" / "token"),
         "LOCAL": "true",
         "LOCAL_JOBS": str(folder / "jobs"),
         "ALLOWED_NETWORKS": "0.0.0.0/0,::/0",

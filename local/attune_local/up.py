@@ -12,14 +12,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
 
-from attune_contract import names
+from attune_contract import emitted, names
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
 from attune_local import logs
 from attune_local.admission import STDIN
@@ -29,9 +29,18 @@ from attune_local.errors import UpError
 from attune_local.manifests import Reader
 from attune_local.node import Node
 from attune_local.node.pod import PodContext
+from attune_local.node.volumes import write_private
 from attune_local.objects.store import ObjectStore
 from attune_local.processes import Guard, end_leftovers
-from attune_local.services import Service, ServiceFiles, actions_runner, api_server, nats_server, write_kubeconfig
+from attune_local.services import (
+    Service,
+    ServiceFiles,
+    actions_runner,
+    api_server,
+    emit_url_file,
+    nats_server,
+    write_kubeconfig,
+)
 from attune_local.signals import StopSignals
 from attune_operator.public.objects import Object
 
@@ -131,6 +140,7 @@ class _Up:
                 working_directory=self._working_directory,
                 on_line=self._output,
                 notice=self._display.notice,
+                on_listening=self._listening,
             )
         )
         self._nats, self._api, self._actions = self._services()
@@ -200,6 +210,13 @@ class _Up:
         namespace, sensor = self._sensor(pod)
         found = self._system.manifests.folder_of("Sensor", namespace, sensor) if self._system is not None else None
         return found if found is not None and found.is_dir() else Path.cwd()
+
+    def _listening(self, pod: Object, ports: Mapping[str, int]) -> None:
+        """What stands for the DNS name of a Sensor's Service, where another part must know it."""
+        if self._sensor(pod) == (NAMESPACE, emitted.SENSOR_NAME) and (port := ports.get(emitted.PORT_NAME)):
+            file = emit_url_file(self._data.path)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(file, f"http://127.0.0.1:{port}".encode())
 
     def _output(self, pod: Object, line: str) -> None:
         self._display.output("/".join(self._sensor(pod)), line)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,18 @@ class SensorProcess:
         api: ApiProcess,
         nats: NatsServer,
         python: str = sys.executable,
+        arguments: Sequence[str] = (),
         **variables: str,
     ) -> None:
         self.python = python
         self.module = module
+        self.arguments = arguments
         self.ref = ref
         self.trigger_type = trigger_type
         self.spool = directory / "spool"
         self.log = directory / f"{module}.log"
         self.metrics_port = free_port()
-        token = directory / f"{module}.token"
+        self.token_file = token = directory / f"{module}.token"
         token.write_text(api.minter.token(login=ref.login, metadata={"trigger_types": [trigger_type]}))
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -65,7 +68,7 @@ class SensorProcess:
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                self.python, "-m", self.module, env=self.environment, stdout=log, stderr=log
+                self.python, "-m", self.module, *self.arguments, env=self.environment, stdout=log, stderr=log
             )
 
     async def kill(self) -> None:

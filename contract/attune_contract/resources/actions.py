@@ -207,12 +207,13 @@ class RuleSwitch(Model):
 
 
 class Emit(Model):
-    """Makes an event for other Rules, those with trigger type core.event."""
+    """Makes an event for the Rules of this namespace with trigger type core.event. At most 8 emits may follow one another."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """The event's name, which those Rules name in their parameters, with ${…} where an expression's result is put."""
     payload: Json = None
-    """The event's payload, an object, with ${…} in its texts. Without it, that of the event at hand."""
+    """The event's payload, an object of at most 256 KiB, with ${…} in its texts. Without it, that of the event at hand. Its
+    field emitted is always ours: it says where the event comes from."""
 
 
 class Retry(Model):

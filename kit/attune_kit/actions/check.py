@@ -5,11 +5,13 @@ operator, ``attune lint`` and the API.
 where nobody's expression can hold the caller up.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from attune_contract.actions import ActionKind
+from attune_contract.emitted import NAME_PATTERN
 from attune_kit.cel.evaluator import Evaluator, Program
 from attune_kit.cel.library import Expression, ExpressionError
 from attune_kit.cel.templates import LocatedTemplateError, Path, TemplateError, parse, texts_in
@@ -96,6 +98,7 @@ def expressions_of(spec: Mapping[str, Any], *, namespace: str = "") -> tuple[lis
                 used += found
                 problems += wrong
         problems += _manifest(action.get("object") or {}, (*place, "object"), namespace)
+        problems += _emitted(action.get("emit") or {}, (*place, "emit"))
     if len(used) > MOST_EXPRESSIONS:
         message = f"the Rule has {len(used)} expressions; at most {MOST_EXPRESSIONS} are allowed"
         return [], [Problem(("spec", "actions"), message)]
@@ -107,10 +110,6 @@ def _not_carried_out(spec: Mapping[str, Any]) -> Iterator[Problem]:
     """What attune-actions cannot do yet: it is refused, since a Rule that is accepted does what it says."""
     if spec.get("order") == "Strict":
         yield Problem(("spec", "order"), "Strict is not carried out yet; remove it: runs then begin at the same time")
-    for index, action in enumerate(spec.get("actions") or ()):
-        if action.get(ActionKind.EMIT.value) is not None:
-            place: Path = ("spec", "actions", index, ActionKind.EMIT.value)
-            yield Problem(place, "this kind of action is not carried out yet; use http, job, object, nats or rule")
 
 
 def _whole(path: Path, text: str, variables: tuple[str, ...]) -> Used:
@@ -150,6 +149,15 @@ def _manifest(action: Mapping[str, Any], place: Path, namespace: str) -> Iterato
             (*place, "manifest", "metadata", "namespace"),
             f"an action acts in its Rule's namespace, {namespace}, and in no other; remove this field",
         )
+
+
+def _emitted(action: Mapping[str, Any], place: Path) -> Iterator[Problem]:
+    """What is wrong with an event whatever expressions come to."""
+    name, payload = action.get("name"), action.get("payload")
+    if isinstance(name, str) and "${" not in name and not re.match(NAME_PATTERN.removesuffix("$") + r"\Z", name):
+        yield Problem((*place, "name"), "is no name of an event: write letters, digits, and - . _ between them")
+    if payload is not None and not isinstance(payload, Mapping) and not (isinstance(payload, str) and "${" in payload):
+        yield Problem((*place, "payload"), "must be an object, or one expression whose result is an object")
 
 
 def _at(path: Path, text: str, column: int, message: str) -> Problem:

@@ -7,7 +7,7 @@ condition Ready; its last log lines stand for the reason when it ended badly.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,7 @@ class PodContext:
         working_directory: where a pod's process starts.
         on_line: told each line of a pod's output.
         notice: told what somebody should know.
+        on_listening: told on which ports of loopback a pod listens, by their names, when it starts.
     """
 
     store: ObjectStore
@@ -59,6 +60,7 @@ class PodContext:
     working_directory: Callable[[Object], Path]
     on_line: Callable[[Object, str], None]
     notice: Callable[[str], None]
+    on_listening: Callable[[Object, Mapping[str, int]], None]
 
 
 class Pod:
@@ -182,6 +184,7 @@ class Pod:
     def _report_ports(self, pod: Object, ports: dict[str, int]) -> None:
         if ports and ports != self._reported_ports:
             self._reported_ports = ports
+            self._context.on_listening(pod, ports)
             sensor = (pod["metadata"].get("labels") or {}).get(names.SENSOR_LABEL, self._name)
             where = ", ".join(f"{name} at 127.0.0.1:{number}" for name, number in ports.items())
             self._context.notice(f"Sensor {self._namespace}/{sensor} listens: {where}.")

@@ -218,18 +218,18 @@ class SensorHarness:
         self._acks = _Acks()
         metrics = self.metrics = Metrics()
         log = structlog.get_logger("attune_sensor")
-        given = SensorSettings(
-            sensor=SensorRef("default", "under-test"),
-            trigger_types=tuple(trigger_types),
-            api_url="http://api.invalid",
-            token_file=Path("token"),
-            nats_url="nats://nats.invalid",
-            rules_subject="",
-            acks_subject="",
-            instance="test",
-            nats_inbox_prefix="",
-            **(settings or {}),
-        )
+        usual: dict[str, Any] = {
+            "sensor": SensorRef("default", "under-test"),
+            "trigger_types": tuple(trigger_types),
+            "api_url": "http://api.invalid",
+            "token_file": Path("token"),
+            "nats_url": "nats://nats.invalid",
+            "rules_subject": "",
+            "acks_subject": "",
+            "instance": "test",
+            "nats_inbox_prefix": "",
+        }
+        given = SensorSettings(**{**usual, **(settings or {})})
         outcomes = Outcomes(clock=time.monotonic)
         self._emitter = Emitter(
             outcomes=outcomes,

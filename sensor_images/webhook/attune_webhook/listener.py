@@ -5,8 +5,7 @@ import contextlib
 from typing import Final
 
 from attune_webhook.config import Config
-from attune_webhook.http.protocol import HttpProtocol
-from attune_webhook.server import WebhookServer
+from attune_webhook.http.protocol import Application, HttpProtocol
 
 #: How often (seconds) connections are checked for senders that take too long.
 _CHECK_INTERVAL: Final = 0.2
@@ -14,14 +13,14 @@ _BACKLOG: Final = 1024
 
 
 class Listener:
-    """The port of a :class:`WebhookServer`.
+    """The port of what answers requests.
 
     Args:
         server: what answers requests.
         config: bounds and times.
     """
 
-    def __init__(self, *, server: WebhookServer, config: Config) -> None:
+    def __init__(self, *, server: Application, config: Config) -> None:
         self._server = server
         self._config = config
         self._connections: set[HttpProtocol] = set()

@@ -13,7 +13,8 @@ from support.eventually import eventually
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
 
-PACK = Path(__file__).parents[3] / "packs" / "core"
+PACKS = Path(__file__).parents[3] / "packs"
+PACK = PACKS / "core"
 RULES = """
 apiVersion: attune.dev/v1alpha1
 kind: Rule
@@ -93,3 +94,39 @@ def test_rules_do_something(tmp_path: Path, requests: tuple[str, list[tuple[str,
         jobs = up.data_dir / "actions" / "jobs"
         output = eventually(lambda: next(jobs.glob("once-*/output.log")).read_text(), within=60, what="a job's output")
         assert output == "job of once\n"
+
+
+EMITTING = """
+apiVersion: attune.dev/v1alpha1
+kind: Rule
+metadata: {{name: tick, namespace: default}}
+spec:
+  trigger: {{type: core.intervaltimer, parameters: {{interval: 500, unit: milliseconds}}}}
+  actions:
+    - name: pass-on
+      emit: {{name: tock, payload: {{tick: "${{event.id}}"}}}}
+      retry: {{attempts: 50, backoff: 200ms, maxBackoff: 2s}}
+---
+apiVersion: attune.dev/v1alpha1
+kind: Rule
+metadata: {{name: tock, namespace: default}}
+spec:
+  trigger: {{type: core.event, parameters: {{name: tock}}}}
+  actions:
+    - name: post
+      http: {{url: "{url}", body: {{tick: "${{event.payload.tick}}", from: "${{event.payload.emitted.rule}}"}}}}
+"""
+
+
+def test_a_rule_takes_what_another_emits(tmp_path: Path, requests: tuple[str, list[tuple[str, bytes]]]) -> None:
+    url, got = requests
+    shutil.copy(PACK / "core.timer.yaml", tmp_path)
+    shutil.copy(PACKS / "events" / "core.event.yaml", tmp_path)
+    (tmp_path / "rules.yaml").write_text(EMITTING.format(url=url))
+    with attune_up(tmp_path) as up:
+        eventually(lambda: len(got) >= 3, within=120, what="three requests")
+        up.kube("wait", "--for=condition=Active", "rule/tock", "-n", "default")
+        bodies = [json.loads(body) for _, body in got]
+        assert {body["from"] for body in bodies} == {"default/tick"}
+        ticks = {event["id"] for event in up.events() if event["trigger_type"] == "core.intervaltimer"}
+        assert {body["tick"] for body in bodies} <= ticks

@@ -36,7 +36,9 @@ RIGHT = [
 
 WRONG = [
     ({"order": "Strict", "actions": []}, "spec.order: Strict is not carried out yet"),
-    (spec(emit={"name": "x"}), "spec.actions[0].emit: this kind of action is not carried out yet"),
+    (spec(emit={"name": "no name"}), "spec.actions[0].emit.name: is no name of an event"),
+    (spec(emit={"name": "x", "payload": [1]}), "spec.actions[0].emit.payload: must be an object"),
+    (spec(emit={"name": "x", "payload": "text"}), "spec.actions[0].emit.payload: must be an object"),
     (spec("event.payload.n >"), "spec.when: column 18: Syntax error"),
     (spec("evnt.payload"), "spec.when: column 1: unknown variable evnt; expected one of: event"),
     (spec("event.payload.n + 1"), "spec.when: column 1: it gives int; expected true or false"),
