@@ -97,13 +97,20 @@ class Api:
         body = await self.get(f"/api/v1/events/{event.id}", {"rule_uid": event.rule_uid})
         return bytes(_read(_ONES, body).data)
 
-    async def events(self, *, after_seq: int) -> list[msgspec.Raw]:
+    async def events(self, *, after_seq: int, rule_uid: str = "", limit: int = _PAGE) -> list[msgspec.Raw]:
         """The next events behind a ``seq``, in order, as JSON; none when there are no more.
+
+        Args:
+            after_seq: behind which.
+            rule_uid: of which Rule; empty: of all.
+            limit: so many at most.
 
         Raises:
             ApiError: they cannot be had now.
         """
-        query = {"order": "asc", "after_seq": str(after_seq), "limit": str(_PAGE)}
+        query = {"order": "asc", "after_seq": str(after_seq), "limit": str(limit)}
+        if rule_uid:
+            query["rule_uid"] = rule_uid
         return _read(_PAGES, await self.get("/api/v1/events", query)).data
 
     async def run_is_over(self, run_id: UUID) -> bool:

@@ -18,6 +18,7 @@ from attune_actions.book import RuleBook
 from attune_actions.carrying import Attempt, Carrier
 from attune_actions.catching_up import CatchingUp
 from attune_actions.events import Events
+from attune_actions.in_order import InOrder
 from attune_actions.journal import Journal
 from attune_actions.kinds.emit import Emit
 from attune_actions.kinds.http import Http
@@ -30,6 +31,7 @@ from attune_actions.probes import Probes
 from attune_actions.secrets import Accounts
 from attune_actions.settings import Settings
 from attune_actions.streams import ensure_streams
+from attune_actions.turn_store import TurnStore
 from attune_actions.waiting import Waiting
 from attune_actions.work import Handler, Workers, WorkLostError
 from attune_contract.actions import (
@@ -114,6 +116,14 @@ class Runner:
             evaluator=self._evaluator,
             metrics=metrics,
             whole=self._api.whole,
+            ring=self._ring,
+            over=self._api.run_is_over,
+        )
+        self._in_order = InOrder(
+            store=TurnStore(connector=self._connector, journal=self._journal, api=self._api),
+            book=self._book,
+            begin=self._events.begin,
+            is_done=self._carrier.is_done,
             over=self._api.run_is_over,
         )
         self._catching_up = CatchingUp(
@@ -123,7 +133,7 @@ class Runner:
             metrics=metrics,
             instance=f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{os.getpid()}",
         )
-        self._waiting = Waiting(book=self._book, carrier=self._carrier, events=self._events)
+        self._waiting = Waiting(book=self._book, carrier=self._carrier, events=self._events, in_order=self._in_order)
         self._workers = {
             "events": self._workers_of(
                 EVENTS_STREAM, EVENTS_CONSUMER, ALL_EVENTS, self._events.handle, most_pending=_EVENTS_PENDING
@@ -146,6 +156,9 @@ class Runner:
             registry=metrics.registry,
             refresh=self._refresh,
         )
+
+    async def _ring(self, namespace: str, rule_uid: str, *, sequence: int | None, seq: int) -> None:
+        await self._in_order.ring(namespace, rule_uid, sequence=sequence, seq=seq)
 
     def _access(self) -> Access | None:
         if self._settings.kubernetes == "off":

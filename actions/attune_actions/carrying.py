@@ -216,8 +216,8 @@ class Carrier:
         """
         run = task.run
         concurrency = task.step.action.get("concurrency", "Allow")
-        if concurrency == "Allow" or task.step.kind is ActionKind.JOB:
-            return False
+        if concurrency == "Allow" or task.step.kind is ActionKind.JOB or task.plan.rule.order == "Strict":
+            return False  # runs of a Rule in order are never beside each other
         if run.id in self._replaced:
             await self._end_replaced(run)
             return True

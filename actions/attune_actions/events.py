@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -15,9 +16,9 @@ from attune_actions.carrying import BusyError, Carrier, Task
 from attune_actions.metrics import Metrics
 from attune_actions.settling import RetryPolicy, new_run
 from attune_actions.work import Work
-from attune_contract.actions import run_id
+from attune_contract.actions import RunReason, run_id
 from attune_contract.events import Event
-from attune_kit.actions.plan import Plan
+from attune_kit.actions.plan import Plan, Step
 from attune_kit.cel.evaluator import Evaluator
 from attune_kit.cel.library import EvaluationError
 
@@ -48,6 +49,13 @@ class NotNowError(Exception):
         self.seconds = seconds
 
 
+class Ring(Protocol):
+    """Makes certain that a Rule's turn comes (:meth:`attune_actions.in_order.InOrder.ring`)."""
+
+    async def __call__(self, namespace: str, rule_uid: str, *, sequence: int | None, seq: int) -> None:
+        """Raises NotNowError when it is not certain."""
+
+
 class Events:
     """Handles events.
 
@@ -57,6 +65,7 @@ class Events:
         evaluator: evaluates expressions.
         metrics: what is counted.
         whole: gets an event with its payload, where the message had none.
+        ring: says that an event of a Rule with ``order: Strict`` was handed out, whose runs begin when it is its turn.
         over: whether a run is known to have ended.
     """
 
@@ -68,6 +77,7 @@ class Events:
         evaluator: Evaluator,
         metrics: Metrics,
         whole: Callable[[Event], Awaitable[bytes]],
+        ring: Ring,
         over: Callable[[UUID], Awaitable[bool]],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -76,13 +86,16 @@ class Events:
         self._evaluator = evaluator
         self._metrics = metrics
         self._whole = whole
+        self._ring = ring
         self._over = over
         self._now = now
 
     async def handle(self, work: Work) -> None:
         """Handle a message of ``ATTUNE_EVENTS``, and end it."""
         try:
-            outcome = await self.process(work.data, stored=work.stored_ns / 1e9, attempt=work.delivered)
+            outcome = await self.process(
+                work.data, stored=work.stored_ns / 1e9, attempt=work.delivered, sequence=work.sequence
+            )
         except NotNowError as error:
             self._metrics.events.labels("later").inc()
             await work.hand_back(error.seconds)
@@ -91,7 +104,13 @@ class Events:
         await work.ack()
 
     async def process(
-        self, data: bytes, *, stored: float, attempt: int, known: Callable[[UUID], Awaitable[bool]] | None = None
+        self,
+        data: bytes,
+        *,
+        stored: float,
+        attempt: int,
+        sequence: int | None = None,
+        known: Callable[[UUID], Awaitable[bool]] | None = None,
     ) -> str:
         """Have an event's runs carried out, or durably queued; returns a word for the metrics.
 
@@ -99,6 +118,7 @@ class Events:
             data: the event as JSON.
             stored: when it was stored in the stream: seconds since 1970.
             attempt: how often it was handed out.
+            sequence: its place in the stream; None: it is no longer there.
             known: whether a run is known to be over, where that is to be asked.
 
         Raises:
@@ -118,12 +138,61 @@ class Events:
             raise NotNowError(str(error), seconds=min(0.1 * 2 ** min(attempt, 8), 15.0)) from error
         if plan is None:
             return "nothing"
+        if plan.rule.order == "Strict":
+            await self._ring(event.rule_namespace, event.rule_uid, sequence=sequence, seq=event.seq)
+            return "rung"
+        await self._begin(plan, event, data, attempt, known)
+        self._metrics.delay.observe(max(0.0, time.time() - stored))
+        return "handled"
+
+    async def begin(
+        self,
+        plan: Plan,
+        data: bytes,
+        *,
+        attempt: int,
+        stored: float | None,
+        known: Callable[[UUID], Awaitable[bool]] | None,
+    ) -> list[UUID]:
+        """Have the runs of an event begin whose turn it is. Returns the ids of all of them: each is over, or stands in the queue.
+
+        A Rule that is switched off skips them: its events may be long ago.
+
+        Args:
+            plan: the Rule.
+            data: the event as JSON.
+            attempt: how often this was tried.
+            stored: when the event was stored in the stream, in seconds since 1970; None when it is no longer there.
+            known: whether a run is known to be over or in the queue, where that is to be asked.
+
+        Raises:
+            NotNowError: it must be tried again.
+        """
+        try:
+            event: Event = _EVENTS.decode(data)
+        except msgspec.MsgspecError as error:
+            _log.error("event_damaged", error=str(error), bytes=len(data), rule_uid=plan.rule.uid)
+            return []
+        await self._begin(plan, event, data, attempt, known, enabled=plan.rule.enabled)
+        if stored is not None:
+            self._metrics.delay.observe(max(0.0, time.time() - stored))
+        self._metrics.events.labels("handled").inc()
+        return [run_id(event.rule_uid, event.id, str(each["name"])) for each in plan.rule.actions]
+
+    async def _begin(
+        self,
+        plan: Plan,
+        event: Event,
+        data: bytes,
+        attempt: int,
+        known: Callable[[UUID], Awaitable[bool]] | None,
+        *,
+        enabled: bool = True,
+    ) -> None:
         if not event.payload:
             data = await self._whole(event)
             event = _EVENTS.decode(data)
-        await self._run_all(plan, event, data, attempt, known)
-        self._metrics.delay.observe(max(0.0, time.time() - stored))
-        return "handled"
+        await self._run_all(plan, event, data, attempt, known, enabled=enabled)
 
     async def catch_up(self, data: bytes) -> None:
         """Handle an event that is no longer in the stream. Returns when its runs are over, or durably queued."""
@@ -148,7 +217,14 @@ class Events:
         return await self._evaluator.evaluate(plan.rule.uid, plan.program, plan.variables(event))
 
     async def _run_all(
-        self, plan: Plan, event: Event, data: bytes, attempt: int, known: Callable[[UUID], Awaitable[bool]] | None
+        self,
+        plan: Plan,
+        event: Event,
+        data: bytes,
+        attempt: int,
+        known: Callable[[UUID], Awaitable[bool]] | None,
+        *,
+        enabled: bool,
     ) -> None:
         if attempt > 1 and all(
             self._carrier.is_done(run_id(event.rule_uid, event.id, str(each["name"]))) for each in plan.rule.actions
@@ -162,7 +238,8 @@ class Events:
             results = [error] * len(plan.program.expressions if plan.program else ())
         now = self._now()
         begun: list[Task] = []
-        for step in plan.steps(results):
+        for planned in plan.steps(results):
+            step = planned if enabled else _switched_off(planned)
             run = new_run(event, step, rule_generation=plan.rule.generation, now=now)
             if known is not None and await known(run.id):
                 continue
@@ -180,3 +257,10 @@ class Events:
                         group.create_task(self._carrier.carry(task, data))
         except* BusyError as errors:
             raise NotNowError("a run of it is under way", seconds=2.0) from errors
+
+
+def _switched_off(step: Step) -> Step:
+    """The step of a Rule that is switched off."""
+    if step.fate != "run":
+        return step
+    return replace(step, fate="skip", reason=RunReason.RULE_DISABLED, message="the Rule is switched off")

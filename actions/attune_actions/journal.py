@@ -30,10 +30,13 @@ from attune_kit.outage import Outage
 _RETRY: Final = Backoff(initial=0.1, maximum=5.0)
 #: Seconds for an answer.
 _ANSWER: Final = 5.0
+#: How JetStream says that a subject's last message is another one than expected.
+_WRONG_LAST: Final = 10071
 
 
 class _Error(msgspec.Struct):
     code: int = 0
+    err_code: int = 0
     description: str = ""
 
 
@@ -47,6 +50,10 @@ _REPLIES: Final = msgspec.json.Decoder(_Reply)
 
 class _NotStoredError(Exception):
     """JetStream did not take a message, or it is not known whether it did."""
+
+
+class _ReplacedError(Exception):
+    """The subject's last message is another one than expected."""
 
 
 class _Channel:
@@ -67,6 +74,7 @@ class _Channel:
 
         Raises:
             _NotStoredError: it is not known to be stored.
+            _ReplacedError: it is not stored, since the subject's last message is not the expected one.
         """
         self._count += 1
         token = f"{self._count:x}"
@@ -97,7 +105,9 @@ class _Channel:
         except msgspec.MsgspecError as error:
             answer.set_exception(_NotStoredError(f"the answer cannot be read: {error}"))
             return
-        if reply.error is not None:
+        if reply.error is not None and reply.error.err_code == _WRONG_LAST:
+            answer.set_exception(_ReplacedError(reply.error.description))
+        elif reply.error is not None:
             answer.set_exception(_NotStoredError(reply.error.description or f"error {reply.error.code}"))
         else:
             answer.set_result(reply.seq)
@@ -134,6 +144,16 @@ class Journal:
         """Have a run tried at its ``next_attempt_at``; replaces what stood in the queue about it. Returns its sequence."""
         message = QueuedRun(run=run, event=msgspec.Raw(event))
         return await self._store(queued_run_subject(run), encode(message), {})
+
+    async def exchange(self, subject: str, body: bytes, *, sequence: int) -> int | None:
+        """Put a message in the place of a subject's last one, if that has this sequence (0: if there is none).
+
+        Returns its sequence; None when the last one is another. That may be this very message, where an answer was lost.
+        """
+        try:
+            return await self._store(subject, body, {"Nats-Expected-Last-Subject-Sequence": str(sequence)})
+        except _ReplacedError:
+            return None
 
     async def unqueue(self, sequence: int) -> None:
         """Take out of the queue what :meth:`queue` put there. What cannot be taken out comes up once more, which does no harm."""

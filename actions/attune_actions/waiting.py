@@ -10,7 +10,9 @@ import structlog
 from attune_actions.book import RuleBook, UnknownRuleError
 from attune_actions.carrying import BusyError, Carrier, Task
 from attune_actions.events import Events
+from attune_actions.in_order import InOrder
 from attune_actions.settling import RetryPolicy, changed
+from attune_actions.turns import is_turn
 from attune_actions.work import Work
 from attune_contract.actions import QueuedRun, Run, RunReason, RunState, decode_queued_run
 from attune_contract.events import Event
@@ -33,6 +35,7 @@ class Waiting:
         book: what Rules do.
         carrier: carries runs out.
         events: evaluates.
+        in_order: handles turns of Rules with ``order: Strict``.
         now: the time.
     """
 
@@ -42,15 +45,20 @@ class Waiting:
         book: RuleBook,
         carrier: Carrier,
         events: Events,
+        in_order: InOrder,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._book = book
         self._carrier = carrier
         self._events = events
+        self._in_order = in_order
         self._now = now
 
     async def handle(self, work: Work) -> None:
         """Handle one message, and end it."""
+        if is_turn(work.subject):
+            await self._in_order.handle(work)
+            return
         try:
             queued = decode_queued_run(work.data)
             event = _EVENTS.decode(queued.event)

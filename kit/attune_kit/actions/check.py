@@ -83,7 +83,7 @@ def expressions_of(spec: Mapping[str, Any], *, namespace: str = "") -> tuple[lis
         namespace: the Rule's; empty when it is not known.
     """
     used: list[Used] = []
-    problems = list(_not_carried_out(spec))
+    problems: list[Problem] = []
     if spec.get("when"):
         used.append(_whole(("spec", "when"), spec["when"], EVENT))
     for index, action in enumerate(spec.get("actions") or ()):
@@ -104,12 +104,6 @@ def expressions_of(spec: Mapping[str, Any], *, namespace: str = "") -> tuple[lis
         return [], [Problem(("spec", "actions"), message)]
     problems += [problem for each in used if (problem := _unknown_field(each)) is not None]
     return used, problems
-
-
-def _not_carried_out(spec: Mapping[str, Any]) -> Iterator[Problem]:
-    """What attune-actions cannot do yet: it is refused, since a Rule that is accepted does what it says."""
-    if spec.get("order") == "Strict":
-        yield Problem(("spec", "order"), "Strict is not carried out yet; remove it: runs then begin at the same time")
 
 
 def _whole(path: Path, text: str, variables: tuple[str, ...]) -> Used:

@@ -28,6 +28,7 @@ RIGHT = [
     spec("event.payload.n > 2 && has(event.data.x)"),
     spec("event.rule.labels['a'] == 'b' && event.sensor == 'x' && event.occurredAt != ''"),
     spec("event.payload.list.all(event, event.any > 1)"),
+    {**spec("true"), "order": "Strict"},
     spec("true", http=HTTP, success="response.status in [200, 409] && event.id != ''"),
     spec(job={"template": {"spec": {"a": ["${event.id}"]}}}, **{"await": "Completed"}),
     make({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "here"}}, **{"await": "object.data.a == 'b'"}),
@@ -35,7 +36,6 @@ RIGHT = [
 ]  # fmt: skip
 
 WRONG = [
-    ({"order": "Strict", "actions": []}, "spec.order: Strict is not carried out yet"),
     (spec(emit={"name": "no name"}), "spec.actions[0].emit.name: is no name of an event"),
     (spec(emit={"name": "x", "payload": [1]}), "spec.actions[0].emit.payload: must be an object"),
     (spec(emit={"name": "x", "payload": "text"}), "spec.actions[0].emit.payload: must be an object"),
