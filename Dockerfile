@@ -43,6 +43,10 @@ FROM build AS sensor-kubernetes-dependencies
 COPY sensor_images/kubernetes/pyproject.toml sensor_images/kubernetes/
 RUN /opt/uv/bin/uv sync --package attune-kubernetes
 
+FROM build AS sensor-redis-dependencies
+COPY sensor_images/redis/pyproject.toml sensor_images/redis/
+RUN /opt/uv/bin/uv sync --package attune-redis
+
 FROM build AS sensor-stdio-dependencies
 COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
 RUN /opt/uv/bin/uv sync --package attune-stdio
@@ -114,6 +118,14 @@ COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
 ENTRYPOINT ["python", "-m", "attune_kubernetes"]
+
+FROM runtime AS sensor-redis
+COPY --from=sensor-redis-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/redis/attune_redis /opt/attune/app/attune_redis
+ENTRYPOINT ["python", "-m", "attune_redis"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM ${PYTHON_IMAGE} AS sensor-stdio

@@ -1,6 +1,7 @@
 """`make images`: the project's images, built from its Dockerfile and loaded into the cluster; nothing when nothing changed.
 
-Which images there are is written in `hack/cluster/images.json` and nowhere else; their tag is the project's version.
+Which images there are is written in `hack/cluster/images.json` and nowhere else; their tag is the project's version. Those
+with `"cluster": false` are for sensors that nothing deploys by itself: a cluster does without them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class Image:
 
 
 def images(file: Path = IMAGES) -> list[Image]:
-    """The project's images."""
-    return [Image(target=entry["target"], name=entry["name"]) for entry in json.loads(file.read_text())]
+    """The project's images that a cluster gets."""
+    entries = json.loads(file.read_text())
+    return [Image(target=entry["target"], name=entry["name"]) for entry in entries if entry.get("cluster", True)]
 
 
 def full_name(name: str, tag: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support.redis_server import RedisServer
 from support.wrong_sensors import WRONGS
 from typer.testing import CliRunner
 
@@ -165,6 +166,35 @@ def watching(server: ApiServer) -> Profile:
     )
 
 
+#: Adds an entry to the stream of each rule again and again, by Redis' own protocol.
+ADDER = """
+import contextlib, json, os, socket, time
+host, rules = ("127.0.0.1", int(os.environ["REDIS_PORT"])), os.environ["ATTUNE_CONFORMANCE_RULES_FILE"]
+while True:
+    time.sleep(0.2)
+    with contextlib.suppress(OSError, ValueError), socket.create_connection(host, 60) as redis:
+        for rule in json.load(open(rules)):
+            if stream := rule["parameters"].get("stream"):
+                redis.sendall(f"XADD {stream} * n {time.time()}\\r\\n".encode())
+                redis.recv(100)
+"""
+
+
+def reading(server: RedisServer) -> Profile:
+    return Profile(
+        command=(sys.executable, "-m", "attune_redis"),
+        trigger_type="core.redisstream",
+        parameters={"stream": "$rule"},
+        bad_parameters={"stream": "s", "server": "unknown"},
+        every=0.5,
+        repeatable=False,  # two instances divide the entries among them
+        occurrence="id",
+        config={"servers": {"default": {"url": server.url}}},
+        environment={"REDIS_PORT": str(server.port)},
+        stimulus=(sys.executable, "-I", "-c", ADDER),
+    )
+
+
 @pytest.fixture
 def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]:
     """The sensor's, with what has to run for it."""
@@ -177,6 +207,9 @@ def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]
             yield called()
         case "go":
             yield in_go(request.getfixturevalue("go_sensor"))
+        case "redis":
+            with RedisServer(tmp_path / "redis") as redis:
+                yield reading(redis)
         case "kubernetes":
             with ApiServer(tmp_path / "kubernetes") as server:
                 yield watching(server)
@@ -184,7 +217,14 @@ def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]
 
 @pytest.mark.parametrize(
     "profile",
-    ["timer", "stdio", "go", "webhook", pytest.param("kubernetes", marks=[pytest.mark.apiserver, pytest.mark.alone])],
+    [
+        "timer",
+        "stdio",
+        "go",
+        "webhook",
+        "redis",
+        pytest.param("kubernetes", marks=[pytest.mark.apiserver, pytest.mark.alone]),
+    ],
     indirect=True,
 )
 async def test_sensors_conform(profile: Profile, tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""The Redis sensor's program."""
+
+from attune_kit.memory import freeze_startup_objects
+from attune_redis.kind import RedisStreams
+from attune_sensor import SensorContext, SourceHandler, WhenFull, run_sensor
+
+
+def handler(context: SensorContext) -> SourceHandler:
+    """What serves the rules."""
+    return SourceHandler(context, RedisStreams(context))
+
+
+def main() -> int:
+    """Run until SIGTERM; returns the exit status."""
+    freeze_startup_objects()
+    # What was read waits for room: Redis keeps it meanwhile.
+    return run_sensor(handler, when_full=WhenFull.BLOCK)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

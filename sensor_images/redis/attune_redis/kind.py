@@ -1,0 +1,77 @@
+"""Redis streams as a kind of source: servers and secrets of the Sensor, parameters of its rules."""
+
+from typing import Any
+
+from attune_kit.secret_files import SecretFiles
+from attune_redis.config import Server, servers_of
+from attune_redis.parameters import Subscription, parameters_of, subscription_of
+from attune_redis.payload import payload_of
+from attune_redis.source import RedisStream
+from attune_sensor import Message, Rule, SensorContext, SourceError
+
+
+class RedisStreams:
+    """A :class:`attune_sensor.SourceKind`.
+
+    Args:
+        context: the sensor's configuration, and where its secrets are.
+
+    Raises:
+        SettingsError: the configuration cannot be used.
+    """
+
+    def __init__(self, context: SensorContext) -> None:
+        self._servers = servers_of(context.config)
+        self._directory = context.settings.secrets_dir
+        self._secrets = SecretFiles(self._directory)
+        self._group = f"attune.{context.settings.sensor.namespace}.{context.settings.sensor.name}"
+        self._latest: dict[Subscription, RedisStream] = {}
+
+    def subscription(self, rule: Rule) -> Subscription:
+        """What the rule wants to read.
+
+        Raises:
+            InvalidRuleError: its parameters cannot be used.
+        """
+        return subscription_of(rule, servers=self._servers, group=self._group)
+
+    def describe(self, subscription: Subscription) -> str:
+        """The subscription in a few words."""
+        return f"stream {subscription.stream} of the server {subscription.server}"
+
+    def connect(self, subscription: Subscription) -> RedisStream:
+        """A new source.
+
+        Raises:
+            SourceError: a secret is missing.
+        """
+        server = self._servers[subscription.server]
+        before = self._latest.get(subscription)
+        made = self._latest[subscription] = RedisStream(
+            server,
+            subscription,
+            password=None if server.password is None else self._secret(server, "password", server.password).decode(),
+            ca_file=None if server.ca is None else self._file(server, server.ca),
+            # A group that was deleted while we read begins where we were.
+            after=None if before is None else before.last,
+        )
+        return made
+
+    def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
+        """What the rule's event carries."""
+        entry, fields = message.content
+        return payload_of(rule.ref, parameters_of(rule), entry=entry, fields=fields, whole=whole)
+
+    def _secret(self, server: Server, what: str, reference: str) -> bytes:
+        secret = self._secrets.read(reference)
+        if secret is None:
+            raise SourceError(
+                f"spec.config.servers.{server.name}.{what} of the Sensor: {reference} is not mounted; "
+                "list the Secret in spec.secrets and check this key"
+            )
+        return secret
+
+    def _file(self, server: Server, reference: str) -> str:
+        self._secret(server, "ca", reference)
+        assert self._directory is not None  # noqa: S101 - else there was no secret
+        return str(self._directory / reference)

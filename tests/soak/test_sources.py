@@ -1,0 +1,21 @@
+"""20,000 messages for each sensor that reads a queue: killed ten times, its broker twice, the API away. It needs no cluster."""
+
+import os
+from pathlib import Path
+
+from support import redis_chaos
+from support.nats_server import NatsServer
+from support.source_chaos import Chaos, judge
+
+CHAOS = Chaos(
+    messages=int(os.environ.get("SOAK_MESSAGES", "20000")),
+    kills=int(os.environ.get("SOAK_KILLS", "10")),
+    restarts=2,
+    away=float(os.environ.get("SOAK_AWAY", "30")),
+)
+
+
+async def test_redis(nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome = await redis_chaos.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
+    judge(outcome)
+    print(f"\n{outcome.sent} entries, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")

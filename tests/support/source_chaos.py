@@ -1,0 +1,208 @@
+"""A sensor that reads a queue, while everything around it fails: for integration tests and for soaks."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+from support.api_process import ApiProcess
+from support.eventually import until
+from support.nats_server import NatsServer
+from support.sensor_process import SensorProcess, drained, serve, stored_events
+
+from attune_contract.messages import AckState, RuleState
+
+#: Rules with the same subscription: each has an event of every message.
+RULES = 2
+
+
+class Broker(Protocol):
+    """The server that is read. All methods block."""
+
+    def start(self) -> None:
+        """Start it, with what it kept."""
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+
+    def send(self, numbers: range) -> None:
+        """Send messages with these numbers, each once, in order, although the server may end meanwhile."""
+
+    def unacknowledged(self) -> int:
+        """Messages that nobody has acknowledged."""
+        ...
+
+
+@dataclass
+class Chaos:
+    """What happens during a run.
+
+    Attributes:
+        messages: how many are sent.
+        kills: how often the sensor is killed (SIGKILL).
+        restarts: how often the broker is killed and started again.
+        away: for how long (seconds) the API is away, once; the sensor is killed once more meanwhile.
+    """
+
+    messages: int
+    kills: int
+    restarts: int = 1
+    away: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What became of the messages."""
+
+    sent: int
+    events: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    kills: int = 0
+
+    @property
+    def numbers(self) -> dict[str, list[int]]:
+        """Of each rule, the numbers of the messages in the order in which their events were stored."""
+        found: dict[str, list[int]] = {}
+        for event in self.events:
+            found.setdefault(event["rule_name"], []).append(number_of(event["payload"]))
+        return found
+
+
+def number_of(payload: dict[str, Any]) -> int:
+    """The number in the body of a message."""
+    return int(payload["body"]["n"])
+
+
+async def go_through(
+    chaos: Chaos, broker: Broker, sensor: SensorProcess, api: ApiProcess, *, parameters: dict[str, Any]
+) -> Outcome:
+    """Send messages while the sensor is killed, the broker is killed and the API is away; return when all is acknowledged.
+
+    Everything runs already, except the sensor.
+    """
+    outcome = Outcome(sent=chaos.messages)
+    stream = await sensor.stream()
+    rules = [sensor.rule(number + 1, parameters) for number in range(RULES)]
+    began = time.monotonic()
+    sending: asyncio.Task[None] | None = None
+    try:
+        await sensor.start()
+        await serve(stream, rules, within=60)
+        stored = Stored(api, ahead=max(20, chaos.messages // 10))
+        sending = asyncio.create_task(_send(chaos, broker, stored))
+        for share, fault in _faults(chaos, broker, sensor, api, stream, rules, outcome, stored):
+            await until(partial(stored.reached, share * chaos.messages * RULES), within=600, every=0.02)
+            await fault()
+        await sending
+        await until(lambda: asyncio.to_thread(_all_acknowledged, broker), within=600, every=0.1)
+        await drained(sensor, within=120)
+        outcome.seconds = time.monotonic() - began
+        assert await sensor.stop() == 0
+        outcome.events = await stored_events(api)
+    finally:
+        if sending is not None:
+            sending.cancel()
+            await asyncio.wait({sending})
+        await sensor.kill()
+        await stream.close()
+    return outcome
+
+
+def judge(outcome: Outcome) -> None:
+    """Each message is one event of each rule, in the order of sending."""
+    wanted = list(range(outcome.sent))
+    assert len(outcome.numbers) == RULES
+    for rule, numbers in outcome.numbers.items():
+        lost = sorted(set(wanted) - set(numbers))
+        doubled = sorted(number for number, times in Counter(numbers).items() if times > 1)
+        assert (rule, lost[:20], doubled[:20]) == (rule, [], [])
+        assert numbers == wanted
+
+
+class Stored:
+    """About how many events the API has, and how many messages may be sent before they are stored."""
+
+    def __init__(self, api: ApiProcess, *, ahead: int) -> None:
+        self._api = api
+        self.number = 0
+        self.ahead = ahead
+
+    async def reached(self, number: float) -> bool:
+        """Whether it has so many, or had them before it went away."""
+        with contextlib.suppress(httpx.HTTPError, KeyError):
+            async with self._api.reader() as reader:
+                page = (await reader.get("/api/v1/events", params={"order": "desc", "limit": 1})).json()["data"]
+            self.number = max(self.number, page[0]["seq"] if page else 0)
+        return self.number >= number
+
+    async def room(self, sent: int) -> bool:
+        """Whether another message may be sent."""
+        return await self.reached((sent - self.ahead) * RULES)
+
+
+Fault = Callable[[], Awaitable[None]]
+
+
+def _faults(
+    chaos: Chaos,
+    broker: Broker,
+    sensor: SensorProcess,
+    api: ApiProcess,
+    stream: Any,
+    rules: list[RuleState],
+    outcome: Outcome,
+    stored: Stored,
+) -> list[tuple[float, Fault]]:
+    """What fails, and when: at which share of the events."""
+
+    async def kill() -> None:
+        outcome.kills += 1
+        await sensor.kill()
+        await sensor.start()
+
+    async def restart() -> None:
+        await asyncio.to_thread(broker.kill)
+        await stream.wait_ack(rules[0], AckState.FAILING, within=60)
+        await asyncio.to_thread(broker.start)
+
+    async def away() -> None:
+        await asyncio.to_thread(api.kill)
+        stored.ahead *= 2  # so that something is read now, whatever was stored before
+        await until(lambda: sensor.spooled() > 0, within=60)
+        await kill()
+        await asyncio.sleep(chaos.away)
+        await asyncio.to_thread(api.start)
+
+    faults: list[tuple[float, Fault]] = [((number + 1) / (chaos.kills + 1), kill) for number in range(chaos.kills)]
+    faults += [((number + 0.6) / (chaos.restarts + 0.2), restart) for number in range(chaos.restarts)]
+    faults.append((0.4, away))
+    return sorted(faults, key=lambda fault: fault[0])
+
+
+async def _send(chaos: Chaos, broker: Broker, stored: Stored) -> None:
+    """Send, and keep ahead of what is stored, so that something is always under way."""
+    step = max(5, stored.ahead // 10)
+    for begin in range(0, chaos.messages, step):
+        await until(partial(stored.room, begin), within=600)
+        await asyncio.to_thread(broker.send, range(begin, min(begin + step, chaos.messages)))
+
+
+def _all_acknowledged(broker: Broker) -> bool:
+    return broker.unacknowledged() == 0
+
+
+def sensor_of(
+    module: str, directory: Path, *, api: ApiProcess, nats: NatsServer, config: dict[str, Any], **given: Any
+) -> SensorProcess:
+    """The sensor's process, with its configuration in a file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "config.json"
+    file.write_text(json.dumps(config))
+    return SensorProcess(module, directory=directory, api=api, nats=nats, ATTUNE_CONFIG_FILE=str(file), **given)
