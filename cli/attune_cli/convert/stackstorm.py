@@ -226,6 +226,10 @@ def _action(section: Section, place: Place, label: str) -> dict[str, Any] | None
                 command = _template(values.pop("cmd", ""), place)
                 section.note(f"runs in a container of {_IMAGE}: choose an image that has what the command needs", "ref")
                 made = {"job": {"template": {"spec": _job(command)}}}
+            case "core.inject_trigger":
+                made = {"emit": _emit(values, place)}
+                taken = f"type: core.event, parameters: {{name: {made['emit']['name']}}}"
+                section.note(f"rules that take this trigger need: {taken}", "ref")
             case "core.noop" | "core.pause":
                 section.close()
                 return None
@@ -259,6 +263,13 @@ def _http(values: dict[str, Any], place: Place) -> dict[str, Any]:
     elif body is not None:
         made["body"] = _templates(body, place)
     return made
+
+
+def _emit(values: dict[str, Any], place: Place) -> dict[str, Any]:
+    # They replaced the parameter trigger by trigger_name.
+    wanted = values.pop("trigger_name", None) or values.pop("trigger", "")
+    values.pop("trace_tag", None)
+    return {"name": _template(wanted, place), "payload": _templates(values.pop("payload", None) or {}, place)}
 
 
 def _job(command: str) -> dict[str, Any]:

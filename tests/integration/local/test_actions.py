@@ -115,6 +115,28 @@ spec:
   actions:
     - name: post
       http: {{url: "{url}", body: {{tick: "${{event.payload.tick}}", from: "${{event.payload.emitted.rule}}"}}}}
+---
+apiVersion: attune.dev/v1alpha1
+kind: Rule
+metadata: {{name: begin, namespace: default}}
+spec:
+  serviceAccountName: anybody
+  trigger: {{type: core.intervaltimer, parameters: {{interval: 1}}}}
+  actions:
+    - name: once
+      emit: {{name: round}}
+      retry: {{attempts: 50, backoff: 200ms, maxBackoff: 2s}}
+    - name: "off"
+      rule: {{name: begin, enabled: false}}
+---
+apiVersion: attune.dev/v1alpha1
+kind: Rule
+metadata: {{name: round, namespace: default}}
+spec:
+  trigger: {{type: core.event, parameters: {{name: round}}}}
+  actions:
+    - name: again
+      emit: {{name: round}}
 """
 
 
@@ -130,3 +152,13 @@ def test_a_rule_takes_what_another_emits(tmp_path: Path, requests: tuple[str, li
         assert {body["from"] for body in bodies} == {"default/tick"}
         ticks = {event["id"] for event in up.events() if event["trigger_type"] == "core.intervaltimer"}
         assert {body["tick"] for body in bodies} <= ticks
+
+        def says_loop() -> bool:
+            conditions = {
+                each["type"]: each for each in up.kube.get("rule", "round", "default")["status"]["conditions"]
+            }
+            found = conditions["ActionsHealthy"]
+            return (found["status"], found["reason"]) == ("False", "TooManyHops") and "make a loop" in found["message"]
+
+        # The last run of a loop is the one that fails, and the operator hears of it within some seconds.
+        eventually(says_loop, within=120, what="ActionsHealthy says that there is a loop")

@@ -178,9 +178,18 @@ def test_rules_of_stackstorm() -> None:
     assert spec["containers"][0]["command"] == ["sh", "-c", "date; df -h"]
     assert rules["git-on-push"]["trigger"] == {"type": "github.push"}
     assert "actions" not in rules["git-on-push"]
+    assert rules["git-pass-on"]["actions"] == [
+        {
+            "name": "inject-trigger",
+            "emit": {"name": "git.released", "payload": {"tag": "${event.payload.body.tag}"}},
+        }
+    ]
+    assert "type: core.event, parameters: {name: git.released}" in str(done.notes)
     assert [(line, field) for line, field in lines(done) if line > 35] == [
         (line_of("stackstorm.yaml", "type: github.push"), "trigger.type"),
         (line_of("stackstorm.yaml", "chatops.post_message"), "action.ref"),
+        (line_of("stackstorm.yaml", "url: release") - 1, "trigger.type"),
+        (line_of("stackstorm.yaml", "core.inject_trigger"), "action.ref"),
     ]
     assert (line_of("stackstorm.yaml", "timediff_gt"), "criteria.trigger.body.since") in lines(done)
     assert (line_of("stackstorm.yaml", "verify_ssl_cert"), "action.parameters.verify_ssl_cert") in lines(done)
