@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     nats_ca_file: Path | None = None
     """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
-    """Replicas of the streams that this program creates."""
+    """Replicas of the streams that this program creates. Those that have more keep them."""
     api_url: str = ""
     """URL of the API, for events that are no longer in the stream. Not set: there is none to ask."""
     api_token_file: Path | None = None

@@ -7,6 +7,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import NotFoundError
 
 from attune_contract.actions import ALL_QUEUED_RUNS, ALL_RUNS, RUN_QUEUE_STREAM, RUNS_STREAM
+from attune_kit.nats.streams import raise_replicas
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -43,7 +44,7 @@ def run_queue_stream(*, replicas: int, max_bytes: int) -> StreamConfig:
 
 
 async def ensure_streams(jetstream: Any, *, replicas: int, max_bytes: int) -> None:
-    """Create the streams that are missing.
+    """Create the streams that are missing, and have those stored by as many servers as wanted.
 
     Raises:
         nats.errors.Error: the server did not answer or refused.
@@ -53,7 +54,9 @@ async def ensure_streams(jetstream: Any, *, replicas: int, max_bytes: int) -> No
         run_queue_stream(replicas=replicas, max_bytes=max_bytes),
     ):
         try:
-            await jetstream.stream_info(config.name)
+            info = await jetstream.stream_info(config.name)
         except NotFoundError:
             await jetstream.add_stream(config)
             _log.info("stream_created", stream=config.name)
+        else:
+            await raise_replicas(jetstream, info, replicas=replicas)

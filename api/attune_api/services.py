@@ -144,6 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 metrics=metrics,
                 max_age=settings.events_stream_max_age,
                 max_bytes=settings.events_stream_max_bytes,
+                replicas=settings.nats_replicas,
             )
             supervisor.start("outbox", outbox.run())
             reader = IdentityReader(database=database, connector=connector, states=states, metrics=metrics)

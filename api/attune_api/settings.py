@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Prefix of the JetStream API that reaches the rule stream; ``attune.rulesjs`` where the operator manages NATS's accounts."""
     nats_ca_file: Path | None = None
     """Certificates (PEM) that NATS's own is checked against; without it, the system's."""
+    nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """Replicas of the stream of events; 3 for a NATS cluster. A stream that has more keeps them."""
     check_rules: bool = True
     """Whether a sensor may report events only for rules that it serves, by what the operator says on NATS. Without
     ``nats_url``, only the token is checked."""

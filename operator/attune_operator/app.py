@@ -14,6 +14,8 @@ from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.supervisor import Supervisor, TaskDiedError
 from attune_operator.backend import Backend, Connect
 from attune_operator.credentials.account_publisher import AccountPublisher
+from attune_operator.credentials.certificate_reload import CertificateReload
+from attune_operator.credentials.certificate_store import CertificateStore
 from attune_operator.credentials.identities import IdentityPublisher
 from attune_operator.credentials.issuer import Issuer
 from attune_operator.credentials.keys import KeyPolicy
@@ -172,6 +174,10 @@ class Operator:
         await _persist("the signing keys", keys.ensure)
         self.probes.completed("signing keys")
 
+        certificate = await self._certificate(client) if settings.tls_secret else None
+        if certificate is not None:
+            settings = settings.model_copy(update=certificate.files)
+
         recorder = EventRecorder(client, instance=settings.instance)
         ownership = Ownership(
             client, installation=settings.namespace, events=recorder, namespaces=settings.watch_namespaces
@@ -242,16 +248,20 @@ class Operator:
         if nats_auth is not None:
             own |= dict.fromkeys((AUTH_SECRET, CONFIG_SECRET, API_SECRET, ACTIONS_SECRET), nats_auth.nudge)
             supervisor.start("nats auth", nats_auth.run(interval=settings.sweep_interval.total_seconds()))
-            accounts = AccountPublisher(
-                endpoint=NatsEndpoint(
-                    url=settings.nats_url,
-                    creds_file=nats_auth.system_creds_file,
-                    ca_file=settings.nats_ca_file,
-                    name="attune-operator accounts",
-                ),
-                auth=nats_auth,
+            system = NatsEndpoint(
+                url=settings.nats_url,
+                creds_file=nats_auth.system_creds_file,
+                ca_file=settings.nats_ca_file,
+                name="attune-operator accounts",
             )
+            accounts = AccountPublisher(endpoint=system, auth=nats_auth)
             supervisor.start("nats accounts", accounts.run())
+            if settings.nats_certificate_file is not None:
+                reload = CertificateReload(endpoint=system, certificate_file=settings.nats_certificate_file)
+                supervisor.start("nats certificate", reload.run())
+        if certificate is not None:
+            own |= dict.fromkeys(certificate.secrets, certificate.nudge)
+            supervisor.start("certificate", certificate.run(interval=settings.sweep_interval.total_seconds()))
         observers = Observers(
             sensors=controller, rules=rules, ownership=ownership, namespace=settings.namespace, own=own
         )
@@ -279,9 +289,20 @@ class Operator:
             watches.stop()
             await asyncio.wait({watching})
 
+    async def _certificate(self, client: Client) -> CertificateStore:
+        """Write the certificate before anything connects: the pods of NATS and API wait for it."""
+        settings = self._settings
+        store = CertificateStore(
+            client, namespace=settings.namespace, secret=settings.tls_secret, hosts=settings.tls_hosts
+        )
+        self._closing.append(store.close)
+        await _persist("the certificate", store.ensure)
+        return store
+
     async def _nats_auth(self, client: Client, on_change: Callable[[], None]) -> NatsAuth:
         """Write NATS's authorisation before anything connects: the server waits for it."""
-        auth = NatsAuth(client, namespace=self._settings.namespace, on_change=on_change)
+        settings = self._settings
+        auth = NatsAuth(client, namespace=settings.namespace, routes=settings.nats_routes, on_change=on_change)
         self._closing.append(auth.close)
         await _persist("NATS's authorisation", auth.ensure)
         return auth

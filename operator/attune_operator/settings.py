@@ -4,9 +4,9 @@ import os
 import socket
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from attune_contract import __version__, claims
@@ -53,11 +53,21 @@ class Settings(BaseSettings):
     """Credentials of the operator's NATS user, if NATS_AUTH is none and the server requires them."""
     nats_ca_file: Path | None = None
     """Certificates (PEM) to verify NATS's against; without it, the system's."""
+    nats_certificate_file: Path | None = None
+    """NATS's certificate (PEM). With NATS_AUTH managed, the server is asked to read it again while it serves another."""
+    tls_secret: str = ""
+    """Secret in which the operator keeps the certificate of NATS and API; empty: they have none, or others' ones. With it, the
+    settings NATS_CA_FILE, NATS_CERTIFICATE_FILE and SENSOR_CA_FILE are the operator's own files."""
+    tls_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """DNS names of NATS and API in that certificate, comma-separated."""
     nats_auth: Literal["none", "managed"] = "none"
     """managed: the operator keeps NATS operator and account keys, writes the server's authorisation and gives every sensor
     its own user. none: NATS accepts everybody, or is secured by other means."""
+    nats_routes: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses under which the servers of a NATS cluster reach each other, HOST:PORT, comma-separated. With NATS_AUTH managed
+    the operator writes them, with a password, to cluster.conf beside accounts.conf."""
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = 1
-    """Replicas of each stream; 3 for a NATS cluster."""
+    """Replicas of each stream; 3 for a NATS cluster. Streams that have more keep them."""
 
     sensor_nats_url: str = ""
     """URL of NATS for sensors; empty for NATS_URL."""
@@ -122,7 +132,13 @@ class Settings(BaseSettings):
     """json: one object per line. console: for terminals."""
 
     @field_validator(
-        "watch_namespaces", "trusted_sensor_namespaces", "sensor_pull_secrets", "sensor_no_proxy", mode="before"
+        "watch_namespaces",
+        "trusted_sensor_namespaces",
+        "sensor_pull_secrets",
+        "sensor_no_proxy",
+        "tls_hosts",
+        "nats_routes",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -130,7 +146,9 @@ class Settings(BaseSettings):
             return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         return value
 
-    @field_validator("nats_creds_file", "nats_ca_file", "sensor_ca_file", "api_token_file", mode="before")
+    @field_validator(
+        "nats_creds_file", "nats_ca_file", "nats_certificate_file", "sensor_ca_file", "api_token_file", mode="before"
+    )
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -139,6 +157,12 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _tls(self) -> Self:
+        if bool(self.tls_secret) != bool(self.tls_hosts):
+            raise ValueError("ATTUNE_OPERATOR_TLS_SECRET and ATTUNE_OPERATOR_TLS_HOSTS are set together or not at all")
+        return self
 
     @property
     def trusted_namespaces(self) -> frozenset[str] | None:

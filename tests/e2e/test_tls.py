@@ -1,5 +1,6 @@
-"""TLS switched on and off again under running sensors."""
+"""TLS switched on and off again under running sensors, with a certificate that the operator makes."""
 
+import base64
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,34 +8,24 @@ from typing import Any
 
 import httpx
 import pytest
-from support.certificates import Authority
 from support.eventually import eventually
 from support.system import REPOSITORY, SYSTEM, System
 
 CHART = str(REPOSITORY / "deploy" / "helm" / "attune")
 pytestmark = pytest.mark.last(rank=1, reason="restarts every part twice")
-NAMES = [f"attune-{part}.{SYSTEM}.svc" for part in ("api", "nats")]
 
 
 @pytest.fixture
-def authority(system: System) -> Iterator[Authority]:
-    """TLS on, with a certificate of this authority; off afterwards."""
-    made = Authority()
-    certificate, key = made.issue(*NAMES)
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "attune-e2e-tls", "namespace": SYSTEM},
-        "type": "kubernetes.io/tls",
-        "stringData": {"tls.crt": certificate, "tls.key": key, "ca.crt": made.pem},
-    }
-    system.kube.apply(secret)
+def authority(system: System) -> Iterator[str]:
+    """TLS on; returns the authority (PEM). Off afterwards."""
     try:
-        switch(system, "--set", "tls.enabled=true", "--set", "tls.existingSecret=attune-e2e-tls")
-        yield made
+        switch(system, "--set", "tls.enabled=true")
+        secret = system.kube.get("secret", "attune-tls", SYSTEM)
+        yield base64.b64decode(secret["data"]["ca.crt"]).decode()
     finally:
         switch(system, "--set", "tls.enabled=false")
-        system.kube.delete("secret", "attune-e2e-tls", SYSTEM)
+        for name in ("attune-tls", "attune-tls-authority"):
+            system.kube.delete("secret", name, SYSTEM)
         system.api.close()
 
 
@@ -45,10 +36,10 @@ def switch(system: System, *values: str) -> None:
         system.kube("rollout", "status", kind, "-n", SYSTEM, "--timeout=180s")
 
 
-def test_sensors_go_on_over_tls(system: System, authority: Authority) -> None:
+def test_sensors_go_on_over_tls(system: System, authority: str) -> None:
     rule = system.rule("encrypted", parameters={"interval": 1})
     rule.wait_condition("Active", "True", within=90)
-    context = ssl.create_default_context(cadata=authority.pem)
+    context = ssl.create_default_context(cadata=authority)
     context.check_hostname = False  # port-forward: the name is localhost
 
     def ask(path: str, scheme: str = "https", **options: Any) -> httpx.Response:

@@ -36,6 +36,7 @@ from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection
 from attune_kit.nats.connector import NatsConnector
+from attune_kit.nats.streams import raise_replicas
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +116,7 @@ class Outbox:
         max_age: seconds that events stay in the stream, if it has to be created.
         max_bytes: bytes the stream may hold, if it has to be created; the oldest go first, which loses nothing, since the
             stream is a window on the database.
+        replicas: how many servers of a NATS cluster store the stream.
     """
 
     def __init__(
@@ -126,7 +128,9 @@ class Outbox:
         metrics: Metrics,
         max_age: int,
         max_bytes: int,
+        replicas: int = 1,
     ) -> None:
+        self._replicas = replicas
         self._database = database
         self._connector = connector
         self._stored = stored
@@ -226,12 +230,13 @@ class Outbox:
         await self._database.write(lambda connection: connection.execute(statement))
 
     async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
-        """Create the stream when it is missing. An existing one is left as it is."""
+        """Create the stream when it is missing. An existing one is left as it is, but for too few replicas."""
         try:
-            await jetstream.stream_info(EVENTS_STREAM)
+            info = await jetstream.stream_info(EVENTS_STREAM)
         except NotFoundError:
             pass
         else:
+            await raise_replicas(jetstream, info, replicas=self._replicas)
             return
         config = StreamConfig(
             name=EVENTS_STREAM,
@@ -242,6 +247,7 @@ class Outbox:
             discard=DiscardPolicy.OLD,
             max_age=self._max_age,
             max_bytes=self._max_bytes,
+            num_replicas=self._replicas,
             duplicate_window=min(_DUPLICATE_WINDOW, self._max_age),
             allow_direct=True,
         )

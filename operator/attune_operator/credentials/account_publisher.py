@@ -16,12 +16,12 @@ from typing import Final
 
 import nats.errors
 import structlog
-from nats.aio.msg import Msg
 
 from attune_kit.backoff import Backoff
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, describe, open_connection
 from attune_operator.credentials import nats_jwt
 from attune_operator.credentials.nats_auth import NatsAuth
+from attune_operator.credentials.nats_servers import answers
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -86,8 +86,8 @@ class AccountPublisher:
         for account in missing:
             await _update(connection, account, wanted[account])
         present = [(account, token) for account, token in wanted.items() if account not in missing]
-        answers = await asyncio.gather(*(_in_effect(connection, account, token) for account, token in present))
-        ignored = [account for (account, _), in_effect in zip(present, answers, strict=True) if not in_effect]
+        effective = await asyncio.gather(*(_in_effect(connection, account, token) for account, token in present))
+        ignored = [account for (account, _), in_effect in zip(present, effective, strict=True) if not in_effect]
         for account in ignored:
             _log.warning("nats_account_not_in_effect", account=account)
             await _update(connection, account, wanted[account])
@@ -103,25 +103,8 @@ async def _kept(connection: NatsConnection, account: str, wanted: str) -> bool:
 
 async def _in_effect(connection: NatsConnection, account: str, wanted: str) -> bool:
     """Whether no server goes by something else. One that has not loaded the account yet will read what is kept."""
-    answers: asyncio.Queue[bytes] = asyncio.Queue(maxsize=64)
-
-    async def take(answer: Msg) -> None:
-        if not answers.full():
-            answers.put_nowait(answer.data)
-
-    inbox = connection.client.new_inbox()
-    subscription = await connection.client.subscribe(inbox, cb=take)
-    try:
-        await connection.client.publish(f"$SYS.REQ.ACCOUNT.{account}.INFO", b"", reply=inbox)
-        await asyncio.sleep(_ANSWERS)
-    finally:
-        if not connection.closed:
-            await subscription.unsubscribe()
-    while not answers.empty():
-        told = _loaded(answers.get_nowait())
-        if told and not _says(told, wanted):
-            return False
-    return True
+    told = await answers(connection, f"$SYS.REQ.ACCOUNT.{account}.INFO", within=_ANSWERS)
+    return all(_says(token, wanted) for token in map(_loaded, told) if token)
 
 
 def _loaded(answer: bytes) -> str:

@@ -18,6 +18,8 @@ Imports of the JetStream API need a prefix of their own. An account without JetS
 itself, with an error, before the answer of the account that they are imported from.
 """
 
+import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -130,4 +132,21 @@ def server_config(keys: NatsKeys) -> str:
         f"max_control_line: {_CONTROL_LINE}\n"
         f'resolver {{ type: full, dir: "{RESOLVER_DIRECTORY}", allow_delete: false, interval: "2m" }}\n'
         f"resolver_preload {{\n{preload}\n}}\n"
+    )
+
+
+def cluster_config(keys: NatsKeys, routes: Sequence[str]) -> str:
+    """The part of the block ``cluster`` of the server's configuration that must be secret: a server that may connect as one
+    of the cluster is trusted with everything.
+
+    Args:
+        keys: the keys. The password follows from them, so that all servers have the same one at any time.
+        routes: addresses of all servers, HOST:PORT.
+    """
+    password = hmac.digest(keys.operator.encode(), b"attune routes", hashlib.sha256).hex()
+    listed = ", ".join(f'"nats-route://attune:{password}@{route}"' for route in routes)
+    return (
+        "# Written by attune-operator from the Secret attune-nats-auth; changes are overwritten.\n"
+        f'authorization {{ user: "attune", password: "{password}" }}\n'
+        f"routes: [{listed}]\n"
     )

@@ -12,7 +12,7 @@ import base64
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from attune_contract.claims import MAX_TTL
 from attune_contract.identity import SensorRef
 from attune_operator.credentials import nats_jwt, nats_keys, nats_revocations
 from attune_operator.credentials.mint import DamagedError
-from attune_operator.credentials.nats_accounts import account_jwts, server_config
+from attune_operator.credentials.nats_accounts import account_jwts, cluster_config, server_config
 from attune_operator.credentials.nats_jwt import Permissions, UserClaims
 from attune_operator.credentials.nats_keys import NatsKeys, make_keys
 from attune_operator.credentials.nats_permissions import (
@@ -47,6 +47,7 @@ AUTH_KEY: Final = "nats-auth.json"
 REVOCATIONS_KEY: Final = "revocations.json"
 CONFIG_SECRET: Final = "attune-nats-config"  # noqa: S105 - its name
 CONFIG_KEY: Final = "accounts.conf"
+CLUSTER_KEY: Final = "cluster.conf"
 API_SECRET: Final = "attune-nats-api"  # noqa: S105 - its name
 API_NAME: Final = "service:attune-api"
 ACTIONS_SECRET: Final = "attune-nats-actions"  # noqa: S105 - its name
@@ -58,19 +59,30 @@ _LABELS: Final = {names.MANAGED_BY_LABEL: names.MANAGED_BY, "app.kubernetes.io/p
 
 
 class NatsAuth:
-    """NATS's authorisation. Call :meth:`ensure` first; then it creates and reads sensors' users."""
+    """NATS's authorisation. Call :meth:`ensure` first; then it creates and reads sensors' users.
+
+    Args:
+        client: to Kubernetes.
+        namespace: of all Secrets.
+        routes: addresses of the servers of the cluster, HOST:PORT; empty for one server.
+        on_change: called when the keys are others.
+        now: the clock.
+        new_seed: 32 random bytes.
+    """
 
     def __init__(
         self,
         client: Client,
         *,
         namespace: str,
+        routes: Sequence[str] = (),
         on_change: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_seed: Callable[[], bytes] = lambda: secrets.token_bytes(32),
     ) -> None:
         self._client = client
         self._namespace = namespace
+        self._routes = routes
         self._on_change = on_change
         self._now = now
         self._new_seed = new_seed
@@ -112,7 +124,7 @@ class NatsAuth:
             ClusterError: Kubernetes could not be reached or refused.
         """
         keys, revoked = await self._ensure_keys()
-        await self._ensure_file(CONFIG_SECRET, CONFIG_KEY, server_config(keys))
+        await self._ensure_config({CONFIG_KEY: server_config(keys), CLUSTER_KEY: cluster_config(keys, self._routes)})
         await self._ensure_service(keys, API_SECRET, API_NAME, api_permissions())
         await self._ensure_service(keys, ACTIONS_SECRET, ACTIONS_NAME, actions_permissions())
         if keys != self._keys:
@@ -161,10 +173,10 @@ class NatsAuth:
             _log.error("nats_revocations_damaged", secret=f"{self._namespace}/{AUTH_SECRET}", why=str(error))
             return {}
 
-    async def _ensure_file(self, name: str, key: str, text: str) -> None:
-        found = await self._client.get(SECRET, self._namespace, name)
-        if found is None or _content(found, key) != text:
-            await self._write(name, {key: text}, found)
+    async def _ensure_config(self, texts: Mapping[str, str]) -> None:
+        found = await self._client.get(SECRET, self._namespace, CONFIG_SECRET)
+        if found is None or any(_content(found, key) != text for key, text in texts.items()):
+            await self._write(CONFIG_SECRET, texts, found)
 
     async def _ensure_service(self, keys: NatsKeys, secret: str, name: str, permissions: Permissions) -> None:
         """Keep the credentials of a part of the system in its Secret."""

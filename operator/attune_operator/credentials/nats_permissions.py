@@ -15,7 +15,13 @@ EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
 
 #: What the operator does as a user of the system account: reads and replaces the JWTs of accounts.
 ACCOUNT_ADMINISTRATION: Final = Permissions(
-    publish=("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP", "$SYS.REQ.ACCOUNT.*.INFO"),
+    publish=(
+        "$SYS.REQ.CLAIMS.UPDATE",
+        "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
+        "$SYS.REQ.ACCOUNT.*.INFO",
+        "$SYS.REQ.SERVER.PING",
+        "$SYS.REQ.SERVER.*.RELOAD",
+    ),
     subscribe=("_INBOX.>",),
 )
 

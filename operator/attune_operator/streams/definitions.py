@@ -163,9 +163,13 @@ def _plain(value: Any) -> Any:
 
 
 def differing(*, desired: api.StreamConfig, present: api.StreamConfig) -> dict[str, tuple[Any, Any]]:
-    """Return the managed settings that differ: name → (present, desired)."""
+    """Return the managed settings that differ: name → (present, desired). More replicas than desired are no difference."""
     pairs = {name: (_plain(getattr(present, name)), _plain(getattr(desired, name))) for name in _MANAGED}
-    return {name: (now, then) for name, (now, then) in pairs.items() if now != then}
+    return {
+        name: (now, then)
+        for name, (now, then) in pairs.items()
+        if now != then and not (name == "num_replicas" and (now or 1) > then)
+    }
 
 
 async def ensure_stream(jetstream: Any, desired: api.StreamConfig) -> StreamIdentity:

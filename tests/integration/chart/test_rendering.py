@@ -19,20 +19,24 @@ from attune_contract import names
 CHART = Path(__file__).parents[3] / "deploy" / "helm" / "attune"
 Manifest = dict[str, Any]
 
+OWN_NATS = ["--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"]
 CONFIGURATIONS = {
     "defaults": [],
     "postgresql": ["--set", "api.database.existingSecret=database", "--set", "api.replicas=3"],
-    "own nats": ["--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"],
+    "own nats": OWN_NATS,
     "own nats with credentials": [
-        *("--set", "nats.enabled=false", "--set", "nats.externalUrl=nats://nats.example:4222"),
+        *OWN_NATS,
         *("--set", "nats.auth=none", "--set", "nats.credsSecret=nats-user"),
     ],
     "no volumes": ["--set", "nats.persistence.enabled=false", "--set", "api.persistence.enabled=false"],
     "tls": ["--set", "tls.enabled=true", "--set", "tls.existingSecret=certificate"],
+    "tls by the operator": ["--set", "tls.enabled=true"],
     "tls by cert-manager": [
         *("--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"),
         *("--set", "tls.certManager.issuerRef.name=authority"),
     ],
+    "three nats servers": ["--set", "nats.replicas=3"],
+    "three nats servers over tls": ["--set", "nats.replicas=3", "--set", "tls.enabled=true"],
     "sensor tokens": ["--set", "api.sensorTokens.enabled=true"],
     "no network policies": ["--set", "networkPolicies.enabled=false"],
     "two namespaces": ["--set", "watchNamespaces={one,two}"],
@@ -171,7 +175,8 @@ def test_the_monitoring_port_of_nats_is_closed(helm: Path, configuration: str) -
     assert not re.search(r"\b(https?(_port)?|monitor_port|prof_port)\b", settings)
     assert [port["name"] for port in by_kind["Service"]["spec"]["ports"]] == ["nats"]
     [container] = by_kind["StatefulSet"]["spec"]["template"]["spec"]["containers"]
-    assert [port["containerPort"] for port in container["ports"]] == [4222]
+    # Clients; and servers of the cluster, which need a password.
+    assert [port["containerPort"] for port in container["ports"]] in ([4222], [4222, 6222])
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["tcpSocket"] == {"port": "nats"}
 
@@ -209,8 +214,10 @@ def test_nothing_random_is_rendered(helm: Path) -> None:
         (["--set", "nats.enabled=false"], "externalUrl"),
         (["--set", "api.logLevel=loud"], "/api/logLevel"),
         (["--set", "api.replica=2"], "replica"),
-        (["--set", "tls.enabled=true"], "tls.existingSecret"),
+        (["--set", "tls.enabled=true", *OWN_NATS], "tls.existingSecret"),
         (["--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"], "issuerRef"),
+        (["--set", "nats.replicas=3", "--set", "nats.auth=none"], "managed"),
+        (["--set", "nats.replicas=2"], "/nats/replicas"),
         (["--set", "operator.tokenMinTTL=soon"], "/operator/tokenMinTTL"),
         (["--set", "api.retention.days=-1"], "/api/retention/days"),
         (["--set", "api.podDisruptionBudget.maxUnavailable=0"], "maxUnavailable"),
@@ -341,3 +348,42 @@ def test_how_long_runs_are_kept(helm: Path) -> None:
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["ATTUNE_API_RUNS_MAX_AGE"] == "604800"
     assert environment["ATTUNE_API_RUNS_PER_RULE"] == "100000000"
+
+
+def _operator_env(manifests: list[Manifest]) -> dict[str, str]:
+    return _env(manifests, "attune-operator")
+
+
+def _env(manifests: list[Manifest], name: str) -> dict[str, str]:
+    [found] = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Deployment", name)]
+    [container] = found["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each.get("value", "") for each in container["env"]}
+
+
+def test_a_certificate_that_the_operator_makes_has_the_names_that_clients_use(helm: Path) -> None:
+    manifests = render(helm, CONFIGURATIONS["tls by the operator"])
+    env = _operator_env(manifests)
+    assert env["ATTUNE_OPERATOR_TLS_SECRET"] == "attune-tls"
+    hosts = env["ATTUNE_OPERATOR_TLS_HOSTS"].split(",")
+    for url in ("ATTUNE_OPERATOR_NATS_URL", "ATTUNE_OPERATOR_SENSOR_NATS_URL", "ATTUNE_OPERATOR_SENSOR_API_URL"):
+        assert env[url].partition("://")[2].partition(":")[0] in hosts
+    mounted = {
+        volume["secret"]["secretName"]
+        for manifest in manifests
+        if manifest["kind"] in {"Deployment", "StatefulSet"} and manifest["metadata"]["name"] != "attune-operator"
+        for volume in manifest["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "tls"
+    }
+    assert mounted == {"attune-tls"}
+
+
+def test_the_operator_watches_the_certificate_of_the_charts_nats_only(helm: Path) -> None:
+    assert "ATTUNE_OPERATOR_NATS_CERTIFICATE_FILE" in _operator_env(render(helm, CONFIGURATIONS["tls"]))
+    other = render(helm, [*CONFIGURATIONS["tls"], *OWN_NATS])
+    assert "ATTUNE_OPERATOR_NATS_CERTIFICATE_FILE" not in _operator_env(other)
+
+
+def test_one_value_says_how_many_servers_store_each_stream(helm: Path) -> None:
+    manifests = render(helm, [*OWN_NATS, "--set", "nats.streamReplicas=3"])
+    for part in ("operator", "api", "actions"):
+        assert _env(manifests, f"attune-{part}")[f"ATTUNE_{part.upper()}_NATS_REPLICAS"] == "3"

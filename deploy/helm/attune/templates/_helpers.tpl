@@ -173,12 +173,44 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{/* The Secret with the certificate; empty without TLS. */}}
 {{- define "attune.tlsSecret" -}}
 {{- if .Values.tls.enabled -}}
-{{- if .Values.tls.certManager.enabled -}}
-{{ include "attune.fullname" . }}-tls
-{{- else -}}
-{{ required "tls.existingSecret is needed when tls.enabled is true and tls.certManager.enabled is not" .Values.tls.existingSecret }}
+{{ default (printf "%s-tls" (include "attune.fullname" .)) (ternary "" .Values.tls.existingSecret .Values.tls.certManager.enabled) }}
 {{- end -}}
 {{- end -}}
+
+{{/* "true" when the operator makes the certificate. */}}
+{{- define "attune.tlsManaged" -}}
+{{- if and .Values.tls.enabled (not .Values.tls.certManager.enabled) (not .Values.tls.existingSecret) -}}
+{{- if not .Values.nats.enabled -}}
+{{- fail "tls: with a NATS server of your own, name tls.existingSecret or let cert-manager make the certificate; its ca.crt has to verify your server, too." -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* How many servers store each stream. */}}
+{{- define "attune.streamReplicas" -}}
+{{- if .Values.nats.streamReplicas }}{{ .Values.nats.streamReplicas }}{{ else if .Values.nats.enabled }}{{ min 3 (int .Values.nats.replicas) }}{{ else }}1{{ end -}}
+{{- end -}}
+
+{{/* The names under which the servers of the chart's NATS cluster reach each other, as a list in YAML; empty for one server. */}}
+{{- define "attune.natsPeers" -}}
+{{- if and .Values.nats.enabled (gt (int .Values.nats.replicas) 1) }}
+{{- if ne .Values.nats.auth "managed" }}
+{{- fail "nats.replicas: several servers need nats.auth managed, since the operator writes the password by which they know each other." }}
+{{- end }}
+{{- range until (int .Values.nats.replicas) }}
+- {{ include "attune.fullname" $ }}-nats-{{ . }}.{{ $.Release.Namespace }}.svc
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The DNS names of API and NATS, as a list in YAML. */}}
+{{- define "attune.tlsHosts" -}}
+{{- range list "api" "nats" }}
+- {{ include "attune.fullname" $ }}-{{ . }}.{{ $.Release.Namespace }}.svc
+- {{ include "attune.fullname" $ }}-{{ . }}.{{ $.Release.Namespace }}.svc.cluster.local
+{{- end }}
+{{- include "attune.natsPeers" . }}
 {{- end -}}
 
 {{/* Sensors' pods, in whatever namespace they are, as a peer in a NetworkPolicy. */}}
