@@ -43,12 +43,20 @@ class Metrics:
             "attune_api_group_commit_seconds", "How long a transaction took.", buckets=_FAST, registry=registry
         )
         self.commits_failed = Counter("attune_api_group_commits_failed", "Transactions that failed.", registry=registry)
+        self.storage_writable = Gauge(
+            "attune_api_storage_writable", "1 while events can be stored; 0 while not.", registry=registry
+        )
         self.tokens_refused = Counter(
             "attune_api_tokens_refused", "Requests whose token was refused.", ["reason"], registry=registry
         )
         self.tokens_minted = Counter("attune_api_tokens_minted", "Sensor tokens handed out.", registry=registry)
         self.outbox_published = Counter(
             "attune_api_outbox_published", "Events that JetStream acknowledged.", registry=registry
+        )
+        self.newest_seq = Gauge(
+            "attune_api_events_newest_seq",
+            "seq of the newest stored event; as far as outbox_position is behind, events wait for NATS.",
+            registry=registry,
         )
         self.outbox_position = Gauge(
             "attune_api_outbox_position", "seq up to which events were passed on.", registry=registry

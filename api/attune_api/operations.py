@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from attune_api.dependencies import ServicesDep
 from attune_api.identity.keys import KeysUnavailableError
 from attune_api.services import Services
+from attune_api.storage.faults import explain
 from attune_api.web.answers import json_answer
 from attune_api.web.schemas import Schema
 
@@ -39,8 +40,14 @@ _DATABASE_TIMEOUT: Final = 2.0
     responses={200: {"model": HealthSchema}, 503: {"model": HealthSchema, "description": "Restart it"}},
 )
 async def health(services: ServicesDep) -> Response:
-    """Fails when a background task has died, which only a restart mends. A database that is away is no reason."""
-    return _answer(dict(services.supervisor.dead))
+    """Fails when a background task has died, or SQLite's file was replaced, which only a restart mends.
+
+    A database that is away is no reason.
+    """
+    problems = dict(services.supervisor.dead)
+    if fault := services.database.fault():
+        problems["database"] = fault
+    return _answer(problems)
 
 
 @router.get(
@@ -51,9 +58,9 @@ async def health(services: ServicesDep) -> Response:
     responses={200: {"model": HealthSchema}, 503: {"model": HealthSchema, "description": "Not now"}},
 )
 async def ready(services: ServicesDep) -> Response:
-    """Fails while there is no database, or no key to verify tokens with."""
+    """Fails while nothing can be stored or read, or there is no key to verify tokens with."""
     problems = dict(services.supervisor.dead)
-    if fault := await _database_fault(services):
+    if fault := services.database.fault() or await services.writable.look() or await _read_fault(services):
         problems["database"] = fault
     try:
         services.keys.current(at_once=True)
@@ -62,14 +69,14 @@ async def ready(services: ServicesDep) -> Response:
     return _answer(problems)
 
 
-async def _database_fault(services: Services) -> str | None:
+async def _read_fault(services: Services) -> str | None:
     try:
         async with asyncio.timeout(_DATABASE_TIMEOUT):
             await services.database.read(lambda connection: connection.execute(text("SELECT 1")))
     except TimeoutError:
         return f"no answer within {_DATABASE_TIMEOUT:.0f} s"
     except (SQLAlchemyError, OSError) as error:
-        return f"no answer ({type(error).__name__})"
+        return explain(error)
     return None
 
 

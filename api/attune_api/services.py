@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -29,7 +30,9 @@ from attune_api.settings import Settings
 from attune_api.storage.database import Database
 from attune_api.storage.opening import open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
+from attune_api.storage.writable import Writable
 from attune_api.streams.identities import IdentityReader
+from attune_api.streams.lag import measure_for_ever
 from attune_api.streams.outbox import NAME as OUTBOX_NAME
 from attune_api.streams.outbox import Outbox
 from attune_api.streams.rules import RuleReader
@@ -40,6 +43,9 @@ from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
+
+#: Seconds between looks at how far the outbox is behind.
+_LAG_EVERY: Final = 5.0
 
 
 class TablesOutdatedError(RuntimeError):
@@ -54,6 +60,7 @@ class Services:
     metrics: Metrics
     database: Database
     writer: EventWriter
+    writable: Writable
     feed: Feed
     run_feed: Feed
     trials: Trials
@@ -122,8 +129,14 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             catch_ups=metrics.run_stream_catch_ups,
         )
         supervisor.start("run feed", run_feed.run())
+        writable = Writable(database=database, gauge=metrics.storage_writable)
+        await writable.look()  # a restored copy may be read-only; the log says so before the first event comes
         writer = EventWriter(
-            database=database, metrics=metrics, most_waiting=settings.queue_events, stored=(stored, feed.stored)
+            database=database,
+            metrics=metrics,
+            most_waiting=settings.queue_events,
+            writable=writable,
+            stored=(stored, feed.stored),
         )
         connector = None
         if settings.nats_url:
@@ -147,6 +160,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 replicas=settings.nats_replicas,
             )
             supervisor.start("outbox", outbox.run())
+            supervisor.start("lag", measure_for_ever(database, metrics, every=_LAG_EVERY))
             reader = IdentityReader(database=database, connector=connector, states=states, metrics=metrics)
             supervisor.start("identities", reader.run())
             rule_reader = RuleReader(
@@ -189,6 +203,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             metrics=metrics,
             database=database,
             writer=writer,
+            writable=writable,
             feed=feed,
             run_feed=run_feed,
             trials=trials,

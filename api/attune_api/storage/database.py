@@ -62,6 +62,10 @@ class QueryTooSlowError(TimeoutError):
     """A query was given up after :data:`QUERY_TIMEOUT`: it asks for too much at once."""
 
 
+class FileReplacedError(OSError):
+    """SQLite's file is another one than that which was opened, or is gone: what would be stored would be lost."""
+
+
 class Database(ABC):
     """A database that rows are written to and read from."""
 
@@ -99,6 +103,10 @@ class Database(ABC):
         Yields a function that raises when the lock was lost.
         """
 
+    def fault(self) -> str | None:
+        """What is wrong with it that only a restart of the program mends, and what to do; or None."""
+        return None
+
     @abstractmethod
     async def close(self) -> None:
         """Close all connections, when what is running on them is done."""
@@ -122,6 +130,8 @@ class SqliteDatabase(Database):
     def __init__(self, url: URL) -> None:
         if url.database and not url.database.startswith("file:"):
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._file = None if not url.database or url.database.startswith("file:") else Path(url.database)
+        self._opened: tuple[int, int] | None = None
         self._writer = _sqlite_engine(url, pragmas=_SQLITE_WRITER, begin="BEGIN IMMEDIATE", pool_size=1)
         self._reader = _sqlite_engine(url, pragmas=_SQLITE_READER, begin="BEGIN", pool_size=_READERS)
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
@@ -137,6 +147,10 @@ class SqliteDatabase(Database):
 
         def run() -> _T:
             with self._writer.begin() as connection:
+                if self._opened is None:
+                    self._opened = self._identity()
+                if fault := self.fault():
+                    raise FileReplacedError(fault)
                 return work(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._write_thread, run)
@@ -160,6 +174,23 @@ class SqliteDatabase(Database):
 
         async with asyncio.timeout(STATEMENT_TIMEOUT):
             return await asyncio.get_running_loop().run_in_executor(self._read_threads, run)
+
+    def fault(self) -> str | None:
+        """See :meth:`Database.fault`. SQLite goes on with the file that it has opened, also when nobody else finds it."""
+        if self._opened is None or self._identity() == self._opened:
+            return None
+        what = "was replaced" if self._file is not None and self._file.exists() else "was removed"
+        return f"{self._file} {what} while the API ran, and nothing can be stored; restart the API"
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Device and inode of the file that has its name now."""
+        if self._file is None:
+            return None
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     @asynccontextmanager
     async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:

@@ -19,6 +19,7 @@ from attune_api.events.ingest.sql import Outcome, Status, store_events
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
 from attune_api.storage.faults import is_about_a_row, is_dead
+from attune_api.storage.writable import Writable
 
 log = structlog.get_logger(__name__)
 
@@ -52,15 +53,23 @@ class EventWriter:
         database: where to.
         metrics: what is counted.
         most_waiting: events that may wait, those of the running transaction included.
+        writable: what became of it is said there.
         stored: each is set after a commit that stored something; the outbox and the feed wait for one.
     """
 
     def __init__(
-        self, *, database: Database, metrics: Metrics, most_waiting: int, stored: Sequence[asyncio.Event]
+        self,
+        *,
+        database: Database,
+        metrics: Metrics,
+        most_waiting: int,
+        writable: Writable,
+        stored: Sequence[asyncio.Event],
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._most_waiting = most_waiting
+        self._writable = writable
         self._stored = stored
         self._queue: deque[_Submission] = deque()
         self._waiting = 0
@@ -130,6 +139,7 @@ class EventWriter:
                 self._failing = True
                 log.error("events_not_stored", error=type(error).__name__, reason=str(error)[:300])
             self._metrics.commits_failed.inc()
+            self._writable.failed(error)
             for submission in group:
                 if not submission.outcomes.done():
                     submission.outcomes.set_exception(StorageUnavailableError())
@@ -137,6 +147,7 @@ class EventWriter:
         if self._failing:
             self._failing = False
             log.info("events_stored_again")
+        self._writable.worked()
         self._metrics.group_size.observe(len(rows))
         start = 0
         for submission in group:
