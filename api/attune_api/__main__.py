@@ -20,8 +20,10 @@ from pydantic import ValidationError
 
 from attune_api.app import create_app
 from attune_api.events.stream.response import AbortableProtocol
+from attune_api.services import Services, running
 from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
+from attune_api.storage.faults import OUTAGES, explain
 from attune_api.tls import renew_certificate
 from attune_kit.logs import configure_logs
 from attune_kit.memory import freeze_startup_objects, limit_allocator
@@ -44,17 +46,14 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        yield
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        yield  # and they stay: what was taken is still being finished
 
     def _stop(self, number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
         # Answers without an end would hold up the stop until its grace is over; their readers go to another replica.
-        services = getattr(self._app.state, "services", None)
-        if services is not None:
-            services.feed.close()
-            services.run_feed.close()
+        services: Services = self._app.state.services
+        services.feed.close()
+        services.run_feed.close()
         # A second Ctrl-C does not wait for running requests.
         self.force_exit = self.should_exit and number is signal.SIGINT
         self.should_exit = True
@@ -88,13 +87,30 @@ async def _fresh_certificate(config: uvicorn.Config, settings: Settings) -> Asyn
 
 
 async def _serve(settings: Settings) -> int:
-    app = create_app(settings)
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+    assert starting is not None  # noqa: S101 - this runs in a task
+    # Until the server listens, there is nothing to be finished.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, starting.cancel)
+    try:
+        async with running(settings) as services:
+            started = await _listen(settings, services)
+    except asyncio.CancelledError:
+        started = True
+    log.info("stopped")
+    return 0 if started else 3
+
+
+async def _listen(settings: Settings, services: Services) -> bool:
+    """Answer requests until a signal comes; returns whether it could."""
+    app = create_app()
+    app.state.services = services
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         http=AbortableProtocol,
-        lifespan="on",
+        lifespan="off",
         ws="none",
         log_config=None,
         log_level="warning",
@@ -109,8 +125,7 @@ async def _serve(settings: Settings) -> int:
     server = _Server(config, app)
     async with _fresh_certificate(config, settings):
         await server.serve()
-    log.info("stopped")
-    return 0 if server.started else 3
+    return server.started
 
 
 async def _migrate(settings: Settings) -> int:
@@ -178,8 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     try:
         sys.exit(uvloop.run(run[command]()))
-    except (OSError, RuntimeError, ValueError) as error:
-        log.critical("failed", error=f"{type(error).__name__}: {error}")
+    except (*OUTAGES, RuntimeError, ValueError) as error:
+        log.critical("failed", error=explain(error), kind=type(error).__name__)
         sys.exit(1)
 
 

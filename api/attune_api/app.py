@@ -1,7 +1,5 @@
 """Puts the app together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,8 +20,7 @@ from attune_api.runs import retry as run_retry
 from attune_api.runs import routes as runs
 from attune_api.runs import stream as run_stream
 from attune_api.runs import trying
-from attune_api.services import Services, running
-from attune_api.settings import Settings
+from attune_api.services import Services
 from attune_api.web import docs, documents, problems
 from attune_api.web.middleware import RequestMiddleware, answer_fast_path
 from attune_contract import __version__
@@ -44,21 +41,13 @@ class _App(FastAPI):
         )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The ASGI app. It starts and stops its services with its lifespan."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings) as services:
-            app.state.services = services
-            yield
-
+def create_app() -> FastAPI:
+    """The ASGI app. What it works with (:func:`attune_api.services.running`) must be its ``state.services`` when it serves."""
     app = _App(
         title="Attune",
         version=__version__,
         summary="Events from sensors, each kept once.",
         description="Errors are problem details (RFC 9457).",
-        lifespan=lifespan,
         docs_url=None,  # web.docs
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},

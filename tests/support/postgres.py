@@ -117,6 +117,18 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(120)
 
+    def place(self, name: str, content: str) -> None:
+        """Put a file that only it can read into its directory."""
+        path = self.directory / name
+        path.touch(mode=0o600)
+        path.write_text(content)
+        if self._as_user:
+            os.chown(path, self._as_user["user"], self._as_user["group"])
+
+    def configure(self, **settings: str) -> None:
+        """Set what it has from its next start on."""
+        self._settings |= settings
+
     def freeze(self) -> None:
         """Have it stand still (SIGSTOP), with its connections: it answers nothing more, and does not say so."""
         assert self._process is not None, "it was not started"

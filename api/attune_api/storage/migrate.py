@@ -14,6 +14,7 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 from attune_api.storage.database import Database
+from attune_api.storage.faults import explain
 from attune_api.storage.opening import open_database
 from attune_api.storage.revision import MIGRATIONS, revision_of, take_turns
 from attune_kit.logs import configure_logs
@@ -66,7 +67,7 @@ def main() -> None:
     try:
         asyncio.run(migrate(os.environ["ATTUNE_API_DATABASE_URL"]))
     except Exception as error:
-        log.critical("migration_failed", error=f"{type(error).__name__}: {error}")
+        log.critical("migration_failed", error=explain(error), kind=type(error).__name__)
         raise SystemExit(1) from None
 
 

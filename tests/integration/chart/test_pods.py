@@ -23,6 +23,22 @@ def test_common_labels_are_on_every_object_and_pod_and_in_no_selector() -> None:
         assert "team" not in str(found), manifest["metadata"]["name"]
 
 
+def test_the_databases_ca_reaches_the_container_that_migrates_too() -> None:
+    manifests = template(
+        "api.database.existingSecret=db",
+        "api.extraEnv[0].name=PGSSLROOTCERT",
+        "api.extraEnv[0].value=/etc/more/ca.crt",
+        "api.extraVolumes[0].name=more",
+        "api.extraVolumes[0].secret.secretName=ca",
+        "api.extraVolumeMounts[0].name=more",
+        "api.extraVolumeMounts[0].mountPath=/etc/more",
+    )
+    spec = pods(manifests)["api"]["spec"]
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert {"name": "PGSSLROOTCERT", "value": "/etc/more/ca.crt"} in container["env"]
+        assert {"name": "more", "mountPath": "/etc/more"} in container["volumeMounts"]
+
+
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_each_components_pods_take_additions(component: str) -> None:
     manifests = template(

@@ -25,7 +25,6 @@ from attune_api.events.ingest.reports import (
 )
 from attune_api.events.ingest.sql import Status
 from attune_api.events.table import EVENTS
-from attune_api.settings import Settings
 from attune_api.storage.types import UtcTime, sqlite_time
 from attune_api.streams.outbox import message
 from attune_api.web.bodies import gunzip
@@ -36,7 +35,7 @@ from attune_contract.events import Event, EventReport
 
 def test_an_event_s_fields_are_the_table_s_columns_and_what_is_documented() -> None:
     assert set(EventReport.__struct_fields__) < set(Event.__struct_fields__) == set(EVENTS.c.keys())
-    documented = create_app(Settings()).openapi()["components"]["schemas"]
+    documented = create_app().openapi()["components"]["schemas"]
     for kind in (EventReport, Event):
         properties = documented[kind.__name__]["properties"]
         assert set(properties) == set(kind.__struct_fields__)
@@ -140,7 +139,7 @@ def test_a_message_that_is_too_large_says_where_the_whole_is() -> None:
 
 
 def test_results_of_a_batch_are_documented_with_every_status_there_is() -> None:
-    documented = create_app(Settings()).openapi()["components"]["schemas"]["Result"]["properties"]["status"]["enum"]
+    documented = create_app().openapi()["components"]["schemas"]["Result"]["properties"]["status"]["enum"]
     assert set(documented) == {status.value for status in Status}
 
 

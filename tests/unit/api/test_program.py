@@ -129,7 +129,7 @@ def test_only_what_is_about_a_row_refuses_it() -> None:
 
 
 def _document() -> dict[str, Any]:
-    return create_app(Settings()).openapi()
+    return create_app().openapi()
 
 
 def test_every_operation_is_documented_for_generators() -> None:
