@@ -164,6 +164,7 @@ class _Up:
             guard=self._guard,
         )
 
+        emit_url_file(root).unlink(missing_ok=True)  # that of the run before: another program may have the port now
         kubeconfig = root / "actions" / "kubeconfig.json"
         actions = actions_runner(
             root,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from attune_local.ports import free_port
 from attune_sensor import AckState, SensorContext
 from attune_sensor.testing import SensorHarness
 from attune_webhook.emitted.handler import EmittedHandler
+from attune_webhook.emitted.server import OVERLAP
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(400)]
 
@@ -334,6 +336,11 @@ async def test_only_the_runner_can_have_an_event_stored(tmp_path: Path) -> None:
         token.write_text("the-last-token")
         assert await post(emission(), by="the-last-token") == 200
         assert await post(emission()) == 401
+        # After a while the one before counts no longer.
+        assert await post(emission(), by="the-next-token") == 200
+        os.utime(token, (time.time() - OVERLAP - 60,) * 2)
+        assert await post(emission(), by="the-next-token") == 401
+        assert await post(emission(), by="the-last-token") == 200
         assert len(harness.api.events) == 1
 
 

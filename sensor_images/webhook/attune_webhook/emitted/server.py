@@ -22,6 +22,8 @@ from attune_webhook.http.request import Request
 
 #: Rules of a namespace that may take one event.
 MOST_TAKERS: Final = 1000
+#: Seconds for which the token before still counts: kubelet brings a new one to the runner up to two minutes later.
+OVERLAP: Final = 600.0
 
 
 class Sink(Protocol):
@@ -45,26 +47,31 @@ class Admission:
 
 
 class Tokens:
-    """The Sensor's token, and the one before it.
+    """The Sensor's token, and for a while the one before it.
 
     Args:
         file: the token's; read for each request, since kubelet replaces it.
+        now: Unix time in seconds.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, now: Callable[[], float] = time.time) -> None:
         self._file = file
+        self._now = now
         self._known: deque[str] = deque(maxlen=2)
 
     async def read(self) -> list[str]:
-        """The newest last.
+        """Those that count now, the newest last.
 
         Raises:
             OSError: there is none.
         """
-        token = (await asyncio.to_thread(self._file.read_text)).strip()
+        token, written = await asyncio.to_thread(self._stored)
         if token and token not in self._known:
             self._known.append(token)
-        return list(self._known)
+        return list(self._known) if self._now() - written < OVERLAP else [token]
+
+    def _stored(self) -> tuple[str, float]:
+        return self._file.read_text().strip(), self._file.stat().st_mtime
 
 
 class EmittedServer:
