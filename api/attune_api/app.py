@@ -31,6 +31,10 @@ class _App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request (ASGI)."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].endswith("/stream"):
+            # The head of what GET answers (RFC 9110 §9.3.2); the server, which knows the method, sends no body. An event
+            # stream has no end that could be waited for.
+            scope = {**scope, "method": "GET"}
         answer = FAST_PATH.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if answer is None:
             await super().__call__(scope, receive, send)
@@ -93,6 +97,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
     )
+    document["info"]["license"] = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
+    document["servers"] = [{"url": "/", "description": "This API"}]
     components = document.setdefault("components", {})
     components["securitySchemes"] = SECURITY_SCHEMES
     schemas = components.setdefault("schemas", {})
@@ -104,6 +110,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     schemas.update(documents.components())
     # FastAPI documents its own error format for 422; ours are problem details everywhere.
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        operation.setdefault("security", [])  # none is asked for, which must be said
         operation["responses"].update({"431": problems.documented(431)[431]})  # middleware
         if "401" in operation["responses"]:
             operation["responses"].setdefault("400", problems.documented(400)[400])  # two Authorization headers

@@ -74,6 +74,10 @@ class PostgresDatabase(Database):
 
     def __init__(self, database_url: str) -> None:
         url = parse(database_url)
+        if url.binds_channel:
+            log.warning(
+                "channel_binding_not_supported", advice="check the server by sslmode=verify-full and sslrootcert"
+            )
         settings = {"application_name": "attune-api", "timezone": "UTC"}
         # Pages are walks along an index (events.statements). The planner, which cannot tell how many rows a range of rows
         # has, now and then holds it short, and would read all of it into a bitmap to sort it: seconds, for a page.

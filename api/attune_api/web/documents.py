@@ -33,8 +33,9 @@ def components() -> dict[str, Any]:
     for schema in found.values():
         properties = schema.get("properties", {})
         for property_ in properties.values():
-            if "pattern" in property_:
-                property_["pattern"] = property_["pattern"].replace("\\Z", "$")  # as ECMA 262 has it
+            for part in (property_, *property_.get("anyOf", ())):
+                if "pattern" in part:
+                    part["pattern"] = part["pattern"].replace("\\Z", "$")  # as ECMA 262 has it
         if properties and all("examples" in each for each in properties.values()):
             schema["examples"] = [{name: each["examples"][0] for name, each in properties.items()}]
     return found

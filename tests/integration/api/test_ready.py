@@ -95,6 +95,18 @@ async def test_a_file_that_is_no_longer_the_one_that_was_opened_is_noticed(api: 
         assert "restart the API" in health.json()["problems"]["database"]
 
 
+async def test_head_is_answered_as_get_is_without_a_body(shared_api: ApiProcess) -> None:
+    """Uptime checks and proxies ask so."""
+    async with shared_api.reader() as client:
+        for path in ("/health", "/ready", "/metrics", "/.well-known/jwks.json", "/openapi.json", "/api/v1/events"):
+            head, get = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers["content-type"] == get.headers["content-type"]
+            assert int(head.headers["content-length"]) > 0
+        assert (await client.head("/nothing")).status_code == 404
+        assert (await client.head("/api/v1/events/stream")).status_code == 405
+
+
 @pytest.mark.nats
 async def test_how_far_the_outbox_is_behind_is_a_number(tmp_path: Path, nats_server: NatsServer) -> None:
     with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as api:

@@ -1,6 +1,7 @@
 """The API's description is one that programs can be made from."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,31 @@ def test_what_is_answered_has_an_example(document: dict[str, Any]) -> None:
     ):
         (given,) = schemas[name]["examples"]
         assert set(given) == set(schemas[name]["properties"]), name
+
+
+def _patterns(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            yield part["pattern"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from _patterns(each)
+
+
+def test_patterns_have_only_escapes_that_ecma_262_knows(document: dict[str, Any]) -> None:
+    """With its flag ``u``, as OpenAPI 3.1 wants: any other is an error in JavaScript's tools."""
+    patterns = list(_patterns(document))
+    assert patterns
+    for pattern in patterns:
+        escaped = set(re.findall(r"\\(.)", pattern))
+        assert escaped <= set("^$\\.*+?()[]{}|/dDsSwWbBnrtfvxu"), pattern
+
+
+def test_what_linters_ask_for_is_there(document: dict[str, Any]) -> None:
+    assert document["servers"]
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+    assert all("security" in operation for _, operation in _operations(document))
 
 
 def test_no_parameter_of_a_url_can_be_null(document: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ _PAYLOAD_PARAMETER: Final[dict[str, Any]] = {
     "schema": {
         "type": "object",
         "maxProperties": MAX_PAYLOAD_FILTERS,
-        "propertyNames": {"pattern": r"^payload\.[^\".\\\x00-\x1f]+(\.[^\".\\\x00-\x1f]+)*$"},
+        "propertyNames": {"pattern": r'^payload\.[^".\\\x00-\x1f]+(\.[^".\\\x00-\x1f]+)*$'},
         "additionalProperties": {"type": "string"},
         "default": {},
         "examples": [{"payload.user.name": "ann"}],
