@@ -52,6 +52,8 @@ class Task:
         event: the event.
         policy: of retries.
         look: the action was begun; look whether it is done.
+        begin_by: no attempt begins after this time, in monotonic seconds; None: at any time. It keeps a replica that was frozen
+            from beginning what another one has done meanwhile.
     """
 
     run: Run
@@ -60,6 +62,7 @@ class Task:
     event: Event
     policy: RetryPolicy
     look: bool = False
+    begin_by: float | None = None
 
 
 #: Makes one attempt. It may raise nothing but what is a defect.
@@ -68,6 +71,10 @@ Attempt = Callable[[Task], Awaitable[Outcome]]
 
 class BusyError(Exception):
     """The very same run is under way here already."""
+
+
+class TooLateError(Exception):
+    """What brought the run may have been given to another replica: leave it alone."""
 
 
 class Carrier:
@@ -148,6 +155,7 @@ class Carrier:
 
         Raises:
             BusyError: the run is under way here.
+            TooLateError: it was not begun before ``task.begin_by``.
         """
         run = task.run
         if run.id in self._ended:
@@ -194,6 +202,7 @@ class Carrier:
 
         Raises:
             BusyError: the run is under way here.
+            TooLateError: it was not begun before ``task.begin_by``.
         """
         run = task.run
         if run.id in self._under_way:
@@ -294,6 +303,8 @@ class Carrier:
         run, policy = task.run, task.policy
         began, clock = self._now(), self._monotonic()
         try:
+            if task.begin_by is not None and clock > task.begin_by:
+                raise TooLateError(str(run.id))
             outcome = self._held_back(task) or await self._try(task)
         finally:
             self._slots.give_back(run.rule_uid, seconds=self._monotonic() - clock)

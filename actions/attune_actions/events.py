@@ -153,6 +153,7 @@ class Events:
         attempt: int,
         stored: float | None,
         known: Callable[[UUID], Awaitable[bool]] | None,
+        begin_by: float,
     ) -> list[UUID]:
         """Have the runs of an event begin whose turn it is. Returns the ids of all of them: each is over, or stands in the queue.
 
@@ -164,16 +165,18 @@ class Events:
             attempt: how often this was tried.
             stored: when the event was stored in the stream, in seconds since 1970; None when it is no longer there.
             known: whether a run is known to be over or in the queue, where that is to be asked.
+            begin_by: no attempt begins after this time, in monotonic seconds.
 
         Raises:
             NotNowError: it must be tried again.
+            TooLateError: it took too long: another replica may have begun them.
         """
         try:
             event: Event = _EVENTS.decode(data)
         except msgspec.MsgspecError as error:
             _log.error("event_damaged", error=str(error), bytes=len(data), rule_uid=plan.rule.uid)
             return []
-        await self._begin(plan, event, data, attempt, known, enabled=plan.rule.enabled)
+        await self._begin(plan, event, data, attempt, known, enabled=plan.rule.enabled, begin_by=begin_by)
         if stored is not None:
             self._metrics.delay.observe(max(0.0, time.time() - stored))
         self._metrics.events.labels("handled").inc()
@@ -188,11 +191,12 @@ class Events:
         known: Callable[[UUID], Awaitable[bool]] | None,
         *,
         enabled: bool = True,
+        begin_by: float | None = None,
     ) -> None:
         if not event.payload:
             data = await self._whole(event)
             event = _EVENTS.decode(data)
-        await self._run_all(plan, event, data, attempt, known, enabled=enabled)
+        await self._run_all(plan, event, data, attempt, known, enabled=enabled, begin_by=begin_by)
 
     async def catch_up(self, data: bytes) -> None:
         """Handle an event that is no longer in the stream. Returns when its runs are over, or durably queued."""
@@ -225,6 +229,7 @@ class Events:
         known: Callable[[UUID], Awaitable[bool]] | None,
         *,
         enabled: bool,
+        begin_by: float | None,
     ) -> None:
         if attempt > 1 and all(
             self._carrier.is_done(run_id(event.rule_uid, event.id, str(each["name"]))) for each in plan.rule.actions
@@ -245,18 +250,17 @@ class Events:
                 continue
             if step.fate == "run":
                 policy = RetryPolicy.of(step.action)
-                begun.append(Task(run=run, step=step, plan=plan, event=event, policy=policy))
+                begun.append(Task(run=run, step=step, plan=plan, event=event, policy=policy, begin_by=begin_by))
             elif not self._carrier.is_done(run.id):
                 await self._carrier.end(run)
-        try:
-            if len(begun) == 1:
-                await self._carrier.carry(begun[0], data)
-            elif begun:
-                async with asyncio.TaskGroup() as group:
-                    for task in begun:
-                        group.create_task(self._carrier.carry(task, data))
-        except* BusyError as errors:
-            raise NotNowError("a run of it is under way", seconds=2.0) from errors
+        # All of them go on to their end: what one raises does not stop another one's attempt.
+        ends = await asyncio.gather(*(self._carrier.carry(task, data) for task in begun), return_exceptions=True)
+        raised = [each for each in ends if each is not None]
+        for each in raised:
+            if not isinstance(each, BusyError):
+                raise each
+        if raised:
+            raise NotNowError("a run of it is under way", seconds=2.0) from raised[0]
 
 
 def _switched_off(step: Step) -> Step:

@@ -15,6 +15,7 @@ import structlog
 
 from attune_actions.api import ApiError
 from attune_actions.book import UnknownRuleError
+from attune_actions.carrying import TooLateError
 from attune_actions.events import NotNowError
 from attune_actions.turn_store import StoreError
 from attune_actions.turns import Next, Turn, begun, decode_turn, idle, passed, pause, rung, turn_subject
@@ -38,6 +39,10 @@ class Work(Protocol):
     data: bytes
     sequence: int
     delivered: int
+
+    @property
+    def begin_by(self) -> float:
+        """Until when it is certain that it was not given to another replica, in monotonic seconds."""
 
     async def ack(self) -> None:
         """It is done."""
@@ -83,7 +88,7 @@ class Beginner(Protocol):
     """Has the runs of an event begin (:meth:`attune_actions.events.Events.begin`)."""
 
     async def __call__(
-        self, plan: Plan, data: bytes, *, attempt: int, stored: float | None, known: Known | None
+        self, plan: Plan, data: bytes, *, attempt: int, stored: float | None, known: Known | None, begin_by: float
     ) -> list[UUID]:
         """The ids of all runs of the event. Each is over, or stands in the queue."""
 
@@ -156,6 +161,8 @@ class InOrder:
             await self._handle(work, turn)
         except NotNowError as error:
             await work.hand_back(error.seconds)
+        except TooLateError:
+            _log.warning("turn_was_held_too_long", rule_uid=turn.uid, then="another replica has it, or will")
         except UnknownRuleError:
             await work.hand_back(_UNKNOWN)
         except _UNAVAILABLE as error:
@@ -210,6 +217,11 @@ class InOrder:
             and plan.rule.order == "Strict"
         )
         runs = await self._begin(
-            plan, event.data, attempt=work.delivered, stored=event.stored, known=None if certain else known
+            plan,
+            event.data,
+            attempt=work.delivered,
+            stored=event.stored,
+            known=None if certain else known,
+            begin_by=work.begin_by,
         )
         return begun(turn, event, left=[run for run in runs if not self._is_done(run)])

@@ -118,6 +118,8 @@ class TurnStore:
             StoreError, ApiError, nats.errors.Error: it cannot be found now.
         """
         found = await self._next_in_stream(turn)
+        if found is not None and found.seq == turn.seq + 1:
+            return found
         # Looked at afterwards: what the stream still has now, it had before, too.
         first, last = await self._edges()
         if first <= turn.sequence + 1 or not self._api.configured:

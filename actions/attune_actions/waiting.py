@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from attune_actions.book import RuleBook, UnknownRuleError
-from attune_actions.carrying import BusyError, Carrier, Task
+from attune_actions.carrying import BusyError, Carrier, Task, TooLateError
 from attune_actions.events import Events
 from attune_actions.in_order import InOrder
 from attune_actions.settling import RetryPolicy, changed
@@ -72,13 +72,16 @@ class Waiting:
             if early > _DUE:
                 await work.hand_back(early)
                 return
-        later = await self._begin(queued, event)
+        try:
+            later = await self._begin(queued, event, begin_by=work.begin_by)
+        except TooLateError:
+            return
         if later is None:
             await work.ack()
         else:
             await work.hand_back(later)
 
-    async def _begin(self, queued: QueuedRun, event: Event) -> float | None:
+    async def _begin(self, queued: QueuedRun, event: Event, *, begin_by: float) -> float | None:
         """Have a run carried out; returns None when it is over or stands in the queue anew, or the seconds after which to come
         back.
         """
@@ -109,7 +112,16 @@ class Waiting:
             )
         look = run.state is RunState.RUNNING and run.result is not None
         policy = RetryPolicy.of(step.action)
-        task = Task(run=run, step=step, plan=plan, event=event, policy=policy, look=look)
+        in_order = plan.rule.order == "Strict" and not queued.by_hand
+        task = Task(
+            run=run,
+            step=step,
+            plan=plan,
+            event=event,
+            policy=policy,
+            look=look,
+            begin_by=begin_by if in_order else None,
+        )
         try:
             begun = await self._carrier.resume(task, bytes(queued.event))
         except BusyError:

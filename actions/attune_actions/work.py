@@ -6,6 +6,7 @@ what a killed replica held is handed to another after :data:`ACK_WAIT`.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ _EXPIRES: Final = 30.0
 _HEARTBEAT: Final = 5.0
 #: Seconds of silence after which the consumer counts as lost.
 _SILENCE: Final = 3 * _HEARTBEAT
+#: Seconds before the end of :data:`ACK_WAIT` at which what must not be begun twice is not begun any more.
+_MARGIN: Final = 2.0
 
 
 class WorkLostError(Exception):
@@ -47,18 +50,23 @@ class Work:
         delivered: how often it was handed out, this time included.
     """
 
-    __slots__ = ("_connector", "_reply", "data", "delivered", "sequence", "since", "stored_ns", "subject")
+    __slots__ = ("_connector", "_kept", "_reply", "data", "delivered", "sequence", "since", "stored_ns", "subject")
 
     def __init__(self, message: Msg, connector: NatsConnector, *, since: float) -> None:
         self.subject: str = message.subject
         self.data: bytes = message.data
-        self.since = since
+        self.since = self._kept = since
         self._reply = message.reply
         self._connector = connector
         tokens = message.reply.split(".")
         first = 4 if len(tokens) == 9 else 6
         self.delivered, self.sequence = int(tokens[first]), int(tokens[first + 1])
         self.stored_ns = int(tokens[first + 3])
+
+    @property
+    def begin_by(self) -> float:
+        """Until when it is certain that it was not given to another replica, in monotonic seconds."""
+        return self._kept + ACK_WAIT - _MARGIN
 
     async def ack(self) -> None:
         """It is done."""
@@ -73,8 +81,11 @@ class Work:
         await self._say(b"-NAK" if delay <= 0 else b'-NAK {"delay": %d}' % int(delay * 1e9))
 
     async def still(self) -> None:
-        """Keep it for longer."""
+        """Keep it for longer. A replica that was frozen says so too late: another one may have it by then."""
+        now = time.monotonic()
         await self._say(b"+WPI")
+        if self._connector.current is not None and now < self.begin_by:
+            self._kept = now
 
     async def _say(self, word: bytes) -> None:
         connection = self._connector.current

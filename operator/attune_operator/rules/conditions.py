@@ -21,6 +21,8 @@ from attune_operator.runtime.conditions import ConditionStatus, Verdict, kuberne
 from attune_operator.runtime.views import SensorRuntime
 
 _MAX_MESSAGE: Final = 1024
+#: What a Rule whose events wait for each other says while a run is not over.
+_EVENTS_WAIT: Final = " Later events wait for a run that is not over (order: Strict)."
 _STATUSES: Final[Mapping[str, ConditionStatus]] = {"True": "True", "False": "False"}
 
 
@@ -153,7 +155,13 @@ def ready_verdict(*, accepted: Verdict, active: Verdict, others: Iterable[Verdic
 
 
 def actions_verdict(
-    *, has_actions: bool, problem: str | None, runs: RunCounts | None, generation: int, previous: StatusRecord
+    *,
+    has_actions: bool,
+    problem: str | None,
+    runs: RunCounts | None,
+    generation: int,
+    previous: StatusRecord,
+    in_order: bool = False,
 ) -> Verdict | None:
     """Return the condition ActionsHealthy (docs/actions.md); None for a Rule without actions and conditions on them.
 
@@ -163,6 +171,7 @@ def actions_verdict(
         runs: how its runs have ended; None while it is not known.
         generation: the Rule's.
         previous: the present status: what it says of the same generation is kept while nothing better is known.
+        in_order: whether its events wait for each other (``order: Strict``).
     """
     if not has_actions:
         return None
@@ -178,7 +187,8 @@ def actions_verdict(
         return Verdict("False", ActionsReason.INVALID_EXPRESSION, problem[:_MAX_MESSAGE])
     if runs is not None and runs.failing is not None:
         reason, message = runs.failing
-        return Verdict("False", reason, message[:_MAX_MESSAGE])
+        wait = _EVENTS_WAIT if in_order and runs.waiting else ""
+        return Verdict("False", reason, message[: _MAX_MESSAGE - len(wait)] + wait)
     return Verdict("True", ActionsReason.HEALTHY, "Its expressions are valid, and its last run has not failed.")
 
 

@@ -66,7 +66,8 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` is the spec's last field manager.
 
     ``actions`` is canonical JSON of what only the runner of actions needs: labels, annotations, and the fields of the spec that
-    are about actions. ``acts`` says whether there are actions, or a condition on them.
+    are about actions. ``acts`` says whether there are actions, or a condition on them; ``in_order``, whether its events wait for
+    each other.
     """
 
     uid: str
@@ -81,6 +82,7 @@ class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     changed_at: str = ""
     actions: bytes = NO_ACTIONS
     acts: bool = False
+    in_order: bool = False
 
 
 class ObservedRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -175,6 +177,7 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             changed_at=changed_at,
             actions=_actions(metadata, spec),
             acts=bool(spec.get("actions") or spec.get("when")),
+            in_order=spec.get("order") == "Strict",
         )
         return ObservedRule(
             rule=rule,

@@ -124,6 +124,7 @@ class Statuses(Controller[str]):
         )
         actions = actions_verdict(
             has_actions=rule.acts,
+            in_order=rule.in_order,
             problem=entry.actions_problem if entry.actions_checked == rule.actions else None,
             runs=entry.runs,
             generation=rule.generation,

@@ -193,6 +193,7 @@ class Replica:
         attempt: int,
         stored: float | None,
         known: Callable[[UUID], Awaitable[bool]] | None,
+        begin_by: float,
     ) -> list[UUID]:
         seq = msgspec.json.decode(data)["seq"]
         runs = self.world.runs_of(seq)
@@ -265,6 +266,7 @@ class Message:
         self.subject = SUBJECT
         self.data, self.sequence = world.turn
         self.delivered = delivered
+        self.begin_by = 0.0
 
     async def ack(self) -> None:
         if self.world.turn is not None and self.world.turn[1] == self.sequence:

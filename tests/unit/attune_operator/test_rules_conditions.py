@@ -291,6 +291,19 @@ class TestActionsHealthy:
         assert verdict is not None
         assert (verdict.status, verdict.reason) == expected
 
+    def test_a_rule_in_order_says_that_its_later_events_wait(self) -> None:
+        def message(**given: Any) -> str:
+            verdict = self.verdict(**given)
+            assert verdict is not None
+            return verdict.message
+
+        waiting = RunCounts(waiting=1, failing=("TargetRefused", "x" * 5000))
+        told = message(in_order=True, runs=waiting)
+        assert told.endswith(" Later events wait for a run that is not over (order: Strict).")
+        assert len(told) == len(message(runs=waiting))
+        assert message(in_order=True, runs=self.FAILING) == "The target answered 404."
+        assert "wait" not in message(runs=waiting)
+
     def test_what_was_said_of_this_generation_is_kept_while_nothing_better_is_known(self) -> None:
         before = self.status("TargetRefused")
         for problem in ("", None):
