@@ -49,6 +49,9 @@ _LATE_AFTER: Final = 2.5
 _LOOK_EVERY: Final = 1.0
 #: Seconds that the server has to answer such a question.
 _ANSWER_WITHIN: Final = 2.0
+#: So many questions in a row must be in vain before a server counts as gone: a busy one may miss one. When another server
+#: answers, one is enough.
+_LOOKS: Final = 2
 #: Seconds for saying goodbye to the server.
 _CLOSE_TIMEOUT: Final = 2.0
 _CANCELLED: Final = "57014"  # PostgreSQL manual, appendix A: query_canceled
@@ -251,9 +254,14 @@ class PostgresDatabase(Database):
             self._look = asyncio.create_task(self._look_while_late())
 
     async def _look_while_late(self) -> None:
+        unanswered = 0
         while self._late:
             known = dict(self._connections)
             answer = await self._look_at_server()
+            unanswered = unanswered + 1 if isinstance(answer, Exception) else 0
+            if 0 < unanswered < _LOOKS:
+                await asyncio.sleep(_LOOK_EVERY)
+                continue
             lost = [
                 connection
                 for connection, of in known.items()
