@@ -43,6 +43,10 @@ FROM build AS sensor-kubernetes-dependencies
 COPY sensor_images/kubernetes/pyproject.toml sensor_images/kubernetes/
 RUN /opt/uv/bin/uv sync --package attune-kubernetes
 
+FROM build AS sensor-nats-dependencies
+COPY sensor_images/nats/pyproject.toml sensor_images/nats/
+RUN /opt/uv/bin/uv sync --package attune-nats
+
 FROM build AS sensor-redis-dependencies
 COPY sensor_images/redis/pyproject.toml sensor_images/redis/
 RUN /opt/uv/bin/uv sync --package attune-redis
@@ -118,6 +122,14 @@ COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
 ENTRYPOINT ["python", "-m", "attune_kubernetes"]
+
+FROM runtime AS sensor-nats
+COPY --from=sensor-nats-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/nats/attune_nats /opt/attune/app/attune_nats
+ENTRYPOINT ["python", "-m", "attune_nats"]
 
 FROM runtime AS sensor-redis
 COPY --from=sensor-redis-dependencies /opt/attune /opt/attune

@@ -11,6 +11,10 @@ _FRESH: Final = 1.0
 _LONGEST: Final = 64 * 1024
 
 
+class MissingSecretError(Exception):
+    """A secret is not mounted. The text says which, and what to do."""
+
+
 class SecretFiles:
     """Reads secrets by reference, ``name/key``.
 
@@ -33,6 +37,32 @@ class SecretFiles:
         secret = self._load(reference)
         self._known[reference] = (now, secret)
         return secret
+
+    def require(self, reference: str, *, where: str) -> bytes:
+        """The secret that is there now.
+
+        Args:
+            reference: which one.
+            where: where it is referred to, for the message.
+
+        Raises:
+            MissingSecretError: there is none.
+        """
+        if (secret := self.read(reference)) is None:
+            raise MissingSecretError(
+                f"{where}: {reference} is not mounted; list the Secret in spec.secrets and check this key"
+            )
+        return secret
+
+    def path(self, reference: str, *, where: str) -> Path:
+        """The file of a secret, for libraries that read it themselves.
+
+        Raises:
+            MissingSecretError: there is none.
+        """
+        self.require(reference, where=where)
+        assert self._directory is not None  # noqa: S101 - else there was no secret
+        return self._directory / reference
 
     def _load(self, reference: str) -> bytes | None:
         if self._directory is None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from support import redis_chaos
+from support import nats_queue, redis_chaos
 from support.nats_server import NatsServer
 from support.source_chaos import Chaos, judge
 
@@ -19,3 +19,9 @@ async def test_redis(nats_server: NatsServer, tmp_path: Path) -> None:
     outcome = await redis_chaos.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
     judge(outcome)
     print(f"\n{outcome.sent} entries, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+async def test_nats(nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome = await nats_queue.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
+    judge(outcome)
+    print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")

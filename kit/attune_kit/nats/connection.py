@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ class NatsEndpoint:
     Attributes:
         url: one server's URL, or several separated by commas.
         name: the client's name in the server's monitoring.
+        username: who the client is, where the server knows passwords.
+        password: the password; without a user name it is a token.
         creds_file: a user JWT and its seed, read for each connection; None where the server asks for none.
         ca_file: certificates (PEM) that the server's certificate is checked against; None for the system's.
         system_ca: trust the system's certificates in addition to those in ``ca_file``.
@@ -49,6 +51,8 @@ class NatsEndpoint:
 
     url: str
     name: str = "attune"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
     creds_file: Path | None = None
     ca_file: Path | None = None
     system_ca: bool = False
@@ -192,6 +196,10 @@ def _options(endpoint: NatsEndpoint, credentials: WatchedFile[NatsCredentials] |
         NatsUnavailableError: a file is not valid.
     """
     options: dict[str, Any] = {}
+    if endpoint.username is not None:
+        options |= {"user": endpoint.username, "password": endpoint.password}
+    elif endpoint.password is not None:
+        options["token"] = endpoint.password
     try:
         context: ssl.SSLContext | None = client_context(endpoint.ca_file, system=endpoint.system_ca)
         if context is not None:

@@ -9,6 +9,7 @@ MODULES: Final = {
     "attune/sensor-stdio": "attune_stdio",
     "attune/sensor-webhook": "attune_webhook",
     "attune/sensor-kubernetes": "attune_kubernetes",
+    "attune/sensor-nats": "attune_nats",
     "attune/sensor-redis": "attune_redis",
 }
 

@@ -7,7 +7,7 @@ from attune_redis.config import Server, servers_of
 from attune_redis.parameters import Subscription, parameters_of, subscription_of
 from attune_redis.payload import payload_of
 from attune_redis.source import RedisStream
-from attune_sensor import Message, Rule, SensorContext, SourceError
+from attune_sensor import Message, Rule, SensorContext
 
 
 class RedisStreams:
@@ -22,8 +22,7 @@ class RedisStreams:
 
     def __init__(self, context: SensorContext) -> None:
         self._servers = servers_of(context.config)
-        self._directory = context.settings.secrets_dir
-        self._secrets = SecretFiles(self._directory)
+        self._secrets = SecretFiles(context.settings.secrets_dir)
         self._group = f"attune.{context.settings.sensor.namespace}.{context.settings.sensor.name}"
         self._latest: dict[Subscription, RedisStream] = {}
 
@@ -43,15 +42,15 @@ class RedisStreams:
         """A new source.
 
         Raises:
-            SourceError: a secret is missing.
+            MissingSecretError: a secret is missing.
         """
         server = self._servers[subscription.server]
         before = self._latest.get(subscription)
         made = self._latest[subscription] = RedisStream(
             server,
             subscription,
-            password=None if server.password is None else self._secret(server, "password", server.password).decode(),
-            ca_file=None if server.ca is None else self._file(server, server.ca),
+            password=None if server.password is None else self._password(server, server.password),
+            ca_file=None if server.ca is None else str(self._secrets.path(server.ca, where=_where(server, "ca"))),
             # A group that was deleted while we read begins where we were.
             after=None if before is None else before.last,
         )
@@ -62,16 +61,9 @@ class RedisStreams:
         entry, fields = message.content
         return payload_of(rule.ref, parameters_of(rule), entry=entry, fields=fields, whole=whole)
 
-    def _secret(self, server: Server, what: str, reference: str) -> bytes:
-        secret = self._secrets.read(reference)
-        if secret is None:
-            raise SourceError(
-                f"spec.config.servers.{server.name}.{what} of the Sensor: {reference} is not mounted; "
-                "list the Secret in spec.secrets and check this key"
-            )
-        return secret
+    def _password(self, server: Server, reference: str) -> str:
+        return self._secrets.require(reference, where=_where(server, "password")).decode()
 
-    def _file(self, server: Server, reference: str) -> str:
-        self._secret(server, "ca", reference)
-        assert self._directory is not None  # noqa: S101 - else there was no secret
-        return str(self._directory / reference)
+
+def _where(server: Server, what: str) -> str:
+    return f"spec.config.servers.{server.name}.{what} of the Sensor"

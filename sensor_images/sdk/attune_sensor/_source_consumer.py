@@ -11,6 +11,7 @@ from prometheus_client import Counter
 from attune_contract.events import EventReport
 from attune_kit.backoff import Backoff
 from attune_kit.outage import Outage
+from attune_kit.secret_files import MissingSecretError
 from attune_kit.supervisor import end
 from attune_sensor._confirmations import Confirmation
 from attune_sensor._context import SensorContext
@@ -29,7 +30,7 @@ _READS: Final = 60.0
 _WRITES: Final = 15.0
 _CLOSES: Final = 5.0
 #: Seconds between two calls of ``hold``.
-_HOLD: Final = 5.0
+_HOLD: Final = 2.0
 #: How often (seconds) to see whether the rules were read, and whether the spool is empty.
 _LOOK: Final = 0.1
 #: Seconds that messages on their way have at the end, to be stored and acknowledged.
@@ -119,7 +120,7 @@ class SourceConsumer:
                 await self._read(source)
             except StoppingError:
                 return
-            except SourceError as error:
+            except (SourceError, MissingSecretError) as error:
                 self._fails(str(error))
             except Exception as error:
                 self._log.exception("source_failed")

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support.nats_server import NatsServer
 from support.redis_server import RedisServer
 from support.wrong_sensors import WRONGS
 from typer.testing import CliRunner
@@ -25,6 +26,7 @@ from attune_conformance.profile import Profile
 from attune_conformance.runner import Outcome, Result, run_checks
 from attune_contract import environment
 from attune_contract.events import event_id
+from attune_kit.nats.connection import NatsEndpoint, open_connection
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]
 
@@ -195,6 +197,45 @@ def reading(server: RedisServer) -> Profile:
     )
 
 
+#: Publishes a message for each rule again and again, by NATS' own protocol.
+PUBLISHER = """
+import contextlib, json, os, socket, time
+host, rules = ("127.0.0.1", int(os.environ["NATS_PORT"])), os.environ["ATTUNE_CONFORMANCE_RULES_FILE"]
+while True:
+    time.sleep(0.2)
+    with contextlib.suppress(OSError, ValueError), socket.create_connection(host, 60) as nats:
+        nats.sendall(b'CONNECT {"verbose": false}\\r\\n')
+        for rule in json.load(open(rules)):
+            if subject := rule["parameters"].get("subject"):
+                body = str(time.time()).encode()
+                nats.sendall(b"PUB %s %d\\r\\n%s\\r\\n" % (subject.encode(), len(body), body))
+        nats.sendall(b"PING\\r\\n")
+        while (answer := nats.recv(10000)) and b"PONG" not in answer:
+            pass
+"""
+
+
+def reading_nats(server: NatsServer) -> Profile:
+    return Profile(
+        command=(sys.executable, "-m", "attune_nats"),
+        trigger_type="core.natsstream",
+        parameters={"stream": "TICKS", "subject": "ticks.$rule"},
+        bad_parameters={"stream": "TICKS", "server": "unknown"},
+        every=0.5,
+        repeatable=False,  # two instances divide the messages among them
+        occurrence="sequence",
+        config={"servers": {"default": {"url": server.url}}},
+        environment={"NATS_PORT": str(server.port)},
+        slack=40.0,  # after a kill it waits until the server delivers again what was under way
+        stimulus=(sys.executable, "-I", "-c", PUBLISHER),
+    )
+
+
+async def _make_ticks(server: NatsServer) -> None:
+    async with open_connection(NatsEndpoint(url=server.url)) as connection:
+        await connection.jetstream.add_stream(name="TICKS", subjects=["ticks.>"])
+
+
 @pytest.fixture
 def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]:
     """The sensor's, with what has to run for it."""
@@ -210,6 +251,12 @@ def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]
         case "redis":
             with RedisServer(tmp_path / "redis") as redis:
                 yield reading(redis)
+        case "nats":
+            nats = NatsServer(tmp_path / "broker")
+            nats.start()
+            asyncio.run(_make_ticks(nats))
+            yield reading_nats(nats)
+            nats.stop()
         case "kubernetes":
             with ApiServer(tmp_path / "kubernetes") as server:
                 yield watching(server)
@@ -223,6 +270,7 @@ def profile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Profile]
         "go",
         "webhook",
         "redis",
+        "nats",
         pytest.param("kubernetes", marks=[pytest.mark.apiserver, pytest.mark.alone]),
     ],
     indirect=True,
