@@ -17,7 +17,8 @@ def test_every_component_is_the_pinned_one_with_its_hash(tmp_path: Path) -> None
     }
     files = sorted(tmp_path.glob("*.cdx.json"))
     assert [path.name.partition(".")[0] for path in files] == [
-        f"attune-{name}" for name in ("api", "cli", "kubernetes", "operator", "stdio", "timer", "webhook")
+        f"attune-{name}"
+        for name in ("actions", "api", "cli", "kubernetes", "nats", "operator", "redis", "stdio", "timer", "webhook")
     ]
     for path in files:
         components = json.loads(path.read_text())["components"]
