@@ -7,6 +7,7 @@ it is asked again until it serves it.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import ssl
@@ -94,7 +95,9 @@ async def served_certificate(endpoint: NatsEndpoint, context: ssl.SSLContext) ->
             served: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             return served
         finally:
-            writer.close()
+            writer.transport.abort()  # there is nothing more to say
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 def _first_certificate(path: Path) -> bytes:

@@ -6,25 +6,22 @@ deleted, what is in memory is written again, since sensors trust it.
 """
 
 import asyncio
-import base64
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from attune_contract import names
-from attune_operator.credentials import certificates
+from attune_operator.credentials import certificates, own_secrets
 from attune_operator.credentials.certificates import Authority, ServingCertificate
 from attune_operator.resources.kinds import SECRET, Object
-from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.client import Client
 
 _log = structlog.stdlib.get_logger(__name__)
 
 AUTHORITY_KEY: Final = "authorities.json"
-_LABELS: Final = {names.MANAGED_BY_LABEL: names.MANAGED_BY, "app.kubernetes.io/part-of": "attune"}
 #: Secrets of this type must have these keys, which API servers check.
 _TLS_TYPE: Final = "kubernetes.io/tls"
 
@@ -89,17 +86,7 @@ class CertificateStore:
         Args:
             interval: seconds between two checks.
         """
-        while True:
-            try:
-                async with asyncio.timeout(interval):
-                    await self._nudged.wait()
-            except TimeoutError:
-                pass
-            self._nudged.clear()
-            try:
-                await self.ensure()
-            except ClusterError as error:
-                _log.warning("certificate_not_checked", error=str(error))
+        await own_secrets.keep(self.ensure, self._nudged, interval=interval, log=_log, failed="certificate_not_checked")
 
     async def ensure(self) -> None:
         """Bring both Secrets and the files to their desired state.
@@ -117,8 +104,8 @@ class CertificateStore:
         known = self._read_authorities(found) or self._authorities
         wanted = await asyncio.to_thread(certificates.advance, known, now=now)
         text = certificates.dump(wanted)
-        if found is None or _content(found, AUTHORITY_KEY) != text:
-            await self._write(name, "Opaque", {AUTHORITY_KEY: text}, found)
+        if found is None or own_secrets.content(found, AUTHORITY_KEY) != text:
+            await own_secrets.write(self._client, self._namespace, name, {AUTHORITY_KEY: text}, found)
             _log.info("certificate_authority_written", secret=f"{self._namespace}/{name}", authorities=len(wanted))
         self._authorities = wanted
         return wanted
@@ -127,7 +114,7 @@ class CertificateStore:
         if found is None:
             return ()
         try:
-            return certificates.load(_content(found, AUTHORITY_KEY))
+            return certificates.load(own_secrets.content(found, AUTHORITY_KEY))
         except ValueError as error:
             _log.error("certificate_authority_damaged", secret=f"{self._namespace}/{self.secrets[1]}", why=str(error))
             return ()
@@ -136,7 +123,9 @@ class CertificateStore:
         found = await self._client.get(SECRET, self._namespace, self._secret)
         present = self._serving
         if found is not None:
-            present = ServingCertificate(key=_content(found, "tls.key"), certificate=_content(found, "tls.crt"))
+            present = ServingCertificate(
+                key=own_secrets.content(found, "tls.key"), certificate=own_secrets.content(found, "tls.crt")
+            )
         reason = certificates.renewal_reason(present, authorities, self._hosts, now=now)
         if reason is not None or present is None:
             signer = certificates.signing_authority(authorities, now=now)
@@ -144,8 +133,8 @@ class CertificateStore:
         # Newest first: it is the one that is needed longest.
         trusted = "".join(each.certificate for each in reversed(authorities))
         wanted = {"tls.crt": present.certificate, "tls.key": present.key, "ca.crt": trusted}
-        if found is None or any(_content(found, key) != text for key, text in wanted.items()):
-            await self._write(self._secret, _TLS_TYPE, wanted, found)
+        if found is None or any(own_secrets.content(found, key) != text for key, text in wanted.items()):
+            await own_secrets.write(self._client, self._namespace, self._secret, wanted, found, kind=_TLS_TYPE)
             _log.info(
                 "certificate_written", secret=f"{self._namespace}/{self._secret}", why=reason or "its Secret differed"
             )
@@ -158,20 +147,3 @@ class CertificateStore:
                 temporary = path.with_suffix(".new")
                 temporary.write_text(text)
                 temporary.replace(path)
-
-    async def _write(self, name: str, kind: str, texts: Mapping[str, str], found: Object | None) -> None:
-        """Write a Secret; of two operators that make one at once, one reads the other's (409)."""
-        data = {key: base64.b64encode(text.encode()).decode("ascii") for key, text in texts.items()}
-        if found is None:
-            metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}
-            body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "data": data}
-            await self._client.create(SECRET, body)
-        else:
-            await self._client.replace(SECRET, {**found, "data": data})
-
-
-def _content(secret: Object, key: str) -> str:
-    try:
-        return base64.b64decode((secret.get("data") or {}).get(key, ""), validate=True).decode()
-    except ValueError:
-        return ""

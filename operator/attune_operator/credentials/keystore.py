@@ -6,7 +6,6 @@ after both were written. The Secret is written with its ``resourceVersion``, so 
 """
 
 import asyncio
-import base64
 import json
 import secrets
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import structlog
 
 from attune_contract import names
 from attune_operator.credentials import keys as signing
+from attune_operator.credentials import own_secrets
 from attune_operator.credentials.keys import KeyPolicy, KeySet, KeyState
 from attune_operator.resources.kinds import CONFIG_MAP, SECRET, Object
 from attune_operator.runtime import metrics
@@ -30,7 +30,6 @@ JWKS_CONFIG_MAP: Final = "attune-jwks"
 JWKS_KEY: Final = "jwks.json"
 _CONFLICT: Final = 409
 _ATTEMPTS: Final = 5
-_LABELS: Final = {names.MANAGED_BY_LABEL: names.MANAGED_BY, "app.kubernetes.io/part-of": "attune"}
 
 
 class KeyStore:
@@ -112,7 +111,7 @@ class KeyStore:
         keys, changes = signing.advance(
             found, now=now, policy=self._policy, requested=requested, new_seed=self._new_seed
         )
-        if secret is None or changes or keys != found or signing.dump(keys) != _content(secret):
+        if secret is None or changes or keys != found or signing.dump(keys) != own_secrets.content(secret, KEYS_KEY):
             await self._write_secret(secret, signing.dump(keys))
         text = json.dumps(keys.jwks(), indent=1)
         if published != text:
@@ -125,7 +124,7 @@ class KeyStore:
         """Return the keys in the Secret; if they are lost, those that were published."""
         if secret is not None:
             try:
-                return signing.load(_content(secret))
+                return signing.load(own_secrets.content(secret, KEYS_KEY))
             except ValueError as error:
                 _log.error("signing_keys_damaged", secret=f"{self._namespace}/{KEYS_SECRET}", why=str(error))
         try:
@@ -138,25 +137,10 @@ class KeyStore:
         return keys
 
     async def _write_secret(self, old: Object | None, text: str) -> None:
-        data = {KEYS_KEY: base64.b64encode(text.encode()).decode("ascii")}
-        if old is None:
-            metadata = {"name": KEYS_SECRET, "namespace": self._namespace, "labels": _LABELS}
-            body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
-            await self._client.create(SECRET, body)
-        else:
-            metadata = {**old["metadata"], "labels": {**(old["metadata"].get("labels") or {}), **_LABELS}}
-            await self._client.replace(SECRET, {**old, "metadata": metadata, "data": data})
-        metrics.WRITES.labels("Secret", "signing-keys").inc()
+        await own_secrets.write(self._client, self._namespace, KEYS_SECRET, {KEYS_KEY: text}, old)
 
     async def _write_config_map(self, text: str) -> None:
-        metadata = {"name": JWKS_CONFIG_MAP, "namespace": self._namespace, "labels": _LABELS}
+        metadata = {"name": JWKS_CONFIG_MAP, "namespace": self._namespace, "labels": own_secrets.LABELS}
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {JWKS_KEY: text}}
         await self._client.apply(CONFIG_MAP, body)
         metrics.WRITES.labels("ConfigMap", "jwks").inc()
-
-
-def _content(secret: Object) -> str:
-    try:
-        return base64.b64decode((secret.get("data") or {}).get(KEYS_KEY, ""), validate=True).decode()
-    except ValueError:
-        return ""

@@ -8,7 +8,6 @@ in :mod:`~attune_operator.credentials.nats_permissions`, and what accounts are t
 """
 
 import asyncio
-import base64
 import os
 import secrets
 import tempfile
@@ -19,10 +18,10 @@ from typing import Final
 
 import structlog
 
-from attune_contract import environment, names
+from attune_contract import environment
 from attune_contract.claims import MAX_TTL
 from attune_contract.identity import SensorRef
-from attune_operator.credentials import nats_jwt, nats_keys, nats_revocations
+from attune_operator.credentials import nats_jwt, nats_keys, nats_revocations, own_secrets
 from attune_operator.credentials.mint import DamagedError
 from attune_operator.credentials.nats_accounts import account_jwts, cluster_config, server_config
 from attune_operator.credentials.nats_jwt import Permissions, UserClaims
@@ -37,8 +36,7 @@ from attune_operator.credentials.nats_permissions import (
 from attune_operator.credentials.nats_revocations import Revocations
 from attune_operator.credentials.policy import NatsUser
 from attune_operator.resources.kinds import SECRET, Object
-from attune_operator.runtime import metrics
-from attune_operator.runtime.client import Client, ClusterError
+from attune_operator.runtime.client import Client
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -55,7 +53,6 @@ ACTIONS_NAME: Final = "service:attune-actions"
 OPERATOR_NAME: Final = "service:attune-operator"
 #: A JWT with a later ``iat`` than any that was issued to a Sensor that is gone.
 _FOR_GOOD: Final = MAX_TTL
-_LABELS: Final = {names.MANAGED_BY_LABEL: names.MANAGED_BY, "app.kubernetes.io/part-of": "attune"}
 
 
 class NatsAuth:
@@ -101,17 +98,7 @@ class NatsAuth:
 
     async def run(self, *, interval: float) -> None:
         """Keep the Secrets until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(interval):
-                    await self._nudged.wait()
-            except TimeoutError:
-                pass
-            self._nudged.clear()
-            try:
-                await self.ensure()
-            except ClusterError as error:
-                _log.warning("nats_auth_not_checked", error=str(error))
+        await own_secrets.keep(self.ensure, self._nudged, interval=interval, log=_log, failed="nats_auth_not_checked")
 
     def close(self) -> None:
         """Remove the operator's own credentials."""
@@ -152,7 +139,7 @@ class NatsAuth:
         stored = self._read_revocations(found)
         revoked = nats_revocations.current(nats_revocations.merge(stored, self._revoked), now=self._now())
         wanted = {AUTH_KEY: nats_keys.dump(keys), REVOCATIONS_KEY: nats_revocations.dump(revoked)}
-        if found is None or any(_content(found, key) != text for key, text in wanted.items()):
+        if found is None or any(own_secrets.content(found, key) != text for key, text in wanted.items()):
             await self._write(AUTH_SECRET, wanted, found)
             _log.info("nats_keys_written", account=nats_jwt.public_of(keys.account), revocations=len(revoked))
         return keys, revoked
@@ -161,21 +148,21 @@ class NatsAuth:
         if found is None:
             return None
         try:
-            return nats_keys.load(_content(found, AUTH_KEY), new_seed=self._new_seed)
+            return nats_keys.load(own_secrets.content(found, AUTH_KEY), new_seed=self._new_seed)
         except ValueError as error:
             _log.error("nats_keys_damaged", secret=f"{self._namespace}/{AUTH_SECRET}", why=str(error))
             return None
 
     def _read_revocations(self, found: Object | None) -> Revocations:
         try:
-            return nats_revocations.load(_content(found, REVOCATIONS_KEY)) if found is not None else {}
+            return nats_revocations.load(own_secrets.content(found, REVOCATIONS_KEY)) if found is not None else {}
         except ValueError as error:
             _log.error("nats_revocations_damaged", secret=f"{self._namespace}/{AUTH_SECRET}", why=str(error))
             return {}
 
     async def _ensure_config(self, texts: Mapping[str, str]) -> None:
         found = await self._client.get(SECRET, self._namespace, CONFIG_SECRET)
-        if found is None or any(_content(found, key) != text for key, text in texts.items()):
+        if found is None or any(own_secrets.content(found, key) != text for key, text in texts.items()):
             await self._write(CONFIG_SECRET, texts, found)
 
     async def _ensure_service(self, keys: NatsKeys, secret: str, name: str, permissions: Permissions) -> None:
@@ -183,7 +170,7 @@ class NatsAuth:
         found = await self._client.get(SECRET, self._namespace, secret)
         if found is not None:
             try:
-                user = nats_jwt.read_creds(_content(found, environment.NATS_CREDS_KEY))
+                user = nats_jwt.read_creds(own_secrets.content(found, environment.NATS_CREDS_KEY))
                 if user.issuer == nats_jwt.public_of(keys.signing) and user.permissions == permissions:
                     return
             except DamagedError as error:
@@ -192,15 +179,7 @@ class NatsAuth:
         await self._write(secret, {environment.NATS_CREDS_KEY: creds}, found)
 
     async def _write(self, name: str, texts: Mapping[str, str], found: Object | None) -> None:
-        """Write a Secret of the operator's own; of two operators that make one at once, one reads the other's (409)."""
-        data = {key: base64.b64encode(text.encode()).decode("ascii") for key, text in texts.items()}
-        if found is None:
-            metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}
-            body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
-            await self._client.create(SECRET, body)
-        else:
-            await self._client.replace(SECRET, {**found, "data": data})
-        metrics.WRITES.labels("Secret", name.removeprefix("attune-")).inc()
+        await own_secrets.write(self._client, self._namespace, name, texts, found)
 
     def _creds(self, keys: NatsKeys, *, account: str, name: str, permissions: Permissions) -> str:
         """Credentials of a service. They do not expire: they never leave a Secret, or this process's own file."""
@@ -281,13 +260,6 @@ class NatsAuth:
             for uid, each in nats_revocations.current(self._revoked, now=self._now()).items()
         }
         return account_jwts(keys, issued_at=self._now(), revoked=revoked)
-
-
-def _content(secret: Object, key: str) -> str:
-    try:
-        return base64.b64decode((secret.get("data") or {}).get(key, ""), validate=True).decode()
-    except ValueError:
-        return ""
 
 
 def _write_private(path: Path, text: str) -> None:

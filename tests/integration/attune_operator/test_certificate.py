@@ -84,11 +84,18 @@ async def test_a_renewed_certificate_is_served_without_a_restart_and_connections
         first = await user.get(kinds.SECRET, SECRET)
         authority = secret_text(first, "ca.crt")
         assert await asyncio.to_thread(served, server, authority) == secret_text(first, "tls.crt")
-        # The sensor's pod gets the authority.
-        config = await user.get(kinds.CONFIG_MAP)
-        assert config["data"]["ca.crt"] == authority
 
-        creds = secret_text(await user.get(kinds.SECRET), "nats.creds")
+        async def authority_of_the_pod() -> str | None:
+            config = await user.find(kinds.CONFIG_MAP)
+            return None if config is None else str(config["data"]["ca.crt"])
+
+        assert await until(authority_of_the_pod) == authority
+
+        async def credentials() -> str | None:
+            secret = await user.find(kinds.SECRET)
+            return None if secret is None else secret_text(secret, "nats.creds")
+
+        creds = await until(credentials)
         ref, sensor = SensorRef(user.namespace, "core.timer"), Client()
         await sensor.connect(
             f"tls://localhost:{server.port}",
@@ -96,6 +103,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart_and_connections
             inbox_prefix=ref.inbox_prefix.encode(),
             tls=ssl.create_default_context(cadata=authority),
             allow_reconnect=False,
+            connect_timeout=60,
         )
         try:
             # Somebody spoils it, and the operator makes another.
