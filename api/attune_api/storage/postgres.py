@@ -12,7 +12,7 @@ server that was must go in each case, all at once: every other pooled connection
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +38,7 @@ from attune_api.storage.database import (
     Work,
 )
 from attune_api.storage.faults import OUTAGES, ConnectError, is_about_the_end, is_dead, sqlstate
-from attune_api.storage.postgres_connect import Connector, started_at
+from attune_api.storage.postgres_connect import Connector, set_up, started_at
 
 log = structlog.get_logger(__name__)
 
@@ -84,21 +84,21 @@ class PostgresDatabase(Database):
         settings = {"application_name": "attune-api", "timezone": "UTC"}
         # Pages are walks along an index (events.statements). The planner, which cannot tell how many rows a range of rows
         # has, now and then holds it short, and would read all of it into a bitmap to sort it: seconds, for a page.
-        reads = {**settings, "statement_timeout": f"{QUERY_TIMEOUT:.0f}s", "enable_bitmapscan": "off"}
+        reads = {"statement_timeout": f"{QUERY_TIMEOUT:.0f}s", "enable_bitmapscan": "off"}
         connector = partial(Connector, url, command_timeout=STATEMENT_TIMEOUT)
         self._to_write = connector(settings=settings, attributes="read-write")
         # Not from a standby, which is behind, and may for ever be that of another primary.
-        self._to_read = connector(settings=reads, attributes="primary")
-        self._to_look = connector(settings=settings, attributes="primary")
+        self._to_read = connector(settings=settings, attributes="primary")
         self._to_migrate = Connector(url, settings=settings, attributes="read-write", command_timeout=None)
         # No ping, which would be three round trips each time: work is done once more on a dead connection instead.
-        self._writer = _engine(partial(self._open, self._to_write), pool_size=4, max_overflow=4)
+        self._writer = _engine(partial(self._open, self._to_write, {}), pool_size=4, max_overflow=4)
         # A page is made of several queries, which must see the same rows, as they do in SQLite's read transactions.
         self._reader = _engine(
-            partial(self._open, self._to_read), pool_size=8, max_overflow=8, isolation_level="REPEATABLE READ"
+            partial(self._open, self._to_read, reads), pool_size=8, max_overflow=8, isolation_level="REPEATABLE READ"
         )
         self._connections: dict[asyncpg.Connection, _Origin] = {}
         self._generation = 0
+        self._pooled = False
         self._late: set[object] = set()
         self._look: asyncio.Task[None] | None = None
 
@@ -202,18 +202,21 @@ class PostgresDatabase(Database):
                 await self._writer.dispose()
         self._throw_away(list(self._connections))
 
-    async def _open(self, connector: Connector) -> asyncpg.Connection:
+    async def _open(self, connector: Connector, session: Mapping[str, str]) -> asyncpg.Connection:
         generation = self._generation
         connection = await connector.connect()
         try:
-            origin = _Origin(generation, await started_at(connection))
+            started, pooled = await set_up(connection, session)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             connection.terminate()
             raise ConnectError(str(error)) from error
         except BaseException:
             connection.terminate()
             raise
-        self._connections[connection] = origin
+        self._connections[connection] = _Origin(generation, started)
+        if pooled and not self._pooled:
+            self._pooled = True
+            log.warning("pooler_in_between", advice="it must be in session mode: docs/api.md, Poolers")
         connection.add_termination_listener(lambda ended: self._connections.pop(ended, None))
         return connection
 
@@ -276,7 +279,7 @@ class PostgresDatabase(Database):
         """When the server that is there now was started, or why that is not known."""
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
-                connection = await self._to_look.connect()
+                connection = await self._to_read.connect()
                 try:
                     return await started_at(connection)
                 finally:

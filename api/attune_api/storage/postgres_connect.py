@@ -103,6 +103,19 @@ def _said(failure: BaseException | None) -> str:
     return text or type(failure).__name__
 
 
+async def set_up(connection: asyncpg.Connection, settings: Mapping[str, str]) -> tuple[datetime, bool]:
+    """Set what the session has, when it is not known to poolers and would be refused while connecting (PgBouncer).
+
+    Returns:
+        What :func:`started_at` does, and whether a pooler is in between: it has process ids of its own.
+    """
+    sets = [f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, false)" for n in range(len(settings))]
+    columns = ["pg_catalog.pg_postmaster_start_time()", "pg_catalog.pg_backend_pid()", *sets]
+    values = [part for item in settings.items() for part in item]
+    row = await connection.fetchrow(f"SELECT {', '.join(columns)}", *values)
+    return row[0], row[1] != connection.get_server_pid()
+
+
 async def started_at(connection: asyncpg.Connection) -> datetime:
     """When the server was started: another one at the same address was started at another time."""
     started: datetime = await connection.fetchval("SELECT pg_catalog.pg_postmaster_start_time()")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from support.certificates import Authority
 from support.postgres import PostgresServer
 
@@ -90,6 +90,22 @@ async def test_urls_of_a_server_with_tls_and_passwords(strict: PostgresServer) -
         f"postgresql://attune@127.0.0.1:{free_port()}/test_1": "nothing listens there",
     }.items():
         assert said in await _connect(url), url
+
+
+async def test_sessions_have_their_settings_without_asking_for_them_while_connecting(postgres: PostgresServer) -> None:
+    """Poolers refuse what they do not know while connecting."""
+    database = open_database(Settings(database_url=postgres.create_database()).database_url)
+
+    def shown(connection: Connection) -> dict[str, str]:
+        names = ("statement_timeout", "enable_bitmapscan", "TimeZone", "application_name")
+        return {name: str(connection.execute(text(f"SHOW {name}")).scalar_one()) for name in names}
+
+    both = {"TimeZone": "UTC", "application_name": "attune-api"}
+    try:
+        assert await database.read(shown) == {"statement_timeout": "10s", "enable_bitmapscan": "off", **both}
+        assert await database.write(shown) == {"statement_timeout": "0", "enable_bitmapscan": "on", **both}
+    finally:
+        await database.close()
 
 
 async def test_a_server_without_tls(postgres: PostgresServer) -> None:
