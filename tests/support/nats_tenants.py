@@ -141,7 +141,8 @@ async def create_streams(client: Client) -> None:
         (subjects.EVENTS_STREAM, subjects.ALL_EVENTS),
         (subjects.HISTORY_STREAM, subjects.ALL_HISTORY),
     ):
-        await jetstream.add_stream(api.StreamConfig(name=name, subjects=[subject], max_msgs_per_subject=1))
+        stream = api.StreamConfig(name=name, subjects=[subject], max_msgs_per_subject=1, allow_direct=True)
+        await jetstream.add_stream(stream)
     for ref in UIDS:
         await rules.publish(subjects.rule_subject(ref, "uid-1"), str(ref).encode())
         await jetstream.publish(subjects.ack_subject(ref, "uid-1"), b"the first ack")

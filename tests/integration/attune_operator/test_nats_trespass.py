@@ -465,6 +465,11 @@ async def test_the_runner_of_actions_does_its_work_and_nothing_else(tenants: Ten
         await jetstream.publish("attune.runqueue.default.uid-1.run-2", b"another")
         assert await take(client, queue, actions.QUEUE_CONSUMER, actions.ALL_QUEUED_RUNS) == b"queued"
         assert await jetstream.delete_msg(queue, (await jetstream.stream_info(queue)).state.last_seq)
+        # What Rules with order: Strict need: the next event of a Rule, and their turn.
+        subject, turn = subjects.event_subject("default", "uid-1"), "attune.runqueue.default.uid-1.turn"
+        assert (await jetstream.get_msg(events, seq=1, subject=subject, direct=True, next=True)).data == b"event"
+        await jetstream.publish(turn, b"turn", headers={"Nats-Expected-Last-Subject-Sequence": "0"})
+        assert (await jetstream.get_last_msg(queue, turn)).data == b"turn"
         word = await jetstream.get_last_msg(
             actions.ACTIONS_STREAM, actions.actions_subject("default", "uid-1"), direct=True
         )
