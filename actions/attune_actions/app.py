@@ -15,7 +15,7 @@ import structlog
 from attune_actions.addresses import AddressRules
 from attune_actions.api import Api
 from attune_actions.book import RuleBook
-from attune_actions.carrying import Attempt, Carrier
+from attune_actions.carrying import Attempt, Carrier, in_time
 from attune_actions.catching_up import CatchingUp
 from attune_actions.events import Events
 from attune_actions.in_order import InOrder
@@ -171,12 +171,12 @@ class Runner:
 
     def _kinds(self) -> dict[ActionKind, Attempt]:
         return {
-            ActionKind.EMIT: self._emit,
+            ActionKind.EMIT: in_time(self._emit),
             ActionKind.HTTP: self._http,
-            ActionKind.JOB: self._local_jobs if self._settings.local else self._objects,
-            ActionKind.NATS: self._nats,
-            ActionKind.OBJECT: self._objects,
-            ActionKind.RULE: self._objects,
+            ActionKind.JOB: in_time(self._local_jobs if self._settings.local else self._objects),
+            ActionKind.NATS: in_time(self._nats),
+            ActionKind.OBJECT: in_time(self._objects),
+            ActionKind.RULE: in_time(self._objects),
         }
 
     def _workers_of(self, stream: str, consumer: str, subject: str, handler: Handler, *, most_pending: int) -> Workers:

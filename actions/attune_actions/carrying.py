@@ -10,11 +10,11 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from attune_actions.journal import Journal
@@ -41,8 +41,7 @@ _LATEST: Final = 30.0
 _REMEMBERED: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt is about.
 
     Attributes:
@@ -65,8 +64,18 @@ class Task:
     begin_by: float | None = None
 
 
-#: Makes one attempt. It may raise nothing but what is a defect.
+#: Makes one attempt, and ends when the action's timeout has passed. It may raise nothing but TimeoutError and what is a defect.
 Attempt = Callable[[Task], Awaitable[Outcome]]
+
+
+def in_time(kind: Callable[[Task], Awaitable[Outcome]]) -> Attempt:
+    """Attempts that end when the action's timeout has passed, of what does not look at it."""
+
+    async def attempt(task: Task) -> Outcome:
+        async with asyncio.timeout(task.policy.timeout):
+            return await kind(task)
+
+    return attempt
 
 
 class BusyError(Exception):
@@ -337,8 +346,7 @@ class Carrier:
                 message=f"this runner cannot carry out actions of kind {task.step.kind.value}",
             )
         try:
-            async with asyncio.timeout(task.policy.timeout):
-                return await kind(task)
+            return await kind(task)
         except TimeoutError:
             text = f"no answer within {task.policy.timeout:g} s"
             return Outcome(reason=RunReason.TIMED_OUT, again=True, message=text)

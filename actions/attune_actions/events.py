@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -267,4 +266,6 @@ def _switched_off(step: Step) -> Step:
     """The step of a Rule that is switched off."""
     if step.fate != "run":
         return step
-    return replace(step, fate="skip", reason=RunReason.RULE_DISABLED, message="the Rule is switched off")
+    return msgspec.structs.replace(
+        step, fate="skip", reason=RunReason.RULE_DISABLED, message="the Rule is switched off"
+    )

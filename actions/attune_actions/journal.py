@@ -22,6 +22,7 @@ from attune_contract.actions import (
     run_subject,
 )
 from attune_kit.backoff import Backoff
+from attune_kit.deadline import answer_within
 from attune_kit.nats.connection import NatsConnection
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.headers import prepare_headers
@@ -84,8 +85,7 @@ class _Channel:
             await self.connection.client.publish_prepared(
                 subject=subject, reply=f"{self._prefix}.{token}", headers=headers, body=body
             )
-            async with asyncio.timeout(_ANSWER):
-                return await answer
+            return await answer_within(answer, _ANSWER)
         except TimeoutError:
             raise _NotStoredError(f"JetStream did not answer within {_ANSWER:.0f} s") from None
         except (nats.errors.Error, OSError) as error:

@@ -5,6 +5,8 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from attune_kit.deadline import answer_within
+
 #: Targets and actions that are remembered at most; the longest unused are forgotten.
 _REMEMBERED: Final = 10_000
 #: Seconds for which a run waits for a slot of its rule, and less than which an attempt takes whose target is not slow.
@@ -66,15 +68,12 @@ class Slots:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(turn)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await turn
+            await answer_within(turn, _PATIENCE)
         except TimeoutError:
-            if turn.done() and not turn.cancelled():
-                return True
             self._stuck.add(rule)
             return False
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give_back(rule)
             raise
         return True

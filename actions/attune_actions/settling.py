@@ -29,8 +29,7 @@ LONGEST_WAIT: Final = timedelta(days=7)
 _AGAIN: Final = frozenset({408, 425, 429})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one attempt.
 
     Attributes:

@@ -8,7 +8,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -194,7 +193,7 @@ class Emit:
             host = urlsplit(url).hostname
             text = f"the Sensor {emitted.SENSOR_NAME} does not answer at {host}: {type(error).__name__}: {error}"
             found = Outcome(reason=RunReason.TARGET_UNREACHABLE, again=True, message=excerpt(text))
-        return replace(found, request=shown)
+        return msgspec.structs.replace(found, request=shown)
 
     def _target(self) -> tuple[str, str]:
         url = self._url_file.read_text().strip().rstrip("/") if self._url_file is not None else self._url

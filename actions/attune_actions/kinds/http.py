@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import dataclasses
 import errno
 import socket
 import time
@@ -68,10 +67,15 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, task: Task) -> Outcome:
-        """Make an attempt."""
+        """Make an attempt.
+
+        Raises:
+            TimeoutError: the action's timeout passed, and not because of the target.
+        """
         http = task.step.request
+        deadline = asyncio.get_running_loop().time() + task.policy.timeout
         try:
-            secrets = await self._secret_headers(task, http)
+            secrets = await self._secret_headers(task, http, deadline)
             masks = Masks(secrets.values())
             request = build(http, run=task.run, event=task.event, secrets=secrets, agent=_AGENT)
         except SecretError as error:
@@ -85,21 +89,22 @@ class Http:
             return Outcome(
                 reason=RunReason.CIRCUIT_OPEN, again=True, refused=True, not_before=wait, message=text, request=shown
             )
-        outcome = await self._send(task, request, masks)
-        return dataclasses.replace(outcome, request=shown)
+        outcome = await self._send(task, request, masks, deadline)
+        return msgspec.structs.replace(outcome, request=shown)
 
-    async def _secret_headers(self, task: Task, http: Mapping[str, Any]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for header, name, key in secret_references(http):
-            found[header] = await self._secrets.read(task.plan.rule, name, key)
-        return found
+    async def _secret_headers(self, task: Task, http: Mapping[str, Any], deadline: float) -> dict[str, str]:
+        references = secret_references(http)
+        if not references:
+            return {}
+        async with asyncio.timeout_at(deadline):
+            return {header: await self._secrets.read(task.plan.rule, name, key) for header, name, key in references}
 
-    async def _send(self, task: Task, request: Request, masks: Masks) -> Outcome:
+    async def _send(self, task: Task, request: Request, masks: Masks, deadline: float) -> Outcome:
         refused: list[str] = []
         token = _refused.set(refused)
         target, hops = request.target, 0
         try:
-            async with asyncio.timeout(task.policy.timeout):
+            async with asyncio.timeout_at(deadline):
                 while True:
                     async with self._opened().request(
                         request.method,
@@ -133,17 +138,17 @@ class Http:
             self._circuits.failed(target, now=self._monotonic())
         else:
             self._circuits.answered(target)
-        return await self._judged(task, answer, body, masks, whole=whole)
+        return await self._judged(task, answer, body, masks, deadline, whole=whole)
 
     async def _judged(
-        self, task: Task, answer: aiohttp.ClientResponse, body: bytes, masks: Masks, *, whole: bool
+        self, task: Task, answer: aiohttp.ClientResponse, body: bytes, masks: Masks, deadline: float, *, whole: bool
     ) -> Outcome:
         text = "" if not body else masks.hide(body[:8192].decode("utf-8", "replace"))
         shown = excerpt(text) if whole else excerpt(text[:900] + " … (longer than is read)")
         by_status = of_status(answer.status, retry_after=answer.headers.get("Retry-After"), now=self._now())
         success = expectation(task.step.action, "success")
         if success is None:
-            return dataclasses.replace(by_status, answer=shown)
+            return msgspec.structs.replace(by_status, answer=shown)
         variables = {
             EVENT: task.plan.event_variable(task.event),
             RESPONSE: msgspec.json.encode(
@@ -156,7 +161,8 @@ class Http:
         }
         program = Program((EVENT, RESPONSE), ((success, True),))
         try:
-            (result,) = await self._evaluator.evaluate(task.run.rule_uid, program, variables)
+            async with asyncio.timeout_at(deadline):
+                (result,) = await self._evaluator.evaluate(task.run.rule_uid, program, variables)
         except EvaluationError as error:
             result = error
         if result is True:

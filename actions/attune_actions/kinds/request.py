@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
@@ -29,8 +29,7 @@ class RequestError(ValueError):
     """The action, with its results filled in, is no request that can be sent. The text says why; it shows no values."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request, ready to be sent.
 
     Attributes:
@@ -119,6 +118,7 @@ def _with_query(url: str, query: Mapping[str, Any] | None) -> str:
     return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
 
 
+@lru_cache(maxsize=256)
 def checked_url(url: str) -> str:
     """The URL, if it is one that may be asked for.
 

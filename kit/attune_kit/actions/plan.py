@@ -10,7 +10,6 @@ The runner does what the steps say; ``attune rules test`` shows them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -32,8 +31,7 @@ _MISSING: Final = ("Key not found", "Index error", "SELECT to non-message")
 Fate = Literal["run", "skip", "fail"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one action.
 
     Attributes:

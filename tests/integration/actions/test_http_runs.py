@@ -132,6 +132,26 @@ async def test_a_timeout_is_an_attempt(stage: Stage, target: Target) -> None:
     assert [each.outcome for each in run.attempts] == [RunReason.TIMED_OUT, RunReason.NONE]
 
 
+async def test_a_target_that_never_answers_is_left_alone_for_a_while(stage: Stage, target: Target) -> None:
+    async def never() -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    target.answer = lambda key, times: never()
+    await stage.tell(rule_actions("r", http(target.url, retry={"attempts": 1, "timeout": "200ms"})))
+    stage.start()
+    await stage.store(*(event(k) for k in range(20)))
+    ended = await stage.ended(20)
+    assert {run.attempts[0].outcome for run in ended} == {RunReason.TIMED_OUT}
+    number = iter(range(20, 1000))
+
+    async def left_alone() -> bool:
+        await stage.store(event(next(number)))
+        return any(run.reason is RunReason.CIRCUIT_OPEN for run in stage.runs.values())
+
+    await until(left_alone, within=60)
+
+
 async def test_a_rule_that_is_not_known_yet_is_waited_for(stage: Stage, target: Target) -> None:
     stage.start()
     await stage.store(event(1))
