@@ -247,6 +247,7 @@ async def _status(reader: httpx.AsyncClient, path: str) -> bool:
     return (await reader.get(path)).status_code == 200
 
 
+@pytest.mark.alone
 async def test_a_server_that_is_only_slow_is_waited_for(tmp_path: Path, postgres: PostgresServer) -> None:
     """A lock that somebody else holds for longer than the server is given before it is looked at."""
     with ApiProcess(tmp_path, database_url=postgres.create_database()) as api:
