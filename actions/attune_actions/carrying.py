@@ -21,7 +21,7 @@ from attune_actions.journal import Journal
 from attune_actions.limits import RateLimits, Slots, Spacing
 from attune_actions.metrics import Metrics
 from attune_actions.settling import Outcome, RetryPolicy, changed, settled
-from attune_contract.actions import ActionKind, Run, RunReason, RunState
+from attune_contract.actions import ActionKind, Run, RunReason, RunState, queued_run_subject
 from attune_contract.events import Event
 from attune_kit.actions.plan import Plan, Step
 
@@ -122,8 +122,9 @@ class Carrier:
         self._under_way: set[UUID] = set()
         self._ended: OrderedDict[UUID, None] = OrderedDict()
         self._leased: set[asyncio.Task[None]] = set()
-        #: Runs that are not over, of actions whose runs may not go on beside each other; and what goes on of them.
-        self._active: dict[str, set[UUID]] = {}
+        #: Runs that are not over, of actions whose runs may not go on beside each other, with their subjects in the queue; and
+        #: what goes on of them.
+        self._active: dict[str, dict[UUID, str]] = {}
         self._first_attempts: dict[UUID, asyncio.Future[Run]] = {}
         self._replaced: set[UUID] = set()
 
@@ -147,7 +148,7 @@ class Carrier:
         self._replaced.discard(run.id)
         key = f"{run.rule_uid}/{run.action}"
         if key in self._active:
-            self._active[key].discard(run.id)
+            self._active[key].pop(run.id, None)
             if not self._active[key]:
                 del self._active[key]
         self._metrics.runs.labels(run.kind.value, run.state.value).inc()
@@ -239,20 +240,29 @@ class Carrier:
         if run.id in self._replaced:
             await self._end_replaced(run)
             return True
-        active = self._active.setdefault(f"{run.rule_uid}/{run.action}", set())
-        others = active - {run.id}
+        key = f"{run.rule_uid}/{run.action}"
+        await self._forget_ended(key)
+        active = self._active.setdefault(key, {})
+        others = active.keys() - {run.id}
         if others and concurrency == "Forbid":
             text = f"still under way: {', '.join(sorted(map(str, others)))[:200]}"
             reason = RunReason.CONCURRENCY_FORBIDDEN
             await self.end(changed(run, now=self._now(), state=RunState.SKIPPED, reason=reason, message=text))
             return True
         self._replaced |= others
-        active.add(run.id)
+        active[run.id] = queued_run_subject(run)
         for other in others:
             attempt = self._first_attempts.get(other)
             if attempt is not None:
                 attempt.cancel()  # its message is handed out again, and ends it
         return False
+
+    async def _forget_ended(self, key: str) -> None:
+        """Forget runs of an action that came out of the queue to another replica, and ended there."""
+        for run_id, subject in list(self._active.get(key, {}).items()):
+            if run_id not in self._under_way and not await self._journal.is_queued(subject):
+                self._active.get(key, {}).pop(run_id, None)
+                self._replaced.discard(run_id)
 
     async def _end_replaced(self, run: Run) -> None:
         text = "a later run took its place"

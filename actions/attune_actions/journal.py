@@ -33,6 +33,8 @@ _RETRY: Final = Backoff(initial=0.1, maximum=5.0)
 _ANSWER: Final = 5.0
 #: How JetStream says that a subject's last message is another one than expected.
 _WRONG_LAST: Final = 10071
+#: How JetStream says that a subject has no message.
+_NO_MESSAGE: Final = 404
 
 
 class _Error(msgspec.Struct):
@@ -165,6 +167,24 @@ class Journal:
             await connection.client.request(f"$JS.API.STREAM.MSG.DELETE.{RUN_QUEUE_STREAM}", body, timeout=_ANSWER)
         except (nats.errors.Error, OSError):
             return
+
+    async def is_queued(self, subject: str) -> bool:
+        """Whether a run stands in the queue under this subject (``queued_run_subject``). While that is not known, it counts as
+        one that does.
+        """
+        connection = self._connector.current
+        if connection is None:
+            return True
+        try:
+            answer = await connection.client.request(
+                f"$JS.API.STREAM.MSG.GET.{RUN_QUEUE_STREAM}",
+                msgspec.json.encode({"last_by_subj": subject}),
+                timeout=_ANSWER,
+            )
+            error = _REPLIES.decode(answer.data).error
+        except (nats.errors.Error, OSError, msgspec.MsgspecError):
+            return True
+        return error is None or error.code != _NO_MESSAGE
 
     async def _store(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         block = prepare_headers(headers)

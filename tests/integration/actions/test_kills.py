@@ -8,7 +8,7 @@ from support.actions_chaos import survive
 from support.actions_stage import Stage, Target, event, http, rule_actions
 from support.eventually import until
 
-from attune_contract.actions import RunState
+from attune_contract.actions import RUN_QUEUE_STREAM, RunState
 from attune_contract.subjects import EVENTS_STREAM
 
 pytestmark = pytest.mark.nats
@@ -105,3 +105,24 @@ async def test_runs_of_an_action_do_not_go_on_beside_each_other(stage: Stage, ta
     await stage.store(event(3))
     last = next(run for run in await stage.ended(3) if run.event_seq == 4)
     assert last.state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("concurrency", ["Forbid", "Replace"])
+async def test_a_run_that_another_replica_ended_is_in_the_way_of_none(
+    stage: Stage, target: Target, concurrency: str
+) -> None:
+    answers = iter([500])
+    target.answer = lambda key, times: next(answers, 200)
+    await stage.tell(rule_actions("r", http(target.url, concurrency=concurrency, retry={"backoff": "1h"})))
+    stage.start()
+    await stage.store(event(1))
+
+    async def waits() -> bool:
+        return await stage.left(RUN_QUEUE_STREAM) == 1
+
+    await until(waits, within=60, what="the run waits for its next attempt")
+    # What a replica does that takes it out of the queue and ends it.
+    await stage.jetstream.purge_stream(RUN_QUEUE_STREAM)
+    await stage.store(event(2))
+    (second,) = await stage.ended(1)
+    assert (second.event_seq, second.state) == (3, RunState.SUCCEEDED)
