@@ -1,8 +1,12 @@
 """Ports of loopback for servers that are started, killed and started again."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 #: Below those that systems give to outgoing connections (Linux from 32768, others from 49152), any of which could take a port
@@ -14,6 +18,8 @@ _TRIES: Final = 1000
 _ours = _RANGE
 #: The ports given last; their receivers may not listen yet.
 _given: deque[int] = deque(maxlen=1000)
+#: Ports that this process asked for by their number, and the locks by which others are told.
+_claimed: dict[int, int] = {}
 
 
 def free_port() -> int:
@@ -56,9 +62,31 @@ def is_free(port: int) -> bool:
 
 
 def port_like(wanted: int) -> int:
-    """The wanted port if it is free, otherwise another one.
+    """The wanted port if it is free, and no other process on this machine that asked here has it; otherwise another one.
+
+    Two that start at once would both find it free: the program that comes second to it would not be reached, and its callers
+    would reach the first one's.
 
     Raises:
         OSError: as :func:`free_port`.
     """
-    return wanted if is_free(wanted) else free_port()
+    return wanted if is_free(wanted) and _claim(wanted) else free_port()
+
+
+def _claim(port: int) -> bool:
+    """Whether a port is this process's from now on until its end, as far as others ask in the same way."""
+    if port in _claimed:
+        return True
+    folder = Path(tempfile.gettempdir()) / f"attune-ports-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return True  # without a folder there is nobody to agree with
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return False
+    _claimed[port] = lock  # open until the process ends
+    return True

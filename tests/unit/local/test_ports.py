@@ -1,6 +1,8 @@
 """Ports that stay ours while the server on them is down."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,19 @@ def test_processes_side_by_side_give_different_ports(monkeypatch: pytest.MonkeyP
         given.append({ports.free_port() for _ in range(50)})
     assert not given[0] & given[1]
     assert not (given[0] | given[1]) & given[2]
+
+
+def test_of_two_processes_that_want_a_port_one_gets_it() -> None:
+    wanted = ports.free_port()
+    program = f"from attune_local import ports; print(ports.port_like({wanted}), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert int(other.stdout.readline()) == wanted
+        assert ports.port_like(wanted) != wanted, "it is free, and somebody else's"
+        other.stdin.close()
+        other.wait()
+    assert ports.port_like(wanted) == wanted, "it went back with its owner"
+    assert ports.port_like(wanted) == wanted
