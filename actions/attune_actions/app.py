@@ -104,10 +104,11 @@ class Runner:
             self._accounts.close,
             self._evaluator.close,
         ]
+        self._slots = Slots(total=settings.at_once, per_rule=settings.per_rule)
         self._carrier = Carrier(
             journal=self._journal,
             kinds=self._kinds(),
-            slots=Slots(total=settings.at_once, per_rule=settings.per_rule),
+            slots=self._slots,
             metrics=metrics,
         )
         self._events = Events(
@@ -142,6 +143,7 @@ class Runner:
                 RUN_QUEUE_STREAM, QUEUE_CONSUMER, ALL_QUEUED_RUNS, self._waiting.handle, most_pending=_QUEUE_PENDING
             ),
         }
+        self._slots.on_waiting = self._workers["events"].look
         self._dead: str | None = None
         self._probes = Probes(
             host=settings.host,
@@ -188,6 +190,8 @@ class Runner:
             handler=handler,
             at_once=self._settings.at_once,
             most_pending=most_pending,
+            # Events that wait for a slot of their rule are not in the way of other rules'.
+            idle=(lambda: self._slots.waiting) if stream == EVENTS_STREAM else lambda: 0,
         )
 
     def _taking(self, name: str) -> Callable[[], str | None]:

@@ -34,7 +34,8 @@ LEASE: Final = 15.0
 _RENEWAL: Final = 5.0
 #: Seconds between two returns of a rule's runs that found no free slot, and the bounds of such a wait.
 _APART: Final = 0.001
-_APART_STUCK: Final = 0.005
+_APART_STUCK: Final = 0.01
+_FURTHEST_APART: Final = 0.05
 _SOONEST: Final = 0.1
 _LATEST: Final = 30.0
 #: Runs that have ended and are remembered, so that an event that is handed out twice does nothing twice.
@@ -139,7 +140,10 @@ class Carrier:
 
     def wait_for_slot(self, rule_uid: str) -> float:
         """Seconds after which a run of a rule that has no free slot is to come back."""
-        apart = _APART_STUCK if self._slots.is_stuck(rule_uid) else _APART
+        apart = _APART
+        if self._slots.is_stuck(rule_uid):  # twice as often as slots become free, so that none stays free for long
+            known = self._slots.seconds_apart(rule_uid)
+            apart = _APART_STUCK if known is None else min(max(known / 2, _APART), _FURTHEST_APART)
         return self._spacing.delay(rule_uid, now=self._monotonic(), apart=apart, least=_SOONEST, most=_LATEST)
 
     async def end(self, run: Run) -> None:

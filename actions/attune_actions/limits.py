@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -12,6 +13,8 @@ _REMEMBERED: Final = 10_000
 #: Seconds for which a run waits for a slot of its rule, and less than which an attempt takes whose target is not slow.
 _PATIENCE: Final = 3.0
 _QUICK: Final = 1.0
+#: Seconds without a free slot of a rule after which nothing waits for one any more.
+_STANDSTILL: Final = 0.2
 
 _T = TypeVar("_T")
 
@@ -34,6 +37,14 @@ class Slots:
         self._sum = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._stuck: set[str] = set()
+        #: When a slot of a rule became free the last time, and how long it had been used, while something waits or is stuck.
+        self._freed: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._watched: set[str] = set()
+        self.waiting = 0
+        """Runs that wait for a slot."""
+        self.on_waiting: Callable[[], None] = lambda: None
+        """Called when there is one more of them."""
 
     @property
     def used(self) -> int:
@@ -55,18 +66,32 @@ class Slots:
         """Whether one has waited for a slot of the rule in vain, and no attempt of it was quick since."""
         return rule in self._stuck
 
+    def seconds_apart(self, rule: str) -> float | None:
+        """How often a slot of a stuck rule becomes free: seconds between two. None before that is known."""
+        seconds = self._seconds.get(rule)
+        return None if seconds is None else seconds / max(1, self._used[rule])
+
     async def acquire(self, rule: str) -> bool:
         """Take a slot, and wait a moment for one if need be; returns whether there was one.
 
-        Where one has waited in vain, nothing waits any more until an attempt of the rule was quick: its target is slow.
+        Where one has waited in vain, or none became free for a moment, nothing waits any more until an attempt of the rule was
+        quick: its target is slow.
         """
         if self.take(rule):
             return True
         waiting = self._waiting.setdefault(rule, deque())
         if rule in self._stuck or not self._used[rule]:
             return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if not waiting:
+            self._freed[rule] = loop.time()
+        if rule not in self._watched:
+            self._watched.add(rule)
+            loop.call_later(_STANDSTILL, self._watch, rule)
+        turn: asyncio.Future[None] = loop.create_future()
         waiting.append(turn)
+        self.waiting += 1
+        self.on_waiting()
         try:
             await answer_within(turn, _PATIENCE)
         except TimeoutError:
@@ -76,7 +101,26 @@ class Slots:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give_back(rule)
             raise
+        finally:
+            self.waiting -= 1
         return True
+
+    def _watch(self, rule: str) -> None:
+        """Let nothing wait for a rule of which no slot becomes free."""
+        waiting = self._waiting.get(rule)
+        if not waiting:
+            self._watched.discard(rule)
+            return
+        loop = asyncio.get_running_loop()
+        left = self._freed.get(rule, 0.0) + _STANDSTILL - loop.time()
+        if left > 0:
+            loop.call_later(left, self._watch, rule)
+            return
+        self._watched.discard(rule)
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_exception(TimeoutError())
 
     def give_back(self, rule: str, *, seconds: float = 0.0) -> None:
         """End the use of a slot: the next one that waits has it.
@@ -87,17 +131,24 @@ class Slots:
         """
         if seconds < _QUICK:
             self._stuck.discard(rule)
+            self._seconds.pop(rule, None)
+        elif rule in self._stuck:
+            self._seconds[rule] = seconds
         waiting = self._waiting.get(rule)
+        if waiting:
+            self._freed[rule] = asyncio.get_running_loop().time()
         while waiting:
             turn = waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
         self._waiting.pop(rule, None)
+        self._freed.pop(rule, None)
         self._sum -= 1
         self._used[rule] -= 1
         if not self._used[rule]:
             del self._used[rule]
+            self._seconds.pop(rule, None)
 
 
 class Spacing:

@@ -109,6 +109,7 @@ class Workers:
         at_once: messages in hand at most.
         most_pending: messages that all replicas together may have in hand, those that wait for their time included.
         start_sequence: where a new consumer begins; the stream's first message unless given.
+        idle: how many of the messages in hand only wait. As many more may be in hand, up to twice ``at_once``.
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class Workers:
         at_once: int,
         most_pending: int,
         start_sequence: int | None = None,
+        idle: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._idle = idle
         self._connector = connector
         self._stream = stream
         self._consumer = consumer
@@ -188,7 +191,8 @@ class Workers:
 
     async def _ask(self, connection: NatsConnection, inbox: str) -> None:
         self._wake.clear()
-        free = self._at_once - len(self._tasks) - self._asked
+        busy = len(self._tasks) - min(self._idle(), self._at_once, len(self._tasks))
+        free = self._at_once - busy - self._asked
         if free < max(1, self._at_once // 4) and not (self._asked == 0 and free > 0):
             return
         self._asked += free
@@ -253,6 +257,10 @@ class Workers:
         self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()
+        self._wake.set()
+
+    def look(self) -> None:
+        """Look whether there is something to ask for: ``idle`` says something else."""
         self._wake.set()
 
     async def stop(self, *, grace: float) -> None:

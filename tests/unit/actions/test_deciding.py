@@ -301,6 +301,38 @@ async def test_a_run_waits_for_a_slot_unless_the_rule_is_slow(monkeypatch: pytes
     assert slots.used == 0
 
 
+async def test_nothing_waits_for_long_while_no_slot_becomes_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attune_actions.limits._STANDSTILL", 0.05)
+    monkeypatch.setattr("attune_actions.limits._PATIENCE", 3600.0)
+    slots = Slots(total=100, per_rule=2)
+    noticed: list[int] = []
+    slots.on_waiting = lambda: noticed.append(slots.waiting)
+    assert [await slots.acquire("slow") for _ in range(2)] == [True, True]
+    assert await asyncio.gather(*(slots.acquire("slow") for _ in range(3))) == [False] * 3
+    assert noticed == [1, 2, 3]
+    assert slots.waiting == 0
+    assert slots.is_stuck("slow")
+    assert slots.seconds_apart("slow") is None, "no attempt has ended"
+    slots.give_back("slow", seconds=10.0)
+    assert slots.seconds_apart("slow") == 10.0, "one is under way"
+    slots.give_back("slow", seconds=0.1)
+    assert (slots.is_stuck("slow"), slots.seconds_apart("slow"), slots.used) == (False, None, 0)
+
+
+async def test_who_waits_for_slots_that_become_free_goes_on_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attune_actions.limits._STANDSTILL", 3600.0)
+    slots = Slots(total=100, per_rule=1)
+    assert await slots.acquire("r")
+    waiting = [asyncio.create_task(slots.acquire("r")) for _ in range(20)]
+    for task in waiting:
+        await asyncio.sleep(0)
+        assert slots.waiting == sum(not each.done() for each in waiting)
+        slots.give_back("r")
+        assert await task
+    slots.give_back("r")
+    assert (slots.used, slots.waiting) == (0, 0)
+
+
 async def test_who_no_longer_waits_keeps_no_slot() -> None:
     slots = Slots(total=100, per_rule=1)
     assert await slots.acquire("r")
