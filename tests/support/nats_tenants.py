@@ -123,9 +123,9 @@ class Tenants:
                 assert answer["data"]["code"] == 200, answer
 
 
-async def create_streams(client: Client) -> None:
-    """The streams, with a rule of each Sensor and a word of each of the others."""
-    jetstream, rules = client.jetstream(timeout=60), client.jetstream(prefix=subjects.RULES_API, timeout=60)
+async def create_streams(client: Client, *, patience: float = 60) -> None:
+    """The streams, with a rule of each Sensor and a word of each of the others; each answer within ``patience`` seconds."""
+    jetstream, rules = client.jetstream(timeout=patience), client.jetstream(prefix=subjects.RULES_API, timeout=patience)
     await rules.add_stream(rules_stream(replicas=1))
     await jetstream.add_stream(acks_stream(replicas=1))
     await jetstream.add_stream(actions_stream(replicas=1))

@@ -40,7 +40,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[Tenants]]:
         async def ready() -> bool:
             async with seen[0].connected(seen[0].service()) as client:
                 with contextlib.suppress(nats.errors.TimeoutError):
-                    await create_streams(client)
+                    await create_streams(client, patience=5)  # a cluster without a leader gives none
                     return True
             return False
 
