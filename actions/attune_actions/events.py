@@ -242,7 +242,7 @@ class Events:
             results = [error] * len(plan.program.expressions if plan.program else ())
         now = self._now()
         begun: list[Task] = []
-        for planned in plan.steps(results):
+        for planned in plan.steps(results, event):
             step = planned if enabled else _switched_off(planned)
             run = new_run(event, step, rule_generation=plan.rule.generation, now=now)
             if known is not None and await known(run.id):

@@ -98,7 +98,7 @@ class Waiting:
             await self._over(run, RunState.SKIPPED, RunReason.RULE_DISABLED, "the Rule is switched off")
             return None
         try:
-            steps = plan.steps(await self._events.results(plan, event))
+            steps = plan.steps(await self._events.results(plan, event), event)
         except EvaluationError:
             return _UNKNOWN
         step = next(each for each in steps if each.name == run.action)

@@ -128,7 +128,7 @@ def try_rule(body: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, A
             "message": step.message,
             "request": step.request,
         }
-        for step in plan.steps(results)
+        for step in plan.steps(results, event)
     ]
     trial = {"event_id": str(event.id), "event_seq": None, "occurred_at": now, "steps": steps}
     return {"generation": rule.generation, "enabled": rule.enabled, "data": [trial]}

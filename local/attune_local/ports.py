@@ -18,7 +18,7 @@ _TRIES: Final = 1000
 _ours = _RANGE
 #: The ports given last; their receivers may not listen yet.
 _given: deque[int] = deque(maxlen=1000)
-#: Ports that this process asked for by their number, and the locks by which others are told.
+#: Ports that this process asked for by their number, and the locks that others see.
 _claimed: dict[int, int] = {}
 
 

@@ -5,7 +5,6 @@ So what is handed over twice, after a kill or a lost answer, is stored once.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +17,10 @@ import msgspec
 from attune_actions.carrying import Task
 from attune_actions.settling import Outcome, excerpt
 from attune_contract import emitted
-from attune_contract.actions import EMITTED_TRIGGER_TYPE, Run, RunReason
+from attune_contract.actions import Run, RunReason
 from attune_contract.events import Event
+from attune_kit.actions.emission import EmissionError, emitted_part
 
-_NAME: Final = re.compile(emitted.NAME_PATTERN.removesuffix("$") + r"\Z")
 _TIMEOUT: Final = 30.0
 _CONNECT: Final = 5.0
 _CONNECTIONS: Final = 64
@@ -37,34 +36,7 @@ _NO_SENSOR: Final = (
 )
 
 
-class EmissionError(ValueError):
-    """The action, with its results filled in, makes no event."""
-
-    def __init__(self, message: str, *, reason: RunReason = RunReason.INVALID_EXPRESSION) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class _Origin(msgspec.Struct):
-    hops: int = 0
-
-
-class _Payload(msgspec.Struct):
-    emitted: _Origin = msgspec.field(default_factory=_Origin)
-
-
-_PAYLOADS: Final = msgspec.json.Decoder(_Payload)
 _ANSWERS: Final = msgspec.json.Decoder(emitted.Answer)
-
-
-def hops_behind(event: Event) -> int:
-    """So many actions of kind ``emit`` lie behind an event. Pure."""
-    if event.trigger_type != EMITTED_TRIGGER_TYPE:
-        return 0
-    try:
-        return max(0, _PAYLOADS.decode(event.payload).emitted.hops)
-    except msgspec.MsgspecError:  # of somebody else's Sensor that offers this trigger type
-        return 0
 
 
 def emission_of(request: Any, event: Event, run: Run) -> emitted.Emission:
@@ -78,22 +50,7 @@ def emission_of(request: Any, event: Event, run: Run) -> emitted.Emission:
     Raises:
         EmissionError: it makes no event.
     """
-    hops = hops_behind(event) + 1
-    if hops > emitted.MOST_HOPS:
-        raise EmissionError(
-            f"the event came through {emitted.MOST_HOPS} actions of kind emit, one after the other, and may not make another: "
-            "Rules that emit what they take themselves, or one another, make a loop",
-            reason=RunReason.TOO_MANY_HOPS,
-        )
-    name = request["name"]
-    if not isinstance(name, str) or len(name) > emitted.MOST_NAME or not _NAME.match(name):
-        shown = excerpt(str(name))[:80]
-        raise EmissionError(f"{shown!r} is no name of an event: it has letters, digits, and - . _ between them")
-    payload = request["payload"] if "payload" in request else msgspec.json.decode(event.payload)
-    if not isinstance(payload, dict):
-        raise EmissionError("the payload is no object")
-    if (size := len(msgspec.json.encode(payload))) > emitted.MOST_PAYLOAD_BYTES:
-        raise EmissionError(f"the payload has {size} bytes as JSON; at most {emitted.MOST_PAYLOAD_BYTES} are allowed")
+    name, payload, hops = emitted_part(request, event)
     origin = emitted.Origin(
         name=name,
         rule=f"{run.rule_namespace}/{run.rule_name}",

@@ -65,7 +65,7 @@ class Trials:
                 message=step.message,
                 request=step.request,
             )
-            for step in plan.steps(results)
+            for step in plan.steps(results, event)
         ]
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ Pure but for the evaluation of expressions, which the caller does in between, in
 
     plan = Plan(rule)
     results = await evaluator.evaluate(rule.uid, plan.program, plan.variables(event)) if plan.program else []
-    for step in plan.steps(results): ...
+    for step in plan.steps(results, event): ...
 
 The runner does what the steps say; ``attune rules test`` shows them.
 """
@@ -17,6 +17,7 @@ import msgspec
 
 from attune_contract.actions import ActionKind, RuleActions, RunReason
 from attune_contract.events import Event
+from attune_kit.actions.emission import EmissionError, emitted_part
 from attune_kit.cel.evaluator import Program
 from attune_kit.cel.library import EvaluationError
 from attune_kit.cel.templates import Expression, TemplateError, expressions_in, parse, render
@@ -120,15 +121,16 @@ class Plan:
             }
         )
 
-    def steps(self, results: Sequence[Any]) -> list[Step]:
+    def steps(self, results: Sequence[Any], event: Event) -> list[Step]:
         """What becomes of each action.
 
         Args:
             results: of :attr:`program`'s expressions, in order; an :class:`EvaluationError` where there is none.
+            event: the event that they are of.
         """
         found = dict(zip(self._expressions, results, strict=True)) if self.program else {}
         held = _condition("the Rule's condition", self.rule.when, found)
-        return [_step(each, held, found) for each in self._parsed]
+        return [_checked(_step(each, held, found), event) for each in self._parsed]
 
 
 def _parse(action: Mapping[str, Any]) -> _Parsed:
@@ -171,6 +173,18 @@ def _step(parsed: _Parsed, held: tuple[Fate, RunReason, str] | None, found: Mapp
             return Step(action=action, kind=kind, fate="fail", reason=RunReason.INVALID_EXPRESSION, message=message)
         results[source] = result
     return Step(action=action, kind=kind, fate="run", request=_rendered(kind, parsed.template, results))
+
+
+def _checked(step: Step, event: Event) -> Step:
+    """The step, unless what it asks for cannot be."""
+    if step.kind is not ActionKind.EMIT or step.fate != "run":
+        return step
+    try:
+        emitted_part(step.request, event)
+    except EmissionError as error:
+        message = f"the event is not made: {error}"
+        return Step(action=step.action, kind=step.kind, fate="fail", reason=error.reason, message=message)
+    return step
 
 
 def _rendered(kind: ActionKind, template: Any, results: Mapping[str, Any]) -> Any:

@@ -32,7 +32,7 @@ class Journal:
 
 def a_task(begin_by: float | None) -> Task:
     plan = Plan(rule_actions("r", http("http://a.example/"), order="Strict"))
-    (step,) = plan.steps([])
+    (step,) = plan.steps([], event(1))
     run = new_run(event(1), step, rule_generation=1, now=NOW)
     return Task(run=run, step=step, plan=plan, event=event(1), policy=RetryPolicy.of(step.action), begin_by=begin_by)
 

@@ -23,7 +23,7 @@ POLICY = RetryPolicy(attempts=3, backoff=2.0, max_backoff=60.0, timeout=30.0)
 
 
 def a_run() -> Run:
-    (step,) = Plan(rule_actions("r", http("http://a.example/"))).steps([])
+    (step,) = Plan(rule_actions("r", http("http://a.example/"))).steps([], event(1))
     return new_run(event(1), step, rule_generation=1, now=NOW)
 
 
@@ -242,7 +242,7 @@ def test_a_circuit_opens_lets_one_through_and_closes() -> None:
 def test_results_cannot_change_a_url_s_host_or_add_parameters() -> None:
     plan = Plan(rule_actions("r", http("https://a.example/${event.payload.name}?q=${event.payload.q}")))
     assert plan.program is not None
-    (step,) = plan.steps(["../x@evil.example/?y", "1&admin=1"])
+    (step,) = plan.steps(["../x@evil.example/?y", "1&admin=1"], event(1))
     assert step.request["url"] == "https://a.example/..%2Fx%40evil.example%2F%3Fy?q=1%26admin%3D1"
 
 
@@ -251,26 +251,28 @@ def test_an_expression_s_text_is_no_template_and_no_json() -> None:
         rule_actions("r", http("https://a.example/", body={"text": "${event.payload.t}", "n": "<${event.payload.t}>"}))
     )
     hostile = '","admin":true,"x":"${event.data.secret}'
-    (step,) = plan.steps([hostile])
+    (step,) = plan.steps([hostile], event(1))
     assert step.request["body"] == {"text": hostile, "n": f"<{hostile}>"}
 
 
 def test_without_expressions_nothing_is_evaluated() -> None:
     plan = Plan(rule_actions("r", http("https://a.example/", text="costs $${5}")))
     assert plan.program is None
-    (step,) = plan.steps([])
+    (step,) = plan.steps([], event(1))
     assert (step.fate, step.request["text"]) == ("run", "costs ${5}")
 
 
 def test_conditions() -> None:
     plan = Plan(rule_actions("r", http("https://a.example/", when="event.payload.a"), when="event.payload.r"))
-    assert [each.fate for each in plan.steps([True, True])] == ["run"]
-    assert [each.reason for each in plan.steps([False, True])] == [RunReason.CONDITION_FALSE]
-    assert [each.fate for each in plan.steps([True, False])] == ["skip"]
+    assert [each.fate for each in plan.steps([True, True], event(1))] == ["run"]
+    assert [each.reason for each in plan.steps([False, True], event(1))] == [RunReason.CONDITION_FALSE]
+    assert [each.fate for each in plan.steps([True, False], event(1))] == ["skip"]
     missing = EvaluationError('Key not found in map : "a"')
-    assert [each.fate for each in plan.steps([True, missing])] == ["skip"]
+    assert [each.fate for each in plan.steps([True, missing], event(1))] == ["skip"]
     wrong = EvaluationError("No matching overloads found : _>_(string, int64)")
-    assert [(each.fate, each.reason) for each in plan.steps([True, wrong])] == [("fail", RunReason.INVALID_EXPRESSION)]
+    assert [(each.fate, each.reason) for each in plan.steps([True, wrong], event(1))] == [
+        ("fail", RunReason.INVALID_EXPRESSION)
+    ]
 
 
 def test_a_template_without_a_result_fails_its_action_alone() -> None:
@@ -279,7 +281,7 @@ def test_a_template_without_a_result_fails_its_action_alone() -> None:
             "r", http("https://a.example/", name="a", text="${event.payload.x}"), http("https://a.example/", name="b")
         )
     )
-    assert [each.fate for each in plan.steps([EvaluationError("no")])] == ["fail", "run"]
+    assert [each.fate for each in plan.steps([EvaluationError("no")], event(1))] == ["fail", "run"]
 
 
 async def test_a_run_waits_for_a_slot_unless_the_rule_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.actions_stage import event, rule_actions
 
-from attune_actions.kinds.emit import EmissionError, emission_of, hops_behind, outcome_of
+from attune_actions.kinds.emit import emission_of, outcome_of
 from attune_actions.settling import new_run
 from attune_contract import emitted
 from attune_contract.actions import EMITTED_TRIGGER_TYPE, Run, RunReason
 from attune_contract.events import Event
+from attune_kit.actions.emission import EmissionError, hops_behind
 from attune_kit.actions.plan import Plan
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -27,7 +28,7 @@ def emitted_event(hops: Any) -> Event:
 
 
 def a_run(of: Event) -> Run:
-    (step,) = Plan(rule_actions("r", {"name": "tell", "emit": {"name": "x"}})).steps([])
+    (step,) = Plan(rule_actions("r", {"name": "tell", "emit": {"name": "x"}})).steps([], event(1))
     return new_run(of, step, rule_generation=1, now=NOW)
 
 
@@ -141,3 +142,22 @@ def test_other_answers(status: int, reason: RunReason, again: bool, refused: boo
         assert "Why not." in found.message
     told = outcome_of(422, answer("stored", "refused", reason="it ended"), name="x")
     assert "for the Rule demo/1: it ended" in told.message
+
+
+def test_what_makes_no_event_is_said_before_it_is_tried() -> None:
+    """So `attune rules test` says what the runner then does."""
+    plan = Plan(rule_actions("r", {"name": "tell", "emit": {"name": "${event.payload.n}", "payload": {}}}))
+
+    def planned(name: Any, of: Event) -> tuple[str, RunReason, str]:
+        (step,) = plan.steps([name], of)
+        return step.fate, step.reason, step.message
+
+    assert planned("done", event(1)) == ("run", RunReason.NONE, "")
+    fate, reason, message = planned("a b", event(1))
+    assert (fate, reason) == ("fail", RunReason.INVALID_EXPRESSION)
+    assert (
+        message == "the event is not made: 'a b' is no name of an event: it has letters, digits, and - . _ between them"
+    )
+    fate, reason, message = planned("done", emitted_event(emitted.MOST_HOPS))
+    assert (fate, reason) == ("fail", RunReason.TOO_MANY_HOPS)
+    assert "make a loop" in message

@@ -77,7 +77,7 @@ async def _tried(cases: list[Case]) -> list[list[Step]]:
             results = (
                 await evaluator.evaluate(rule["metadata"]["name"], program, plan.variables(event)) if program else []
             )
-            found.append(plan.steps(results))
+            found.append(plan.steps(results, event))
         return found
     finally:
         await evaluator.close()
