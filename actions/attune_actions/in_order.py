@@ -17,7 +17,7 @@ from attune_actions.api import ApiError
 from attune_actions.book import UnknownRuleError
 from attune_actions.carrying import TooLateError
 from attune_actions.events import NotNowError
-from attune_actions.turn_store import StoreError
+from attune_actions.journal import StoreError
 from attune_actions.turns import Next, Turn, begun, decode_turn, idle, passed, pause, rung, turn_subject
 from attune_contract.messages import InvalidMessageError
 from attune_kit.actions.plan import Plan

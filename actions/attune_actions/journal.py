@@ -34,7 +34,7 @@ _ANSWER: Final = 5.0
 #: How JetStream says that a subject's last message is another one than expected.
 _WRONG_LAST: Final = 10071
 #: How JetStream says that a subject has no message.
-_NO_MESSAGE: Final = 404
+NO_MESSAGE: Final = 404
 
 
 class _Error(msgspec.Struct):
@@ -48,7 +48,29 @@ class _Reply(msgspec.Struct):
     error: _Error | None = None
 
 
+class Stored(msgspec.Struct):
+    """A message of the queue.
+
+    Attributes:
+        seq: its place in the stream.
+        data: its body, as base64.
+    """
+
+    seq: int
+    data: str = ""
+
+
+class _Found(msgspec.Struct):
+    message: Stored | None = None
+    error: _Error | None = None
+
+
 _REPLIES: Final = msgspec.json.Decoder(_Reply)
+_MESSAGES: Final = msgspec.json.Decoder(_Found)
+
+
+class StoreError(Exception):
+    """Something cannot be read now."""
 
 
 class _NotStoredError(Exception):
@@ -168,23 +190,37 @@ class Journal:
         except (nats.errors.Error, OSError):
             return
 
+    async def last(self, subject: str) -> Stored | None:
+        """The last message of the queue under a subject; None when there is none. The stream's leader answers.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        connection = self._connector.current
+        if connection is None:
+            raise StoreError("there is no connection to NATS")
+        body = msgspec.json.encode({"last_by_subj": subject})
+        try:
+            answer = await connection.client.request(
+                f"$JS.API.STREAM.MSG.GET.{RUN_QUEUE_STREAM}", body, timeout=_ANSWER
+            )
+            found = _MESSAGES.decode(answer.data)
+        except (nats.errors.Error, OSError, TimeoutError, msgspec.MsgspecError) as error:
+            raise StoreError(str(error) or type(error).__name__) from error
+        if found.error is None and found.message is not None:
+            return found.message
+        if found.error is not None and found.error.code == NO_MESSAGE:
+            return None
+        raise StoreError(found.error.description if found.error else "the answer has no message")
+
     async def is_queued(self, subject: str) -> bool:
         """Whether a run stands in the queue under this subject (``queued_run_subject``). While that is not known, it counts as
         one that does.
         """
-        connection = self._connector.current
-        if connection is None:
-            return True
         try:
-            answer = await connection.client.request(
-                f"$JS.API.STREAM.MSG.GET.{RUN_QUEUE_STREAM}",
-                msgspec.json.encode({"last_by_subj": subject}),
-                timeout=_ANSWER,
-            )
-            error = _REPLIES.decode(answer.data).error
-        except (nats.errors.Error, OSError, msgspec.MsgspecError):
+            return await self.last(subject) is not None
+        except StoreError:
             return True
-        return error is None or error.code != _NO_MESSAGE
 
     async def _store(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         block = prepare_headers(headers)

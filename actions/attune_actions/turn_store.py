@@ -6,46 +6,24 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from nats.errors import Error as NatsError
 
 from attune_actions.api import Api
 from attune_actions.catching_up import POSITION, Position
-from attune_actions.journal import Journal
+from attune_actions.journal import NO_MESSAGE, Journal, StoreError
 from attune_actions.turns import Next, Turn, decode_turn, encode_turn
-from attune_contract.actions import EVENTS_CONSUMER, RUN_QUEUE_STREAM
+from attune_contract.actions import EVENTS_CONSUMER
 from attune_contract.subjects import EVENTS_STREAM, event_subject
 from attune_kit.nats.connection import NatsConnection
 from attune_kit.nats.connector import NatsConnector
 
 _TIMEOUT: Final = 5.0
-_NO_MESSAGE: Final = 404
-
-
-class StoreError(Exception):
-    """Something cannot be read now."""
 
 
 class _Seq(msgspec.Struct):
     seq: int
 
 
-class _Stored(msgspec.Struct):
-    seq: int
-    data: str = ""
-
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    description: str = ""
-
-
-class _Message(msgspec.Struct):
-    message: _Stored | None = None
-    error: _ApiError | None = None
-
-
 _SEQS: Final = msgspec.json.Decoder(_Seq)
-_MESSAGES: Final = msgspec.json.Decoder(_Message)
 
 
 def _seq_of(event: bytes | msgspec.Raw) -> int | None:
@@ -77,7 +55,7 @@ class TurnStore:
             StoreError: it cannot be read now.
             InvalidMessageError: it is none.
         """
-        found = await self._last(subject)
+        found = await self._journal.last(subject)
         return (None, 0) if found is None else (decode_turn(base64.b64decode(found.data)), found.seq)
 
     async def replace(self, turn: Turn, *, sequence: int) -> bool:
@@ -90,7 +68,7 @@ class TurnStore:
         Raises:
             StoreError: it cannot be read now.
         """
-        return await self._last(f"attune.runqueue.{namespace}.{rule_uid}.{run}") is not None
+        return await self._journal.last(f"attune.runqueue.{namespace}.{rule_uid}.{run}") is not None
 
     async def first_turn(self, namespace: str, rule_uid: str, *, seq: int) -> Turn:
         """The turn of a Rule that has none: it begins where the events of all Rules are known to be handled.
@@ -171,28 +149,13 @@ class TurnStore:
         status = (answer.headers or {}).get("Status")
         if status is None:
             return answer
-        if status != str(_NO_MESSAGE):
+        if status != str(NO_MESSAGE):
             raise StoreError(f"the stream of events answered {status}")
         return None
 
     async def _edges(self) -> tuple[int, int]:
         state = (await self._connection().jetstream.stream_info(EVENTS_STREAM)).state
         return state.first_seq, state.last_seq
-
-    async def _last(self, subject: str) -> _Stored | None:
-        body = msgspec.json.encode({"last_by_subj": subject})
-        try:
-            answer = await self._connection().client.request(
-                f"$JS.API.STREAM.MSG.GET.{RUN_QUEUE_STREAM}", body, timeout=_TIMEOUT
-            )
-            found = _MESSAGES.decode(answer.data)
-        except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-            raise StoreError(str(error) or type(error).__name__) from error
-        if found.error is None and found.message is not None:
-            return found.message
-        if found.error is not None and found.error.code == _NO_MESSAGE:
-            return None
-        raise StoreError(found.error.description if found.error else "the answer has no message")
 
     def _connection(self) -> NatsConnection:
         connection = self._connector.current

@@ -19,7 +19,7 @@ from attune_actions.settling import Outcome, excerpt
 from attune_contract import emitted
 from attune_contract.actions import Run, RunReason
 from attune_contract.events import Event
-from attune_kit.actions.emission import EmissionError, emitted_part
+from attune_kit.actions.emission import emitted_part
 
 _TIMEOUT: Final = 30.0
 _CONNECT: Final = 5.0
@@ -116,10 +116,7 @@ class Emit:
 
     async def __call__(self, task: Task) -> Outcome:
         """Make an attempt."""
-        try:
-            emission = emission_of(task.step.request, task.event, task.run)
-        except EmissionError as error:
-            return Outcome(reason=error.reason, message=f"the event is not made: {error}")
+        emission = emission_of(task.step.request, task.event, task.run)  # the plan has checked that there is one
         body = msgspec.json.encode(emission)
         payload = msgspec.json.encode(emission.payload)[:900].decode("utf-8", "replace")
         shown = excerpt(f"emit {emission.origin.name}\n\n{payload}")
