@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from attune_kit.parameters import sentence
 from attune_sensor import InvalidRuleError, Rule
 
 #: The server of rules that name none.
@@ -55,7 +56,7 @@ def subscription_of(rule: Rule, *, servers: Iterable[str], sensor: str) -> Subsc
     try:
         parameters = msgspec.convert(rule.parameters, type=Parameters)
     except msgspec.ValidationError as error:
-        raise InvalidRuleError(str(error).replace("`$.", "`parameters.").replace("`$`", "`parameters`")) from None
+        raise InvalidRuleError(sentence(error)) from None
     known = sorted(servers)
     if parameters.server not in known:
         raise InvalidRuleError(

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from attune_kit.parameters import sentence
 from attune_sensor import InvalidRuleError, Rule
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -41,7 +42,7 @@ def parameters_of(rule: Rule) -> Parameters:
     try:
         return msgspec.convert(rule.parameters, type=Parameters)
     except msgspec.ValidationError as error:
-        raise InvalidRuleError(str(error).replace("`$.", "`parameters.").replace("`$`", "`parameters`")) from None
+        raise InvalidRuleError(sentence(error)) from None
 
 
 def subscription_of(rule: Rule, *, servers: Iterable[str], group: str) -> Subscription:

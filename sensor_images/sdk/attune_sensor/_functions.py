@@ -21,6 +21,7 @@ import msgspec
 
 from attune_contract.messages import AckState
 from attune_kit.backoff import Backoff
+from attune_kit.parameters import sentence
 from attune_sensor._context import SensorContext
 from attune_sensor._errors import InvalidRuleError
 from attune_sensor._last_events import LastEvent
@@ -258,7 +259,7 @@ def read_parameters(parameters: dict[str, Any], wanted: type[P] | None) -> P:
 def _sentence(error: ValueError) -> str:
     problems = getattr(error, "errors", None)
     if problems is None:
-        return str(error).replace("`$.", "`parameters.").replace("`$`", "`parameters`")
+        return sentence(error)
     sentences = []
     for problem in problems():
         place = ".".join(["parameters", *(str(part) for part in problem["loc"])])
