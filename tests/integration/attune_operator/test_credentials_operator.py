@@ -521,21 +521,27 @@ async def synced(user: KubectlUser) -> bool:
     return (await user.condition("RulesSynced")).get("status") == "True"
 
 
+async def revoked(user: KubectlUser, server: NatsServer, ref: SensorRef) -> tuple[Token, str]:
+    """A Sensor's first token and NATS credentials, which are refused now."""
+    await user.apply_sensor(triggerTypes=TYPES)
+    first = await first_token(user)
+    await until(lambda: synced(user), within=20)
+    old = secret_text(await user.get(kinds.SECRET), "nats.creds")
+    await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
+    await user.annotate(revoke_before=at(datetime.now(UTC)))
+
+    async def refused() -> bool:
+        return not await let_in(server, ref, old)
+
+    await until(refused)
+    return first, old
+
+
 async def test_a_revocation_is_kept_when_operator_and_server_start_again(user: KubectlUser, tmp_path: Path) -> None:
     ref = SensorRef(user.namespace, "core.timer")
     async with managed_nats(user, tmp_path / "one") as server:
-        await user.apply_sensor(triggerTypes=TYPES)
-        first = await first_token(user)
-        await until(lambda: synced(user), within=20)
-        old = secret_text(await user.get(kinds.SECRET), "nats.creds")
-        await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
-        await user.annotate(revoke_before=at(datetime.now(UTC)))
+        first, old = await revoked(user, server, ref)
         await another_than(user, first)
-
-        async def refused() -> bool:
-            return not await let_in(server, ref, old)
-
-        await until(refused)
 
         async def stored() -> bool:
             return secret_text(await user.get(kinds.SECRET, AUTH_SECRET), "revocations.json") != "{}"
@@ -556,17 +562,7 @@ async def test_a_server_that_keeps_a_revocation_but_does_not_go_by_it_is_told_ag
     """As after a first login to the account in the moment in which the revocation was published."""
     ref = SensorRef(user.namespace, "core.timer")
     async with managed_nats(user, tmp_path / "one") as server:
-        await user.apply_sensor(triggerTypes=TYPES)
-        first = await first_token(user)
-        await until(lambda: synced(user), within=20)
-        old = secret_text(await user.get(kinds.SECRET), "nats.creds")
-        await until(lambda: datetime.now(UTC) > first.claims.issued_at + timedelta(seconds=1.5))
-        await user.annotate(revoke_before=at(datetime.now(UTC)))
-
-        async def refused() -> bool:
-            return not await let_in(server, ref, old)
-
-        await until(refused)
+        _, old = await revoked(user, server, ref)
         kept = kept_accounts(tmp_path / "one")
     other = NatsServer(tmp_path / "two", port=server.port)
     other.extra_config = server.extra_config
