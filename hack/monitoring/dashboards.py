@@ -173,6 +173,15 @@ DASHBOARDS: Final = (
                 "percentunit",
             ),
             Panel("Connected to NATS", {"{{pod}}": f"min by (pod) (attune_sensor_nats_connected{_SENSOR})"}),
+            Panel(
+                "Timers: seconds from due to reported",
+                {
+                    "{{pod}} p99": _p99("attune_timer_lateness_seconds", "pod", _SENSOR),
+                    "{{pod}} mean": f"{_rate('attune_timer_lateness_seconds_sum', 'pod', _SENSOR)}"
+                    f" / {_rate('attune_timer_lateness_seconds_count', 'pod', _SENSOR)}",
+                },
+                "s",
+            ),
         ),
         (
             ("namespace", "label_values(attune_sensor_nats_connected, namespace)"),

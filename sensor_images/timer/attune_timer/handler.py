@@ -14,6 +14,7 @@ from attune_timer import instants
 from attune_timer.catch_up import CatchUp
 from attune_timer.clock import ClockThread
 from attune_timer.garbage import LongLived
+from attune_timer.lateness import Lateness
 from attune_timer.missed import Missed
 from attune_timer.next_time import SPARSE, remark, worth_saying
 from attune_timer.parameters import timer_of
@@ -47,6 +48,7 @@ class TimerHandler:
         self._wall = wall
         self._timers: dict[str, Timer] = {}
         self._long_lived = LongLived()
+        self._lateness = Lateness(context.metrics.registry)
         self._said: dict[str, tuple[Occurrence | None, str]] = {}  # of those that said something
         self._moved: deque[Timer] = deque()  # fired, and due at another time than they said
         self._saying = False
@@ -162,6 +164,7 @@ class TimerHandler:
     def _fire(self, timer: Timer, occurrence: Occurrence) -> None:
         """Report the occurrence; in the clock's thread."""
         self._context.emit_from_thread(event_of(timer.rule, occurrence, fired_at=self._wall(), data=timer.data))
+        self._lateness.observe(due=timer.delayed(occurrence), reported=self._wall())
         following = timer.next
         if following is None:
             self._call_soon(self._ended, timer)

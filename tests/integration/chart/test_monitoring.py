@@ -23,6 +23,7 @@ from attune_cluster.tools import tools
 from attune_contract.resources import Sensor
 from attune_operator.resources.common import Environment
 from attune_operator.resources.deployment import deployment
+from attune_timer.lateness import Lateness
 
 CHART = Path(__file__).parents[3] / "deploy" / "helm" / "attune"
 FILES = CHART / "files" / "monitoring"
@@ -98,8 +99,11 @@ def series_of(registry: CollectorRegistry) -> Iterator[tuple[str, frozenset[str]
 
 
 def known() -> dict[str, frozenset[str]]:
+    timers = CollectorRegistry()
+    Lateness(timers)
     registries = (
         REGISTRY,
+        timers,
         attune_api.metrics.Metrics().registry,
         attune_actions.metrics.Metrics().registry,
         attune_sensor._metrics.Metrics().registry,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 from support.eventually import until
 
 from attune_contract.messages import NEVER_FIRES
@@ -13,6 +14,7 @@ from attune_sensor import AckState, LastEvent, SensorContext
 from attune_sensor.testing import FakeApi, FakeClock, SensorHarness
 from attune_timer import instants
 from attune_timer.handler import TimerHandler, event_of
+from attune_timer.jitter import delay
 from attune_timer.schedule import Occurrence
 
 TYPE = "core.intervaltimer"
@@ -32,6 +34,22 @@ async def test_hourly_timer_fires_when_the_clock_says_so() -> None:
         "k": 59 * 24 + 10,
         "rule": "default/rule",
     }
+
+
+async def test_how_late_it_was_is_in_the_metrics_without_its_jitter() -> None:
+    clock = FakeClock(datetime(2026, 3, 1, 10, 20, tzinfo=UTC))
+    hourly = {"interval": 1, "unit": "hours", "anchor": "2026-01-01T00:30:00Z", "jitter": 60}
+    async with SensorHarness(lambda context: TimerHandler(context, wall=clock), trigger_types=[TYPE]) as harness:
+        rule = harness.apply(TYPE, hourly)
+        await harness.wait_for(rule, AckState.ACTIVE)
+        clock.time += timedelta(minutes=10)
+        at = instants.from_datetime(clock.time)
+        jitter = timedelta(microseconds=delay(key=rule.uid, at=at, most=60_000_000))
+        clock.time += jitter + timedelta(seconds=2)
+        await harness.next_event()
+        value = harness.metrics.registry.get_sample_value
+        await until(lambda: value("attune_timer_lateness_seconds_count") == 1)
+        assert value("attune_timer_lateness_seconds_sum") == pytest.approx(2)
 
 
 async def test_timer_that_ends_is_completed_and_one_that_is_changed_goes_on() -> None:
