@@ -24,7 +24,8 @@ class Profile:
     Attributes:
         command: the program and its arguments.
         trigger_type: what its rules ask for.
-        parameters: parameters with which a rule fires again and again. Strings in them may hold ``$rule``, the rule's name.
+        parameters: parameters with which a rule fires again and again. Strings in them may hold ``$rule``, the rule's name,
+            which no other check has.
         bad_parameters: parameters that the sensor must reject; None when it takes any.
         every: a rule with ``parameters`` fires at least once in so many seconds.
         repeatable: whether two instances report the same occurrences, so that their ids can be compared.

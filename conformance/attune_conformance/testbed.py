@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -60,6 +61,8 @@ class Testbed:
         )
         self.sensor: SensorProcess
         self._processes: list[SensorProcess] = []
+        # Of this testbed alone: where several share what is outside (a broker), the rules of one are not another's.
+        self._rules_prefix = f"rule-{secrets.token_hex(4)}"
         self._numbers = itertools.count(1)
         self._generations = itertools.count(1)
         self._signing_key = Ed25519PrivateKey.generate()
@@ -216,7 +219,7 @@ class Testbed:
 
     def new_rule(self, **changes: Any) -> RuleState:
         """A rule that was not there before; it is not published by this."""
-        name = f"rule-{next(self._numbers)}"
+        name = f"{self._rules_prefix}-{next(self._numbers)}"
         fields: dict[str, Any] = {
             "uid": str(uuid.uuid4()),
             "namespace": "conformance",

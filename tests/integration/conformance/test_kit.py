@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from attune_cluster.apiserver import ApiServer
 from attune_cluster.golang import toolchain
 from attune_cluster.settings import Settings
-from attune_conformance import report
+from attune_conformance import report, testbed
 from attune_conformance.checks import all_checks
 from attune_conformance.command import conformance
 from attune_conformance.profile import Profile
@@ -280,6 +280,13 @@ async def test_sensors_conform(profile: Profile, tmp_path: Path) -> None:
     results = await examine(profile, tmp_path, parallel=10)
     good = {Outcome.PASSED} if profile.repeatable else {Outcome.PASSED, Outcome.NOT_APPLICABLE}
     assert {name: result.message for name, result in results.items() if result.outcome not in good} == {}
+
+
+def test_two_checks_name_no_rule_alike(tmp_path: Path) -> None:
+    """They share the broker: with one name, each would read what is meant for the other."""
+    one, other = (testbed.Testbed(profile=timer(), folder=tmp_path / name) for name in ("one", "other"))
+    names = [bed.new_rule().name for bed in (one, other, one, other)]
+    assert len(set(names)) == 4
 
 
 def test_there_is_a_wrong_sensor_for_each_check() -> None:
