@@ -182,7 +182,13 @@ class Operator:
         ownership = Ownership(
             client, installation=settings.namespace, events=recorder, namespaces=settings.watch_namespaces
         )
-        cluster = KubeCluster(client, recorder=recorder, namespaces=settings.watch_namespaces, ownership=ownership)
+        cluster = KubeCluster(
+            client,
+            recorder=recorder,
+            namespaces=settings.watch_namespaces,
+            sensor_namespaces=settings.sensor_namespaces,
+            ownership=ownership,
+        )
         nats_auth = await self._nats_auth(client, enqueue_all) if settings.nats_auth == "managed" else None
         creds_file = settings.nats_creds_file if nats_auth is None else nats_auth.operator_creds_file
         identities = IdentityPublisher(
@@ -237,6 +243,7 @@ class Operator:
                 environment=environment.current,
                 identities=identities,
                 rules=rules,
+                sensor_namespaces=settings.sensor_namespaces,
             ),
             identities=identities,
             sweep_interval=settings.sweep_interval.total_seconds(),

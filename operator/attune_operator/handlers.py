@@ -5,14 +5,14 @@ and Rules carry nothing of ours (docs/decisions/0004, 0009). Handlers only pass 
 level-triggered, from the present state.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
 
 import kopf
 
 from attune_contract import names
 from attune_operator.observers import Observers
-from attune_operator.resources.kinds import WATCHED
+from attune_operator.resources.kinds import Kind
 from attune_operator.runtime.client import Body, WatchEventType
 
 
@@ -22,22 +22,37 @@ def _seen(event: kopf.RawEvent) -> tuple[WatchEventType, Body]:
 
 
 def registry(
-    observers: Observers, *, login: Callable[[], Awaitable[kopf.ConnectionInfo]], namespaces: bool
+    observers: Observers,
+    *,
+    login: Callable[[], Awaitable[kopf.ConnectionInfo]],
+    ours: bool,
+    namespaces: bool,
+    children: Collection[Kind],
 ) -> kopf.OperatorRegistry:
-    """Build the handlers. ``namespaces``: whether namespaces may be watched (not if the operator is limited to some)."""
+    """Build the handlers.
+
+    Args:
+        observers: what they call.
+        login: how kopf reaches the API server.
+        ours: whether Sensors and Rules are watched.
+        namespaces: whether namespaces may be watched (not if the operator is limited to some).
+        children: the other kinds that are watched, where they have the operator's label.
+    """
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
     async def log_in(**_: Any) -> kopf.ConnectionInfo:
         return await login()
 
-    @kopf.on.event(names.GROUP, names.VERSION, names.SENSORS, registry=handlers)
-    async def sensor(event: kopf.RawEvent, **_: Any) -> None:
-        observers.observe_sensor(*_seen(event))
+    if ours:
 
-    @kopf.on.event(names.GROUP, names.VERSION, names.RULES, registry=handlers)
-    async def rule(event: kopf.RawEvent, **_: Any) -> None:
-        observers.observe_rule(*_seen(event))
+        @kopf.on.event(names.GROUP, names.VERSION, names.SENSORS, registry=handlers)
+        async def sensor(event: kopf.RawEvent, **_: Any) -> None:
+            observers.observe_sensor(*_seen(event))
+
+        @kopf.on.event(names.GROUP, names.VERSION, names.RULES, registry=handlers)
+        async def rule(event: kopf.RawEvent, **_: Any) -> None:
+            observers.observe_rule(*_seen(event))
 
     if namespaces:
 
@@ -45,7 +60,7 @@ def registry(
         async def namespace(event: kopf.RawEvent, **_: Any) -> None:
             observers.observe_namespace(*_seen(event))
 
-    for kind in WATCHED:
+    for kind in children:
 
         @kopf.on.event(kind.group, kind.version, kind.plural, id=f"child-{kind.plural}", param=kind, registry=handlers)
         async def child(event: kopf.RawEvent, param: Any = None, **_: Any) -> None:

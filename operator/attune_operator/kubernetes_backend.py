@@ -11,11 +11,15 @@ from attune_operator.watching import Watches
 
 
 class KubernetesBackend:
-    """An API server. ``namespaces`` are those that are watched; empty means all."""
+    """An API server.
 
-    def __init__(self, client: KubeClient, *, namespaces: Sequence[str]) -> None:
+    ``namespaces`` are those that are watched, ``sensor_namespaces`` those of them where Sensors run; empty means all.
+    """
+
+    def __init__(self, client: KubeClient, *, namespaces: Sequence[str], sensor_namespaces: Sequence[str] = ()) -> None:
         self.client = client
         self._namespaces = namespaces
+        self._sensor_namespaces = sensor_namespaces
 
     async def serves_our_kinds(self) -> None:
         """Return when the CustomResourceDefinitions are there.
@@ -32,7 +36,12 @@ class KubernetesBackend:
 
     def watches(self, observers: Observers) -> Watches:
         """Create watch streams for ``observers``."""
-        return Watches(observers, access=self.client.access, namespaces=self._namespaces)
+        return Watches(
+            observers,
+            access=self.client.access,
+            namespaces=self._namespaces,
+            sensor_namespaces=self._sensor_namespaces,
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -45,4 +54,8 @@ async def connect(settings: Settings) -> KubernetesBackend:
     Raises:
         ClusterError: none is configured.
     """
-    return KubernetesBackend(KubeClient(load_access()), namespaces=settings.watch_namespaces)
+    return KubernetesBackend(
+        KubeClient(load_access()),
+        namespaces=settings.watch_namespaces,
+        sensor_namespaces=settings.sensor_namespaces,
+    )

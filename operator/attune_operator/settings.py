@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     """Where the operator keeps its own Secrets and ConfigMaps (signing keys, JWKS, NATS authorisation)."""
     watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces to watch, comma-separated; empty for all."""
+    sensor_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces in which Sensors may run, comma-separated; empty for all that are watched. In others the operator asks for no
+    Secret, Deployment or other object of a Sensor, and says so in the Sensor's status."""
     trusted_sensor_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces, in addition to NAMESPACE, whose Sensors may serve Rules of other namespaces without being allowed there,
     comma-separated; * for all."""
@@ -133,6 +136,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "watch_namespaces",
+        "sensor_namespaces",
         "trusted_sensor_namespaces",
         "sensor_pull_secrets",
         "sensor_no_proxy",
@@ -162,6 +166,15 @@ class Settings(BaseSettings):
     def _tls(self) -> Self:
         if bool(self.tls_secret) != bool(self.tls_hosts):
             raise ValueError("ATTUNE_OPERATOR_TLS_SECRET and ATTUNE_OPERATOR_TLS_HOSTS are set together or not at all")
+        return self
+
+    @model_validator(mode="after")
+    def _watched(self) -> Self:
+        if self.watch_namespaces and (others := set(self.sensor_namespaces) - set(self.watch_namespaces)):
+            raise ValueError(
+                f"ATTUNE_OPERATOR_SENSOR_NAMESPACES names {', '.join(sorted(others))}, which ATTUNE_OPERATOR_WATCH_NAMESPACES "
+                "does not: name it in both"
+            )
         return self
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
@@ -13,7 +14,7 @@ from attune_contract import names
 from attune_kit.kubernetes.access import Access
 from attune_operator.handlers import registry
 from attune_operator.observers import Observers
-from attune_operator.resources.kinds import WATCHED
+from attune_operator.resources.kinds import CONFIG_MAP, WATCHED, Kind
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -39,8 +40,29 @@ class NoDifferences(kopf.DiffBaseStorage):
         """Never called: only handlers of changes store something."""
 
 
-def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What is watched in some namespaces; in all if there are none."""
+
+    namespaces: tuple[str, ...]
+    ours: bool  #: Sensors and Rules; and namespaces, if all are watched
+    children: tuple[Kind, ...]
+    only_marks: bool = False  #: of ConfigMaps only the marks of installations
+
+
+def scopes(namespaces: Sequence[str], sensor_namespaces: Sequence[str]) -> tuple[Scope, ...]:
+    """Return what is watched where: everything in the watched namespaces, unless Sensors run in some of them only."""
+    watched = tuple(namespaces)
+    if not sensor_namespaces:
+        return (Scope(namespaces=watched, ours=True, children=WATCHED),)
+    return (
+        Scope(namespaces=watched, ours=True, children=(CONFIG_MAP,), only_marks=True),
+        Scope(namespaces=tuple(sensor_namespaces), ours=False, children=WATCHED),
+    )
+
+
+def settings(*, only_marks: bool = False) -> kopf.OperatorSettings:
+    """Return kopf's settings. ``only_marks``: a right to ConfigMaps of the marks' name is enough."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
     # The resources are known, and the operator waits for their definitions itself, so it needs no right to watch those.
@@ -63,6 +85,11 @@ def settings() -> kopf.OperatorSettings:
     for kind in WATCHED:
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = (
             f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+        )
+    if only_marks:
+        kind = CONFIG_MAP
+        chosen.watching.field_selectors[kind.group, kind.version, kind.plural] = (
+            f"metadata.name={names.INSTALLATION_MARK}"
         )
     return chosen
 
@@ -89,10 +116,17 @@ async def connection_info(access: Access) -> kopf.ConnectionInfo:
 class Watches:
     """The watch streams. :meth:`run` ends after :meth:`stop`, and raises if a stream fails for good."""
 
-    def __init__(self, observers: Observers, *, access: Access, namespaces: Sequence[str]) -> None:
+    def __init__(
+        self,
+        observers: Observers,
+        *,
+        access: Access,
+        namespaces: Sequence[str],
+        sensor_namespaces: Sequence[str] = (),
+    ) -> None:
         self._observers = observers
         self._access = access
-        self._namespaces = list(namespaces)
+        self._scopes = scopes(namespaces, sensor_namespaces)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -101,18 +135,10 @@ class Watches:
 
     async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
         """Watch. ``on_started`` is called when kopf has set everything up, including signal handlers."""
-        tasks = await kopf.spawn_tasks(
-            registry=registry(
-                self._observers,
-                login=lambda: connection_info(self._access),
-                namespaces=not self._namespaces,
-            ),
-            settings=settings(),
-            standalone=True,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            stop_flag=self._stop,
-        )
+        tasks: list[asyncio.Task[Any]] = []
+        for scope in self._scopes:
+            # Each in a task of its own, since kopf keeps credentials and settings in context variables.
+            tasks += await asyncio.create_task(self._spawn(scope))
         on_started()
         # Not kopf.run_tasks(): it treats every later task of the loop as its own, and cancels it.
         try:
@@ -121,6 +147,22 @@ class Watches:
             await self._end(tasks)
         for task in done:
             task.result()
+
+    async def _spawn(self, scope: Scope) -> Collection["asyncio.Task[Any]"]:
+        return await kopf.spawn_tasks(
+            registry=registry(
+                self._observers,
+                login=lambda: connection_info(self._access),
+                ours=scope.ours,
+                namespaces=scope.ours and not scope.namespaces,
+                children=scope.children,
+            ),
+            settings=settings(only_marks=scope.only_marks),
+            standalone=True,
+            clusterwide=not scope.namespaces,
+            namespaces=list(scope.namespaces),
+            stop_flag=self._stop,
+        )
 
     async def _end(self, tasks: Collection["asyncio.Task[Any]"]) -> None:
         self._stop.set()

@@ -11,12 +11,11 @@ def documented(section: str) -> list[dict[str, list[str]]]:
     [table] = re.findall(rf"<!-- operator: {section} -->\n\n(.*?)\n\n", DOCUMENT.read_text() + "\n\n", re.DOTALL)
     rules = []
     for row in table.splitlines()[2:]:
-        group, resources, verbs = (cell.strip() for cell in row.split("|")[1:4])
-        rules.append(
-            {
-                "apiGroups": ["" if group == "(core)" else group],
-                "resources": [name.strip() for name in resources.split(",")],
-                "verbs": [verb.strip() for verb in verbs.split(",")],
-            }
-        )
+        group, resources, names, verbs = (cell.strip() for cell in row.split("|")[1:5])
+        rule = {"apiGroups": ["" if group == "(core)" else group], "resources": _each(resources), "verbs": _each(verbs)}
+        rules.append(rule if names == "all" else {**rule, "resourceNames": _each(names)})
     return rules
+
+
+def _each(cell: str) -> list[str]:
+    return [word.strip() for word in cell.split(",")]

@@ -21,9 +21,12 @@ class LocalClient:
         """The object, or None when there is none."""
         return self._store.get(kind, namespace, name)
 
-    async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
+    async def list_objects(
+        self, kind: Kind, namespace: str | None = None, *, labels: str = "", name: str = ""
+    ) -> list[Object]:
         """Every object of ``kind``."""
-        return self._store.list_objects(kind, namespace, labels=labels)
+        found = self._store.list_objects(kind, namespace, labels=labels)
+        return [body for body in found if not name or body["metadata"]["name"] == name]
 
     async def list_changed(
         self, kind: Kind, namespace: str | None = None, *, read: Callable[[Body], Read | None], known: Known

@@ -57,8 +57,13 @@ class Client(Protocol):
         """Return the object, or None if it does not exist."""
         ...
 
-    async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
-        """Return every object of ``kind``, in one namespace or in all. The list is complete, or the call raises."""
+    async def list_objects(
+        self, kind: Kind, namespace: str | None = None, *, labels: str = "", name: str = ""
+    ) -> list[Object]:
+        """Return every object of ``kind``, in one namespace or in all. The list is complete, or the call raises.
+
+        With ``name``, only those of that name, for which a right to objects of that name is enough.
+        """
         ...
 
     async def list_changed(

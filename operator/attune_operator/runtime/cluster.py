@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
-from attune_operator.resources.kinds import NAMESPACE, RULE, SENSOR, Kind, Object
+from attune_operator.resources.kinds import NAMESPACE, RULE, SENSOR, WATCHED, Kind, Object
 from attune_operator.runtime.client import Body, Client, ClusterError, Known, Listed, Read
 from attune_operator.runtime.events import EventRecorder, EventSink, ObjectEvent
 from attune_operator.runtime.ownership import Ownership
@@ -61,6 +61,7 @@ class KubeCluster:
         client: single calls.
         recorder: takes Events.
         namespaces: those that are watched; empty means all.
+        sensor_namespaces: those of them where Sensors run; empty means all that are watched.
         ownership: whose they are. Sensors and Rules of other installations' namespaces are in no list.
     """
 
@@ -70,31 +71,45 @@ class KubeCluster:
         *,
         recorder: EventRecorder,
         namespaces: Sequence[str] = (),
+        sensor_namespaces: Sequence[str] = (),
         ownership: Ownership | None = None,
     ) -> None:
         self.client = client
         self._recorder = recorder
         self.namespaces = tuple(namespaces)
+        self._sensor_namespaces = tuple(sensor_namespaces)
         self._ownership = ownership
         self._missing: set[str] = set()
+        self._denied: set[str] = set()
 
     async def list_all(self, kind: Kind, *, labels: str = "") -> list[Object]:
-        """Every object of ``kind`` in the watched namespaces; complete, or it raises."""
-        if not self.namespaces:
+        """Every object of ``kind`` in the watched namespaces; complete, or it raises.
+
+        Objects of Sensors are listed where Sensors run. A namespace where the operator may not do that is left out, so that it
+        stops no other one; what the operator then needs to know there it asks for, and the Sensor's conditions say what is
+        refused.
+        """
+        if kind in WATCHED and (where := self._sensor_namespaces or self.namespaces):
+            found = await self._list_in(where, kind, labels)
+        elif not self.namespaces:
             found = await self.client.list_objects(kind, labels=labels)
         else:
-            nothing: list[Object] = []
-            lists = await asyncio.gather(
-                *(
-                    self._in(name, partial(self.client.list_objects, kind, name, labels=labels), nothing)
-                    for name in self.namespaces
-                )
-            )
-            found = [item for items in lists for item in items]
+            found = await self._list_in(self.namespaces, kind, labels)
         if self._ownership is None or kind is not SENSOR:
             return found
         await self._ownership.settle({body["metadata"]["namespace"] for body in found})
         return [body for body in found if self._ownership.known_ours(body["metadata"]["namespace"])]
+
+    async def _list_in(self, namespaces: Sequence[str], kind: Kind, labels: str) -> list[Object]:
+        nothing: list[Object] = []
+        optional = kind in WATCHED
+        lists = await asyncio.gather(
+            *(
+                self._in(name, partial(self.client.list_objects, kind, name, labels=labels), nothing, optional=optional)
+                for name in namespaces
+            )
+        )
+        return [item for items in lists for item in items]
 
     async def list_rules(self, read: Callable[[Body], Read | None], *, known: Known) -> Listed[Read]:
         """Every Rule in the watched namespaces, by ``read``, unless it is ``known``."""
@@ -134,14 +149,30 @@ class KubeCluster:
         found = await asyncio.gather(*(self._namespace(name) for name in self.namespaces))
         return [item for item in found if item is not None]
 
-    async def _in(self, namespace: str, listing: Callable[[], Awaitable[_Found]], nothing: _Found) -> _Found:
-        """What a list of one watched namespace gives; nothing if the namespace does not exist, and so may not be listed."""
+    async def _in(
+        self,
+        namespace: str,
+        listing: Callable[[], Awaitable[_Found]],
+        nothing: _Found,
+        *,
+        optional: bool = False,
+    ) -> _Found:
+        """What a list of one namespace gives; nothing if the namespace does not exist, and so may not be listed.
+
+        ``optional``: nothing, too, if the operator has no right to the list.
+        """
         try:
-            return await listing()
+            found = await listing()
         except ClusterError as error:
-            if error.status != _FORBIDDEN or not await self._is_missing(namespace):
+            if error.status != _FORBIDDEN or not (await self._is_missing(namespace) or optional):
                 raise
+            if optional and namespace not in self._denied | self._missing:
+                self._denied.add(namespace)
+                _log.warning("sensor_objects_not_listed", namespace=namespace, error=str(error))
             return nothing
+        if optional:
+            self._denied.discard(namespace)
+        return found
 
     async def _is_missing(self, name: str) -> bool:
         try:
@@ -168,7 +199,8 @@ class KubeCluster:
             _log.warning(
                 "watched_namespace_missing",
                 namespace=name,
-                message=f"watchNamespaces names {name}, which does not exist. Create it, or take it out of the list.",
+                message=f"{'watch' if name in self.namespaces else 'sensor'}Namespaces names {name}, which does not exist. "
+                "Create it, or take it out of the list.",
             )
         elif not missing:
             self._missing.discard(name)

@@ -120,8 +120,10 @@ class KubeClient:
                 return None
             raise
 
-    async def list_objects(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[Object]:
-        """Every object of ``kind``, in one namespace or in all; complete, or it raises.
+    async def list_objects(
+        self, kind: Kind, namespace: str | None = None, *, labels: str = "", name: str = ""
+    ) -> list[Object]:
+        """Every object of ``kind`` (and of this name), in one namespace or in all; complete, or it raises.
 
         ``apiVersion`` and ``kind``, which lists leave out of their items, are put back.
         """
@@ -129,7 +131,7 @@ class KubeClient:
         def whole(body: Body) -> Object:
             return cast("Object", body)
 
-        return (await self.list_changed(kind, namespace, labels=labels, read=whole)).read
+        return (await self.list_changed(kind, namespace, labels=labels, name=name, read=whole)).read
 
     async def list_changed(
         self,
@@ -137,6 +139,7 @@ class KubeClient:
         namespace: str | None = None,
         *,
         labels: str = "",
+        name: str = "",
         read: Callable[[Body], Read | None],
         known: Known | None = None,
     ) -> Listed[Read]:
@@ -145,9 +148,11 @@ class KubeClient:
         Most of what a long list costs is making objects of it, and most of them have not changed since the last one: of those
         only uid and resourceVersion are decoded. ``read`` may be called twice for an object, when the list had to start again.
         """
+        selectors = {"labelSelector": labels, "fieldSelector": f"metadata.name={name}" if name else ""}
+        query = {key: value for key, value in selectors.items() if value}
         for _ in range(_LIST_ATTEMPTS):
             try:
-                return await self._list_once(kind, namespace, labels, read, known)
+                return await self._list_once(kind.path(namespace), query, kind, read, known)
             except KubernetesError as error:
                 # 410: the pages took longer than the API server keeps their snapshot. From the start, then.
                 if error.status != 410:
@@ -157,11 +162,16 @@ class KubeClient:
         raise ClusterError(f"GET {kind.path(namespace)}: the list expired {_LIST_ATTEMPTS} times while it was read")
 
     async def _list_once(
-        self, kind: Kind, namespace: str | None, labels: str, read: Callable[[Body], Read | None], known: Known | None
+        self,
+        path: str,
+        query: dict[str, str],
+        kind: Kind,
+        read: Callable[[Body], Read | None],
+        known: Known | None,
     ) -> Listed[Read]:
         found: list[Read] = []
         unchanged: list[str] = []
-        async for page in self._client.pages(kind.path(namespace), {"labelSelector": labels} if labels else {}):
+        async for page in self._client.pages(path, query):
             for position, raw in enumerate(page.items or ()):
                 if position % _CHUNK == 0:
                     await asyncio.sleep(0)  # others may want the loop

@@ -200,7 +200,9 @@ class Ownership:
         marked = set()
         for watched in self._watched or (None,):
             try:
-                bodies = await self._client.list_objects(CONFIG_MAP, watched, labels=_SELECTOR)
+                bodies = await self._client.list_objects(
+                    CONFIG_MAP, watched, labels=_SELECTOR, name=names.INSTALLATION_MARK
+                )
             except ClusterError as error:
                 if watched is None or error.status != _FORBIDDEN:
                     raise

@@ -4,7 +4,7 @@ Level-triggered: it reads what is there, computes what should be, and writes the
 nothing. Credentials come first, because a pod without them could only wait, and the status comes last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -41,7 +41,7 @@ from attune_operator.runtime.client import Client, ClusterError
 from attune_operator.runtime.conditions import Verdict, kubernetes_time
 from attune_operator.runtime.events import EventSink, ObjectEvent, ObjectReference
 from attune_operator.runtime.views import RuleView, SensorRuntime
-from attune_operator.sensors import readiness, schemas, status
+from attune_operator.sensors import readiness, rights, schemas, status
 from attune_operator.sensors.cache import SensorCache
 from attune_operator.sensors.objects import NameTakenError, Objects, Outcome
 from attune_operator.sensors.status import TokenInfo
@@ -69,7 +69,10 @@ class ReconcileContext:
 
 
 class Reconciler:
-    """Reconciles Sensors, one in each call. Calls for different Sensors may run at once, for the same Sensor never."""
+    """Reconciles Sensors, one in each call. Calls for different Sensors may run at once, for the same Sensor never.
+
+    ``sensor_namespaces`` are those where Sensors may run; empty means all.
+    """
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Reconciler:
         environment: Callable[[], Environment],
         identities: IdentityPublisher,
         rules: RuleView,
+        sensor_namespaces: Collection[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
@@ -91,6 +95,7 @@ class Reconciler:
         self._environment = environment
         self._identities = identities
         self._rules = rules
+        self._sensor_namespaces = frozenset(sensor_namespaces)
         self._now = now
         self._runtimes: dict[SensorRef, SensorRuntime] = {}
 
@@ -114,6 +119,10 @@ class Reconciler:
             await self._refuse_unreadable(body, error)
             return _REFUSED_RETRY
         context = ReconcileContext(sensor=sensor, body=body)
+        if (outside := rights.outside(ref.namespace, self._sensor_namespaces)) is not None:
+            without = replace(outside, warn=False)
+            await self._report(context, ready=self._refused(context, outside), credentials=without, token=None)
+            return None
         credentials, token = await self._credentials(context)
         try:
             ready = await self._run(context, token)
@@ -212,6 +221,8 @@ class Reconciler:
             context.error = error
         else:
             context.requeue_after.append(_REFUSED_RETRY)
+        if (missing := rights.missing(error, sensor.ref.namespace)) is not None:
+            return missing
         reason = "NameTaken" if isinstance(error, NameTakenError) else "RenewalFailed"
         old = (context.body.get("status") or {}).get("token") or {}
         kept = f" The present token is valid until {old['expiresAt']}." if old.get("expiresAt") else ""
@@ -270,6 +281,8 @@ class Reconciler:
             return self._refused(context, Verdict(status="False", reason="NameTaken", message=str(error), warn=True))
         except ClusterError as error:
             context.error = error
+            if (missing := rights.missing(error, sensor.ref.namespace)) is not None:
+                return replace(self._refused(context, missing), warn=False)  # CredentialsValid warns
             if 400 <= error.status < 500 and error.status not in _PASSING:
                 message = f"Kubernetes refused an object of the Sensor: {error}"
                 return Verdict(status="False", reason="ApplyFailed", message=message, warn=True)

@@ -12,6 +12,7 @@ from attune_contract.names import ConditionType
 from attune_operator.runtime.client import Body
 from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
 from attune_operator.runtime.views import HealthView, RuleSummary
+from attune_operator.sensors.rights import MISSING_RIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def healthy(summary: RuleSummary) -> Verdict:
 
 #: Reasons of Ready that do not pass before somebody changes the Sensor, or what is in its way.
 _STALLED: Final = frozenset(
-    {"InvalidParametersSchema", "InvalidPayloadSchema", "InvalidSpec", "NameTaken", "ApplyFailed"}
+    {"InvalidParametersSchema", "InvalidPayloadSchema", "InvalidSpec", "NameTaken", "ApplyFailed", MISSING_RIGHTS}
 )
 
 

@@ -31,7 +31,9 @@ ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
 async def limited_kubeconfig(kubernetes: ApiServer, user: KubectlUser, directory: Path) -> Path:
     """A kubeconfig of an account that may do in the test's namespace what the document says, and nothing anywhere else."""
     metadata = {"name": "attune-operator", "namespace": user.namespace}
-    rules = documented("watched namespaces") + documented("own namespace")
+    rules = [
+        rule for section in ("watched namespaces", "sensor namespaces", "own namespace") for rule in documented(section)
+    ]
     await user.client.create(
         kinds.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
     )

@@ -91,9 +91,10 @@ def test_what_belongs_to_no_namespace_is_named_after_the_releases_own() -> None:
     assert not unbound("one") & unbound("two")
 
 
-def test_a_namespace_that_is_missing_is_named_before_anything_is_installed(cluster: Cluster) -> None:
-    namespace, said = cluster.install("watchNamespaces={default,nope}", check=False)
-    assert "watchNamespaces: there is no namespace nope. Create it first" in said
+@pytest.mark.parametrize("value", ["watchNamespaces", "sensorNamespaces"])
+def test_a_namespace_that_is_missing_is_named_before_anything_is_installed(cluster: Cluster, value: str) -> None:
+    namespace, said = cluster.install(f"{value}={{default,nope}}", check=False)
+    assert f"{value}: there is no namespace nope. Create it first" in said
     assert "default" not in said.partition("there is no namespace")[2]
     assert namespace not in {n["metadata"]["name"] for n in cluster.get("/api/v1/namespaces")["items"]}
 

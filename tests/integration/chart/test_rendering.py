@@ -15,6 +15,8 @@ from support.rights import documented
 from attune_cluster.settings import Settings
 from attune_cluster.tools import tools
 from attune_contract import names
+from attune_operator.credentials.keystore import KEYS_SECRET
+from attune_operator.credentials.nats_auth import ACTIONS_SECRET, API_SECRET, AUTH_SECRET, CONFIG_SECRET
 
 CHART = Path(__file__).parents[3] / "deploy" / "helm" / "attune"
 Manifest = dict[str, Any]
@@ -40,6 +42,7 @@ CONFIGURATIONS = {
     "sensor tokens": ["--set", "api.sensorTokens.enabled=true"],
     "no network policies": ["--set", "networkPolicies.enabled=false"],
     "two namespaces": ["--set", "watchNamespaces={one,two}"],
+    "sensors in one namespace": ["--set", "sensorNamespaces={one}"],
 }
 
 
@@ -58,44 +61,107 @@ def render(helm: Path, arguments: list[str], *, chart: Path = CHART) -> list[Man
     return [manifest for manifest in yaml.safe_load_all(text) if manifest]
 
 
-def flat(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
-    """Every (group, resource, verb) that the rules grant."""
-    return {triple for rule in rules for triple in product(rule["apiGroups"], rule["resources"], rule["verbs"])}
+Right = tuple[str, str, str, str]
 
 
-def role(manifests: list[Manifest], kind: str, name: str, namespace: str | None = None) -> set[tuple[str, str, str]]:
+def flat(*rules: dict[str, list[str]]) -> set[Right]:
+    """Every (group, resource, verb, name) that the rules grant; a name is empty where it may be any."""
+    return {
+        right
+        for rule in rules
+        for right in product(rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", [""]))
+    }
+
+
+def rights(*sections: str) -> set[Right]:
+    """What these tables of docs/rbac.md grant together."""
+    return flat(*(rule for section in sections for rule in documented(section)))
+
+
+def role(manifests: list[Manifest], kind: str, name: str, namespace: str | None = None) -> set[Right]:
     [found] = [
         m
         for m in manifests
         if (m["kind"], m["metadata"]["name"], m["metadata"].get("namespace")) == (kind, name, namespace)
     ]
-    return flat(found["rules"])
+    return flat(*found["rules"])
+
+
+OPERATOR = "attune-system-attune-operator"
 
 
 def test_the_operators_rights_are_those_of_the_document(helm: Path) -> None:
     manifests = render(helm, [])
-    own = flat(documented("own namespace"))
-    assert role(manifests, "Role", "attune-operator", "attune-system") == own
-    everywhere = flat(documented("watched namespaces")) | flat(documented("all namespaces"))
-    assert role(manifests, "ClusterRole", "attune-system-attune-operator") == everywhere
+    assert role(manifests, "Role", "attune-operator", "attune-system") == rights("own namespace")
+    everywhere = rights("watched namespaces", "sensor namespaces", "all namespaces")
+    assert role(manifests, "ClusterRole", OPERATOR) == everywhere
+
+
+def test_in_its_own_namespace_the_operator_has_rights_to_what_it_makes_there_by_name(helm: Path) -> None:
+    made = {KEYS_SECRET, AUTH_SECRET, CONFIG_SECRET, API_SECRET, ACTIONS_SECRET}
+    for configuration, more in (
+        ("defaults", set[str]()),
+        ("tls", set()),
+        ("tls by the operator", {"attune-tls", "attune-tls-authority"}),
+    ):
+        granted = role(render(helm, CONFIGURATIONS[configuration]), "Role", "attune-operator", "attune-system")
+        secrets = {(verb, name) for _, resource, verb, name in granted if resource == "secrets"}
+        assert secrets == {("create", ""), *product(("get", "update"), made | more)}
 
 
 def test_limited_to_namespaces_it_has_rights_in_those_only(helm: Path) -> None:
     manifests = render(helm, CONFIGURATIONS["two namespaces"])
     for namespace in ("one", "two"):
-        granted = role(manifests, "Role", "attune-system-attune-operator", namespace)
-        assert granted == flat(documented("watched namespaces"))
-    assert role(manifests, "ClusterRole", "attune-system-attune-operator") == {("", "namespaces", "get")}
+        granted = role(manifests, "Role", OPERATOR, namespace)
+        assert granted == rights("watched namespaces", "sensor namespaces")
+    assert role(manifests, "ClusterRole", OPERATOR) == {("", "namespaces", "get", name) for name in ("one", "two")}
+
+
+def test_with_sensors_in_one_namespace_it_reads_no_secret_of_the_others(helm: Path) -> None:
+    manifests = render(helm, CONFIGURATIONS["sensors in one namespace"])
+    assert role(manifests, "Role", OPERATOR, "one") == rights("sensor namespaces")
+    everywhere = role(manifests, "ClusterRole", OPERATOR)
+    others = rights("watched namespaces", "other namespaces", "all namespaces")
+    assert everywhere == others | {("", "namespaces", "get", "")}
+    assert not {"secrets", "deployments", "pods", "serviceaccounts"} & {resource for _, resource, _, _ in everywhere}
+    roles = {(m["kind"], m["metadata"].get("namespace")) for m in manifests if m["metadata"]["name"] == OPERATOR}
+    assert roles == {
+        *(("Role", "one"), ("RoleBinding", "one")),
+        *(("ClusterRole", None), ("ClusterRoleBinding", None)),
+    }
+
+
+def test_with_sensors_in_one_of_two_watched_namespaces_the_other_has_no_right_to_secrets(helm: Path) -> None:
+    manifests = render(helm, [*CONFIGURATIONS["two namespaces"], "--set", "sensorNamespaces={one}"])
+    others = rights("watched namespaces", "other namespaces")
+    assert role(manifests, "Role", OPERATOR, "one") == others | rights("sensor namespaces")
+    assert role(manifests, "Role", OPERATOR, "two") == others
+
+
+def test_sensors_in_a_namespace_that_is_not_watched_are_refused(helm: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, [*CONFIGURATIONS["two namespaces"], "--set", "sensorNamespaces={three}"])
+    assert "sensorNamespaces: three is not in watchNamespaces" in refused.value.stderr
+
+
+def test_the_api_has_the_private_signing_keys_only_where_somebody_wants_sensor_tokens(helm: Path) -> None:
+    def mentions(configuration: str) -> bool:
+        manifests = render(helm, CONFIGURATIONS[configuration])
+        [api] = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Deployment", "attune-api")]
+        return KEYS_SECRET in json.dumps(api)
+
+    given = {configuration for configuration in CONFIGURATIONS if mentions(configuration)}
+    assert given == {"sensor tokens"}
 
 
 def test_the_command_lines_account_may_read_and_make_tokens_and_no_more(helm: Path) -> None:
     name = "attune-system-attune-cli"
-    rights = {("attune.dev", kind, verb) for kind in ("sensors", "rules") for verb in ("get", "list")}
+    expected = {("attune.dev", kind, verb, "") for kind in ("sensors", "rules") for verb in ("get", "list")}
 
     def bound(arguments: list[str]) -> set[tuple[str, str | None]]:
         manifests = render(helm, arguments)
         if any(m["metadata"]["name"] == name for m in manifests):
-            assert role(manifests, "ClusterRole", name) == {*rights, ("attune.dev", "sensors/token", "create")}
+            assert role(manifests, "ClusterRole", name) == {*expected, ("attune.dev", "sensors/token", "create", "")}
         bindings = [m for m in manifests if m["kind"].endswith("RoleBinding") and m["roleRef"]["name"] == name]
         return {(m["kind"], m["metadata"].get("namespace")) for m in bindings}
 
@@ -107,7 +173,7 @@ def test_the_command_lines_account_may_read_and_make_tokens_and_no_more(helm: Pa
 def test_the_runner_of_actions_has_the_rights_of_the_document_and_no_others(helm: Path) -> None:
     manifests = render(helm, [])
     name = "attune-system-attune-actions"
-    assert role(manifests, "ClusterRole", name) == flat(documented("actions"))
+    assert role(manifests, "ClusterRole", name) == rights("actions")
     bound = [m for m in manifests if m["kind"].endswith("RoleBinding") and m["subjects"][0]["name"] == "attune-actions"]
     assert [m["roleRef"]["name"] for m in bound] == [name]
     limited = render(helm, CONFIGURATIONS["two namespaces"])
