@@ -5,6 +5,7 @@
 # Dependencies come from uv.lock and change rarely, so they are layers of their own; a changed source file costs one COPY.
 # What runs is a virtual environment and our packages: no compiler, no pip, no uv, and no user but a number.
 ARG PYTHON_IMAGE=python:3.13-slim
+ARG GO_IMAGE=golang:1.26.6
 
 FROM ${PYTHON_IMAGE} AS build
 ENV UV_COMPILE_BYTECODE=1 \
@@ -62,9 +63,6 @@ COPY sensor_images/sdk/attune_sensor /src/app/attune_sensor
 COPY sensor_images/stdio/attune_stdio /src/app/attune_stdio
 COPY sensor_images/stdio/attune_zipapp /src/app/attune_zipapp
 RUN PYTHONPATH=/src/app /opt/attune/bin/python -m attune_zipapp /src/attune-stdio.pyz
-
-FROM build AS nats-dependencies
-RUN /opt/uv/bin/uv sync --only-group nats
 
 FROM ${PYTHON_IMAGE} AS runtime
 # USER: the number has no entry in /etc/passwd, and programs ask for a name.
@@ -159,7 +157,14 @@ USER 0:0
 RUN apt-get update && apt-get install --yes --no-install-recommends nodejs && rm -rf /var/lib/apt/lists/*
 USER 65532:65532
 
+# The NATS server from its own Go module. Go checks each module against go.sum.
+FROM ${GO_IMAGE} AS nats-build
+ENV CGO_ENABLED=0 GOTOOLCHAIN=local
+WORKDIR /src
+COPY hack/cluster/nats-server/go.mod hack/cluster/nats-server/go.sum ./
+RUN go build -mod=readonly -trimpath -buildvcs=false -ldflags="-s -w" -o /nats-server github.com/nats-io/nats-server/v2
+
 FROM scratch AS nats
-COPY --from=nats-dependencies /opt/attune/bin/nats-server /nats-server
+COPY --from=nats-build /nats-server /nats-server
 USER 65532:65532
 ENTRYPOINT ["/nats-server"]

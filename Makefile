@@ -160,13 +160,14 @@ uv-pin: $(UV)  ## Pin another version of uv by its hashes, in hack/uv.txt: make 
 SBOM := dist/sbom
 
 .PHONY: sbom
-sbom: $(UV)  ## What each image and the command line consist of, as CycloneDX files in dist/sbom/
+sbom: .venv/.synced  ## What each image and the command line consist of, as CycloneDX files in dist/sbom/
 	@mkdir -p $(SBOM); \
 	for package in operator=kubernetes api= actions= timer= webhook= kubernetes= nats= redis= stdio= cli=; do \
 	  name=attune-$${package%=*} extra=$${package#*=}; \
 	  $(UV) export --quiet --frozen --no-default-groups $${extra:+--extra $$extra} --format cyclonedx1.5 --package $$name \
 	    --output-file $(SBOM)/$$name.cdx.json; \
 	done
+	@PYTHONPATH=hack/cluster $(RUN)/python hack/sbom/nats_sbom.py $(SBOM)/nats-server.cdx.json
 	@ls -1 $(SBOM)
 
 # --- A cluster, and the system in it ----------------------------------------------------------------------------------

@@ -129,9 +129,18 @@ def _base(settings: Settings, log: Path) -> str:
 
 
 def build(
-    settings: Settings, dockerfile: Path, images: Sequence[Target], *, arguments: Mapping[str, str], target: Path
+    settings: Settings,
+    dockerfile: Path,
+    images: Sequence[Target],
+    *,
+    arguments: Mapping[str, str],
+    contexts: Mapping[str, Path],
+    target: Path,
 ) -> None:
-    """Build `images` and write them to the archive `target`, under their full names (`docker.io/NAME:VERSION`)."""
+    """Build `images` and write them to the archive `target`, under their full names (`docker.io/NAME:VERSION`).
+
+    `contexts` are folders that stand for stages of the Dockerfile, by their names: those stages are not built.
+    """
     packages.install([*packages.NODE, *packages.BUILD], log=settings.cache / "logs" / "packages.log")
     log = settings.cache / "logs" / "images.log"
     with exclusive(settings.cache / "images.lock", what="building images"):
@@ -140,6 +149,7 @@ def build(
         base = _base(settings, log)
         options = ["--isolation=chroot", "--network=host", "--layers", f"--build-arg=PYTHON_IMAGE={base}"]
         options += [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        options += [f"--build-context={name}={folder}" for name, folder in contexts.items()]
         (settings.cache / "images").mkdir(parents=True, exist_ok=True)
         for killed in (settings.cache / "images").glob(".new.*"):
             shutil.rmtree(killed, ignore_errors=True)

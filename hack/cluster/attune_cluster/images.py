@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archives, builder, kind, node
+from . import archives, builder, kind, nats_server, node
 from .commands import capture, last_line, logged
 from .console import ClusterError, say, step
 from .layout import CONTAINERD_SOCKET, node_folder
@@ -76,15 +76,16 @@ def archive(settings: Settings) -> tuple[str, Path]:
     base = builder.base_key(settings)
     build = arguments(dockerfile.read_text())
     listed = [f"{image.target}={full_name(image.name, settings.version)}" for image in images()]
-    key = content_key(
-        settings.repository, dockerfile=dockerfile, extra=[base, *listed, json.dumps(build, sort_keys=True)]
-    )
+    extra = [base, nats_server.module_key(), *listed, json.dumps(build, sort_keys=True)]
+    key = content_key(settings.repository, dockerfile=dockerfile, extra=extra)
     file = settings.cache / "images" / f"{key}.tar"
     if file.exists():
         file.touch()  # the newest few are kept
         say("• images: nothing changed")
     else:
-        builder.build(settings, dockerfile, images(), arguments=build, target=file)
+        # In place of the stage that builds it in an image with Go.
+        contexts = {"nats-build": nats_server.nats_server(settings).parent}
+        builder.build(settings, dockerfile, images(), arguments=build, contexts=contexts, target=file)
     return key, file
 
 
@@ -106,6 +107,8 @@ def _kind(settings: Settings, dockerfile: Path) -> None:
     build = arguments(dockerfile.read_text())
     if settings.python_image:
         build["PYTHON_IMAGE"] = settings.python_image
+    if settings.go_image:
+        build["GO_IMAGE"] = settings.go_image
     names = [f"{image.name}:{settings.version}" for image in images()]
     key = content_key(settings.repository, dockerfile=dockerfile, extra=[*names, json.dumps(build, sort_keys=True)])
     record = settings.state / "kind-images.json"
@@ -121,7 +124,8 @@ def _kind(settings: Settings, dockerfile: Path) -> None:
                 logged([*command, str(settings.repository)], log, what=f"building {name}")
             except ClusterError as problem:
                 raise ClusterError(
-                    f"{problem}\nWithout a registry: ATTUNE_PYTHON_IMAGE=<a base image that is here already>, or CLUSTER=local."
+                    f"{problem}\nWithout a registry: ATTUNE_PYTHON_IMAGE=<a base image that is here already> "
+                    "and ATTUNE_GO_IMAGE=<one with Go>, or CLUSTER=local."
                 ) from problem
     kind.load_images(settings, names)
     ids = kind.loaded(settings, names)

