@@ -28,11 +28,13 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
         pid: its process.
         kubernetes: a part of the Kubernetes API (docs/attune-up.md, "Talking to a running attune up").
         api: the event API.
+        pages: where health and metrics of what is no pod are served, by part: ``operator``, ``actions``. The API has its own.
     """
 
     pid: int
     kubernetes: Endpoint
     api: Endpoint
+    pages: dict[str, str] = {}
 
 
 def write_endpoints(data_dir: Path, endpoints: Endpoints) -> None:

@@ -94,6 +94,11 @@ class System:
         """Set when the operator has looked at everything once."""
         return self._operator.ready
 
+    @property
+    def operator_url(self) -> str:
+        """Where the operator serves its metrics, once :attr:`ready` is set."""
+        return f"http://127.0.0.1:{self._operator.server.metrics_port}"
+
     @staticmethod
     def _problem(display: Display, problem: Problem) -> None:
         display.notice(str(problem))

@@ -292,6 +292,10 @@ class _Up:
             pid=os.getpid(),
             kubernetes=Endpoint(url=control, token_file=str(root / "kubernetes.token")),
             api=Endpoint(url=self.api_url, token_file=str(root / "admin.token")),
+            pages={
+                "operator": self._system.operator_url,
+                "actions": f"http://127.0.0.1:{self._ports['actions']}",
+            },
         )
         await asyncio.to_thread(write_endpoints, root, endpoints)
         # Only now: what happened meanwhile is in the stream, and the start need not wait for this.

@@ -46,6 +46,8 @@ class Target:
         why: why this one, for people.
         namespace: the default namespace; None for all.
         kube: for Sensors and Rules.
+        data_dir: of the ``attune up``; None for a cluster.
+        pages: of the ``attune up``: where health and metrics of what is no pod are served, by part.
     """
 
     kind: Literal["cluster", "local"]
@@ -53,6 +55,8 @@ class Target:
     why: str
     namespace: str | None
     kube: Kube
+    data_dir: Path | None = None
+    pages: Mapping[str, str] = field(default_factory=dict)
     _make_api: Callable[[], Api] = field(repr=False)
     _api: Api | None = None
 
@@ -210,6 +214,8 @@ def _local(options: TargetOptions, data_dir: Path, *, why: str, alive: Callable[
         why=why,
         namespace=None,
         kube=Kube(access, who="`attune up`"),
+        data_dir=data_dir,
+        pages={"api": endpoints.api.url, **endpoints.pages},
         _make_api=api,
     )
 

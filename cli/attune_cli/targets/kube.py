@@ -54,15 +54,27 @@ class Kube:
         Raises:
             CliError: no answer, or an error.
         """
+        answer = self._answer(method, path, what, options)
+        try:
+            return answer.json()
+        except ValueError:
+            raise UnreachableError(f"{self._who} at {self.access.server} does not answer with JSON.") from None
+
+    def text(self, path: str, *, what: str = "", **options: Any) -> str:
+        """Like :meth:`request`, of what is no JSON: a log."""
+        return self._answer("GET", path, what, options).text
+
+    def date(self) -> str:
+        """The time by the server's clock, as HTTP writes it; empty where it does not say."""
+        return str(self._answer("GET", "/version", "", {}).headers.get("Date", ""))
+
+    def _answer(self, method: str, path: str, what: str, options: Mapping[str, Any]) -> httpx.Response:
         try:
             answer = self._client.request(method, path, **options)
         except httpx.HTTPError as error:
             raise unreachable(self._who, self.access.server, error) from None
         if answer.is_success:
-            try:
-                return answer.json()
-            except ValueError:
-                raise UnreachableError(f"{self._who} at {self.access.server} does not answer with JSON.") from None
+            return answer
         text = said(answer, "message")
         if answer.status_code == 404 and what:
             # The kind itself is unknown there, not only the object.

@@ -76,6 +76,7 @@ class Pod:
         self._failures = 0
         self._last: Object = {}
         self._reported_ports: dict[str, int] = {}
+        self._listens: dict[str, int] = {}
         self._ready_since: tuple[bool, str] = (False, "")
         self._folder = context.pods / f"{namespace}.{name}"
 
@@ -178,6 +179,7 @@ class Pod:
             on_line=lambda line: self._context.on_line(pod, line),
         )
         await process.start()
+        self._listens = {"metrics": self._port, **ports}
         self._report_ports(pod, ports)
         return process
 
@@ -332,6 +334,8 @@ class Pod:
                     "restartCount": self._restarts,
                     "state": state,
                     "lastState": self._last,
+                    # Not Kubernetes': here a port need not be the one that the container names.
+                    "localPorts": self._listens if "running" in state else {},
                 }
             ],
         }

@@ -1,0 +1,208 @@
+"""Health and metrics of the running parts: which there are, and what their pages say.
+
+In a cluster through a pod's port, as for the API (:mod:`.portforward`); under ``attune up`` on loopback.
+"""
+
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from attune_cli.errors import CliError, UnreachableError
+from attune_cli.targets.api import no_certificates
+from attune_cli.targets.choose import Target
+from attune_cli.targets.http import unreachable
+from attune_cli.targets.httpx_client import httpx
+from attune_contract.names import SENSOR_LABEL
+
+_NAME_LABEL: Final = "app.kubernetes.io/name"
+#: The chart's parts by their label, and their pages by the name of the port that serves them.
+_CHART: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "attune-operator": ("operator", {"/readyz": "liveness", "/metrics": "metrics"}),
+    "attune-api": ("api", {"/ready": "http", "/metrics": "http"}),
+    "attune-actions": ("actions", {"/ready": "metrics", "/metrics": "metrics"}),
+}
+_LOCAL: Final = {"operator": ("/metrics",), "api": ("/ready", "/metrics"), "actions": ("/ready", "/metrics")}
+_SENSOR_PAGES: Final = {"/ready": "metrics", "/metrics": "metrics"}
+#: Seconds for one page. A pod that does not answer must not hold up the others.
+_TIMEOUT: Final = httpx.Timeout(5.0)
+#: A page may have so many bytes; what is longer is cut.
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One running program.
+
+    Attributes:
+        role: ``operator``, ``api``, ``actions`` or ``sensor``.
+        name: its pod, ``namespace/name``; under ``attune up`` the role, where there is no pod.
+        sensor: the Sensor, ``namespace/name``; empty for others.
+        ports: the port of each page, by the page's path.
+        secure: whether it speaks TLS.
+        url: where it is on this machine; empty in a cluster.
+    """
+
+    role: str
+    name: str
+    sensor: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict, hash=False)
+    secure: bool = False
+    url: str = ""
+
+
+def parts_of_pods(pods: Iterable[Mapping[str, Any]], *, local: bool) -> Iterator[Part]:
+    """The parts that run in pods. Pods that are over, or have no node yet, are left out.
+
+    Args:
+        pods: as Kubernetes has them.
+        local: whether they are processes of an ``attune up``.
+    """
+    for pod in pods:
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        labels = metadata.get("labels") or {}
+        if status.get("phase") != "Running" or metadata.get("deletionTimestamp"):
+            continue
+        sensor = labels.get(SENSOR_LABEL)
+        role, pages = ("sensor", _SENSOR_PAGES) if sensor else _CHART.get(labels.get(_NAME_LABEL, ""), ("", {}))
+        if not role:
+            continue
+        numbers = _local_ports(status) if local else _container_ports(pod)
+        ports = {page: numbers[port] for page, port in pages.items() if port in numbers}
+        yield Part(
+            role=role,
+            name=f"{metadata['namespace']}/{metadata['name']}",
+            sensor=f"{metadata['namespace']}/{sensor}" if sensor else "",
+            ports=ports,
+            secure=role == "api" and _speaks_tls(pod),
+            url=f"http://127.0.0.1:{next(iter(ports.values()))}" if local and ports else "",
+        )
+
+
+def _container_ports(pod: Mapping[str, Any]) -> dict[str, int]:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    ports = [port for container in containers for port in container.get("ports") or ()]
+    return {str(port["name"]): int(port["containerPort"]) for port in ports if port.get("name")}
+
+
+def _local_ports(status: Mapping[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for container in status.get("containerStatuses") or ():
+        found |= {str(name): int(port) for name, port in (container.get("localPorts") or {}).items()}
+    return found
+
+
+def _speaks_tls(pod: Mapping[str, Any]) -> bool:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    probes = [(container.get("readinessProbe") or {}).get("httpGet") or {} for container in containers]
+    return any(probe.get("scheme") == "HTTPS" for probe in probes)
+
+
+def local_parts(pages: Mapping[str, str]) -> Iterator[Part]:
+    """The parts of an ``attune up`` that are no pods."""
+    for role, url in pages.items():
+        yield Part(role=role, name=role, ports=dict.fromkeys(_LOCAL.get(role, ("/metrics",)), 0), url=url)
+
+
+class Pages:
+    """Reads pages. May be used by several threads at once."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._local = httpx.Client(verify=no_certificates(), timeout=_TIMEOUT, trust_env=False)
+        self._clients: dict[tuple[str, int], httpx.Client] = {}
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in [self._local, *self._clients.values()]:
+            client.close()
+
+    def read(self, part: Part, path: str) -> "Page":
+        """What a page says, whatever its HTTP status is.
+
+        Raises:
+            CliError: no answer.
+        """
+        if path not in part.ports:
+            raise UnreachableError(f"{part.name} has no port for {path}.")
+        try:
+            client, url = self._client(part, part.ports[path])
+            with client.stream("GET", url + path) as answer:
+                return _read(answer)
+        except httpx.HTTPError as error:
+            raise unreachable(f"{path} of {part.role}", part.name, error) from None
+
+    def _client(self, part: Part, port: int) -> tuple[httpx.Client, str]:
+        if part.url:
+            return self._local, part.url
+        from attune_cli.targets.portforward import PodPort, PodTransport
+
+        namespace, _, pod = part.name.partition("/")
+        key = (part.name, port)
+        if key not in self._clients:
+            backend = PodPort(self._target.kube.access, namespace=namespace, pod=pod, port=port)
+            # As for the API: the cluster vouches for the pod.
+            verify = ssl.create_default_context() if part.secure else no_certificates()
+            verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
+            transport = PodTransport(backend, verify=verify)
+            self._clients[key] = httpx.Client(transport=transport, timeout=_TIMEOUT, trust_env=False)
+        return self._clients[key], f"{'https' if part.secure else 'http'}://{pod}.{namespace}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer.
+
+    Attributes:
+        status: of HTTP.
+        text: the page.
+        ahead: how far the server's clock is ahead of ours; None where it does not say. HTTP says it in whole seconds.
+    """
+
+    status: int
+    text: str
+    ahead: timedelta | None
+
+
+def _read(answer: httpx.Response) -> Page:
+    taken, parts = 0, []
+    for chunk in answer.iter_bytes():
+        parts.append(chunk)
+        taken += len(chunk)
+        if taken > MAX_BYTES:
+            break
+    text = b"".join(parts)[:MAX_BYTES].decode(errors="replace")
+    try:
+        ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+    except (KeyError, TypeError, ValueError):
+        ahead = None
+    return Page(answer.status_code, text, ahead)
+
+
+def find_parts(target: Target, *, system_namespace: str, namespace: str | None) -> tuple[list[Part], list[str]]:
+    """All parts that the caller may see, and why others are not among them.
+
+    Args:
+        target: the system.
+        system_namespace: of the chart.
+        namespace: whose Sensors' pods; None for all.
+    """
+    if target.kind == "local":
+        pods = target.kube.request("GET", "/api/v1/pods").get("items", ())
+        return [*local_parts(target.pages), *parts_of_pods(pods, local=True)], []
+    found: dict[str, Part] = {}
+    problems: list[str] = []
+    everywhere = "/api/v1/pods" if namespace is None else f"/api/v1/namespaces/{namespace}/pods"
+    for path, selector in (
+        (f"/api/v1/namespaces/{system_namespace}/pods", "app.kubernetes.io/part-of=attune"),
+        (everywhere, SENSOR_LABEL),
+    ):
+        try:
+            pods = target.kube.request("GET", path, params={"labelSelector": selector}).get("items", ())
+        except CliError as error:
+            problems.append(str(error))
+            continue
+        found |= {part.name: part for part in parts_of_pods(pods, local=False)}
+    return list(found.values()), problems
