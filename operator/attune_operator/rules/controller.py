@@ -4,6 +4,7 @@ What is done depends on what is known now and never on what just happened. A wat
 and a new connection only enqueue the Rules that they concern.
 """
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -13,6 +14,7 @@ from attune_operator.rules import metrics
 from attune_operator.rules.actions_projector import ActionsProjector
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.decisions import decide
+from attune_operator.rules.entry import RuleEntry
 from attune_operator.rules.expressions import ExpressionChecks
 from attune_operator.rules.projector import Projector
 from attune_operator.rules.statuses import Statuses
@@ -57,6 +59,7 @@ class RuleController(Controller[str]):
         self._statuses = statuses
         self._summaries = summaries
         self._expressions = expressions
+        self.idle = IdleRules(cache=cache, rules=self)
         self.projector: Projector | None = None
         self.actions: ActionsProjector | None = None
 
@@ -67,7 +70,9 @@ class RuleController(Controller[str]):
         old subject is not ours to change (``projection``), or be reported as of an unknown trigger type.
         """
         await self._sweeper.first_list.wait()
-        await super().run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(super().run(), name="rules")
+            group.create_task(self.idle.run(), name="idle rules")
 
     async def reconcile(self, key: str, *, urgent: bool) -> float | None:
         """Decide about one Rule, project it, and bring its status up to date."""
@@ -80,9 +85,11 @@ class RuleController(Controller[str]):
             decision = decide(entry.rule, self._cache)
             entry.acceptance, desired = decision.acceptance, decision.desired
             self._expressions.see(entry, urgent=urgent)
-        if self.actions is not None:
+        if self.actions is not None and (urgent or not self.idle.may_wait(entry)):
             # First: what is to be done for events is known before the sensor can report one.
             await self.actions.project(entry)
+        elif self.actions is not None:
+            self.idle.queue.enqueue(key, urgent=False)
         if self.projector is not None:
             await self.projector.project(entry, desired)
         # The Rule may have gone while the projector waited for a slot.
@@ -98,9 +105,43 @@ class RuleController(Controller[str]):
 
     async def on_error(self, key: str, error: Exception) -> None:
         """One Rule that cannot be handled must not stop the others."""
-        if isinstance(error, ConnectionLostError):
-            self.queue.done(key)  # the session ends, and with the next one every Rule is reconciled
-            return
-        metrics.ERRORS.inc()
-        self.queue.failed(key, urgent=False)
-        _log.error("rule_not_reconciled", rule_uid=key, exc_info=error)
+        _not_reconciled(self.queue, key, error)
+
+
+class IdleRules(Controller[str]):
+    """Says of Rules without actions that there is nothing to do, where nobody waits for it and nothing else was said.
+
+    After a start with an empty stream that is one message for each Rule. It comes after the messages for sensors. Until
+    then the runner knows nothing about such a Rule, and gets its events again later.
+    """
+
+    def __init__(self, *, cache: RuleCache, rules: RuleController) -> None:
+        super().__init__("idle rules", queue=PriorityQueue(yields_to=rules.queue, retry=_RETRY))
+        self._cache = cache
+        self._rules = rules
+
+    @staticmethod
+    def may_wait(entry: RuleEntry) -> bool:
+        """Whether the runner would do nothing in any case, with what was said or without."""
+        said = entry.actions
+        return entry.rule is not None and not entry.rule.acts and (said is None or said.tombstone)
+
+    async def reconcile(self, key: str, *, urgent: bool) -> float | None:
+        """Say it. Without a connection there is nothing to say: with the next one, every Rule is reconciled."""
+        entry, actions = self._cache.get(key), self._rules.actions
+        if entry is not None and actions is not None:
+            await actions.project(entry)
+        return None
+
+    async def on_error(self, key: str, error: Exception) -> None:
+        """One Rule that cannot be handled must not stop the others."""
+        _not_reconciled(self.queue, key, error)
+
+
+def _not_reconciled(queue: PriorityQueue[str], key: str, error: Exception) -> None:
+    if isinstance(error, ConnectionLostError):
+        queue.done(key)  # the session ends, and with the next one every Rule is reconciled
+        return
+    metrics.ERRORS.inc()
+    queue.failed(key, urgent=False)
+    _log.error("rule_not_reconciled", rule_uid=key, exc_info=error)

@@ -136,13 +136,15 @@ class Projector:
             self._cache.stream.in_flight.add(entry.uid)
             for position, write in enumerate(planned.writes):
                 try:
-                    await self._send(entry, write)
+                    known = desired.state if desired is not None and write.body is desired.body else None
+                    await self._send(entry, write, known)
                 except ConnectionLostError:
                     self._finished(entry, count=len(planned.writes) - position)
                     raise
 
-    async def _send(self, entry: RuleEntry, write: Write) -> None:
-        state = _readable(write.body)
+    async def _send(self, entry: RuleEntry, write: Write, state: RuleState | None) -> None:
+        """Send one message. ``state`` is its body decoded; None: not decoded yet."""
+        state = state or _readable(write.body)
         body = write.body
         if state is None:
             # Somebody else's message: its tombstone has what the subject says.

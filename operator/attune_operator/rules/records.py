@@ -62,6 +62,9 @@ class StatusRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stalled: ConditionRecord | None = None
 
 
+_NO_STATUS: Final = StatusRecord()
+
+
 class RuleRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A Rule's identity and spec. ``parameters`` is canonical JSON; ``changed_by`` is the spec's last field manager.
 
@@ -243,6 +246,8 @@ def _declaration(declared: Mapping[str, Any]) -> TriggerDeclaration:
 
 
 def _status(status: Mapping[str, Any]) -> StatusRecord:
+    if not status:
+        return _NO_STATUS
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     return StatusRecord(
         observed_generation=status.get("observedGeneration"),
@@ -271,8 +276,12 @@ def _actions(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> bytes:
     found = {key: spec[key] for key in _ABOUT_ACTIONS if spec.get(key)}
     if found.get("order") == "Concurrent":
         del found["order"]
-    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
-    found |= {key: value for key, value in (("labels", metadata.get("labels")), ("annotations", annotations)) if value}
+    if labels := metadata.get("labels"):
+        found["labels"] = labels
+    if annotations := metadata.get("annotations"):
+        kept = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
+        if kept:
+            found["annotations"] = kept
     return canonical_json(found) if found else NO_ACTIONS
 
 
@@ -282,14 +291,23 @@ def _last_change_of_spec(metadata: Mapping[str, Any]) -> tuple[str, str]:
     Times there are whole seconds. Of several changes in one second, the one that owns least was the last: who creates an object
     owns all of it, and a later change takes some fields over.
     """
-    latest = ("", 0, "")
-    for entry in metadata.get("managedFields") or ():
-        fields = entry.get("fieldsV1") or {}
-        if entry.get("subresource") or "f:spec" not in fields:
-            continue
-        found = (str(entry.get("time") or ""), -_size(fields["f:spec"]), str(entry.get("manager") or ""))
-        latest = max(latest, found) if latest[2] else found
-    return latest[2], latest[0]
+    changes = [
+        entry
+        for entry in metadata.get("managedFields") or ()
+        if not entry.get("subresource") and "f:spec" in (entry.get("fieldsV1") or ())
+    ]
+    if not changes:
+        return "", ""
+    newest = max(str(entry.get("time") or "") for entry in changes)
+    if len(changes) > 1:
+        changes = [entry for entry in changes if str(entry.get("time") or "") == newest]
+    # Sizes are added up only where changes share a second: it takes as long as to read the rest of the Rule.
+    last = changes[0] if len(changes) == 1 else max(changes, key=_order)
+    return str(last.get("manager") or ""), newest
+
+
+def _order(entry: Mapping[str, Any]) -> tuple[int, str]:
+    return -_size(entry["fieldsV1"]["f:spec"]), str(entry.get("manager") or "")
 
 
 def _size(fields: Any) -> int:

@@ -136,6 +136,37 @@ async def test_nothing_is_written_when_nothing_differs(
     assert await sequence(stream) == before == 5
 
 
+async def test_after_a_start_rules_without_actions_come_last(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    """A runner that knows nothing about them does nothing, as it should."""
+    for number in range(20):
+        cluster.rule("default", f"idle-{number}", "core.timer")
+        cluster.rule_with("default", f"acts-{number}", {"actions": [HTTP]})
+        cluster.rule("default", f"idle-too-{number}", "core.timer")
+    acting = [uid_of(cluster, f"acts-{number}") for number in range(20)]
+    async with rule_side(cluster, nats_server.url):
+        await stream.shows(said, wanted(cluster))
+    async with stream.connected() as client:
+        jetstream = client.jetstream(timeout=60)
+        sequences = [
+            (await jetstream.get_last_msg(ACTIONS_STREAM, actions_subject("default", uid))).seq for uid in acting
+        ]
+    assert sorted(sequences) == list(range(1, 21))
+
+
+async def test_a_rule_that_loses_its_actions_while_the_operator_is_away_is_said_to_do_nothing(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    cluster.rule_with("default", "tells", {"actions": [HTTP]})
+    async with rule_side(cluster, nats_server.url):
+        await stream.shows(said, wanted(cluster))
+    cluster.rule_with("default", "tells", {"actions": []})
+    async with rule_side(cluster, nats_server.url):
+        await stream.shows(said, wanted(cluster))
+    assert (await messages(stream))[uid_of(cluster, "tells")].actions == ()
+
+
 async def sequence(stream: Stream) -> int:
     async with stream.connected() as client:
         info = await client.jetstream(timeout=60).stream_info(ACTIONS_STREAM)
