@@ -52,6 +52,10 @@ FROM build AS sensor-redis-dependencies
 COPY sensor_images/redis/pyproject.toml sensor_images/redis/
 RUN /opt/uv/bin/uv sync --package attune-redis
 
+FROM build AS sensor-amqp-dependencies
+COPY sensor_images/amqp/pyproject.toml sensor_images/amqp/
+RUN /opt/uv/bin/uv sync --package attune-amqp
+
 FROM build AS sensor-stdio-dependencies
 COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
 RUN /opt/uv/bin/uv sync --package attune-stdio
@@ -136,6 +140,14 @@ COPY kit/attune_kit /opt/attune/app/attune_kit
 COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
 COPY sensor_images/redis/attune_redis /opt/attune/app/attune_redis
 ENTRYPOINT ["python", "-m", "attune_redis"]
+
+FROM runtime AS sensor-amqp
+COPY --from=sensor-amqp-dependencies /opt/attune /opt/attune
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+COPY sensor_images/amqp/attune_amqp /opt/attune/app/attune_amqp
+ENTRYPOINT ["python", "-m", "attune_amqp"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM ${PYTHON_IMAGE} AS sensor-stdio

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
-from support import nats_queue, redis_chaos
+import pytest
+from support import amqp_queue, nats_queue, redis_chaos
 from support.nats_server import NatsServer
 from support.source_chaos import Chaos, judge
 
@@ -23,5 +25,12 @@ async def test_redis(nats_server: NatsServer, tmp_path: Path) -> None:
 
 async def test_nats(nats_server: NatsServer, tmp_path: Path) -> None:
     outcome = await nats_queue.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
+    judge(outcome)
+    print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_amqp(kind: Literal["classic", "quorum"], nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome = await amqp_queue.live_through(tmp_path, nats=nats_server, chaos=CHAOS, kind=kind)
     judge(outcome)
     print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")

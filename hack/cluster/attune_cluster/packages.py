@@ -61,6 +61,11 @@ TESTS = (
         why="is the database that the API is tested with, beside SQLite",
         present=lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres")),
     ),
+    Need(
+        debian="rabbitmq-server",
+        why="is the server that the AMQP sensor is tested with",
+        present=lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists(),
+    ),
     Need(debian="prometheus", why="evaluates the chart's alerts and dashboards in tests", present=_program("promtool")),
     *(
         Need(debian=debian, why="is run by the tests of examples/stdio", present=_program(program))

@@ -11,6 +11,7 @@ MODULES: Final = {
     "attune/sensor-kubernetes": "attune_kubernetes",
     "attune/sensor-nats": "attune_nats",
     "attune/sensor-redis": "attune_redis",
+    "attune/sensor-amqp": "attune_amqp",
 }
 
 

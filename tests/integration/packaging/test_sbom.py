@@ -63,7 +63,19 @@ def test_every_component_is_the_pinned_one_with_its_hash(bills: Path) -> None:
     files = sorted(bills.glob("attune-*.cdx.json"))
     assert [path.name.partition(".")[0] for path in files] == [
         f"attune-{name}"
-        for name in ("actions", "api", "cli", "kubernetes", "nats", "operator", "redis", "stdio", "timer", "webhook")
+        for name in (
+            "actions",
+            "amqp",
+            "api",
+            "cli",
+            "kubernetes",
+            "nats",
+            "operator",
+            "redis",
+            "stdio",
+            "timer",
+            "webhook",
+        )
     ]
     for path in files:
         components = json.loads(path.read_text())["components"]

@@ -89,6 +89,7 @@ def test_the_whole_brings_every_program(wheels: Path, tmp_path: Path) -> None:
     assert ours == {
         "attune",
         "attune-actions",
+        "attune-amqp",
         "attune-api",
         "attune-kubernetes",
         "attune-nats",
@@ -105,6 +106,7 @@ def test_the_whole_brings_every_program(wheels: Path, tmp_path: Path) -> None:
     run(programs / "attune", "conformance", "--help")
     modules = [
         "actions.app",
+        "amqp",
         "api",
         "kubernetes",
         "nats",

@@ -1,0 +1,76 @@
+"""Queues as a kind of source: servers and secrets of the Sensor, parameters of its rules."""
+
+import ssl
+from typing import Any
+
+from attune_amqp.config import Server, servers_of
+from attune_amqp.lenient import use_lenient_decoders
+from attune_amqp.parameters import Subscription, subscription_of
+from attune_amqp.payload import content_of, payload_of
+from attune_amqp.source import AmqpQueue
+from attune_kit.secret_files import SecretFiles
+from attune_kit.tls import TlsError, client_context
+from attune_sensor import Message, Rule, SensorContext, SourceError
+
+
+class AmqpQueues:
+    """A :class:`attune_sensor.SourceKind`.
+
+    Args:
+        context: the sensor's configuration, and where its secrets are.
+
+    Raises:
+        SettingsError: the configuration cannot be used.
+    """
+
+    def __init__(self, context: SensorContext) -> None:
+        use_lenient_decoders()
+        self._servers = servers_of(context.config)
+        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._sensor = str(context.settings.sensor)
+
+    def subscription(self, rule: Rule) -> Subscription:
+        """What the rule wants to read.
+
+        Raises:
+            InvalidRuleError: its parameters cannot be used.
+        """
+        return subscription_of(rule, servers=self._servers)
+
+    def describe(self, subscription: Subscription) -> str:
+        """The subscription in a few words."""
+        return f"queue {subscription.queue} of the server {subscription.server}"
+
+    def connect(self, subscription: Subscription) -> AmqpQueue:
+        """A new source.
+
+        Raises:
+            MissingSecretError: a secret is missing.
+            SourceError: the file with the authority's certificate holds none.
+        """
+        server = self._servers[subscription.server]
+        return AmqpQueue(
+            server,
+            subscription.queue,
+            password=None if server.password is None else self._password(server, server.password),
+            tls=self._tls(server) if server.tls else None,
+            name=f"attune {self._sensor}",
+        )
+
+    def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
+        """What the rule's event carries."""
+        return payload_of(rule.ref, content_of(message), whole=whole)
+
+    def _password(self, server: Server, reference: str) -> str:
+        return self._secrets.require(reference, where=_where(server, "password")).decode()
+
+    def _tls(self, server: Server) -> ssl.SSLContext:
+        authority = None if server.ca is None else self._secrets.path(server.ca, where=_where(server, "ca"))
+        try:
+            return client_context(authority) or ssl.create_default_context()
+        except TlsError as error:
+            raise SourceError(str(error)) from None
+
+
+def _where(server: Server, what: str) -> str:
+    return f"spec.config.servers.{server.name}.{what} of the Sensor"
