@@ -68,7 +68,59 @@ COPY sensor_images/stdio/attune_stdio /src/app/attune_stdio
 COPY sensor_images/stdio/attune_zipapp /src/app/attune_zipapp
 RUN PYTHONPATH=/src/app /opt/attune/bin/python -m attune_zipapp /src/attune-stdio.pyz
 
-FROM ${PYTHON_IMAGE} AS runtime
+# Our packages, compiled: the file system of a running container is read-only, so each start would compile them again. By hash,
+# not by time: what is built from the same sources is the same, and a file that somebody exchanges is compiled again.
+FROM build AS app
+COPY contract/attune_contract /opt/attune/app/attune_contract
+COPY kit/attune_kit /opt/attune/app/attune_kit
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app
+
+FROM app AS operator-app
+COPY operator/attune_operator /opt/attune/app/attune_operator
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_operator
+
+FROM app AS api-app
+COPY api/attune_api /opt/attune/app/attune_api
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_api
+
+FROM app AS actions-app
+COPY actions/attune_actions /opt/attune/app/attune_actions
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_actions
+
+FROM app AS sensor-app
+COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_sensor
+
+FROM sensor-app AS sensor-timer-app
+COPY sensor_images/timer/attune_timer /opt/attune/app/attune_timer
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_timer
+
+FROM sensor-app AS sensor-webhook-app
+COPY sensor_images/webhook/attune_webhook /opt/attune/app/attune_webhook
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_webhook
+
+FROM sensor-app AS sensor-kubernetes-app
+COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_kubernetes
+
+FROM sensor-app AS sensor-nats-app
+COPY sensor_images/nats/attune_nats /opt/attune/app/attune_nats
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_nats
+
+FROM sensor-app AS sensor-redis-app
+COPY sensor_images/redis/attune_redis /opt/attune/app/attune_redis
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_redis
+
+FROM sensor-app AS sensor-stdio-app
+COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_stdio
+
+# The official image leaves the standard library's bytecode out, and who is not root cannot write it.
+FROM ${PYTHON_IMAGE} AS python
+RUN python3 -c 'import compileall, re, sysconfig; compileall.compile_dir(sysconfig.get_path("stdlib"), quiet=1, \
+    rx=re.compile("/(test|tests|idlelib|tkinter|turtledemo|pydoc_data|site-packages|dist-packages)/"))'
+
+FROM python AS runtime
 # USER: the number has no entry in /etc/passwd, and programs ask for a name.
 ENV PATH=/opt/attune/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -82,63 +134,42 @@ USER 65532:65532
 
 FROM runtime AS operator
 COPY --from=operator-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY operator/attune_operator /opt/attune/app/attune_operator
+COPY --from=operator-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_operator"]
 
 FROM runtime AS api
 COPY --from=api-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY api/attune_api /opt/attune/app/attune_api
+COPY --from=api-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_api"]
 
 FROM runtime AS actions
 COPY --from=actions-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY actions/attune_actions /opt/attune/app/attune_actions
+COPY --from=actions-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_actions"]
 
 FROM runtime AS sensor-timer
 COPY --from=sensor-timer-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/timer/attune_timer /opt/attune/app/attune_timer
+COPY --from=sensor-timer-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_timer"]
 
 FROM runtime AS sensor-webhook
 COPY --from=sensor-webhook-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/webhook/attune_webhook /opt/attune/app/attune_webhook
+COPY --from=sensor-webhook-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_webhook"]
 
 FROM runtime AS sensor-kubernetes
 COPY --from=sensor-kubernetes-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/kubernetes/attune_kubernetes /opt/attune/app/attune_kubernetes
+COPY --from=sensor-kubernetes-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_kubernetes"]
 
 FROM runtime AS sensor-nats
 COPY --from=sensor-nats-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/nats/attune_nats /opt/attune/app/attune_nats
+COPY --from=sensor-nats-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_nats"]
 
 FROM runtime AS sensor-redis
 COPY --from=sensor-redis-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/redis/attune_redis /opt/attune/app/attune_redis
+COPY --from=sensor-redis-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_redis"]
 
 FROM runtime AS sensor-amqp
@@ -150,16 +181,13 @@ COPY sensor_images/amqp/attune_amqp /opt/attune/app/attune_amqp
 ENTRYPOINT ["python", "-m", "attune_amqp"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
-FROM ${PYTHON_IMAGE} AS sensor-stdio
+FROM python AS sensor-stdio
 ENV HOME=/tmp \
     USER=attune
 COPY --from=sensor-stdio-dependencies /opt/attune /opt/attune
 COPY --from=sensor-stdio-zipapp /src/attune-stdio.pyz /opt/attune/attune-stdio.pyz
 COPY sensor_images/stdio/attune-stdio /usr/local/bin/attune-stdio
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
+COPY --from=sensor-stdio-app /opt/attune/app /opt/attune/app
 USER 65532:65532
 ENTRYPOINT ["attune-stdio", "--"]
 
