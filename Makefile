@@ -170,6 +170,12 @@ sbom: .venv/.synced  ## What each image and the command line consist of, as Cycl
 	@PYTHONPATH=hack/cluster $(RUN)/python hack/sbom/nats_sbom.py $(SBOM)/nats-server.cdx.json
 	@ls -1 $(SBOM)
 
+PROVENANCE := dist/provenance
+
+.PHONY: provenance
+provenance:  ## What the images of CLUSTER=local are built from, by their digests: in-toto statements in dist/provenance/
+	@$(CLUSTER_TOOL) provenance $(PROVENANCE)
+
 # --- A cluster, and the system in it ----------------------------------------------------------------------------------
 
 .PHONY: cluster

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import archives, current, images, kind, local, node, packages
+from . import archives, current, images, kind, local, node, packages, provenance
 from .console import ClusterError, say
 from .settings import Settings
 from .tools import NAMES, tools
@@ -116,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("test-packages", help="install the system packages that the tests need")
     archive = commands.add_parser("load", help="load an image archive into the cluster")
     archive.add_argument("archive", type=Path)
+    statements = commands.add_parser("provenance", help="say in files what the images are built from")
+    statements.add_argument("folder", type=Path)
     programs = commands.add_parser("tools", help="build or fetch programs, print where they are, as JSON")
     programs.add_argument("--only", help=f"comma-separated; of {', '.join(NAMES)}")
     return parser
@@ -138,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             packages.install(packages.TESTS, log=settings.cache / "logs" / "packages.log", who="`make integration`")
         elif options.command == "load":
             load(settings, options.archive)
+        elif options.command == "provenance":
+            for file in provenance.write(settings, options.folder):
+                print(file)
         else:
             names = options.only.split(",") if options.only else NAMES
             print(json.dumps({name: str(path) for name, path in tools(settings, names).items()}, indent=2))
