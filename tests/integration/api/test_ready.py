@@ -107,6 +107,19 @@ async def test_head_is_answered_as_get_is_without_a_body(shared_api: ApiProcess)
         assert (await client.head("/api/v1/events/stream")).status_code == 405
 
 
+async def test_events_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    with ApiProcess(tmp_path / "api", check_rules="false") as api:
+        async with api.client() as client:
+
+            async def counted(**wanted: int) -> bool:
+                found = {each: await _gauge(client, f'attune_api_events_total{{status="{each}"}}') for each in wanted}
+                return found == wanted
+
+            for body, status in ((report(1), 201), (report(2), 201), (report(1), 200)):
+                assert (await client.post("/api/v1/events", json=body)).status_code == status
+            await until(lambda: counted(stored=2, duplicate=1), every=0.2)
+
+
 @pytest.mark.nats
 async def test_how_far_the_outbox_is_behind_is_a_number(tmp_path: Path, nats_server: NatsServer) -> None:
     with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as api:
