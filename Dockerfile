@@ -111,6 +111,10 @@ FROM sensor-app AS sensor-redis-app
 COPY sensor_images/redis/attune_redis /opt/attune/app/attune_redis
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_redis
 
+FROM sensor-app AS sensor-amqp-app
+COPY sensor_images/amqp/attune_amqp /opt/attune/app/attune_amqp
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_amqp
+
 FROM sensor-app AS sensor-stdio-app
 COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_stdio
@@ -174,10 +178,7 @@ ENTRYPOINT ["python", "-m", "attune_redis"]
 
 FROM runtime AS sensor-amqp
 COPY --from=sensor-amqp-dependencies /opt/attune /opt/attune
-COPY contract/attune_contract /opt/attune/app/attune_contract
-COPY kit/attune_kit /opt/attune/app/attune_kit
-COPY sensor_images/sdk/attune_sensor /opt/attune/app/attune_sensor
-COPY sensor_images/amqp/attune_amqp /opt/attune/app/attune_amqp
+COPY --from=sensor-amqp-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_amqp"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
