@@ -246,3 +246,11 @@ class Stage:
         """Messages in a stream."""
         info = await self.jetstream.stream_info(stream)
         return int(info.state.messages)
+
+    async def emptied(self, stream: str) -> None:
+        """Wait until a stream holds nothing: a run leaves the queue after it was said that it ended."""
+
+        async def empty() -> bool:
+            return await self.left(stream) == 0
+
+        await until(empty)

@@ -37,7 +37,7 @@ async def test_an_event_becomes_a_request_and_a_report(stage: Stage, target: Tar
     assert request.headers["Idempotency-Key"] == str(run.id)
     assert request.headers["Content-Type"] == "application/json"
     await until(lambda: acknowledged(stage))
-    assert await stage.left(RUN_QUEUE_STREAM) == 0
+    await stage.emptied(RUN_QUEUE_STREAM)
 
 
 async def test_conditions_decide(stage: Stage, target: Target) -> None:
@@ -72,7 +72,7 @@ async def test_what_fails_is_tried_again_and_what_cannot_succeed_is_not(stage: S
     await stage.store(event(3))
     run = next(run for run in await stage.ended(3) if run.event_seq == 4)
     assert (run.state, run.attempts_made) == (RunState.FAILED, 3)
-    assert await stage.left(RUN_QUEUE_STREAM) == 0
+    await stage.emptied(RUN_QUEUE_STREAM)
 
 
 async def test_a_target_says_when_to_come_back(stage: Stage, target: Target) -> None:
@@ -111,11 +111,7 @@ async def test_a_slow_run_stands_in_the_queue_and_its_event_is_acknowledged(stag
     (run,) = await stage.ended(1)
     assert run.state is RunState.SUCCEEDED
     assert target.keys.total() == 1
-
-    async def empty() -> bool:
-        return await stage.left(RUN_QUEUE_STREAM) == 0
-
-    await until(empty)
+    await stage.emptied(RUN_QUEUE_STREAM)
 
 
 async def test_a_timeout_is_an_attempt(stage: Stage, target: Target) -> None:
