@@ -11,9 +11,7 @@ from typing import Any, Final
 import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.exceptions import (
-    AMQPError,
     AuthenticationError,
-    ChannelInvalidStateError,
     ChannelNotFoundEntity,
     InvalidFrameError,
     ProbableAuthenticationError,
@@ -224,17 +222,21 @@ class AmqpQueue:
         """Say what went wrong as a :class:`SourceError`."""
         try:
             yield
+        except SourceError:
+            raise
         except ChannelNotFoundEntity as error:
             raise SourceError(f"the queue {self._queue} is not there: {_said(error)}") from error
         except (AuthenticationError, ProbableAuthenticationError) as error:
             raise SourceError(f"{self._where} does not accept the credentials: {_said(error)}") from error
         except TimeoutError as error:
             raise SourceError(f"{self._where} does not answer") from error
-        except (AMQPError, ChannelInvalidStateError, OSError) as error:
+        except Exception as error:  # the client ends what waits for a lost connection with any of them
             raise SourceError(self._ended or f"{self._where}: {_said(error)}") from error
 
 
 def _said(error: BaseException) -> str:
     """What the broker or the system said."""
     words = [str(word) for word in getattr(error, "args", ()) if isinstance(word, str | int) and str(word)]
+    if not words and type(error) is Exception:
+        return "the connection was lost"
     return " ".join(words) or type(error).__name__

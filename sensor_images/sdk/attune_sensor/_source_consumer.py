@@ -256,10 +256,17 @@ async def _within(seconds: float, call: Any, name: str) -> Any:
     """What the call returns.
 
     Raises:
-        SourceError: it took too long.
+        SourceError: it took too long, or ended itself.
     """
     try:
         async with asyncio.timeout(seconds):
             return await call
     except TimeoutError:
         raise SourceError(f"it does not answer ({name}: {seconds:g} s)") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Nothing has cancelled us: a client ends calls like this when one of its own tasks is cancelled. Taken for ours, it
+        # would end the reading without a word.
+        raise SourceError(f"it gave up ({name})") from None

@@ -53,6 +53,9 @@ class Broker:
         if self.faults and self.faults[0] == call:
             self.faults.pop(0)
             raise SourceError(f"{call} failed")
+        if self.faults and self.faults[0] == f"{call} cancelled":
+            self.faults.pop(0)
+            raise asyncio.CancelledError
 
     @property
     def open_messages(self) -> list[tuple[str, int]]:
@@ -276,6 +279,19 @@ async def test_a_source_that_is_away_is_failing_with_the_reason_and_active_again
         await sensor.wait_for(later, AckState.ACTIVE)
         broker.away = "it was shut down"
         assert await sensor.wait_for(rule, AckState.FAILING) == "queue jobs: it was shut down"
+
+
+@pytest.mark.parametrize("call", ["open", "read", "acknowledge"])
+async def test_a_client_that_cancels_its_own_call_does_not_end_the_reading(call: str) -> None:
+    broker = Broker(faults=[f"{call} cancelled"])
+    async with harness(broker) as sensor:
+        rule = sensor.apply(TYPE, {"queue": "orders"})
+        broker.send(1)
+        await sensor.next_event()
+        await until(lambda: broker.acknowledged == [("p", 1)])
+        await sensor.wait_for(rule, AckState.ACTIVE)
+    assert broker.opened == (1 if call == "open" else 2)
+    assert not broker.faults
 
 
 async def test_nothing_is_read_while_the_api_is_away() -> None:
