@@ -1,12 +1,17 @@
 """The command line against a running ``attune up``: from a new sensor to its events, and a rule's life."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.attune_up import AttuneUp, attune_up
+from support.attune_up import ATTUNE, AttuneUp, attune_up
 from support.cli import answer, attune
 from support.eventually import eventually
 
@@ -57,6 +62,53 @@ def test_a_new_sensor_runs_and_reports(up: AttuneUp, flags: tuple[str, str]) -> 
     assert "There is no Sensor attune-system/acme.files. Did you mean default/acme.files?" in done.stderr
     (up.folder / "watched" / "second.csv").touch()
     eventually(lambda: names(listed("--rule", RULE, *flags))[-1:] == ["second.csv"], within=30, what="the second")
+
+
+def test_top_measures_once_for_scripts(flags: tuple[str, str]) -> None:
+    def measured() -> bool:
+        found = answer("top", "--once", "--interval", "0.3", *flags)
+        [row] = found["sensors"]
+        assert (row["sensor"], row["ready"], row["pods"]) == ("default/acme.files", "True", 1)
+        assert found["stored_per_second"] is not None
+        assert found["outbox_lag"] is not None
+        assert found["runs_under_way"] is not None
+        assert found["problems"] == []
+        return True
+
+    eventually(measured, within=60, what="all parts give metrics, and nothing is wrong")
+    text = attune("top", "--once", "--interval", "0.3", *flags).stdout
+    assert "default/acme.files" in text
+    assert "\x1b" not in text
+
+
+def test_top_on_a_terminal_leaves_it_as_it_was(flags: tuple[str, str]) -> None:
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    arguments = [str(ATTUNE), "top", "--interval", "0.3", *flags]
+    process = subprocess.Popen(arguments, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"})
+    os.close(its)
+    shown = b""
+    try:
+        while b"acme.files" not in shown and (more := _some(ours)):  # the test's own timeout ends it
+            shown += more
+        process.send_signal(signal.SIGINT)
+        while more := _some(ours):
+            shown += more
+        assert process.wait(60) == ExitCode.INTERRUPTED
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert shown.rfind(b"\x1b[?1049l") > shown.rfind(b"\x1b[?1049h") > -1, "the other screen is left"
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), "the cursor is there again"
+    assert b"Traceback" not in shown
+
+
+def _some(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # everybody else has closed it (pty(7))
+        return b""
 
 
 def test_a_rule_is_switched_and_its_history_tells(flags: tuple[str, str]) -> None:
