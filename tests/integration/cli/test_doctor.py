@@ -146,6 +146,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             definition = yaml.safe_load(file.read_text())
             request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         request("POST", "/api/v1/namespaces", {"metadata": {"name": "attune-system"}})
+        for plural in ("sensors", "rules"):  # served a moment after their definitions were taken
+            eventually(lambda: request("GET", f"/apis/attune.dev/v1alpha1/{plural}"), within=60, what=plural)  # noqa: B023
         sensor = yaml.safe_load((PACK / "core.timer.yaml").read_text())
         sensor["spec"]["env"] = [
             {"name": "DB", "valueFrom": DB},
