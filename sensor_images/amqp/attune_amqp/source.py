@@ -171,7 +171,8 @@ class AmqpQueue:
 
     def _closed(self, closing: "asyncio.Future[Any]") -> None:
         error = None if closing.cancelled() else closing.exception()
-        self._end(f"{self._where} has ended the connection" + (f": {_said(error)}" if error is not None else ""))
+        said = "" if error is None or isinstance(error, asyncio.CancelledError) else f": {_said(error)}"
+        self._end(f"{self._where} has ended the connection{said}")
 
     def _end(self, why: str) -> None:
         self._ended = self._ended or why
@@ -181,6 +182,9 @@ class AmqpQueue:
         """Raise why nothing is read any more: what has arrived cannot be acknowledged then."""
         if self._ended is not None:
             raise SourceError(self._ended)
+        # The client can lose its connection without a word, when one of its own tasks is cancelled.
+        if self._connection is None or not self._connection.is_opened or self._open_channel.is_closed:
+            raise SourceError(f"{self._where} has ended the connection")
 
     def _message(self, delivered: DeliveredMessage) -> Message:
         properties = delivered.header.properties

@@ -4,6 +4,7 @@ import struct
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -19,8 +20,9 @@ from attune_amqp import lenient
 from attune_amqp.config import Server, servers_of
 from attune_amqp.parameters import Subscription, subscription_of
 from attune_amqp.payload import Content, Identity, identity_of, occurred_at, occurrence_of, payload_of, size_of
+from attune_amqp.source import AmqpQueue
 from attune_contract.resources import Sensor as SensorResource
-from attune_sensor import InvalidRuleError, Rule, SettingsError
+from attune_sensor import InvalidRuleError, Rule, SettingsError, SourceError
 
 PACK = Path(__file__).parents[3] / "packs" / "amqp" / "core.amqp.yaml"
 SENSOR = SensorResource.from_object(yaml.safe_load(PACK.read_text()))
@@ -282,3 +284,15 @@ def test_servers_are_read() -> None:
 def test_a_configuration_that_cannot_be_used_says_why(config: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         servers_of(config)
+
+
+@pytest.mark.parametrize(("connection", "channel"), [(False, False), (True, True), (False, True)])
+async def test_a_connection_that_the_client_lost_without_a_word_is_noticed(connection: bool, channel: bool) -> None:
+    server = servers_of({"servers": {"default": {"url": "amqp://rabbit"}}})["default"]
+    queue: Any = AmqpQueue(server, "orders", password=None, tls=None, name="test")
+    queue._connection = SimpleNamespace(is_opened=True)
+    queue._channel = SimpleNamespace(is_closed=False)
+    await queue.hold([])
+    queue._connection.is_opened, queue._channel.is_closed = connection, channel
+    with pytest.raises(SourceError, match="rabbit:5672 has ended the connection"):
+        await queue.hold([])
