@@ -116,6 +116,9 @@ def _live(reader: Reader, stop: threading.Event, asked: str, interval: float) ->
             except CliError as error:
                 fault[:] = [str(error)]
                 before = None
+            except Exception as error:  # said on the screen: a thread that died would leave an old picture there
+                fault[:] = [f"this is a bug: {type(error).__name__}: {error}"]
+                before = None
             else:
                 fault.clear()
                 if before is not None:

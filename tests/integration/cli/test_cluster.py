@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
                 yaml.safe_load(file.read_text()),
             )
+        for plural in ("sensors", "rules"):  # they are served a moment later
+            eventually(partial(cluster.request, "GET", f"{_ATTUNE}/{plural}"), within=60, what=f"{plural} are served")
         for namespace in ("attune-system", "team-a", "team-b"):
             cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         cluster.create(yaml.safe_load((REPOSITORY / "packs" / "core" / "core.timer.yaml").read_text()))

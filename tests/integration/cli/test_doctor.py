@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         request("POST", "/api/v1/namespaces", {"metadata": {"name": "attune-system"}})
         for plural in ("sensors", "rules"):  # served a moment after their definitions were taken
-            eventually(lambda: request("GET", f"/apis/attune.dev/v1alpha1/{plural}"), within=60, what=plural)  # noqa: B023
+            eventually(partial(request, "GET", f"/apis/attune.dev/v1alpha1/{plural}"), within=60, what=plural)
         sensor = yaml.safe_load((PACK / "core.timer.yaml").read_text())
         sensor["spec"]["env"] = [
             {"name": "DB", "valueFrom": DB},
