@@ -170,6 +170,10 @@ sbom: .venv/.synced  ## What each image and the command line consist of, as Cycl
 	@PYTHONPATH=hack/cluster $(RUN)/python hack/sbom/nats_sbom.py $(SBOM)/nats-server.cdx.json
 	@ls -1 $(SBOM)
 
+.PHONY: nats-wheel
+nats-wheel: .venv/.synced  ## Whether the NATS server from PyPI is what its Go module gives (a minute; fetches the Go it was built with)
+	@PYTHONPATH=hack/cluster $(RUN)/python hack/sbom/nats_wheel.py $(RUN)/nats-server
+
 PROVENANCE := dist/provenance
 
 .PHONY: provenance
