@@ -7,9 +7,8 @@ at each character of each name. The names here are known, so one look into a tab
 from collections.abc import Mapping
 from typing import Final
 
-_NAMES: Final = {
-    name.encode(): name
-    for name in (
+_NAMES: Final = frozenset(
+    {
         "ce-changedat",
         "ce-changedby",
         "ce-id",
@@ -29,8 +28,10 @@ _NAMES: Final = {
         "Nats-Msg-Id",
         "Nats-Rollup",
         "Nats-TTL",
-    )
-}
+    }
+)
+#: What ``bytes.strip`` takes away; ``str.strip`` takes more.
+_BLANKS: Final = " \t\n\r\x0b\x0c"
 
 
 def read_headers(block: bytes) -> dict[str, str] | None:
@@ -43,13 +44,12 @@ def read_headers(block: bytes) -> dict[str, str] | None:
         The headers as nats-py would parse them; None when a name is not in the table, so that nats-py parses the block.
     """
     found = {}
-    for line in block.split(b"\r\n"):
+    for line in block.decode("utf-8", "replace").split("\r\n"):  # decoding each value takes twice as long
         if line:
-            name, separator, value = line.partition(b":")
-            known = _NAMES.get(name)
-            if known is None or not separator:
+            name, separator, value = line.partition(":")
+            if name not in _NAMES or not separator:
                 return None
-            found[known] = value.strip().decode("utf-8", "replace")
+            found[name] = value.strip(_BLANKS)
     return found
 
 
