@@ -5,6 +5,7 @@ import base64
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from support.operator_process import OperatorProcess, operator_process
 
 from attune_cluster.apiserver import ApiServer
 from attune_contract import names
+from attune_operator.credentials.certificate_store import CertificateStore
 from attune_operator.credentials.keystore import KEYS_SECRET
 from attune_operator.credentials.nats_auth import CONFIG_SECRET
 from attune_operator.resources import kinds
@@ -205,3 +207,36 @@ async def test_a_sensor_says_which_right_is_missing_and_the_other_namespaces_go_
     metadata = {"name": binding, "namespace": sensors.namespace}
     await sensors.client.create(ROLE_BINDING, {**taken, "metadata": metadata})
     await ready(sensors)
+
+
+async def test_its_certificate_is_made_and_renewed_with_rights_to_two_names(
+    kubernetes: ApiServer, user: KubectlUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensors = f"{user.namespace}-sensors"
+    await user.client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": sensors}})
+    values = ("tls.enabled=true", f"sensorNamespaces={{{sensors}}}")
+    kubeconfig = await install_operators_account(kubernetes, user, tmp_path, *values, home=user.namespace)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    account = KubeClient(kube_client.load_access())
+    now = datetime.now(UTC)
+    store = CertificateStore(
+        account, namespace=user.namespace, secret="attune-tls", hosts=["attune-api.x.svc"], now=lambda: now
+    )
+    try:
+
+        async def made() -> bool:
+            try:
+                await store.ensure()
+            except ClusterError:  # the API server learns of new Roles a moment later
+                return False
+            return True
+
+        await until(made, what="the certificate is made")
+        first = (await user.get(kinds.SECRET, "attune-tls"))["data"]["tls.crt"]
+        assert await user.find(kinds.SECRET, "attune-tls-authority") is not None
+        now += timedelta(days=80)
+        await store.ensure()
+        assert (await user.get(kinds.SECRET, "attune-tls"))["data"]["tls.crt"] != first
+    finally:
+        store.close()
+        await account.close()
