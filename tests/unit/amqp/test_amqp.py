@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pamqp.exceptions import UnmarshalingException
 from support.rule_stream import rule_state
 
-from attune_amqp import lenient
 from attune_amqp.config import Server, servers_of
+from attune_amqp.lenient import short_string, timestamp
 from attune_amqp.parameters import Subscription, subscription_of
 from attune_amqp.payload import Content, Identity, identity_of, occurred_at, occurrence_of, payload_of, size_of
 from attune_amqp.source import AmqpQueue
@@ -206,17 +206,17 @@ def test_the_time_is_the_publishers_if_it_is_one() -> None:
 
 @pytest.mark.parametrize("given", [1_764_298_800_123_456, 1_764_298_800_123_456_789, 2**64 - 1])
 def test_a_time_in_another_unit_is_a_number(given: int) -> None:
-    assert lenient.timestamp(struct.pack(">Q", given) + b"rest") == (8, given)
+    assert timestamp(struct.pack(">Q", given) + b"rest") == (8, given)
 
 
 def test_usual_times_and_strings_are_read_as_they_are() -> None:
-    assert lenient.timestamp(struct.pack(">Q", 1_764_298_800)) == (8, datetime(2025, 11, 28, 3, tzinfo=UTC))
-    assert lenient.short_string(b"\x07gr\xc3\xb6\xc3\x9fe") == (8, "größe")
-    assert lenient.short_string(b"\x02\xff\xfe") == (3, "\\xff\\xfe")
+    assert timestamp(struct.pack(">Q", 1_764_298_800)) == (8, datetime(2025, 11, 28, 3, tzinfo=UTC))
+    assert short_string(b"\x07gr\xc3\xb6\xc3\x9fe") == (8, "größe")
+    assert short_string(b"\x02\xff\xfe") == (3, "\\xff\\xfe")
     with pytest.raises((ValueError, UnmarshalingException)):
-        lenient.timestamp(b"\0\0")
+        timestamp(b"\0\0")
     with pytest.raises(ValueError, match="without a length"):
-        lenient.short_string(b"")
+        short_string(b"")
 
 
 def test_servers_are_read() -> None:
