@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from attune_cli.session import Session
 from attune_cli.targets import portforward
 from attune_cli.targets.api import Api
 from attune_cli.targets.choose import Target, TargetOptions, api_pod, choose, find_data_dir
+from attune_cli.targets.kube import Kube
+from attune_cli.targets.pages import Pages, Part
 from attune_cli.targets.portforward import PodPort, PodTransport
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
 from attune_kit.kubernetes.access import Access
@@ -164,9 +167,18 @@ class _Hello(BaseHTTPRequestHandler):
         pass
 
 
+class _Metrics(_Hello):
+    def do_GET(self) -> None:
+        content = f"attune_x 1.0\npath {self.path}\n".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
 @contextmanager
-def served(context: ssl.SSLContext | None) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
+def served(context: ssl.SSLContext | None, handler: type[_Hello] = _Hello) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -240,6 +252,35 @@ def test_requests_reach_the_pod_by_port_forward_with_their_token(tmp_path: Path,
         api.close()
     path = "/api/v1/namespaces/attune-system/pods/api-1/portforward?ports=8000"
     assert asked == [f"{path} Bearer of-the-cluster"]  # one connection for both requests
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_pages_of_pods_are_read_by_port_forward(tmp_path: Path, secure: bool) -> None:
+    context = None
+    if secure:
+        for name, pem in zip(("crt", "key"), Authority().issue("localhost"), strict=True):
+            (tmp_path / name).write_text(pem)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    part = Part(role="sensor", name="team/sensor-1", ports={"/ready": 8080, "/metrics": 8080}, secure=secure)
+    with served(context, _Metrics) as port, forwarding(port) as (server, asked):
+        access = Access(server=server, verify=ssl.create_default_context(), bearer=lambda: "of-the-cluster")
+        kube = Kube(access)
+        target = Target(kind="cluster", name="x", why="x", namespace=None, kube=kube, _make_api=lambda: _api(None))
+        pages = Pages(target)
+        try:
+            for path in ("/ready", "/metrics"):
+                page = pages.read(part, path)
+                assert (page.status, page.text) == (200, f"attune_x 1.0\npath {path}\n")
+                assert page.ahead is not None
+                assert abs(page.ahead) < timedelta(minutes=5)
+            with pytest.raises(UnreachableError, match="has no port for /readyz"):
+                pages.read(part, "/readyz")
+        finally:
+            pages.close()
+            target.close()
+    # One connection for both pages.
+    assert asked == ["/api/v1/namespaces/team/pods/sensor-1/portforward?ports=8080 Bearer of-the-cluster"]
 
 
 def test_a_port_forward_that_is_refused_says_why(tmp_path: Path) -> None:
