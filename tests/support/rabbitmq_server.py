@@ -82,7 +82,14 @@ class RabbitServer:
         }
 
     def start(self) -> None:
-        """Start it, and return when it takes connections."""
+        """Start it, and return when it takes connections. Nothing runs on when it does not come to that."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         with (self.directory / "rabbitmq.log").open("ab") as log:
             if self._mapper is None:
                 command = ["epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"]

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pamqp import decode
 from pamqp.exceptions import UnmarshalingException
 from support.rule_stream import rule_state
 
 from attune_amqp.config import Server, servers_of
-from attune_amqp.lenient import short_string, timestamp
+from attune_amqp.lenient import short_string, table, timestamp, use_lenient_decoders
 from attune_amqp.parameters import Subscription, subscription_of
 from attune_amqp.payload import Content, Identity, identity_of, occurred_at, occurrence_of, payload_of, size_of
 from attune_amqp.source import AmqpQueue
@@ -217,6 +218,26 @@ def test_usual_times_and_strings_are_read_as_they_are() -> None:
         timestamp(b"\0\0")
     with pytest.raises(ValueError, match="without a length"):
         short_string(b"")
+    with pytest.raises(ValueError, match="cut off"):
+        short_string(b"\x03ab")
+
+
+def test_a_header_whose_name_is_no_utf8_is_a_header() -> None:
+    """A broker passes names on unread; one that cannot be decoded would end the connection at each delivery."""
+
+    def entries(*pairs: tuple[bytes, bytes]) -> bytes:
+        joined = b"".join(bytes([len(name)]) + name + value for name, value in pairs)
+        return struct.pack(">I", len(joined)) + joined
+
+    use_lenient_decoders()
+    inner = b"F" + entries((b"gr\xf6\xdfe", b"t\x01"))
+    whole = entries((b"gr\xf6\xdfe", b"S\0\0\0\x02ab"), (b"in", inner), (b"at", b"T" + struct.pack(">Q", 2**63)))
+    wanted = {"gr\\xf6\\xdfe": "ab", "in": {"gr\\xf6\\xdfe": True}, "at": 2**63}
+    assert table(whole + b"rest") == (len(whole), wanted)
+    assert decode.by_type(whole, "table") == (len(whole), wanted)
+    for end in range(len(whole)):
+        with pytest.raises(ValueError, match=r".+"):
+            table(whole[:end])
 
 
 def test_servers_are_read() -> None:
