@@ -70,8 +70,8 @@ class IdentitySchema(Schema):
     id: UUID
     login: str
     attributes: dict[str, Any]
-    created_at: str
-    updated_at: str
+    created_at: datetime
+    updated_at: datetime
 
 
 class IdentityPage(Schema):

@@ -1,5 +1,6 @@
 """What answers about rules and sensors look like, for the documentation."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -35,12 +36,12 @@ class RuleSchema(Schema):
     trigger_type: str = Field(examples=["core.intervaltimer"])
     sensor_ref: str = Field(examples=["attune-system/core.timer"])
     """The sensor that serves it."""
-    created_at: str = Field(examples=["2026-11-23T11:59:58Z"])
+    created_at: datetime = Field(examples=["2026-11-23T11:59:58Z"])
     state: Literal["Active", "Rejected", "Failing", "Stopped", "Completed", "Waiting", "Unknown"]
     """The sensor's own word on this generation; Waiting before it has said anything, Unknown while NATS is away."""
     message: str
     """Why it was rejected, or is failing."""
-    state_at: str | None
+    state_at: datetime | None
     """When the sensor said so."""
 
 
