@@ -111,8 +111,8 @@ async def go_through(
         await _kill_at_random(system, senders, outcome, kills=kills, killed=killed, chance=chance)
         await asyncio.gather(*senders)
         outcome.seconds = time.monotonic() - began
-        outcome.stored = await _stored(api)
-        outcome.streamed = await _streamed(server, {each["id"] for each in outcome.stored})
+        outcome.stored = await stored_events(api)
+        outcome.streamed = await streamed_ids(server, {each["id"] for each in outcome.stored})
     finally:
         await asyncio.to_thread(api.stop)
         server.stop()
@@ -217,7 +217,7 @@ async def _kill_at_random(
             killed.set()
 
 
-async def _stored(api: ApiProcess) -> list[dict[str, Any]]:
+async def stored_events(api: ApiProcess) -> list[dict[str, Any]]:
     """All events that the API has, in the order in which they were stored."""
     found: list[dict[str, Any]] = []
     query = {"order": "asc", "limit": "1000"}
@@ -230,7 +230,7 @@ async def _stored(api: ApiProcess) -> list[dict[str, Any]]:
             query["cursor"] = page["next_cursor"]
 
 
-async def _streamed(server: NatsServer, wanted: set[str]) -> list[str]:
+async def streamed_ids(server: NatsServer, wanted: set[str]) -> list[str]:
     """The ids of the events in the stream, in its order, when all that are wanted have come.
 
     Pulled: a push consumer without flow control is cut off when it falls behind, and what it misses looks lost.

@@ -38,7 +38,7 @@ from attune_api.storage.database import (
     Work,
 )
 from attune_api.storage.faults import OUTAGES, ConnectError, is_about_the_end, is_dead, sqlstate
-from attune_api.storage.postgres_connect import Connector, set_up, started_at
+from attune_api.storage.postgres_connect import Connector, Session, set_up, started_at
 
 log = structlog.get_logger(__name__)
 
@@ -59,10 +59,10 @@ _CANCELLED: Final = "57014"  # PostgreSQL manual, appendix A: query_canceled
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where a connection comes from: how often connections had been thrown away before, and when its server was started."""
+    """Where a connection comes from: how often connections had been thrown away before, and from which server process."""
 
     generation: int
-    started_at: datetime
+    session: Session
 
 
 class PostgresDatabase(Database):
@@ -99,6 +99,7 @@ class PostgresDatabase(Database):
         self._connections: dict[asyncpg.Connection, _Origin] = {}
         self._generation = 0
         self._pooled = False
+        self._shared = False
         self._late: set[object] = set()
         self._look: asyncio.Task[None] | None = None
 
@@ -206,19 +207,34 @@ class PostgresDatabase(Database):
         generation = self._generation
         connection = await connector.connect()
         try:
-            started, pooled = await set_up(connection, session)
+            made = await set_up(connection, session)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             connection.terminate()
             raise ConnectError(str(error)) from error
         except BaseException:
             connection.terminate()
             raise
-        self._connections[connection] = _Origin(generation, started)
-        if pooled and not self._pooled:
-            self._pooled = True
-            log.warning("pooler_in_between", advice="it must be in session mode: docs/api.md, Poolers")
+        self._judge_pooler(made)
+        self._connections[connection] = _Origin(generation, made)
         connection.add_termination_listener(lambda ended: self._connections.pop(ended, None))
         return connection
+
+    def _judge_pooler(self, made: Session) -> None:
+        """Say, once, that there is a pooler, and, once, that it is not in session mode: then two have one process."""
+        if not made.pooled:
+            return
+        if not self._pooled:
+            self._pooled = True
+            log.warning("pooler_in_between", advice="it must be in session mode: docs/api.md, Poolers")
+        if not self._shared and any(
+            of.session == made for connection, of in self._connections.items() if not connection.is_closed()
+        ):
+            self._shared = True
+            log.error(
+                "pooler_not_in_session_mode",
+                advice="requests fail, and events are not published: take the server's own address, or session mode "
+                "(docs/api.md, Poolers)",
+            )
 
     def _is_over(self, error: Exception, generation: int) -> bool:
         """Throw away all connections up to a generation if an error of one of them says so; returns whether it does."""
@@ -268,7 +284,7 @@ class PostgresDatabase(Database):
             lost = [
                 connection
                 for connection, of in known.items()
-                if connection in self._connections and not _may_live(of.started_at, answer)
+                if connection in self._connections and not _may_live(of.session.started_at, answer)
             ]
             if lost:
                 log.warning("database_lost", connections=len(lost), reason=str(answer)[:300])

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -103,17 +104,28 @@ def _said(failure: BaseException | None) -> str:
     return text or type(failure).__name__
 
 
-async def set_up(connection: asyncpg.Connection, settings: Mapping[str, str]) -> tuple[datetime, bool]:
-    """Set what the session has, when it is not known to poolers and would be refused while connecting (PgBouncer).
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a connection leads to.
 
-    Returns:
-        What :func:`started_at` does, and whether a pooler is in between: it has process ids of its own.
+    Attributes:
+        started_at: as :func:`started_at` has it.
+        backend: id of the server's process.
+        pooled: whether a pooler is in between, which gives process ids of its own to its clients.
     """
+
+    started_at: datetime
+    backend: int
+    pooled: bool
+
+
+async def set_up(connection: asyncpg.Connection, settings: Mapping[str, str]) -> Session:
+    """Set what the session has, when it is not known to poolers and would be refused while connecting (PgBouncer)."""
     sets = [f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, false)" for n in range(len(settings))]
     columns = ["pg_catalog.pg_postmaster_start_time()", "pg_catalog.pg_backend_pid()", *sets]
     values = [part for item in settings.items() for part in item]
     row = await connection.fetchrow(f"SELECT {', '.join(columns)}", *values)
-    return row[0], row[1] != connection.get_server_pid()
+    return Session(started_at=row[0], backend=row[1], pooled=row[1] != connection.get_server_pid())
 
 
 async def started_at(connection: asyncpg.Connection) -> datetime:
