@@ -1,0 +1,89 @@
+"""The reference: reads so many messages with the sensor's client, acknowledges them, and keeps nothing. Prints the seconds.
+
+``python bare_source.py redis|nats|amqp URL COUNT``; what is read is named as in ``bench_sources.py``.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+GROUP = "bare"
+#: What the sensors ask for at most.
+_REDIS_BATCH = 500
+_NATS_BATCH = 256
+_AMQP_PREFETCH = 200
+
+
+async def read_redis(url: str, count: int) -> float:
+    """A group of a stream."""
+    from redis.asyncio import Redis
+
+    redis: Any = Redis.from_url(url, single_connection_client=True)
+    began = time.perf_counter()
+    left = count
+    while left > 0:
+        answer = await redis.xreadgroup(GROUP, "bare", {"orders": ">"}, count=_REDIS_BATCH, block=2000)
+        [(_, entries)] = answer.items() if isinstance(answer, dict) else answer
+        if entries and isinstance(entries[0], list):
+            entries = [entry for group in entries for entry in group]
+        await redis.xack("orders", GROUP, *(identifier for identifier, _ in entries))
+        left -= len(entries)
+    took = time.perf_counter() - began
+    await redis.aclose()
+    return took
+
+
+async def read_nats(url: str, count: int) -> float:
+    """A durable consumer of a stream."""
+    import nats
+
+    connection = await nats.connect(url)
+    subscription = await connection.jetstream().pull_subscribe_bind(GROUP, "ORDERS")
+    began = time.perf_counter()
+    left = count
+    while left > 0:
+        messages = await subscription.fetch(min(_NATS_BATCH, left), timeout=10)
+        for message in messages:
+            await message.ack()
+        left -= len(messages)
+    await connection.flush()
+    took = time.perf_counter() - began
+    await connection.close()
+    return took
+
+
+async def read_amqp(url: str, count: int) -> float:
+    """A queue."""
+    import aiormq
+
+    connection = await aiormq.connect(url)
+    channel = await connection.channel(publisher_confirms=False)
+    await channel.basic_qos(prefetch_count=_AMQP_PREFETCH)
+    ended = asyncio.Event()
+    left = count
+
+    async def receive(message: Any) -> None:
+        nonlocal left
+        await channel.basic_ack(message.delivery_tag, wait=False)
+        left -= 1
+        if left == 0:
+            ended.set()
+
+    began = time.perf_counter()
+    await channel.basic_consume(GROUP, receive)
+    await ended.wait()
+    await channel.queue_declare(GROUP, passive=True)  # the broker has all acknowledgements
+    took = time.perf_counter() - began
+    await connection.close()
+    return took
+
+
+def main() -> None:
+    """Read what the arguments say."""
+    read = {"redis": read_redis, "nats": read_nats, "amqp": read_amqp}[sys.argv[1]]
+    print(asyncio.run(read(sys.argv[2], int(sys.argv[3]))))
+
+
+if __name__ == "__main__":
+    main()

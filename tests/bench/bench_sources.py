@@ -1,0 +1,299 @@
+"""How many messages a second a sensor of queues stores: one replica, one rule, the real API on SQLite, a real broker. Beside it
+a consumer with the same client that acknowledges and keeps nothing. Both read what waits in the broker already.
+
+``BENCH_SOURCES_MESSAGES`` is how many are read (20,000 unless given), ``BENCH_SOURCES_ROUNDS`` how often (1), and
+``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp``). With ``BENCH_SOURCES_PROFILE`` the sensors run under cProfile, and leave
+their figures in that folder; rates mean nothing then.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import nats
+from bare_source import GROUP
+from support import amqp_queue, nats_queue, redis_chaos
+from support.api_process import ApiProcess
+from support.eventually import until
+from support.nats_server import NatsServer
+from support.process_figures import cpu_seconds
+from support.process_memory import now_mib, peak_mib
+from support.rabbitmq_server import PASSWORD, USER, RabbitServer
+from support.redis_server import RedisServer
+from support.sensor_process import SensorProcess, serve, stored_events
+from support.source_chaos import number_of, sensor_of
+
+from attune_contract.identity import SensorRef
+
+BARE = Path(__file__).parent / "bare_source.py"
+MESSAGES = int(os.environ.get("BENCH_SOURCES_MESSAGES", "20000"))
+ROUNDS = int(os.environ.get("BENCH_SOURCES_ROUNDS", "1"))
+KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp").split(",")
+PROFILE = os.environ.get("BENCH_SOURCES_PROFILE")
+LOWEST = 0.3
+LARGEST_MIB = 90.0
+_PART = 1000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A broker that runs, with an empty queue for the sensor and one for the reference.
+
+    Attributes:
+        url: where it is, with credentials.
+        send: put messages with these numbers into both.
+        left: how many messages the sensor has not acknowledged.
+        ref, trigger_type, module, config, parameters, variables: the sensor's.
+    """
+
+    url: str
+    send: Callable[[range], Awaitable[None]]
+    left: Callable[[], int]
+    ref: SensorRef
+    trigger_type: str
+    module: str
+    config: dict[str, Any]
+    parameters: dict[str, Any]
+    variables: dict[str, str]
+
+
+def body(number: int) -> bytes:
+    """About 200 bytes of JSON."""
+    return f'{{"n": {number}, "customer": "c-{number % 997}", "text": "{"x" * 150}"}}'.encode()
+
+
+@contextlib.asynccontextmanager
+async def redis_stage(directory: Path) -> AsyncIterator[Stage]:
+    """A Redis server that keeps what it confirms."""
+    server = RedisServer(directory / "redis")
+    await asyncio.to_thread(server.start)
+    group = f"attune.{redis_chaos.REF.namespace}.{redis_chaos.REF.name}"
+
+    def add(numbers: range) -> None:
+        with contextlib.closing(server.client()) as client, client.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                pipeline.xadd("orders", {"data": body(number)})
+            pipeline.execute()
+
+    def left() -> int:
+        with contextlib.closing(server.client()) as client:
+            groups: Any = client.xinfo_groups("orders")
+        [found] = [each for each in groups if each["name"].decode() == group]
+        return int(found["pending"]) + int(found["lag"] or 0)
+
+    async def send(numbers: range) -> None:
+        await asyncio.to_thread(add, numbers)
+
+    try:
+        with contextlib.closing(server.client()) as client:
+            for each in (group, GROUP):
+                client.xgroup_create("orders", each, id="0", mkstream=True)
+        yield Stage(
+            url=server.url,
+            send=send,
+            left=left,
+            ref=redis_chaos.REF,
+            trigger_type=redis_chaos.TYPE,
+            module="attune_redis",
+            config={"servers": {"default": {"url": server.url}}},
+            parameters={"stream": "orders", "body": "data"},
+            variables={},
+        )
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@contextlib.asynccontextmanager
+async def nats_stage(directory: Path) -> AsyncIterator[Stage]:
+    """A NATS server of its own, beside Attune's."""
+    (directory / "broker").mkdir()
+    server = NatsServer(directory / "broker")
+    await asyncio.to_thread(server.start)
+    queue = nats_queue.NatsQueue(server)
+
+    async def send(numbers: range) -> None:
+        connection = await nats.connect(server.url)
+        try:
+            jetstream = connection.jetstream(publish_async_max_pending=2 * _PART)
+            acks = [await jetstream.publish_async("orders.new", body(number)) for number in numbers]
+            await asyncio.gather(*acks)
+        finally:
+            await connection.close()
+
+    try:
+        await asyncio.to_thread(queue.make)
+        connection = await nats.connect(server.url)
+        for each in (nats_queue.CONSUMER, GROUP):
+            await connection.jetstream().add_consumer(
+                nats_queue.STREAM, durable_name=each, ack_policy="explicit", max_ack_pending=1024
+            )
+        await connection.close()
+        yield Stage(
+            url=server.url,
+            send=send,
+            left=queue.unacknowledged,
+            ref=nats_queue.REF,
+            trigger_type=nats_queue.TYPE,
+            module="attune_nats",
+            config={"servers": {"default": {"url": server.url}}},
+            parameters={"stream": nats_queue.STREAM, "consumer": nats_queue.CONSUMER},
+            variables={},
+        )
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@contextlib.asynccontextmanager
+async def amqp_stage(directory: Path) -> AsyncIterator[Stage]:
+    """A RabbitMQ server with two classic queues; messages have names."""
+    import aiormq
+
+    server = RabbitServer(directory / "rabbit")
+    await asyncio.to_thread(server.start)
+    secret = directory / "secrets" / "attune-amqp" / "password"
+    secret.parent.mkdir(parents=True)
+    secret.write_text(PASSWORD)
+    queue = amqp_queue.AmqpQueue(server, "classic")
+
+    async def send(numbers: range) -> None:
+        async def publish(channel: Any) -> None:
+            for name in (amqp_queue.QUEUE, GROUP):
+                properties = [aiormq.spec.Basic.Properties(delivery_mode=2, message_id=str(each)) for each in numbers]
+                await asyncio.gather(
+                    *(
+                        channel.basic_publish(body(number), routing_key=name, properties=its)
+                        for number, its in zip(numbers, properties, strict=True)
+                    )
+                )
+
+        await server.work(publish)
+
+    try:
+        for each in (amqp_queue.QUEUE, GROUP):
+            await server.declare(each, **{"x-queue-type": "classic"})
+        yield Stage(
+            url=server.url.replace("://", f"://{USER}:{quote(PASSWORD, safe='')}@"),
+            send=send,
+            left=queue.unacknowledged,
+            ref=amqp_queue.REF,
+            trigger_type=amqp_queue.TYPE,
+            module="attune_amqp",
+            config={"servers": {"default": {"url": server.url, "username": USER, "password": "attune-amqp/password"}}},
+            parameters={"queue": amqp_queue.QUEUE},
+            variables={"ATTUNE_SECRETS_DIR": str(directory / "secrets")},
+        )
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+STAGES = {"redis": redis_stage, "nats": nats_stage, "amqp": amqp_stage}
+
+
+async def bare_rate(kind: str, stage: Stage) -> float:
+    """Messages a second of the reference."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(BARE), kind, stage.url, str(MESSAGES), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 600)
+    assert process.returncode == 0, "the reference failed"
+    return MESSAGES / float(out)
+
+
+async def sensor_figures(sensor: SensorProcess, api: ApiProcess, stage: Stage) -> dict[str, Any]:
+    """The rate from the first events that are found stored to the last, and what it cost."""
+    stream = await sensor.stream()
+    try:
+        await sensor.start()
+        async with api.reader() as reader:
+
+            async def stored() -> int:
+                page = (await reader.get("/api/v1/events", params={"order": "desc", "limit": 1})).json()["data"]
+                return int(page[0]["seq"]) if page else 0
+
+            serving = asyncio.create_task(serve(stream, [sensor.rule(1, stage.parameters)], within=60))
+            while (first := await stored()) == 0:  # noqa: ASYNC110 - the API has no way to tell
+                await asyncio.sleep(0.01)
+            began, used, api_used = time.perf_counter(), cpu_seconds(sensor.pid), cpu_seconds(api.process.pid)
+            async with asyncio.timeout(600):
+                while (last := await stored()) < MESSAGES:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.05)
+            took = time.perf_counter() - began
+            used, api_used = cpu_seconds(sensor.pid) - used, cpu_seconds(api.process.pid) - api_used
+            await serving
+        await until(lambda: asyncio.to_thread(lambda: stage.left() == 0), within=60, every=0.1)
+        found = {
+            "per_second": round((last - first) / took),
+            "sensor_us_each": round(used / (last - first) * 1e6),
+            "api_us_each": round(api_used / (last - first) * 1e6),
+            "peak_mib": peak_mib(sensor.pid),
+            "after_mib": now_mib(sensor.pid),
+        }
+        assert await sensor.stop() == 0
+        numbers = [number_of(event["payload"]) for event in await stored_events(api)]
+        return {**found, "each_is_one_event_in_order": numbers == list(range(MESSAGES))}
+    finally:
+        await sensor.kill()
+        await stream.close()
+
+
+async def measure(kind: str, directory: Path) -> dict[str, Any]:
+    """One kind of source, and its reference after it."""
+    (directory / "nats").mkdir()
+    own = NatsServer(directory / "nats")
+    own.start()
+    api = ApiProcess(directory / "api")
+    await asyncio.to_thread(api.start)
+    try:
+        async with STAGES[kind](directory) as stage:
+            for begin in range(0, MESSAGES, _PART):
+                await stage.send(range(begin, min(begin + _PART, MESSAGES)))
+            sensor = sensor_of(
+                stage.module if PROFILE is None else "cProfile",
+                directory / "sensor",
+                api=api,
+                nats=own,
+                config=stage.config,
+                ref=stage.ref,
+                trigger_type=stage.trigger_type,
+                arguments=() if PROFILE is None else ("-o", f"{PROFILE}/{kind}.pstats", "-m", stage.module),
+                **stage.variables,
+            )
+            figures = await sensor_figures(sensor, api, stage)
+            bare = await bare_rate(kind, stage)
+        return {
+            **figures,
+            "bare_per_second": round(bare),
+            "ratio": round(figures["per_second"] / bare, 3),
+            "load": round(os.getloadavg()[0], 1),
+        }
+    finally:
+        await asyncio.to_thread(api.stop)
+        own.stop()
+
+
+async def run() -> dict[str, object]:
+    """Measure each in turns; the result is, of each, the round with the median ratio."""
+    rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind in KINDS:
+            with tempfile.TemporaryDirectory() as name:
+                rounds[kind].append(await measure(kind, Path(name)))
+    found: dict[str, Any] = {}
+    for kind, measured in rounds.items():
+        measured.sort(key=lambda each: each["ratio"])
+        found[kind] = {**measured[len(measured) // 2], "ratios": [each["ratio"] for each in measured]}
+        assert all(each["each_is_one_event_in_order"] for each in measured), kind
+    return {
+        **found,
+        "ratio": min(each["ratio"] for each in found.values()),
+        "messages": MESSAGES,
+        "as_asked": {kind: each["ratio"] >= LOWEST and each["peak_mib"] <= LARGEST_MIB for kind, each in found.items()},
+    }
