@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ _LOG_BYTES: Final = 1024 * 1024
 _FILES: Final = 5000
 _ONE_PIECE: Final = re.compile(r"[A-Za-z0-9+/_=.-]{16,}")
 _SECRET_FILES: Final = ("*.token", "*/nats.creds", "api/signing-keys.json", "actions/emit/token")
+#: Folders of a pod that hold no Secret. Any other may be a volume with one.
+_PLAIN_VOLUMES: Final = frozenset({"config", "scripts", "spool", "stdio", "tmp"})
+#: Of a volume so many files are read, and of each so many bytes: a Secret has no more.
+_VOLUME_FILES: Final = 1000
+_SECRET_BYTES: Final = 1024 * 1024
 
 
 class FolderReader:
@@ -66,13 +72,20 @@ def _last_lines(path: Path, count: int) -> str:
 
 
 def folder_secrets(folder: Path) -> Iterator[str]:
-    """What the folder's files with tokens and keys hold."""
-    for pattern in _SECRET_FILES:
-        for path in folder.glob(pattern):
-            try:
-                yield from _parts(path.read_text(errors="replace"))
-            except OSError:
-                continue
+    """What the folder's files with tokens and keys hold, and the Secrets that pods have as files, also after a crash.
+
+    Values that a pod has as variables are in no file.
+    """
+    found = [path for pattern in _SECRET_FILES for path in folder.glob(pattern)]
+    for volume in folder.glob("pods/*/*"):
+        if volume.name not in _PLAIN_VOLUMES:
+            found += islice((path for path in volume.rglob("*") if path.is_file()), _VOLUME_FILES)
+    for path in found:
+        try:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                yield from _parts(file.read(_SECRET_BYTES))
+        except OSError:
+            continue
 
 
 def stored_secrets(kube: Kube) -> Iterator[str]:

@@ -68,6 +68,18 @@ _FORMS: Final = tuple(
 _USERINFO: Final = re.compile(
     r"(?<=://)(?:[^\s\"'<>/?#]{0,300}|[^\s\"'<>/?#@:]{0,100}:(?!\d{1,5}[/?#])[^\s\"'<>]{0,300})@"
 )
+#: Addresses that let in anyone who knows them: what comes after the host, or after what says that it is one.
+_WEBHOOK: Final = re.compile(
+    r"(?i)((?:\bhooks\.(?:slack|zapier)\.com|\bdiscord(?:app)?\.com\\?/api(?:\\?/v\d{1,3})?\\?/webhooks|webhook\.office\.com"
+    r"|\boutlook\.office(?:365)?\.com\\?/webhook|\.logic\.azure\.com(?::443)?|\bchat\.googleapis\.com|\bapi\.telegram\.org"
+    r"|\bmaker\.ifttt\.com|\bevents\.pagerduty\.com\\?/integration|:\\?/\\?/[^\s\"'<>/?#]{1,255}\\?/hooks)\\?/)[^\s\"'<>]+"
+)
+#: Of the address of an action all that comes after the host: ids and tokens of webhooks stand in paths, and look like words.
+_AFTER_HOST: Final = re.compile(r"(://[^/?#]*|^\$\{[^}]*\}[^/?#]*)([/?#]).+", re.DOTALL)
+#: ``curl -u me:pw``; numbers are ids of a user and a group.
+_USER_OPTION: Final = re.compile(r"(?<![\w-])(?:-[a-zA-Z]{0,8}[uU]|--(?:proxy-)?user)[ =]{0,3}")
+_IDS: Final = re.compile(r"\d{1,10}:\d{1,10}")
+_USER: Final = re.compile(r"[^\s:\"'\\]{1,100}:.+", re.DOTALL)
 _SCHEME: Final = re.compile(
     r"\b((?i:bearer) +(?!(?i:tokens?)\b)|(?i:basic|digest|negotiate|apikey|token) +(?=[^\s\"',;]*[\d=+/_A-Z]))[^\s\"',;]{4,}"
 )
@@ -169,6 +181,8 @@ class Masker:
         for form in _FORMS:
             text = form.sub(MASK, text)
         text = _USERINFO.sub(f"{MASK}@", text)
+        text = _WEBHOOK.sub(rf"\1{MASK}", text)
+        text = _without_users(text)
         text = _TO_THE_END.sub(rf"\1{MASK}", text)
         text = _SCHEME.sub(rf"\1{MASK}", text)
         return _without_assigned(text)
@@ -184,6 +198,10 @@ class Masker:
                 made[shown] = _keys_only(part)
             elif key == "value" and isinstance(named, str):  # a variable of a container, a header
                 made[shown] = self._named(named, part)
+            elif key == "url" and name == "http" and isinstance(part, str):  # of an action
+                made[shown] = _AFTER_HOST.sub(rf"\1\2{MASK}", self._string(part, key, under_secret=under_secret))
+            elif key == "query" and name == "http":
+                made[shown] = _keys_only(part)
             elif key == "key" and name in _KEY_OWNERS and isinstance(part, str):
                 made[shown] = self._plain(part)
             else:
@@ -207,20 +225,36 @@ class Masker:
 
     def _list(self, values: Sequence[Any], name: str, *, under_secret: bool) -> list[Any]:
         made: list[Any] = []
-        follows = False
+        follows = users = False
         for value in values:
-            if follows and isinstance(value, str):
+            if isinstance(value, str) and (follows or (users and _names_and_password(value))):
                 made.append(MASK)
             else:
                 made.append(self.value(value, name=name, under_secret=under_secret))
             option = _OPTION.fullmatch(value) if isinstance(value, str) else None
             follows = option is not None and names_a_secret(option[1])
+            users = isinstance(value, str) and _USER_OPTION.fullmatch(value) is not None
         return made
 
 
 def _about(name: str, value: str) -> bool:
     """Whether the field only speaks of a secret, and its value can be none."""
     return _ABOUT.search(_CAMEL.sub("-", name)) is not None and _HARMLESS.fullmatch(value) is not None
+
+
+def _names_and_password(value: str) -> bool:
+    """Whether an option's value is ``user:password``."""
+    return _USER.fullmatch(value.strip("\\\"'")) is not None and _IDS.fullmatch(value) is None
+
+
+def _without_users(text: str) -> str:
+    made, at = [], 0
+    while (match := _USER_OPTION.search(text, at)) is not None:
+        value = _VALUE.match(text, match.end())
+        hidden = value is not None and _names_and_password(value[0])
+        made.append(text[at : match.end()] + (MASK if hidden else ""))
+        at = value.end() if value is not None and hidden else match.end()
+    return "".join(made) + text[at:]
 
 
 def _without_assigned(text: str) -> str:

@@ -17,7 +17,8 @@ from attune_cli.checks import Check
 from attune_cli.doctor import checks
 from attune_cli.doctor.bundle import Bundle
 from attune_cli.doctor.charts import release_values
-from attune_cli.doctor.masking import Masker
+from attune_cli.doctor.folder import folder_secrets
+from attune_cli.doctor.masking import MASK, Masker
 from attune_cli.doctor.tasks import run_all
 from attune_cli.errors import RefusedError, UsageError
 from attune_cli.metrics import samples, total
@@ -63,6 +64,28 @@ def test_a_long_log_keeps_its_end_and_says_so() -> None:
     assert text.endswith("line 99\n")
     assert len(text) <= 100
     assert "characters were left out" in bundle.notes[0]
+
+
+def test_values_of_secrets_that_pods_had_as_files_are_known_after_a_crash(tmp_path: Path) -> None:
+    pod = tmp_path / "pods" / "team.hooks-1"
+    files = {
+        "secret-0/password": "hunter-2-and-3",
+        "secret-0/deeper/url": "amqp://me@mq/9f3kQ\n",
+        "mine/tls.key": "AbCdEfGh12345678IjKl",
+        "credentials/token": "token-of-the-sensor",
+        "config/config.json": "not-a-secret-at-all",
+        "spool/queue": "event-of-somebody",
+    }
+    for name, text in files.items():
+        (pod / name).parent.mkdir(parents=True, exist_ok=True)
+        (pod / name).write_text(text)
+    (pod / "secrets").mkdir()
+    (pod / "secrets" / "hooks").symlink_to(pod / "secret-0", target_is_directory=True)
+    log = "".join(f"sent {text.strip()}, refused\n" for text in files.values())
+    masked = Masker(folder_secrets(tmp_path)).text(log)
+    assert masked.count(f"sent {MASK}, refused") == 4
+    assert "sent not-a-secret-at-all, refused" in masked
+    assert "sent event-of-somebody, refused" in masked
 
 
 def test_what_would_make_the_bundle_too_large_is_left_out_and_named() -> None:

@@ -60,6 +60,19 @@ BARE: dict[str, Callable[[str], str]] = {
     "private key": lambda word: f"-----BEGIN PRIVATE KEY-----\n{word}\n{word}\n-----END PRIVATE KEY-----\n",
     "private key, cut": lambda word: f"read -----BEGIN EC PRIVATE KEY-----\\n{word}\\n{word}",
     "NATS credentials": lambda word: f"------BEGIN USER NKEY SEED------\n{word}\n------END USER NKEY SEED------\n",
+    "Slack": lambda word: f"POST https://hooks.slack.com/services/T01/B02/{word} failed",
+    "Slack, escaped": lambda word: f'{{"at":"https:\\/\\/hooks.slack.com\\/services\\/T01\\/B02\\/{word}", half',
+    "Discord": lambda word: f"POST https://discord.com/api/v10/webhooks/123/{word} failed",
+    "Discord, id": lambda word: f"POST https://discordapp.com/api/webhooks/{word}/x: 404",
+    "Teams": lambda word: f"sent to https://acme.webhook.office.com/webhookb2/{word}@a/IncomingWebhook/b/c",
+    "Teams, before": lambda word: f"sent to https://outlook.office.com/webhook/a@b/IncomingWebhook/{word}/c",
+    "Azure": lambda word: f"to https://prod-1.westeurope.logic.azure.com:443/workflows/{word}/triggers",
+    "Telegram": lambda word: f"GET https://api.telegram.org/bot123:{word}/sendMessage",
+    "Mattermost": lambda word: f"POST https://chat.example.org:8443/hooks/{word} 200",
+    "curl": lambda word: f"ran curl -u me:{word} https://example.org",
+    "curl, one word": lambda word: f"ran curl -sSume:{word} https://example.org",
+    "curl, quoted": lambda word: f"ran curl --user 'me:a b{word}' https://example.org",
+    "curl, proxy": lambda word: f'ran curl --proxy-user="me:{word} b" https://example.org',
     "GitHub": lambda word: f"pushed with ghp_{word} to it",
 }
 #: Objects of Kubernetes.
@@ -69,6 +82,18 @@ OBJECTS: dict[str, Callable[[str, str], Any]] = {
     "argument": lambda name, secret: {"args": ["run", f"--{name}", secret]},
     "argument with =": lambda name, secret: {"command": ["run", f"--{name}={secret}"]},
     "header": lambda name, secret: {"spec": {"actions": [{"http": {"headers": {name: secret}}}]}},
+    "path of an action's URL": lambda _name, secret: {
+        "spec": {"actions": [{"name": "a", "http": {"url": f"https://example.org/{secret}"}}]}
+    },
+    "query of an action's URL": lambda _name, secret: {
+        "spec": {"actions": [{"name": "a", "http": {"url": f"https://me@example.org:8443?a={secret}", "method": "PUT"}}]}
+    },
+    "query of an action": lambda _name, secret: {"spec": {"actions": [{"http": {"query": {"code": secret}}}]}},
+    "URL in an expression": lambda _name, secret: {
+        "spec": {"actions": [{"http": {"url": f"${{'https://' + event.data.team}}.example.org/x/{secret}"}}]}
+    },
+    "user and password": lambda _name, secret: {"command": ["curl", "-u", f"me:{secret}", "https://example.org"]},
+    "user and password, long": lambda _name, secret: {"command": ["curl", "--user", f"me:{secret}", "-v"]},
     "parameter": lambda name, secret: {"spec": {"trigger": {"parameters": {"deep": [{name: secret}]}}}},
     "mapping": lambda name, secret: {"secrets": {"alice": secret, "deeper": {"list": [secret]}}},
     "Secret": lambda name, secret: {"kind": "Secret", "data": {name: base64.b64encode(secret.encode()).decode(), "x": secret}},
@@ -159,6 +184,8 @@ def contents(bundle: Path) -> dict[str, str]:
         "GET http://127.0.0.1:8000/x?mail=a@b.org 200",
         "signing_keys_file=/var/run/attune/signing-keys.json",
         "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----",
+        "docker run --user 1000:1000 -u root x",
+        "GET https://discord.com/api/v10/gateway and https://example.org/api/webhooks and https://slack.com/api/chat 200",
         "author=ann keyboard=qwerty monkey=1",
         '{"event": "token_issued", "kid": "key-2026", "expires_at": "2026-11-29T06:10:11+00:00"}',
     ],
@@ -185,6 +212,18 @@ def test_of_kubernetes_objects_names_of_secrets_stay_and_our_own_variables() -> 
         "status": {"token": {"keyId": "key-7", "expiresAt": "2026-11-28T06:10:11Z"}},
     }
     assert Masker().value(body) == body
+
+
+def test_of_an_actions_address_the_host_stays() -> None:
+    def masked(url: str) -> Any:
+        return Masker().value({"http": {"url": url, "method": "POST"}})["http"]["url"]
+
+    assert masked("https://hooks.slack.com/services/T01/B02/x") == "https://hooks.slack.com/***"
+    assert masked("https://example.org:8443/hooks/x?a=b") == "https://example.org:8443/***"
+    assert masked("http://me:pw@example.org?x") == "http://***@example.org?***"
+    assert masked("http://example.org/") == "http://example.org/"
+    assert masked("${event.data.base}/x/y") == "${event.data.base}/***"
+    assert masked("${event.data.url}") == "${event.data.url}"
 
 
 @pytest.mark.parametrize(
