@@ -96,7 +96,7 @@ def sensor_row(body: Object, now: datetime) -> Sequence[str | Cell]:
 
 RULE_COLUMNS = ("namespace", "name", "type", "sensor", "enabled", "active", "reason", "last event", "next", "age")
 #: A rule that does not fire for one of these reasons is not broken.
-_AT_REST = (ActiveReason.DISABLED, ActiveReason.COMPLETED, ActiveReason.SENSOR_PAUSED)
+AT_REST = (ActiveReason.DISABLED, ActiveReason.COMPLETED, ActiveReason.SENSOR_PAUSED)
 
 
 def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
@@ -109,7 +109,7 @@ def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
         body["spec"]["trigger"]["type"],
         str(status.get("sensor") or _NONE),
         "true" if enabled(body) else "false",
-        _truth(active, waiting=(*_AT_REST, ActiveReason.AWAITING_SENSOR)),
+        _truth(active, waiting=(*AT_REST, ActiveReason.AWAITING_SENSOR)),
         str(condition(body, "Ready").get("reason") or active.get("reason") or _NONE),
         age(status.get("lastEventTime"), now),
         str(status.get("nextTime") or _NONE),
@@ -127,7 +127,7 @@ def rule_problem(body: Object) -> str | None:
     accepted, active = condition(body, "Accepted"), condition(body, "Active")
     if accepted.get("status") == "False":
         return _sentence(accepted)
-    if not enabled(body) or active.get("reason") in _AT_REST:
+    if not enabled(body) or active.get("reason") in AT_REST:
         return None
     if not active:
         return "the operator has not reconciled it yet; is the operator running?"

@@ -1,30 +1,31 @@
 """Asks all parts for their metrics, again and again."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final
 
 from attune_cli.errors import CliError
 from attune_cli.looking import objects
-from attune_cli.metrics import Sample, samples, total
+from attune_cli.metrics import Sample, samples
 from attune_cli.session import Session
 from attune_cli.targets.pages import Pages, Part, find_parts
 from attune_cli.top.view import Reading
-from attune_cli.views import Object, rule_problem
-from attune_contract.names import RULES, SENSORS
+from attune_cli.views import AT_REST, Object, rule_problem
+from attune_contract.names import RULES, SENSORS, ActiveReason
 
 #: Pages at once.
 _WORKERS: Final = 8
 #: Seconds between two looks at which pods there are, and at the Rules: there may be many thousand.
 _PARTS_EVERY: Final = 10.0
 _RULES_EVERY: Final = 30.0
+#: Seconds at least between two looks at the Rules, however often the operator counts others.
+_RULES_PAUSE: Final = 5.0
 #: What is wrong with more Rules than these is not shown.
 _RULES: Final = 100
 _METRICS: Final = "/metrics"
-#: Reasons of a Rule's condition Active that are no problem.
-_AT_REST: Final = frozenset({"Active", "Disabled", "Completed", "SensorPaused"})
+_NO_PROBLEM: Final = frozenset({ActiveReason.ACTIVE, *AT_REST})
 
 
 class Reader:
@@ -45,8 +46,7 @@ class Reader:
         self._parts: list[Part] = []
         self._unseen: list[str] = []
         self._parts_at = float("-inf")
-        self._rules: Sequence[Object] = ()
-        self._rules_at = float("-inf")
+        self._rules = WrongRules(lambda: objects(session, RULES, namespace, everywhere))
 
     def close(self) -> None:
         """Close the connections."""
@@ -72,11 +72,8 @@ class Reader:
             else:
                 metrics[part] = answer
         at = datetime.now(UTC)
-        if time.monotonic() - self._rules_at > _RULES_EVERY and _may_have_problems(metrics):
-            self._find_rules()
-        return Reading(
-            at=at, metrics=metrics, silent=silent, sensors=sensors, rules=self._rules, unknown=tuple(self._unseen)
-        )
+        rules = self._rules.read(time.monotonic(), metrics)
+        return Reading(at=at, metrics=metrics, silent=silent, sensors=sensors, rules=rules, unknown=tuple(self._unseen))
 
     def _find_parts(self) -> None:
         self._parts, problems = find_parts(
@@ -84,11 +81,6 @@ class Reader:
         )
         self._unseen = [f"not all parts can be seen: {problem}" for problem in problems]
         self._parts_at = time.monotonic()
-
-    def _find_rules(self) -> None:
-        found = objects(self._session, RULES, self._namespace, self._everywhere)
-        self._rules = [body for body in found if rule_problem(body) is not None][:_RULES]
-        self._rules_at = time.monotonic()
 
     def _ask(self, part: Part) -> list[Sample] | str:
         try:
@@ -98,13 +90,45 @@ class Reader:
         return samples(page.text) if page.status == 200 else f"HTTP status {page.status}"
 
 
-def _may_have_problems(metrics: dict[Part, list[Sample]]) -> bool:
-    """Whether the operator counts Rules that do not work, or does not say."""
-    counted = [found for part, found in metrics.items() if part.role == "operator"]
-    if not any(total(found, "attune_rules") is not None for found in counted):
-        return True
-    return any(
-        sample.name == "attune_rules" and sample.value and sample.labels.get("reason") not in _AT_REST
-        for found in counted
-        for sample in found
-    )
+class WrongRules:
+    """The Rules that have a problem, as of the last look at them.
+
+    The operator counts Rules by the reason of one condition, and of what is wrong other conditions say some. So they are
+    read now and then, and at once when its counts change.
+
+    Args:
+        find: lists all Rules.
+    """
+
+    def __init__(self, find: Callable[[], Iterable[Object]]) -> None:
+        self._find = find
+        self._wrong: Sequence[Object] = ()
+        self._counts: dict[str, float] = {}
+        self._at = float("-inf")
+
+    def read(self, now: float, metrics: Mapping[Part, Iterable[Sample]]) -> Sequence[Object]:
+        """The Rules with a problem, read again when it is time to.
+
+        Args:
+            now: in seconds of a clock that never goes back.
+            metrics: of all parts.
+
+        Raises:
+            CliError: they cannot be listed.
+        """
+        counts = _wrong_by_reason(metrics)
+        if now - self._at > (_RULES_PAUSE if counts != self._counts else _RULES_EVERY):
+            self._wrong = [body for body in self._find() if rule_problem(body) is not None][:_RULES]
+            self._counts, self._at = counts, now
+        return self._wrong
+
+
+def _wrong_by_reason(metrics: Mapping[Part, Iterable[Sample]]) -> dict[str, float]:
+    """How many Rules the operator counts that do not work, by reason; of several replicas the one that counts most."""
+    counts: dict[str, float] = {}
+    for part, found in metrics.items():
+        for sample in found if part.role == "operator" else ():
+            reason = sample.labels.get("reason", "")
+            if sample.name == "attune_rules" and sample.value and reason not in _NO_PROBLEM:
+                counts[reason] = max(counts.get(reason, 0), sample.value)
+    return counts

@@ -12,6 +12,7 @@ from attune_cli.metrics import Sample, samples
 from attune_cli.output import width
 from attune_cli.targets.pages import Part
 from attune_cli.top.picture import MIN_HEIGHT, MIN_WIDTH, cut, picture, seconds
+from attune_cli.top.reading import WrongRules
 from attune_cli.top.view import Reading, View, compare, quantile
 
 AT = datetime(2026, 11, 28, 7, tzinfo=UTC)
@@ -150,6 +151,55 @@ def test_what_is_wrong_comes_the_worst_first() -> None:
         "runs fail for good: attune runs list --state Failed",
         "1 targets of actions get no requests, since they failed again and again",
     ]
+
+
+def invalid(name: str) -> dict[str, Any]:
+    """It fires, and its action can never work: the operator counts it as Active."""
+    conditions = [
+        {"type": "Active", "status": "True", "reason": "Active", "message": "A sensor runs the rule."},
+        {"type": "Ready", "status": "False", "reason": "InvalidExpression", "message": "actions[0] is wrong."},
+    ]
+    return {"metadata": {"name": name, "namespace": "team"}, "spec": {}, "status": {"conditions": conditions}}
+
+
+def counts(**reasons: int) -> dict[Part, list[Sample]]:
+    page = "".join(f'attune_rules{{reason="{reason}"}} {number}\n' for reason, number in reasons.items())
+    return {OPERATOR: samples(page)}
+
+
+def test_rules_whose_problem_the_operator_does_not_count_are_found() -> None:
+    found = [invalid("a")]
+    assert WrongRules(lambda: found).read(0, counts(Active=1)) == found
+
+
+def test_what_has_been_mended_is_shown_no_more() -> None:
+    found = [failing("r")]
+    rules = WrongRules(lambda: found)
+    assert rules.read(0, counts(Failing=1, Active=6)) == found
+    found = []
+    assert rules.read(6, counts(Failing=0, Active=7)) == []  # at once: a count has changed
+    found = [invalid("a")]
+    assert rules.read(12, counts(Active=7)) == []
+    assert rules.read(37, counts(Active=7)) == found
+    found = []
+    assert rules.read(68, {}) == []
+
+
+def test_rules_are_not_read_at_each_look_however_much_changes() -> None:
+    looks: list[int] = []
+
+    def find() -> list[dict[str, Any]]:
+        looks.append(1)
+        return []
+
+    rules = WrongRules(find)
+    for second in range(60):
+        rules.read(second, counts(Failing=second, Disabled=second % 7))
+    assert len(looks) <= 12
+    looks.clear()
+    for second in range(100, 160):
+        rules.read(second, counts(Failing=1, Disabled=second % 7))
+    assert 2 <= len(looks) <= 3
 
 
 # -- how it is drawn
