@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import ssl
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import kopf
 import structlog
 
 from attune_contract import names
+from attune_kit.backoff import Backoff
 from attune_kit.kubernetes.access import Access
 from attune_operator.handlers import registry
 from attune_operator.observers import Observers
@@ -23,6 +24,21 @@ _TLS_CLOSE: Final = 0.25
 #: Seconds between attempts of a request that fails: short at first, then half a minute for a quarter of an hour. After that
 #: the watch fails, and with it the process, which Kubernetes restarts.
 _BACKOFFS: Final = (0.5, 1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 28)
+#: The same where namespaces are named: the rights to one of them may be gone for good, and that is no reason to end.
+_WITHOUT_END: Final = Backoff(initial=1, maximum=60)
+
+
+class Endless:
+    """Waits without an end. kopf starts again for each request (``kopf._cogs.clients.api.request``)."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield seconds, for ever."""
+        retries = self._backoff.start()
+        while True:
+            yield retries.next_delay()
 
 
 class NoDifferences(kopf.DiffBaseStorage):
@@ -47,7 +63,7 @@ class Scope:
     namespaces: tuple[str, ...]
     ours: bool  #: Sensors and Rules; and namespaces, if all are watched
     children: tuple[Kind, ...]
-    only_marks: bool = False  #: of ConfigMaps only the marks of installations
+    only_marks: bool = False  #: of ConfigMaps only the marks of installations: a right to their name is enough
 
 
 def scopes(namespaces: Sequence[str], sensor_namespaces: Sequence[str]) -> tuple[Scope, ...]:
@@ -61,8 +77,11 @@ def scopes(namespaces: Sequence[str], sensor_namespaces: Sequence[str]) -> tuple
     )
 
 
-def settings(*, only_marks: bool = False) -> kopf.OperatorSettings:
-    """Return kopf's settings. ``only_marks``: a right to ConfigMaps of the marks' name is enough."""
+def settings(scope: Scope) -> kopf.OperatorSettings:
+    """Return kopf's settings for a scope.
+
+    If the scope names namespaces, nothing that is refused in one of them ends the watches of the others.
+    """
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
     # The resources are known, and the operator waits for their definitions itself, so it needs no right to watch those.
@@ -72,7 +91,7 @@ def settings(*, only_marks: bool = False) -> kopf.OperatorSettings:
     chosen.persistence.finalizer = f"{names.GROUP}/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{names.GROUP}")
     chosen.persistence.diffbase_storage = NoDifferences()
-    chosen.networking.error_backoffs = _BACKOFFS
+    chosen.networking.error_backoffs = Endless(_WITHOUT_END) if scope.namespaces else _BACKOFFS
     chosen.networking.request_timeout = 60
     chosen.networking.connect_timeout = 10
     chosen.watching.connect_timeout = 10
@@ -86,7 +105,7 @@ def settings(*, only_marks: bool = False) -> kopf.OperatorSettings:
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = (
             f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
         )
-    if only_marks:
+    if scope.only_marks:
         kind = CONFIG_MAP
         chosen.watching.field_selectors[kind.group, kind.version, kind.plural] = (
             f"metadata.name={names.INSTALLATION_MARK}"
@@ -136,12 +155,12 @@ class Watches:
     async def run(self, *, on_started: Callable[[], None] = lambda: None) -> None:
         """Watch. ``on_started`` is called when kopf has set everything up, including signal handlers."""
         tasks: list[asyncio.Task[Any]] = []
-        for scope in self._scopes:
-            # Each in a task of its own, since kopf keeps credentials and settings in context variables.
-            tasks += await asyncio.create_task(self._spawn(scope))
-        on_started()
-        # Not kopf.run_tasks(): it treats every later task of the loop as its own, and cancels it.
         try:
+            for scope in self._scopes:
+                # Each in a task of its own, since kopf keeps credentials and settings in context variables.
+                tasks += await asyncio.create_task(self._spawn(scope))
+            on_started()
+            # Not kopf.run_tasks(): it treats every later task of the loop as its own, and cancels it.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._end(tasks)
@@ -157,7 +176,7 @@ class Watches:
                 namespaces=scope.ours and not scope.namespaces,
                 children=scope.children,
             ),
-            settings=settings(only_marks=scope.only_marks),
+            settings=settings(scope),
             standalone=True,
             clusterwide=not scope.namespaces,
             namespaces=list(scope.namespaces),
@@ -166,6 +185,8 @@ class Watches:
 
     async def _end(self, tasks: Collection["asyncio.Task[Any]"]) -> None:
         self._stop.set()
+        if not tasks:
+            return
         for task in tasks:
             task.cancel()
         _, pending = await asyncio.wait(tasks, timeout=_PATIENCE)

@@ -42,9 +42,9 @@ def test_everything_is_watched_in_one_scope_unless_sensors_run_in_some_namespace
     assert (watched.namespaces, watched.ours, watched.children) == ((), True, (CONFIG_MAP,))
     assert (where_sensors_run.namespaces, where_sensors_run.ours) == (("b",), False)
     assert SECRET in where_sensors_run.children
-    selected = settings(only_marks=watched.only_marks).watching.field_selectors
+    selected = settings(watched).watching.field_selectors
     assert list(selected.values()) == ["metadata.name=attune-installation"]
-    assert not settings().watching.field_selectors
+    assert not settings(everything).watching.field_selectors
 
 
 def test_namespaces_of_sensors_must_be_watched() -> None:
