@@ -2,7 +2,7 @@
 
 Among the Sensors that declare the trigger type, or have it as an alias, admit the Rule's namespace and may serve it, one in
 the Rule's own namespace wins, then one in a trusted namespace, then the oldest, then the first by its ref. So there is always
-exactly one answer.
+exactly one answer. A Sensor in a namespace where this installation runs none serves no Rule (docs/rbac.md, "Least rights").
 
 Whether a Sensor of another namespace *may* serve a Rule is not for its author to say: it sees the Rule's parameters and reports
 events into its namespace. It may if an administrator trusts the Sensor's namespace, or if the Rule's namespace has the label
@@ -10,7 +10,7 @@ events into its namespace. It may if an administrator trusts the Sensor's namesp
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -41,7 +41,7 @@ class UnknownTriggerType:
 
 @dataclass(frozen=True, slots=True)
 class NotAllowed:
-    """Sensors offer the trigger type, but none admits the Rule's namespace."""
+    """Sensors offer the trigger type, but none runs and admits the Rule's namespace."""
 
     message: str
 
@@ -62,6 +62,7 @@ def bind(
     labels: Mapping[str, str] | None,
     known_types: frozenset[str],
     trusted: frozenset[str] | None = None,
+    run_in: Collection[str] = (),
 ) -> Binding:
     """Decide which Sensor serves a Rule.
 
@@ -72,10 +73,15 @@ def bind(
         labels: the labels of the Rule's namespace; None while they are not known.
         known_types: every trigger type and alias that some Sensor offers, for a hint if there is no candidate.
         trusted: the namespaces whose Sensors may serve Rules of all others; None: all are.
+        run_in: the namespaces where Sensors run; empty means all.
     """
     offering = sorted(candidates, key=lambda sensor: (not _is_trusted(sensor, trusted), *seniority(sensor)))
     if not offering:
         return UnknownTriggerType(_unknown(trigger_type, known_types))
+    running = [sensor for sensor in offering if not run_in or sensor.ref.namespace in run_in]
+    if not running:
+        return NotAllowed(_not_run(trigger_type, offering, run_in))
+    offering = running
     known_labels = {_NAME_LABEL: namespace, **(labels or {})}
     admitting = [sensor for sensor in offering if admits(sensor, namespace=namespace, labels=known_labels)]
     if not admitting:
@@ -124,6 +130,16 @@ def _unknown(trigger_type: str, known_types: frozenset[str]) -> str:
         shown = sorted(known_types)[: 2 * _NAMED_IN_MESSAGES]
         text += f" Known types: {', '.join(shown)}{', …' if len(known_types) > len(shown) else ''}."
     return f"{text} `kubectl get sensors -A` lists the Sensors."
+
+
+def _not_run(trigger_type: str, offering: list[SensorRecord], run_in: Collection[str]) -> str:
+    shown = ", ".join(str(sensor.ref) for sensor in offering[:_NAMED_IN_MESSAGES])
+    more = len(offering) - _NAMED_IN_MESSAGES
+    return (
+        f"No Sensor of {trigger_type} runs: this installation runs no Sensors in the namespace of {shown}"
+        f"{f' and {more} more' if more > 0 else ''}. Create the Sensor in one of: {', '.join(sorted(run_in))}; or let an "
+        f"administrator add {offering[0].ref.namespace} to the chart value sensorNamespaces (docs/rbac.md)."
+    )
 
 
 def _not_allowed(trigger_type: str, namespace: str, offering: list[SensorRecord]) -> str:

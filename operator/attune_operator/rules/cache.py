@@ -61,10 +61,18 @@ class RuleCache:
     Args:
         believe_own_write: seconds for which a status that we wrote is believed more than events, which may be older.
         trusted: the namespaces whose Sensors may serve Rules of all others; None: every one's.
+        sensor_namespaces: those where Sensors run; empty means all.
     """
 
-    def __init__(self, *, believe_own_write: float = 10.0, trusted: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        believe_own_write: float = 10.0,
+        trusted: frozenset[str] | None = None,
+        sensor_namespaces: frozenset[str] = frozenset(),
+    ) -> None:
         self.trusted = trusted
+        self.sensor_namespaces = sensor_namespaces
         self._believe_own_write = believe_own_write
         self._clock = ListClock()
         self._sensors: ObjectCache[SensorRef, SensorRecord] = ObjectCache(clock=self._clock)

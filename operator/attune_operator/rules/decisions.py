@@ -33,6 +33,7 @@ def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
         labels=cache.labels(rule.namespace),
         known_types=cache.known_types,
         trusted=cache.trusted,
+        run_in=cache.sensor_namespaces,
     )
     match binding:
         case UnknownTriggerType(message):

@@ -14,6 +14,7 @@ class RulesOptions:
         check_interval: between checks of whether somebody else changed the rule stream.
         rules_api: prefix of the JetStream API that reaches the rule stream.
         trusted_namespaces: those whose Sensors may serve Rules of all others; None: every one's.
+        sensor_namespaces: those where Sensors run; empty means all.
         stream_replicas: replicas of each stream; 3 for a NATS cluster.
         max_in_flight: rule messages that wait for NATS's answer.
         tombstone_ttl: how long a tombstone stays for readers that are away; they compare whole snapshots in any case.
@@ -36,6 +37,7 @@ class RulesOptions:
     check_interval: float = 10.0
     rules_api: str = PLAIN_API
     trusted_namespaces: frozenset[str] | None = None
+    sensor_namespaces: frozenset[str] = frozenset()
     stream_replicas: int = 1
     max_in_flight: int = 256
     tombstone_ttl: float = 3600.0

@@ -79,7 +79,11 @@ class RuleSide:
         rng = rng or random.Random()  # noqa: S311 - jitter
         self._options = options
         self._rng = rng
-        self._cache = cache = RuleCache(believe_own_write=options.believe_own_write, trusted=options.trusted_namespaces)
+        self._cache = cache = RuleCache(
+            believe_own_write=options.believe_own_write,
+            trusted=options.trusted_namespaces,
+            sensor_namespaces=options.sensor_namespaces,
+        )
         self._queue = queue = rule_queue()
         conditions: PriorityQueue[str] = PriorityQueue(yields_to=queue)
         self._summaries = summaries = Summaries(

@@ -124,6 +124,7 @@ async def test_sensors_serve_rules_of_namespaces_whose_secrets_the_operator_may_
     installation: Installation,
 ) -> None:
     sensors, others = installation.sensors, installation.others
+    await others.apply_sensor("elsewhere")  # may not run, so the Rule beside it is served all the same
     await sensors.apply_sensor(rules=EVERYWHERE)
     rule = {"apiVersion": names.API_VERSION, "kind": "Rule", "metadata": {"name": "r", "namespace": others.namespace}}
     spec = {"trigger": {"type": "core.intervaltimer", "parameters": {}}}
@@ -150,8 +151,6 @@ async def test_sensors_serve_rules_of_namespaces_whose_secrets_the_operator_may_
     await until(repaired, what="what was added to the Sensor's Secret is removed")
 
     # A Sensor elsewhere is told why nothing runs.
-    await others.apply_sensor("elsewhere")
-
     async def told() -> bool:
         return bool(await others.condition("Ready", "elsewhere"))
 

@@ -1,5 +1,6 @@
 """Which Sensor serves a Rule."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -123,6 +124,35 @@ def test_not_allowed_by_a_selector_shows_the_selector() -> None:
     assert isinstance(result, NotAllowed)
     assert "with team=x only" in result.message
     assert "Label the namespace default" in result.message
+
+
+def test_a_sensor_that_does_not_run_gets_no_rules_not_even_of_its_own_namespace() -> None:
+    def bound(*sensors: SensorRecord, run_in: Sequence[str]) -> Bound | NotAllowed:
+        result = bind(
+            namespace="team-a",
+            trigger_type="core.timer",
+            candidates=sensors,
+            labels={},
+            known_types=frozenset(),
+            trusted=TRUSTED,
+            run_in=run_in,
+        )
+        assert isinstance(result, Bound | NotAllowed)
+        return result
+
+    own, shared = sensor("team-a/core.timer"), sensor("attune-system/core.timer", day=9)
+    chosen = bound(own, shared, run_in=("attune-system",))
+    assert isinstance(chosen, Bound)
+    assert chosen.sensor is shared
+    chosen = bound(own, shared, run_in=())
+    assert isinstance(chosen, Bound)
+    assert chosen.sensor is own
+    refused = bound(own, run_in=("sensors", "attune-system"))
+    assert refused == NotAllowed(
+        "No Sensor of core.timer runs: this installation runs no Sensors in the namespace of team-a/core.timer. Create the "
+        "Sensor in one of: attune-system, sensors; or let an administrator add team-a to the chart value sensorNamespaces "
+        "(docs/rbac.md)."
+    )
 
 
 def bound_with(

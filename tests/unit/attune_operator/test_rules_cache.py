@@ -6,6 +6,7 @@ import pytest
 
 from attune_contract.identity import SensorRef
 from attune_operator.rules.cache import Listing, RuleCache
+from attune_operator.rules.decisions import decide
 from attune_operator.rules.records import InvalidObjectError, NamespaceRecord, parse_namespace, parse_rule, parse_sensor
 
 
@@ -296,3 +297,15 @@ def test_of_two_changes_within_a_second_the_one_that_took_over_the_fewest_fields
         "spec": {"trigger": {"type": "core.timer"}},
     }
     assert parse_rule(body).rule.changed_by == "attune-cli"
+
+
+@pytest.mark.parametrize(
+    ("run_in", "message"), [("attune-system", "The Sensor attune-system/timer"), ("b", "in one of: b;")]
+)
+def test_a_rule_is_decided_with_the_sensors_that_run(run_in: str, message: str) -> None:
+    cache = RuleCache(sensor_namespaces=frozenset({run_in}))
+    found = rule(namespace="attune-system")
+    listed(cache, found, sensors=[sensor()])
+    decision = decide(found.rule, cache)
+    assert message in decision.acceptance.message
+    assert (decision.desired is not None) is (run_in == "attune-system")
