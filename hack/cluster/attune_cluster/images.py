@@ -76,7 +76,7 @@ def archive(settings: Settings) -> tuple[str, Path]:
     base = builder.base_key(settings)
     build = arguments(dockerfile.read_text())
     listed = [f"{image.target}={full_name(image.name, settings.version)}" for image in images()]
-    extra = [base, nats_server.module_key(), *listed, json.dumps(build, sort_keys=True)]
+    extra = [base, nats_server.program_key(settings), *listed, json.dumps(build, sort_keys=True)]
     key = content_key(settings.repository, dockerfile=dockerfile, extra=extra)
     file = settings.cache / "images" / f"{key}.tar"
     if file.exists():

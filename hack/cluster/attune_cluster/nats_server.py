@@ -16,7 +16,7 @@ from .commands import last_line, logged
 from .console import step
 from .golang import Go, installed, toolchain
 from .locks import exclusive
-from .settings import PACKAGE, Settings
+from .settings import GO_FROM_PYPI, PACKAGE, Settings
 
 MODULE = PACKAGE.parent / "nats-server"
 SERVER = "github.com/nats-io/nats-server/v2"
@@ -41,21 +41,37 @@ def _cached(settings: Settings) -> Path | None:
     return next((folder / "nats-server" for folder in found if (folder / "nats-server").exists()), None)
 
 
+def program_key(settings: Settings) -> str:
+    """What decides which program :func:`nats_server` gives, the Go version included. Builds and fetches nothing."""
+    if (found := _cached(settings)) is not None:
+        return found.parent.name
+    go = installed()
+    return f"{module_key()}-{go.version if go else f'go{GO_FROM_PYPI}'}"
+
+
+def fetch(go: Go, *, log: Path, module: Path = MODULE) -> None:
+    """Have the Go modules on this machine that it is built from.
+
+    Raises:
+        ClusterError: a module could not be fetched, or is not what go.sum says.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command: list[str | Path] = ["nice", "-n", "10", go.program, "list", "-deps", "-mod=readonly", SERVER]
+    with step("fetching the NATS server's Go modules (once)", detail=lambda: last_line(log)):
+        what = "fetching the NATS server's Go modules"
+        logged(command, log, env=go.environment(), cwd=module, what=what, downloads=True)
+
+
 def build(go: Go, target: Path, *, log: Path, module: Path = MODULE) -> None:
     """Build it as the file `target`.
 
     Raises:
         ClusterError: a module could not be fetched, is not what go.sum says, or does not compile.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    env = go.environment()
-    prefix: list[str | Path] = ["nice", "-n", "10", go.program]
-    with step("fetching the NATS server's Go modules (once)", detail=lambda: last_line(log)):
-        fetch = [*prefix, "list", "-deps", "-mod=readonly", SERVER]
-        logged(fetch, log, env=env, cwd=module, what="fetching the NATS server's Go modules", downloads=True)
+    fetch(go, log=log, module=module)
     with step(f"compiling the NATS server with {go.version} (once)", detail=lambda: last_line(log)):
-        command = [*prefix, "build", "-v", *FLAGS, "-o", target, SERVER]
-        logged(command, log, env=env, cwd=module, what="compiling the NATS server")
+        command: list[str | Path] = ["nice", "-n", "10", go.program, "build", "-v", *FLAGS, "-o", target, SERVER]
+        logged(command, log, env=go.environment(), cwd=module, what="compiling the NATS server")
 
 
 def nats_server(settings: Settings) -> Path:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from attune_cluster import archives, sources, tools
+from attune_cluster import archives, builder, nats_server, sources, tools
 from attune_cluster.console import ClusterError
+from attune_cluster.golang import Go
+from attune_cluster.images import archive as image_archive
 from attune_cluster.images import full_name, images
-from attune_cluster.settings import KUBERNETES, MODULE, Settings
+from attune_cluster.settings import GO_FROM_PYPI, KUBERNETES, MODULE, Settings
 
 DOCKERFILE = """
 ARG PYTHON_IMAGE=python:3.13-slim
@@ -111,6 +113,39 @@ def test_the_programs_key_covers_sources_and_pinned_versions(tmp_path: Path) -> 
         after = tools.module_key(module)
         assert after != before, name
         before = after
+
+
+def test_another_release_of_go_gives_another_nats_server_and_other_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(repository=tmp_path, cache=tmp_path, python_image="docker.io/python")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    used: Go | None = None
+    monkeypatch.setattr(nats_server, "installed", lambda: used)
+    monkeypatch.setattr(builder, "build", lambda *_, contexts, **__: built.append(contexts["nats-build"].name))
+    built: list[str] = []
+
+    def program(version: str) -> Path:
+        file = tmp_path / "nats-server" / f"{nats_server.module_key()}-{version}" / "nats-server"
+        file.parent.mkdir(parents=True)
+        file.write_text(version)
+        return file
+
+    keys = set()
+    for number, version in enumerate(("go1.26.6", "go1.26.7"), start=1):
+        used = Go(program=tmp_path / "go", version=version)
+        file = program(version)
+        assert nats_server.nats_server(settings) == file
+        assert nats_server.program_key(settings) == file.parent.name
+        key, _ = image_archive(settings)
+        keys.add(key)
+        assert len(keys) == number
+        assert built[-1] == file.parent.name
+    # Without Go, the program that is there; before there is one, what will be built.
+    used = None
+    assert nats_server.program_key(settings) == nats_server.nats_server(settings).parent.name
+    elsewhere = Settings(repository=tmp_path, cache=tmp_path / "empty")
+    assert nats_server.program_key(elsewhere) == f"{nats_server.module_key()}-go{GO_FROM_PYPI}"
 
 
 def test_the_module_pins_the_kubernetes_version_that_is_reported() -> None:
