@@ -1,7 +1,7 @@
-"""Where images come from: a statement for each (in-toto, with SLSA's provenance as predicate), made from the built archive.
+"""Where the images of a cluster come from: a statement for each, made from the built archive.
 
-It says which commit, target and pinned inputs an image with this digest was built from. It is not signed: that
-is up to those who publish the images.
+It is an in-toto statement with SLSA's provenance as predicate: which commit, target and pinned inputs an image with this
+digest was built from. It is not signed: that is up to those who publish the images.
 """
 
 from __future__ import annotations
