@@ -226,7 +226,7 @@ class _Doctor:
         yield from checks.versions(__version__, pods.get("items", ()))
 
     def _clocks(self, read: dict[tuple[Part, str], Page]) -> dict[str, timedelta]:
-        offsets = {part.sensor or part.name: page.ahead for (part, _), page in read.items() if page.ahead is not None}
+        offsets = checks.offsets(read)
         if not self._local and (date := self._session.kube.date()):
             offsets["the Kubernetes API server"] = parsedate_to_datetime(date) - datetime.now(UTC)
         return offsets

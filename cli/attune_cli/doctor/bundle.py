@@ -25,7 +25,8 @@ class Bundle:
 
     Args:
         masker: hides secrets.
-        file_bytes: bound of one file. Of a longer text the end is kept: in logs the newest is last.
+        file_bytes: bound of one file. Of a longer text the end is kept: in logs the newest is last. Of a longer list the
+            beginning is kept.
         total_bytes: bound of all. What comes later is only named.
     """
 
@@ -57,24 +58,30 @@ class Bundle:
     def add_text(self, path: str, text: str) -> None:
         """Add a text."""
         text = self._masker.text(text)  # before it is cut: half a private key does not look like one
-        if len(text) > self._file_bytes:
-            self.note(path, f"the first {len(text) - self._file_bytes} characters were left out")
-            text = text[-self._file_bytes :].partition("\n")[2]
-        self._add(path, text.encode(errors="replace"))
+        content = text.encode(errors="replace")
+        if (size := len(content)) > self._file_bytes:
+            content = content[-self._file_bytes :].partition(b"\n")[2]
+            self.note(path, f"the first {size - len(content)} bytes were left out")
+        self._add(path, content)
 
     def add_value(self, path: str, value: Any) -> None:
-        """Add a value as JSON."""
-        text = json.dumps(self._masker.value(json.loads(json.dumps(value, default=str))), indent=1, ensure_ascii=False)
-        self._add(path, text.encode(errors="replace"))
+        """Add a value as JSON. Of a list that is too long the last items are left out."""
+        value = self._masker.value(json.loads(json.dumps(value, default=str)))
+        if isinstance(value, list) and (kept := _fitting(value, self._file_bytes)) < len(value):
+            self.note(path, f"the last {len(value) - kept} of {len(value)} were left out: the file would be too large")
+            value = value[:kept]
+        self._add(path, _encoded(value))
 
     def _add(self, path: str, content: bytes) -> None:
-        if len(content) > self._file_bytes * 2 or len(content) > self._left:
-            self.note(path, f"left out: with its {len(content)} bytes the bundle would be too large")
-            return
         with self._lock:
-            if not self._closed:  # a task that is late has a note already
+            if self._closed:  # a task that is late has a note already
+                return
+            fits = len(content) <= min(self._file_bytes, self._left)
+            if fits:
                 self._left -= len(content)
                 self._files[path] = content
+        if not fits:
+            self.note(path, f"left out: with its {len(content)} bytes the bundle would be too large")
 
     def write(self, target: Path, *, folder: str, now: datetime) -> None:
         """Write the bundle, readable by its owner only. It is there as a whole or not at all.
@@ -105,3 +112,17 @@ class Bundle:
                 part.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(f"The bundle {target} cannot be written: {error.strerror or error}.") from None
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode(errors="replace")
+
+
+def _fitting(items: list[Any], most: int) -> int:
+    """How many of the items, from the first on, are a list of no more than ``most`` bytes."""
+    taken = len(_encoded([])) + len("\n")
+    for count, item in enumerate(items):
+        taken += len(_encoded([item])) - len("[]\n") + len(",")
+        if taken > most:
+            return count
+    return len(items)

@@ -148,6 +148,11 @@ def connections(pages: Iterable[tuple[Part, list[Sample]]]) -> Iterator[Check]:
         yield Check(name="NATS connections", state="ok", message=f"all {asked} parts that were asked are connected")
 
 
+def offsets(read: Mapping[tuple[Part, str], Page]) -> dict[str, timedelta]:
+    """How far each part's clock is ahead of this machine's, by the part's name."""
+    return {part.name: page.ahead for (part, _), page in read.items() if page.ahead is not None}
+
+
 def clocks(offsets: Mapping[str, timedelta]) -> Iterator[Check]:
     """Whether clocks agree.
 

@@ -12,6 +12,7 @@ from attune_cli.doctor.charts import release_values
 from attune_cli.doctor.tasks import Task
 from attune_cli.errors import CliError
 from attune_cli.session import Session
+from attune_cli.targets.kube import PAGE
 from attune_cli.targets.pages import Page, Pages, Part
 from attune_cli.views import Object, bare, ref, rule_problem
 from attune_contract import __version__
@@ -24,6 +25,8 @@ _LOG_BYTES: Final = 1024 * 1024
 #: Rules in the bundle, those with a problem first, and Kubernetes Events, the newest first.
 _RULES: Final = 2000
 _EVENTS: Final = 2000
+#: Objects of one list that are read. An answer has a page of them.
+_ITEMS: Final = 10_000
 _OURS: Final = "app.kubernetes.io/part-of=attune"
 #: Kinds of the chart's objects that say how the parts are set up, by their path's beginning.
 _CHART_KINDS: Final = (
@@ -143,25 +146,40 @@ class Collector:
     def _object(self, file: str, path: str) -> None:
         self._bundle.add_value(file, self._kube.request("GET", path, timeout=_TIMEOUT))
 
-    def _items(self, path: str, what: str, **query: str) -> list[Object]:
-        params = {"limit": "500", **query}
-        found: list[Object] = self._kube.request("GET", path, params=params, what=what, timeout=_TIMEOUT).get(
-            "items", []
-        )
-        return found
+    def _items(self, file: str, path: str, what: str, **query: str) -> list[Object]:
+        """The objects of a list, page by page; what of them was not read is noted for the file."""
+        params = {"limit": str(PAGE), **query}
+        found: list[Object] = []
+        while True:
+            try:
+                answer = self._kube.request("GET", path, params=params, what=what, timeout=_TIMEOUT)
+            except CliError as error:
+                if not found:
+                    raise
+                self._bundle.note(file, f"only the first {len(found)} {what} were read: {error}")
+                return found
+            found += answer.get("items") or ()
+            metadata = answer.get("metadata") or {}
+            if not (more := metadata.get("continue")):
+                return found
+            if len(found) >= _ITEMS:
+                left = metadata.get("remainingItemCount", "an unknown number of")
+                self._bundle.note(file, f"only the first {len(found)} {what} were read, and {left} more are there")
+                return found
+            params["continue"] = more
 
     def _list(self, namespace: str, prefix: str, plural: str, selector: str, *, file: str = "") -> Task:
         target = f"{namespace}/{file or f'{plural}.json'}"
 
         def read() -> None:
-            items = self._items(f"{prefix}/namespaces/{namespace}/{plural}", plural, labelSelector=selector)
+            items = self._items(target, f"{prefix}/namespaces/{namespace}/{plural}", plural, labelSelector=selector)
             self._bundle.add_value(target, [bare(item) for item in items])
 
         return target, read
 
     def _nodes(self) -> None:
         """Of nodes only what pods may suffer from."""
-        nodes = self._items("/api/v1/nodes", "nodes")
+        nodes = self._items("cluster/nodes.json", "/api/v1/nodes", "nodes")
         kept = [
             {
                 "name": node["metadata"]["name"],
@@ -175,7 +193,7 @@ class Collector:
         self._bundle.add_value("cluster/nodes.json", kept)
 
     def _configmaps(self, home: str) -> None:
-        items = self._items(f"/api/v1/namespaces/{home}/configmaps", "configmaps")
+        items = self._items(f"{home}/configmaps.json", f"/api/v1/namespaces/{home}/configmaps", "configmaps")
         ours = [
             bare(item)
             for item in items
@@ -185,18 +203,24 @@ class Collector:
         self._bundle.add_value(f"{home}/configmaps.json", ours)
 
     def _events(self, namespace: str) -> None:
-        found = self._items(f"/api/v1/namespaces/{namespace}/events", "events")
-        found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), reverse=True)
-        self._bundle.add_value(f"{namespace}/events.json", [_event(event) for event in found[:_EVENTS]])
+        self._newest(f"{namespace}/events.json", f"/api/v1/namespaces/{namespace}/events")
+
+    def _newest(self, file: str, path: str) -> None:
+        """The newest Kubernetes Events. The server lists them by name, so that all have to be read."""
+        found = sorted(self._items(file, path, "events"), key=_when, reverse=True)
+        if len(found) > _EVENTS:
+            self._bundle.note(file, f"the {len(found) - _EVENTS} oldest of {len(found)} were left out")
+        self._bundle.add_value(file, [_event(event) for event in found[:_EVENTS]])
 
     def _chart(self, home: str) -> None:
         selector = {"labelSelector": "owner=helm,status=deployed"}
-        releases = self._items(f"/api/v1/namespaces/{home}/secrets", "Helm release", **selector)
+        file = f"{home}/chart-values.json"
+        releases = self._items(file, f"/api/v1/namespaces/{home}/secrets", "Helm releases", **selector)
         found = [values for release in releases if (values := release_values(release)) is not None]
         if not found:
-            self._bundle.note(f"{home}/chart-values.json", "no release of Helm is there; it may be installed otherwise")
+            self._bundle.note(file, "no release of Helm is there; it may be installed otherwise")
         else:
-            self._bundle.add_value(f"{home}/chart-values.json", found)
+            self._bundle.add_value(file, found)
 
     # -- attune up
 
@@ -206,18 +230,19 @@ class Collector:
             ("/apis/apps/v1", "deployments"), ("/api/v1", "configmaps"), ("/api/v1", "namespaces"),
         ):  # fmt: skip
             yield f"{plural}.json", partial(self._local_list, f"{plural}.json", f"{path}/{plural}", plural)
-        yield "events.json", self._local_events
+        yield "events.json", partial(self._newest, "events.json", "/api/v1/events")
 
     def _local_list(self, file: str, path: str, plural: str) -> None:
-        items = self._items(path, plural)
+        items = self._items(file, path, plural)
         self._bundle.add_value(
             file, [bare(item) for item in items if not item["metadata"]["name"].endswith("-scripts")]
         )
 
-    def _local_events(self) -> None:
-        self._bundle.add_value(
-            "events.json", [_event(event) for event in self._items("/api/v1/events", "events")[-_EVENTS:]]
-        )
+
+def _when(event: Object) -> str:
+    """When it was seen last."""
+    times = (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")
+    return next((str(time) for time in times if time), str(event["metadata"].get("creationTimestamp") or ""))
 
 
 def _event(event: Object) -> dict[str, Any]:

@@ -4,13 +4,14 @@ In a cluster through a pod's port, as for the API (:mod:`.portforward`); under `
 """
 
 import ssl
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from attune_cli.errors import CliError, UnreachableError
+from attune_cli.errors import CliError, RefusedError, UnreachableError
 from attune_cli.targets.api import no_certificates
 from attune_cli.targets.choose import Target
 from attune_cli.targets.http import unreachable
@@ -113,10 +114,19 @@ class Pages:
         self._target = target
         self._local = httpx.Client(verify=no_certificates(), timeout=_TIMEOUT, trust_env=False)
         self._clients: dict[tuple[str, int], httpx.Client] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
-        for client in [self._local, *self._clients.values()]:
+        self._local.close()
+        self.keep(())
+
+    def keep(self, parts: Iterable[Part]) -> None:
+        """Close the connections to all others. Nobody may read from them meanwhile."""
+        kept = {part.name for part in parts}
+        with self._lock:
+            gone = [self._clients.pop(key) for key in list(self._clients) if key[0] not in kept]
+        for client in gone:
             client.close()
 
     def read(self, part: Part, path: str) -> "Page":
@@ -141,14 +151,15 @@ class Pages:
 
         namespace, _, pod = part.name.partition("/")
         key = (part.name, port)
-        if key not in self._clients:
-            backend = PodPort(self._target.kube.access, namespace=namespace, pod=pod, port=port)
-            # As for the API: the cluster vouches for the pod.
-            verify = ssl.create_default_context() if part.secure else no_certificates()
-            verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
-            transport = PodTransport(backend, verify=verify)
-            self._clients[key] = httpx.Client(transport=transport, timeout=_TIMEOUT, trust_env=False)
-        return self._clients[key], f"{'https' if part.secure else 'http'}://{pod}.{namespace}"
+        with self._lock:
+            if (client := self._clients.get(key)) is None:
+                backend = PodPort(self._target.kube.access, namespace=namespace, pod=pod, port=port)
+                # As for the API: the cluster vouches for the pod.
+                verify = ssl.create_default_context() if part.secure else no_certificates()
+                verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
+                transport = PodTransport(backend, verify=verify)
+                client = self._clients[key] = httpx.Client(transport=transport, timeout=_TIMEOUT, trust_env=False)
+        return client, f"{'https' if part.secure else 'http'}://{pod}.{namespace}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,22 +198,34 @@ def find_parts(target: Target, *, system_namespace: str, namespace: str | None) 
     Args:
         target: the system.
         system_namespace: of the chart.
-        namespace: whose Sensors' pods; None for all.
+        namespace: whose Sensors' pods; None for all, or those of the target's namespace if the caller may not list all.
     """
     if target.kind == "local":
         pods = target.kube.request("GET", "/api/v1/pods").get("items", ())
         return [*local_parts(target.pages), *parts_of_pods(pods, local=True)], []
     found: dict[str, Part] = {}
     problems: list[str] = []
-    everywhere = "/api/v1/pods" if namespace is None else f"/api/v1/namespaces/{namespace}/pods"
-    for path, selector in (
-        (f"/api/v1/namespaces/{system_namespace}/pods", "app.kubernetes.io/part-of=attune"),
-        (everywhere, SENSOR_LABEL),
-    ):
+    ours = (_pods_path(system_namespace), "app.kubernetes.io/part-of=attune")
+    sensors = (_pods_path(namespace), SENSOR_LABEL)
+    for path, selector in (ours, sensors):
         try:
-            pods = target.kube.request("GET", path, params={"labelSelector": selector}).get("items", ())
+            try:
+                pods = _listed(target, path, selector)
+            except RefusedError:
+                if path != _pods_path(None) or target.namespace is None:
+                    raise
+                pods = _listed(target, _pods_path(target.namespace), selector)
         except CliError as error:
             problems.append(str(error))
             continue
         found |= {part.name: part for part in parts_of_pods(pods, local=False)}
     return list(found.values()), problems
+
+
+def _pods_path(namespace: str | None) -> str:
+    return "/api/v1/pods" if namespace is None else f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _listed(target: Target, path: str, selector: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = target.kube.request("GET", path, params={"labelSelector": selector}).get("items", [])
+    return found

@@ -79,6 +79,7 @@ class Reader:
         self._parts, problems = find_parts(
             self._session.target, system_namespace=self._session.options.system_namespace, namespace=self._namespace
         )
+        self._pages.keep(self._parts)
         self._unseen = [f"not all parts can be seen: {problem}" for problem in problems]
         self._parts_at = time.monotonic()
 

@@ -63,7 +63,35 @@ def test_a_long_log_keeps_its_end_and_says_so() -> None:
     assert text.startswith("line ")
     assert text.endswith("line 99\n")
     assert len(text) <= 100
-    assert "characters were left out" in bundle.notes[0]
+    assert "bytes were left out" in bundle.notes[0]
+
+
+def test_a_file_is_bounded_in_bytes() -> None:
+    bundle = Bundle(Masker(), file_bytes=100)
+    bundle.add_text("api.log", "größer\n" * 12)  # 84 characters, 108 bytes
+    assert bundle.files["api.log"].decode() == "größer\n" * 11
+    assert bundle.notes == ("api.log: the first 9 bytes were left out",)
+    bundle.add_value("object.json", {"a": "ö" * 60})
+    assert "object.json" not in bundle.files
+
+
+def test_a_list_that_is_too_long_keeps_its_beginning_and_says_so() -> None:
+    bundle = Bundle(Masker(), file_bytes=1000)
+    bundle.add_value("rules.json", [{"name": f"größe-{number}"} for number in range(100)])
+    content = bundle.files["rules.json"]
+    kept = json.loads(content)
+    assert 900 < len(content) <= 1000
+    assert kept == [{"name": f"größe-{number}"} for number in range(len(kept))]
+    assert bundle.notes == (
+        f"rules.json: the last {100 - len(kept)} of 100 were left out: the file would be too large",
+    )
+
+
+def test_a_list_that_fits_is_there_as_a_whole() -> None:
+    bundle, rules = Bundle(Masker()), [{"name": f"r-{number}"} for number in range(2000)]
+    bundle.add_value("rules.json", rules)
+    assert json.loads(bundle.files["rules.json"]) == rules
+    assert bundle.notes == ()
 
 
 def test_values_of_secrets_that_pods_had_as_files_are_known_after_a_crash(tmp_path: Path) -> None:
@@ -205,6 +233,14 @@ def test_clocks_that_differ_by_more_than_tokens_allow_are_a_problem() -> None:
     assert only(checks.clocks({"api": timedelta(seconds=9)})).state == "ok"
     check = only(checks.clocks({"api": timedelta(seconds=-75), "sensor": timedelta(seconds=2)}))
     assert (check.state, check.message) == ("problem", "compared with this machine, api is 75 s behind")
+
+
+def test_each_pod_of_a_sensor_has_its_own_clock() -> None:
+    pods = [Part(role="sensor", name=f"team/a-{number}", sensor="team/a", ports={"/ready": 1}) for number in (1, 2, 3)]
+    ahead = [timedelta(seconds=75), timedelta(seconds=1), None]
+    read = {(pod, "/ready"): Page(200, "ok", offset) for pod, offset in zip(pods, ahead, strict=True)}
+    assert checks.offsets(read) == {"team/a-1": timedelta(seconds=75), "team/a-2": timedelta(seconds=1)}
+    assert only(checks.clocks(checks.offsets(read))).message == "compared with this machine, team/a-1 is 75 s ahead"
 
 
 def sensor(name: str, *, expires: timedelta | None = None, **spec: Any) -> dict[str, Any]:

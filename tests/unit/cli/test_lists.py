@@ -1,0 +1,215 @@
+"""Lists of Kubernetes that are long, or that not everybody may read, with an HTTP server in the API server's place."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import pytest
+import yaml
+
+from attune_cli.doctor import collect
+from attune_cli.doctor.bundle import Bundle
+from attune_cli.doctor.collect import Collector
+from attune_cli.doctor.masking import Masker
+from attune_cli.doctor.tasks import run_all
+from attune_cli.session import Session
+from attune_cli.targets import portforward
+from attune_cli.targets.choose import TargetOptions
+from attune_cli.targets.pages import Pages, Part, find_parts
+
+Answer = Callable[[str, dict[str, str]], tuple[int, Any]]
+
+
+@contextmanager
+def cluster(answer: Answer, folder: Path) -> Iterator[Session]:
+    """A session with a server that answers so; the context's namespace is ``team``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            status, body = answer(url.path, dict(parse_qsl(url.query)))
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    path = folder / "config"
+    path.write_text(yaml.safe_dump(config))
+    session = Session(TargetOptions(kubeconfig=path))
+    try:
+        yield session
+    finally:
+        session.target.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+# -- the bundle's lists
+
+
+def event(number: int) -> dict[str, Any]:
+    """The later by the clock, the earlier by its name."""
+    return {
+        "metadata": {"name": f"e-{10_000 - number}", "namespace": "team"},
+        "involvedObject": {"kind": "Rule", "name": f"r-{number}"},
+        "lastTimestamp": f"2026-11-28T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z",
+    }
+
+
+def paged(events: list[dict[str, Any]], *, broken_from: int | None = None) -> Answer:
+    """A server that lists by name."""
+    ordered = sorted(events, key=lambda one: str(one["metadata"]["name"]))
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
+        if not path.endswith("/events"):
+            return 200, {"items": []}
+        start, size = int(query.get("continue", "0")), int(query["limit"])
+        if broken_from is not None and start >= broken_from:
+            return 410, {"message": "The provided continue parameter is too old."}
+        left = len(ordered) - start - size
+        more = {"continue": str(start + size), "remainingItemCount": left} if left > 0 else {}
+        return 200, {"metadata": more, "items": ordered[start : start + size]}
+
+    return answer
+
+
+def events_of(answer: Answer, folder: Path) -> tuple[list[str], list[str]]:
+    """The Rules of the Events in the bundle, and what it says is missing of them."""
+    with cluster(answer, folder) as session:
+        bundle = Bundle(Masker())
+        pages = Pages(session.target)
+        collector = Collector(session, bundle, pages, log_lines=1)
+        tasks = [task for task in collector.of_cluster("attune-system", ["team"]) if task[0] == "team/events.json"]
+        run_all(tasks, bundle, seconds=60)
+        pages.close()
+    found = json.loads(bundle.files["team/events.json"])
+    return [one["about"]["name"] for one in found], [note for note in bundle.notes if "events.json" in note]
+
+
+def test_of_many_events_the_newest_are_there_whatever_they_are_called(tmp_path: Path) -> None:
+    found, notes = events_of(paged([event(number) for number in reversed(range(2300))]), tmp_path)
+    assert found == [f"r-{number}" for number in reversed(range(300, 2300))]
+    assert notes == ["team/events.json: the 300 oldest of 2300 were left out"]
+
+
+def test_few_events_are_all_there_and_nothing_is_said(tmp_path: Path) -> None:
+    assert events_of(paged([event(1), event(2)]), tmp_path) == (["r-2", "r-1"], [])
+
+
+def test_a_list_that_is_too_long_to_be_read_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "_ITEMS", 1000)
+    found, notes = events_of(paged([event(number) for number in range(1300)]), tmp_path)
+    assert len(found) == 1000
+    assert notes == ["team/events.json: only the first 1000 events were read, and 300 more are there"]
+
+
+def test_a_list_that_breaks_off_keeps_what_was_read(tmp_path: Path) -> None:
+    found, notes = events_of(paged([event(number) for number in range(1300)], broken_from=500), tmp_path)
+    assert len(found) == 500
+    assert len(notes) == 1
+    assert notes[0].startswith("team/events.json: only the first 500 events were read: ")
+
+
+# -- parts
+
+
+def pod(namespace: str, name: str) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": namespace, "name": name, "labels": {"attune.dev/sensor": "core.timer"}},
+        "spec": {"containers": [{"ports": [{"name": "metrics", "containerPort": 8080}]}]},
+        "status": {"phase": "Running"},
+    }
+
+
+def tenant(path: str, _query: dict[str, str]) -> tuple[int, Any]:
+    """Who may list pods of one namespace only."""
+    if path == "/api/v1/namespaces/team/pods":
+        return 200, {"items": [pod("team", "timer-1")]}
+    return 403, {"message": f"you may not list {path}"}
+
+
+def test_who_may_not_list_all_pods_sees_those_of_the_contexts_namespace(tmp_path: Path) -> None:
+    with cluster(tenant, tmp_path) as session:
+        parts, problems = find_parts(session.target, system_namespace="attune-system", namespace=None)
+        assert [part.name for part in parts] == ["team/timer-1"]
+        assert len(problems) == 1
+        assert "attune-system" in problems[0]
+        parts, problems = find_parts(session.target, system_namespace="attune-system", namespace="other")
+        assert parts == []
+        assert len(problems) == 2
+
+
+class Transport(httpx.MockTransport):
+    """In the place of a connection to a pod. While one is made, whoever makes another one catches up."""
+
+    made: list["Transport"]
+    both: threading.Barrier
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__(lambda _: httpx.Response(200, text="attune_x 1"))
+        self.closed = False
+        self.made.append(self)
+        with suppress(threading.BrokenBarrierError):
+            self.both.wait(0.5)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
+    monkeypatch.setattr(Transport, "made", [], raising=False)
+    monkeypatch.setattr(Transport, "both", threading.Barrier(2), raising=False)
+    monkeypatch.setattr(portforward, "PodTransport", Transport)
+    with cluster(tenant, tmp_path) as session:
+        found = Pages(session.target)
+        yield found
+        found.close()
+    assert all(made.closed for made in Transport.made)
+
+
+def sensor(name: str) -> Part:
+    return Part(role="sensor", name=f"team/{name}", ports={"/ready": 8080, "/metrics": 8080})
+
+
+def test_two_that_read_from_one_pod_at_once_share_a_connection(pages: Pages) -> None:
+    readers = [threading.Thread(target=pages.read, args=(sensor("a"), path)) for path in ("/ready", "/metrics")]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(Transport.made) == 1
+
+
+def test_connections_to_pods_that_are_gone_are_closed(pages: Pages) -> None:
+    for name in ("a", "b"):
+        pages.read(sensor(name), "/metrics")
+    pages.keep([sensor("b")])
+    assert [made.closed for made in Transport.made] == [True, False]
+    pages.read(sensor("b"), "/metrics")
+    assert len(Transport.made) == 2
