@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.api_process import ApiProcess
+from support.camel import Camel
 from support.eventually import until
 from support.known_programs import run, server
 from support.nats_server import NatsServer
@@ -23,7 +24,6 @@ from support.webhook_outage import webhook_process
 
 from attune_local.ports import free_port
 
-ROUTE = Path(__file__).resolve().parents[2] / "examples" / "camel" / "files.yaml"
 ASYNCSSH = "asyncssh==2.21.0"
 FILES = int(os.environ.get("SOAK_FILES", "300"))
 KILLS = 4
@@ -46,40 +46,6 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 """
-
-
-async def jars() -> Path:
-    """Camel and what it needs, as Maven resolves it."""
-    folder = CACHE / "camel"
-    if not folder.exists():
-        shutil.copytree(Path(__file__).parent / "camel", CACHE / "camel-pom", dirs_exist_ok=True)
-        command = ["mvn", "-q", "-B", "-f", str(CACHE / "camel-pom" / "pom.xml"), "dependency:copy-dependencies"]
-        await run(*command, f"-DoutputDirectory={folder}.part")
-        await asyncio.to_thread(os.rename, f"{folder}.part", folder)
-    return folder
-
-
-class Camel:
-    """Camel's process."""
-
-    def __init__(self, files: str, webhook: str, *, log: Path) -> None:
-        self._variables = {"FILES": files, "WEBHOOK": webhook, "TOKEN": TOKEN}
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        options = ["-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", f"{await jars()}/*"]
-        route = f"-Dcamel.main.routesIncludePattern=file:{ROUTE}"
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                "java", *options, route, "org.apache.camel.main.Main",
-                env={**os.environ, **self._variables}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    async def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -121,7 +87,8 @@ async def test_each_file_is_one_event(where: str, nats_server: NatsServer, tmp_p
     async with (sftp if where == "sftp" else local)(folder, tmp_path) as address:
         with ApiProcess(tmp_path / "api") as api:
             sensor, url = webhook_process(tmp_path, api=api, nats=nats_server, ATTUNE_SECRETS_DIR=str(secrets.parent))
-            camel = Camel(address, f"{url}/files", log=tmp_path / "camel.log")
+            variables = {"FILES": address, "WEBHOOK": f"{url}/files", "TOKEN": TOKEN}
+            camel = Camel("files.yaml", variables, log=tmp_path / "camel.log")
             stream = await sensor.stream()
             try:
                 auth = {"type": "bearer", "secrets": ["hooks/files"]}
