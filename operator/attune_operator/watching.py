@@ -21,11 +21,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _PATIENCE: Final = 10.0
 _TLS_CLOSE: Final = 0.25
-#: Seconds between attempts of a request that fails: short at first, then half a minute for a quarter of an hour. After that
-#: the watch fails, and with it the process, which Kubernetes restarts.
-_BACKOFFS: Final = (0.5, 1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 28)
-#: The same where namespaces are named: the rights to one of them may be gone for good, and that is no reason to end.
-_WITHOUT_END: Final = Backoff(initial=1, maximum=60)
+#: Between attempts of a request that fails. There is no last one: rights may be gone for hours, to one namespace or to all, and
+#: who ends for that helps nobody. After a failure for good, kopf's tasks do not all end, either.
+_BACKOFF: Final = Backoff(initial=0.5, maximum=30)
 
 
 class Endless:
@@ -78,10 +76,7 @@ def scopes(namespaces: Sequence[str], sensor_namespaces: Sequence[str]) -> tuple
 
 
 def settings(scope: Scope) -> kopf.OperatorSettings:
-    """Return kopf's settings for a scope.
-
-    If the scope names namespaces, nothing that is refused in one of them ends the watches of the others.
-    """
+    """Return kopf's settings for a scope. Nothing that is refused in one namespace ends the watches of the others."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
     # The resources are known, and the operator waits for their definitions itself, so it needs no right to watch those.
@@ -91,7 +86,7 @@ def settings(scope: Scope) -> kopf.OperatorSettings:
     chosen.persistence.finalizer = f"{names.GROUP}/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{names.GROUP}")
     chosen.persistence.diffbase_storage = NoDifferences()
-    chosen.networking.error_backoffs = Endless(_WITHOUT_END) if scope.namespaces else _BACKOFFS
+    chosen.networking.error_backoffs = Endless(_BACKOFF)
     chosen.networking.request_timeout = 60
     chosen.networking.connect_timeout = 10
     chosen.watching.connect_timeout = 10
