@@ -214,6 +214,8 @@ async def test_a_server_that_is_killed_is_told_and_nothing_is_lost(rabbit: Rabbi
         await asyncio.to_thread(rabbit.kill)
         assert f"127.0.0.1:{rabbit.port}" in await harness.wait_for(rule, AckState.FAILING)
         await asyncio.to_thread(rabbit.start)
+        # RabbitMQ writes its definitions down with a delay: one that was killed may not know the queue any more.
+        await rabbit.declare("durable")
         await rabbit.send("durable", b"2")
         await harness.wait_for(rule, AckState.ACTIVE)
         assert [payload["body"] for payload in await payloads(harness, 1)] == [2]
