@@ -10,11 +10,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
+from attune_kit.servers import Reference
 from attune_sensor import SettingsError
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
-_REFERENCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+\Z"
-Reference = Annotated[str, Meta(pattern=_REFERENCE)]  #: a key of a Secret in spec.secrets, like attune-amqp/password
 #: Messages that the broker may have delivered and that are not acknowledged.
 PREFETCH: Final = 200
 

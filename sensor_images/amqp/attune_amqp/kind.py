@@ -9,6 +9,7 @@ from attune_amqp.parameters import Subscription, subscription_of
 from attune_amqp.payload import content_of, payload_of
 from attune_amqp.source import AmqpQueue
 from attune_kit.secret_files import SecretFiles
+from attune_kit.servers import place_of
 from attune_kit.tls import TlsError, client_context
 from attune_sensor import Message, Rule, SensorContext, SourceError
 
@@ -62,15 +63,11 @@ class AmqpQueues:
         return payload_of(rule.ref, content_of(message), whole=whole)
 
     def _password(self, server: Server, reference: str) -> str:
-        return self._secrets.require(reference, where=_where(server, "password")).decode()
+        return self._secrets.require(reference, where=place_of(server.name, "password")).decode()
 
     def _tls(self, server: Server) -> ssl.SSLContext:
-        authority = None if server.ca is None else self._secrets.path(server.ca, where=_where(server, "ca"))
+        authority = None if server.ca is None else self._secrets.path(server.ca, where=place_of(server.name, "ca"))
         try:
             return client_context(authority) or ssl.create_default_context()
         except TlsError as error:
             raise SourceError(str(error)) from None
-
-
-def _where(server: Server, what: str) -> str:
-    return f"spec.config.servers.{server.name}.{what} of the Sensor"

@@ -1,16 +1,15 @@
 """What a rule wants to read. Pure."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from attune_kit.parameters import sentence
+from attune_kit.servers import DEFAULT_SERVER, unknown_server
 from attune_sensor import InvalidRuleError, Rule
 
-#: The server of rules that name none.
-DEFAULT_SERVER: Final = "default"
 #: AMQP's limit of 255 bytes holds for longer alphabets too: the broker says so.
 _Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]+\Z", max_length=255)]
 
@@ -43,10 +42,6 @@ def subscription_of(rule: Rule, *, servers: Iterable[str]) -> Subscription:
         parameters = msgspec.convert(rule.parameters, type=Parameters)
     except msgspec.ValidationError as error:
         raise InvalidRuleError(sentence(error)) from None
-    known = sorted(servers)
-    if parameters.server not in known:
-        raise InvalidRuleError(
-            f"parameters.server: the Sensor has no server {parameters.server!r} in spec.config.servers; "
-            + (f"it has {', '.join(known)}" if known else "it has none")
-        )
+    if (problem := unknown_server(parameters.server, servers)) is not None:
+        raise InvalidRuleError(problem)
     return Subscription(server=parameters.server, queue=parameters.queue)

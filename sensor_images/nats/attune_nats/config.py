@@ -3,16 +3,15 @@
 They stand here and not in rules: see decision 96.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from attune_kit.servers import Reference
 from attune_sensor import SettingsError
 
-_REFERENCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+\Z"
-Reference = Annotated[str, Meta(pattern=_REFERENCE)]  #: a key of a Secret in spec.secrets, like attune-nats/user.creds
 _Token = Annotated[str, Meta(pattern=r"^[^\s.*>]+\Z", max_length=255)]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.secret_files import SecretFiles
+from attune_kit.servers import place_of
 from attune_nats.config import servers_of
 from attune_nats.parameters import Subscription, subscription_of
 from attune_nats.payload import payload_of
@@ -61,17 +62,16 @@ class NatsStreams:
 
     def _endpoint(self, name: str) -> NatsEndpoint:
         server = self._servers[name]
-        where = f"spec.config.servers.{name}.{{}} of the Sensor"
         return NatsEndpoint(
             url=server.url,
             username=server.username,
             password=None
             if server.password is None
-            else self._secrets.require(server.password, where=where.format("password")).decode(),
+            else self._secrets.require(server.password, where=place_of(name, "password")).decode(),
             name=f"sensor {self._sensor}",
             creds_file=None
             if server.credentials is None
-            else self._secrets.path(server.credentials, where=where.format("credentials")),
-            ca_file=None if server.ca is None else self._secrets.path(server.ca, where=where.format("ca")),
+            else self._secrets.path(server.credentials, where=place_of(name, "credentials")),
+            ca_file=None if server.ca is None else self._secrets.path(server.ca, where=place_of(name, "ca")),
             system_ca=True,
         )

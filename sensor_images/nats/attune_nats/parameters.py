@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from attune_kit.parameters import sentence
+from attune_kit.servers import DEFAULT_SERVER, unknown_server
 from attune_sensor import InvalidRuleError, Rule
 
-#: The server of rules that name none.
-DEFAULT_SERVER: Final = "default"
 #: Names of streams and consumers become tokens of subjects.
 _Name = Annotated[str, Meta(pattern=r"^[^\s.*>/\\]+\Z", max_length=255)]
 _Subject = Annotated[str, Meta(pattern=r"^([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?\Z|^>\Z", max_length=1024)]
@@ -57,12 +56,8 @@ def subscription_of(rule: Rule, *, servers: Iterable[str], sensor: str) -> Subsc
         parameters = msgspec.convert(rule.parameters, type=Parameters)
     except msgspec.ValidationError as error:
         raise InvalidRuleError(sentence(error)) from None
-    known = sorted(servers)
-    if parameters.server not in known:
-        raise InvalidRuleError(
-            f"parameters.server: the Sensor has no server {parameters.server!r} in spec.config.servers; "
-            + (f"it has {', '.join(known)}" if known else "it has none")
-        )
+    if (problem := unknown_server(parameters.server, servers)) is not None:
+        raise InvalidRuleError(problem)
     return Subscription(
         server=parameters.server,
         stream=parameters.stream,

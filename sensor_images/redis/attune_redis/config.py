@@ -4,17 +4,15 @@ Servers stand here and not in rules. A rule's author could otherwise have a pass
 make the sensor connect to any address. And the server's name is part of event ids, so its address may change.
 """
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
-from msgspec import Meta
 
+from attune_kit.servers import Reference
 from attune_sensor import SettingsError
 
 _PORT: Final = 6379
-_REFERENCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+\Z"
-Reference = Annotated[str, Meta(pattern=_REFERENCE)]  #: a key of a Secret in spec.secrets, like orders-redis/password
 
 
 class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from attune_kit.secret_files import SecretFiles
+from attune_kit.servers import place_of
 from attune_redis.config import Server, servers_of
 from attune_redis.parameters import Subscription, parameters_of, subscription_of
 from attune_redis.payload import payload_of
@@ -50,7 +51,9 @@ class RedisStreams:
             server,
             subscription,
             password=None if server.password is None else self._password(server, server.password),
-            ca_file=None if server.ca is None else str(self._secrets.path(server.ca, where=_where(server, "ca"))),
+            ca_file=None
+            if server.ca is None
+            else str(self._secrets.path(server.ca, where=place_of(server.name, "ca"))),
             # A group that was deleted while we read begins where we were.
             after=None if before is None else before.last,
         )
@@ -62,8 +65,4 @@ class RedisStreams:
         return payload_of(rule.ref, parameters_of(rule), entry=entry, fields=fields, whole=whole)
 
     def _password(self, server: Server, reference: str) -> str:
-        return self._secrets.require(reference, where=_where(server, "password")).decode()
-
-
-def _where(server: Server, what: str) -> str:
-    return f"spec.config.servers.{server.name}.{what} of the Sensor"
+        return self._secrets.require(reference, where=place_of(server.name, "password")).decode()

@@ -1,17 +1,16 @@
 """What a rule wants to read. Pure."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from attune_kit.parameters import sentence
+from attune_kit.servers import DEFAULT_SERVER, unknown_server
 from attune_sensor import InvalidRuleError, Rule
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
-#: The server of rules that name none.
-DEFAULT_SERVER: Final = "default"
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,12 +56,8 @@ def subscription_of(rule: Rule, *, servers: Iterable[str], group: str) -> Subscr
         InvalidRuleError: its parameters cannot be used.
     """
     parameters = parameters_of(rule)
-    known = sorted(servers)
-    if parameters.server not in known:
-        raise InvalidRuleError(
-            f"parameters.server: the Sensor has no server {parameters.server!r} in spec.config.servers; "
-            + (f"it has {', '.join(known)}" if known else "it has none")
-        )
+    if (problem := unknown_server(parameters.server, servers)) is not None:
+        raise InvalidRuleError(problem)
     return Subscription(
         server=parameters.server,
         stream=parameters.stream,
