@@ -85,6 +85,8 @@ _RuleNamespace = Annotated[
 _RuleName = Annotated[
     str, Meta(max_length=253, pattern=_SUBDOMAIN, description="The Rule's name.", examples=["echo-every-second"])
 ]
+#: A time as text (RFC 3339). Schemas say that it is one, so that generated clients read it as such.
+TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _SCHEDULED: Final = "2026-11-23T12:00:00.000000Z"
 
 
@@ -126,9 +128,11 @@ class Event(EventReport, frozen=True, kw_only=True, gc=False):
         str, Meta(description="The sensor that reported it, namespace/name.", examples=["attune-system/core.timer"])
     ]
     occurred_at: Annotated[  # type: ignore[assignment]
-        str, Meta(description="When it occurred: RFC 3339, UTC, microseconds.", examples=[_SCHEDULED])
+        TimeText, Meta(description="When it occurred: RFC 3339, UTC, microseconds.", examples=[_SCHEDULED])
     ]
-    received_at: Annotated[str, Meta(description="When the API received it.", examples=["2026-11-23T12:00:00.003141Z"])]
+    received_at: Annotated[
+        TimeText, Meta(description="When the API received it.", examples=["2026-11-23T12:00:00.003141Z"])
+    ]
     payload: Annotated[  # type: ignore[assignment]
         msgspec.Raw,
         Meta(

@@ -25,7 +25,7 @@ from attune_api.web.answers import json_answer
 from attune_api.web.documents import answer, body
 from attune_api.web.problems import ProblemError, documented
 from attune_contract.actions import RuleActions
-from attune_contract.events import Event
+from attune_contract.events import Event, TimeText
 
 router = APIRouter(tags=["rules"])
 
@@ -50,7 +50,7 @@ class TrialView(msgspec.Struct, frozen=True, kw_only=True):
 
     event_id: Annotated[uuid.UUID, Meta(description="The event.", examples=["0f3c2b54-8a83-5f0e-9a9b-0c7a3a4b7d11"])]
     event_seq: Annotated[int | None, Meta(description="Its seq; null for one that is not stored.", examples=[4711])]
-    occurred_at: Annotated[str, Meta(description="When it occurred.", examples=["2026-11-23T12:00:00.000000Z"])]
+    occurred_at: Annotated[TimeText, Meta(description="When it occurred.", examples=["2026-11-23T12:00:00.000000Z"])]
     steps: Annotated[list[StepView], Meta(description="Each action, in the rule's order.", examples=[[]])]
 
 

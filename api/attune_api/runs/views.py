@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from attune_contract.actions import ActionKind, RunReason, RunState
+from attune_contract.events import TimeText
 
 _TIME = "2026-11-23T12:00:00.000000Z"
 
@@ -15,7 +16,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One try of a run."""
 
     number: Annotated[int, Meta(description="From 1.", examples=[1])]
-    started_at: Annotated[str, Meta(description="When it began.", examples=[_TIME])]
+    started_at: Annotated[TimeText, Meta(description="When it began.", examples=[_TIME])]
     seconds: Annotated[float, Meta(description="How long it took.", examples=[0.031])]
     outcome: Annotated[
         RunReason, Meta(description="Why it failed; empty when it succeeded.", examples=["TargetRefused"])
@@ -53,9 +54,9 @@ class RunHead(msgspec.Struct, frozen=True, kw_only=True):
     state: Annotated[RunState, Meta(description="Where it stands.", examples=["Failed"])]
     reason: Annotated[RunReason, Meta(description="Why it is in this state.", examples=["TargetRefused"])]
     message: Annotated[str, Meta(description="The reason as a sentence.", examples=["The target answered 404."])]
-    created_at: Annotated[str, Meta(description="When it began to be.", examples=[_TIME])]
-    updated_at: Annotated[str, Meta(description="When it changed last.", examples=[_TIME])]
-    next_attempt_at: Annotated[str | None, Meta(description="When it is tried again.", examples=[None])]
+    created_at: Annotated[TimeText, Meta(description="When it began to be.", examples=[_TIME])]
+    updated_at: Annotated[TimeText, Meta(description="When it changed last.", examples=[_TIME])]
+    next_attempt_at: Annotated[TimeText | None, Meta(description="When it is tried again.", examples=[None])]
     attempts_made: Annotated[int, Meta(description="How often it was tried.", examples=[5])]
 
 
@@ -108,9 +109,9 @@ class SummaryView(msgspec.Struct, frozen=True, kw_only=True):
     skipped: Annotated[int, Meta(description="Runs that were not wanted.", examples=[31])]
     waiting: Annotated[int, Meta(description="Runs that have not ended.", examples=[1])]
     last_run_at: Annotated[
-        str | None, Meta(description="When a run last changed that was not skipped.", examples=[_TIME])
+        TimeText | None, Meta(description="When a run last changed that was not skipped.", examples=[_TIME])
     ]
-    last_success_at: Annotated[str | None, Meta(description="When a run last succeeded.", examples=[_TIME])]
+    last_success_at: Annotated[TimeText | None, Meta(description="When a run last succeeded.", examples=[_TIME])]
     last_failure: Annotated[
         FailureView | None,
         Meta(

@@ -9,6 +9,7 @@ from msgspec import Meta
 from sqlalchemy import ColumnElement, Connection, Row, func, literal, select, union_all
 
 from attune_api.events.table import EVENTS, rfc3339
+from attune_contract.events import TimeText
 
 #: Rules that one question may be about.
 MAX_RULES: Final = 200
@@ -21,7 +22,7 @@ class LastEvent(msgspec.Struct, frozen=True, kw_only=True):
     id: uuid.UUID
     seq: int
     occurred_at: Annotated[
-        str, Meta(description="RFC 3339, UTC, microseconds.", examples=["2026-11-23T12:00:00.000000Z"])
+        TimeText, Meta(description="RFC 3339, UTC, microseconds.", examples=["2026-11-23T12:00:00.000000Z"])
     ]
 
 
