@@ -80,7 +80,7 @@ class KubeCluster:
         self._sensor_namespaces = tuple(sensor_namespaces)
         self._ownership = ownership
         self._missing: set[str] = set()
-        self._denied: set[str] = set()
+        self._denied: set[tuple[str, Kind]] = set()
 
     async def list_all(self, kind: Kind, *, labels: str = "") -> list[Object]:
         """Every object of ``kind`` in the watched namespaces; complete, or it raises.
@@ -89,12 +89,8 @@ class KubeCluster:
         stops no other one; what the operator then needs to know there it asks for, and the Sensor's conditions say what is
         refused.
         """
-        if kind in WATCHED and (where := self._sensor_namespaces or self.namespaces):
-            found = await self._list_in(where, kind, labels)
-        elif not self.namespaces:
-            found = await self.client.list_objects(kind, labels=labels)
-        else:
-            found = await self._list_in(self.namespaces, kind, labels)
+        where = (self._sensor_namespaces if kind in WATCHED else ()) or self.namespaces
+        found = await (self._list_in(where, kind, labels) if where else self.client.list_objects(kind, labels=labels))
         if self._ownership is None or kind is not SENSOR:
             return found
         await self._ownership.settle({body["metadata"]["namespace"] for body in found})
@@ -102,10 +98,9 @@ class KubeCluster:
 
     async def _list_in(self, namespaces: Sequence[str], kind: Kind, labels: str) -> list[Object]:
         nothing: list[Object] = []
-        optional = kind in WATCHED
         lists = await asyncio.gather(
             *(
-                self._in(name, partial(self.client.list_objects, kind, name, labels=labels), nothing, optional=optional)
+                self._in(name, kind, partial(self.client.list_objects, kind, name, labels=labels), nothing)
                 for name in namespaces
             )
         )
@@ -129,7 +124,7 @@ class KubeCluster:
         nothing: Listed[Read] = Listed(read=[], unchanged=[])
         lists = await asyncio.gather(
             *(
-                self._in(name, partial(self.client.list_changed, RULE, name, read=read, known=known), nothing)
+                self._in(name, RULE, partial(self.client.list_changed, RULE, name, read=read, known=known), nothing)
                 for name in self.namespaces
             )
         )
@@ -150,28 +145,23 @@ class KubeCluster:
         return [item for item in found if item is not None]
 
     async def _in(
-        self,
-        namespace: str,
-        listing: Callable[[], Awaitable[_Found]],
-        nothing: _Found,
-        *,
-        optional: bool = False,
+        self, namespace: str, kind: Kind, listing: Callable[[], Awaitable[_Found]], nothing: _Found
     ) -> _Found:
         """What a list of one namespace gives; nothing if the namespace does not exist, and so may not be listed.
 
-        ``optional``: nothing, too, if the operator has no right to the list.
+        Nothing, too, of objects of Sensors if the operator has no right to the list.
         """
+        optional = kind in WATCHED
         try:
             found = await listing()
         except ClusterError as error:
             if error.status != _FORBIDDEN or not (await self._is_missing(namespace) or optional):
                 raise
-            if optional and namespace not in self._denied | self._missing:
-                self._denied.add(namespace)
-                _log.warning("sensor_objects_not_listed", namespace=namespace, error=str(error))
+            if optional and namespace not in self._missing and (namespace, kind) not in self._denied:
+                self._denied.add((namespace, kind))
+                _log.warning("sensor_objects_not_listed", namespace=namespace, resource=kind.plural, error=str(error))
             return nothing
-        if optional:
-            self._denied.discard(namespace)
+        self._denied.discard((namespace, kind))
         return found
 
     async def _is_missing(self, name: str) -> bool:
