@@ -12,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 
 from support.api_process import ApiProcess, report
-from support.event_chaos import stored_events, streamed_ids
+from support.event_chaos import streamed_ids
 from support.event_stream import StreamReader
 from support.eventually import until
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
+from support.sensor_process import stored_events
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 

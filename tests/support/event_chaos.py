@@ -25,6 +25,7 @@ from support.nats_client import connect
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
 from support.rule_stream import RuleStream, rule_state
+from support.sensor_process import stored_events
 
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM
 
@@ -215,19 +216,6 @@ async def _kill_at_random(
         await asyncio.to_thread(system.start, victim)
         if not victims:
             killed.set()
-
-
-async def stored_events(api: ApiProcess) -> list[dict[str, Any]]:
-    """All events that the API has, in the order in which they were stored."""
-    found: list[dict[str, Any]] = []
-    query = {"order": "asc", "limit": "1000"}
-    async with api.reader() as reader:
-        while True:
-            page = (await reader.get("/api/v1/events", params=query)).json()
-            found += page["data"]
-            if page["next_cursor"] is None:
-                return found
-            query["cursor"] = page["next_cursor"]
 
 
 async def streamed_ids(server: NatsServer, wanted: set[str]) -> list[str]:

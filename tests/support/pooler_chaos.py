@@ -17,12 +17,13 @@ from typing import Any, Final
 
 import httpx
 from support.api_process import ApiProcess, report, write_jwks
-from support.event_chaos import stored_events, streamed_ids
+from support.event_chaos import streamed_ids
 from support.event_stream import StreamReader
 from support.eventually import eventually, until
 from support.nats_server import NatsServer
 from support.pgbouncer import PgBouncer
 from support.postgres import PostgresServer
+from support.sensor_process import stored_events
 
 #: Each with a rule of its own.
 SENDERS: Final = 3
