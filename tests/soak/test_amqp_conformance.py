@@ -60,6 +60,6 @@ async def test_the_amqp_sensor_conforms(tmp_path: Path) -> None:
         results = await run_checks(list(all_checks().values()), profile=profile, folder=tmp_path, parallel=10)
     finally:
         await asyncio.to_thread(rabbit.stop)
-    others = {each.check.name: each.message for each in results if each.outcome is Outcome.FAILED}
-    assert others == {}
+    good = {Outcome.PASSED, Outcome.NOT_APPLICABLE}
+    assert {each.check.name: each.message for each in results if each.outcome not in good} == {}
     assert any(each.outcome is Outcome.PASSED for each in results)
