@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import nats
 from bare_source import GROUP
@@ -26,7 +25,7 @@ from support.eventually import until
 from support.nats_server import NatsServer
 from support.process_figures import cpu_seconds
 from support.process_memory import now_mib, peak_mib
-from support.rabbitmq_server import PASSWORD, USER, RabbitServer
+from support.rabbitmq_server import RabbitServer
 from support.redis_server import RedisServer
 from support.sensor_process import SensorProcess, serve, stored_events
 from support.source_chaos import number_of, sensor_of
@@ -158,9 +157,7 @@ async def amqp_stage(directory: Path) -> AsyncIterator[Stage]:
 
     server = RabbitServer(directory / "rabbit")
     await asyncio.to_thread(server.start)
-    secret = directory / "secrets" / "attune-amqp" / "password"
-    secret.parent.mkdir(parents=True)
-    secret.write_text(PASSWORD)
+    server.place_password(directory / "secrets")
     queue = amqp_queue.AmqpQueue(server, "classic")
 
     async def send(numbers: range) -> None:
@@ -180,13 +177,13 @@ async def amqp_stage(directory: Path) -> AsyncIterator[Stage]:
         for each in (amqp_queue.QUEUE, GROUP):
             await server.declare(each, **{"x-queue-type": "classic"})
         yield Stage(
-            url=server.url.replace("://", f"://{USER}:{quote(PASSWORD, safe='')}@"),
+            url=server.url_with_credentials,
             send=send,
             left=queue.unacknowledged,
             ref=amqp_queue.REF,
             trigger_type=amqp_queue.TYPE,
             module="attune_amqp",
-            config={"servers": {"default": {"url": server.url, "username": USER, "password": "attune-amqp/password"}}},
+            config={"servers": {"default": server.access}},
             parameters={"queue": amqp_queue.QUEUE},
             variables={"ATTUNE_SECRETS_DIR": str(directory / "secrets")},
         )

@@ -3,10 +3,9 @@
 import asyncio
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
-from support.rabbitmq_server import PASSWORD, USER, RabbitServer
+from support.rabbitmq_server import RabbitServer
 
 from attune_conformance.checks import all_checks
 from attune_conformance.profile import Profile
@@ -36,9 +35,8 @@ while True:
 
 
 async def test_the_amqp_sensor_conforms(tmp_path: Path) -> None:
-    (tmp_path / "secrets" / "attune-amqp").mkdir(parents=True)
-    (tmp_path / "secrets" / "attune-amqp" / "password").write_text(PASSWORD)
     rabbit = RabbitServer(tmp_path / "rabbit")
+    rabbit.place_password(tmp_path / "secrets")
     await asyncio.to_thread(rabbit.start)
     try:
         profile = Profile(
@@ -49,9 +47,9 @@ async def test_the_amqp_sensor_conforms(tmp_path: Path) -> None:
             every=0.5,
             repeatable=False,  # two instances divide the messages among them
             occurrence="id",
-            config={"servers": {"default": {"url": rabbit.url, "username": USER, "password": "attune-amqp/password"}}},
+            config={"servers": {"default": rabbit.access}},
             environment={
-                "AMQP_URL": f"amqp://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{rabbit.port}/",
+                "AMQP_URL": rabbit.url_with_credentials,
                 "ATTUNE_SECRETS_DIR": str(tmp_path / "secrets"),
             },
             slack=40.0,  # a queue is there a moment after its rule

@@ -9,7 +9,7 @@ from aiormq.abc import AbstractChannel
 from support.api_process import ApiProcess
 from support.eventually import eventually
 from support.nats_server import NatsServer
-from support.rabbitmq_server import PASSWORD, USER, RabbitServer
+from support.rabbitmq_server import RabbitServer
 from support.source_chaos import Chaos, Outcome, go_through, sensor_of
 
 from attune_contract.identity import SensorRef
@@ -73,9 +73,7 @@ async def live_through(
     api = ApiProcess(directory / "api")
     server = RabbitServer(directory / "rabbit")
     queue = AmqpQueue(server, kind)
-    secret = directory / "secrets" / "attune-amqp" / "password"
-    secret.parent.mkdir(parents=True)
-    secret.write_text(PASSWORD)
+    server.place_password(directory / "secrets")
     await asyncio.to_thread(api.start)
     await asyncio.to_thread(server.start)
     try:
@@ -85,7 +83,7 @@ async def live_through(
             directory / "sensor",
             api=api,
             nats=nats,
-            config={"servers": {"default": {"url": server.url, "username": USER, "password": "attune-amqp/password"}}},
+            config={"servers": {"default": server.access}},
             ref=REF,
             trigger_type=TYPE,
             ATTUNE_SECRETS_DIR=str(directory / "secrets"),

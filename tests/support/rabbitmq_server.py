@@ -18,8 +18,10 @@ from support.eventually import eventually
 from attune_local.ports import free_port
 
 _PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
-USER: Final = "attune"
-PASSWORD: Final = "s3cr@t:/"
+_USER: Final = "attune"
+_PASSWORD: Final = "s3cr@t:/"
+#: Where the sensor's configuration says that the password is: a Secret and its key.
+_PASSWORD_REFERENCE: Final = "attune-amqp/password"
 
 
 class NoName(str):
@@ -47,13 +49,30 @@ class RabbitServer:
         self._process: subprocess.Popen[bytes] | None = None
         (directory / "enabled_plugins").write_text("[].")
         (directory / "rabbitmq.conf").write_text(
-            f"default_user = {USER}\ndefault_pass = {PASSWORD}\ntotal_memory_available_override_value = 1GB\n"
+            f"default_user = {_USER}\ndefault_pass = {_PASSWORD}\ntotal_memory_available_override_value = 1GB\n"
         )
 
     @property
     def url(self) -> str:
         """The address, without credentials."""
         return f"amqp://127.0.0.1:{self.port}"
+
+    @property
+    def url_with_credentials(self) -> str:
+        """The address for other clients than the sensor."""
+        return f"amqp://{_USER}:{quote(_PASSWORD, safe='')}@127.0.0.1:{self.port}"
+
+    @property
+    def access(self) -> dict[str, str]:
+        """What the sensor's configuration says of it; the password is where :meth:`place_password` puts it."""
+        return {"url": self.url, "username": _USER, "password": _PASSWORD_REFERENCE}
+
+    @staticmethod
+    def place_password(secrets: Path, *, end: str = "") -> None:
+        """Write the password, and what is to follow it, into the folder of mounted Secrets."""
+        file = secrets / _PASSWORD_REFERENCE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_PASSWORD + end)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -144,10 +163,9 @@ class RabbitServer:
         Raises:
             ConnectionError: the server is not there, or went away.
         """
-        url = f"amqp://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/?timeout=10"
         try:
             async with asyncio.timeout(60):
-                connection = await aiormq.connect(url)
+                connection = await aiormq.connect(f"{self.url_with_credentials}/?timeout=10")
                 try:
                     return await work(await connection.channel())
                 finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.eventually import until
-from support.rabbitmq_server import PASSWORD, USER, NoName, RabbitServer
+from support.rabbitmq_server import NoName, RabbitServer
 
 from attune_amqp.__main__ import handler
 from attune_sensor import AckState, Rule, SettingsError
@@ -25,19 +25,17 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
 
 
 @pytest.fixture
-def secrets(tmp_path: Path) -> Path:
-    """Where the server's password is."""
-    (tmp_path / "attune-amqp").mkdir()
-    (tmp_path / "attune-amqp" / "password").write_text(f"{PASSWORD}\n")
+def secrets(rabbit: RabbitServer, tmp_path: Path) -> Path:
+    """Where the server's password is, with the newline that an editor leaves."""
+    rabbit.place_password(tmp_path, end="\n")
     return tmp_path
 
 
 def sensor(rabbit: RabbitServer, secrets: Path, *, api: FakeApi | None = None, **server: Any) -> SensorHarness:
-    given = {"url": rabbit.url, "username": USER, "password": "attune-amqp/password", **server}
     return SensorHarness(
         handler,
         trigger_types=[TYPE],
-        config={"servers": {"default": given}},
+        config={"servers": {"default": {**rabbit.access, **server}}},
         settings={"secrets_dir": secrets},
         api=api,
     )
@@ -193,7 +191,7 @@ async def test_the_password_comes_from_a_secret_and_a_wrong_one_is_said(
         file.write_text("wrong\n")
         await until(lambda: "does not accept the credentials" in harness.message(rule))
         assert "wrong" not in harness.message(rule)
-        file.write_text(f"{PASSWORD}\n")
+        rabbit.place_password(secrets, end="\n")
         await harness.wait_for(rule, AckState.ACTIVE)
 
 
