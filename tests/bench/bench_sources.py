@@ -26,7 +26,7 @@ from support.nats_server import NatsServer
 from support.process_figures import cpu_seconds
 from support.process_memory import now_mib, peak_mib
 from support.rabbitmq_server import RabbitServer
-from support.redis_server import RedisServer
+from support.redis_server import RedisQueue, RedisServer
 from support.sensor_process import SensorProcess, serve, stored_events
 from support.source_chaos import number_of, sensor_of
 
@@ -75,18 +75,13 @@ async def redis_stage(directory: Path) -> AsyncIterator[Stage]:
     server = RedisServer(directory / "redis")
     await asyncio.to_thread(server.start)
     group = f"attune.{redis_chaos.REF.namespace}.{redis_chaos.REF.name}"
+    queue = RedisQueue(server, stream="orders", group=group)
 
     def add(numbers: range) -> None:
         with contextlib.closing(server.client()) as client, client.pipeline(transaction=False) as pipeline:
             for number in numbers:
                 pipeline.xadd("orders", {"data": body(number)})
             pipeline.execute()
-
-    def left() -> int:
-        with contextlib.closing(server.client()) as client:
-            groups: Any = client.xinfo_groups("orders")
-        [found] = [each for each in groups if each["name"].decode() == group]
-        return int(found["pending"]) + int(found["lag"] or 0)
 
     async def send(numbers: range) -> None:
         await asyncio.to_thread(add, numbers)
@@ -98,7 +93,7 @@ async def redis_stage(directory: Path) -> AsyncIterator[Stage]:
         yield Stage(
             url=server.url,
             send=send,
-            left=left,
+            left=queue.unacknowledged,
             ref=redis_chaos.REF,
             trigger_type=redis_chaos.TYPE,
             module="attune_redis",
