@@ -1,20 +1,16 @@
 """The operator's account with the rights that the chart gives it, in a real API server."""
 
 import asyncio
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import yaml
+from support.helm_chart import CHART, helm, sets
 from support.kubectl_user import KubectlUser
 
 from attune_cluster.apiserver import ApiServer
-from attune_cluster.settings import Settings
-from attune_cluster.tools import tools
 from attune_operator.resources import kinds
 from attune_operator.resources.kinds import Kind
 
-CHART = Path(__file__).parents[2] / "deploy" / "helm" / "attune"
 _RBAC = "rbac.authorization.k8s.io"
 ROLE_BINDING = Kind("RoleBinding", "rolebindings", _RBAC)
 _KINDS = {
@@ -33,17 +29,19 @@ async def install_operators_account(
     kubernetes: ApiServer, user: KubectlUser, directory: Path, *values: str, home: str
 ) -> Path:
     """Create what the chart has of the operator's account in the namespace ``home``; returns a kubeconfig of it."""
-    helm = tools(Settings.from_environment(), ["helm"])["helm"]
-    command: list[Any] = [helm, "template", "attune", CHART, "--namespace", home]
+    arguments = ["template", "attune", str(CHART), "--namespace", home, *sets(*values)]
     for template in ("operator", "operator-rbac"):
-        command += ["--show-only", f"templates/{template}.yaml"]
-    for value in values:
-        command += ["--set", value]
-    rendered = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+        arguments += ["--show-only", f"templates/{template}.yaml"]
+    rendered = await asyncio.to_thread(helm, *arguments)
     for manifest in yaml.safe_load_all(rendered.stdout):
         if manifest and (kind := _KINDS.get(manifest["kind"])) is not None:
             await user.client.create(kind, manifest)
-    path = kinds.SERVICE_ACCOUNT.path(home, "attune-operator", "token")
+    return await account_kubeconfig(kubernetes, user, directory, namespace=home)
+
+
+async def account_kubeconfig(kubernetes: ApiServer, user: KubectlUser, directory: Path, *, namespace: str) -> Path:
+    """A kubeconfig with a new token of the operator's account in ``namespace``, as a file in ``directory``."""
+    path = kinds.SERVICE_ACCOUNT.path(namespace, "attune-operator", "token")
     asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     token = (await user.client.call("POST", path, body=asked))["status"]["token"]
     config = yaml.safe_load(kubernetes.kubeconfig.read_text())

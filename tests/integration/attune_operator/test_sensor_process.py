@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.chart_account import ROLE_BINDING, account_kubeconfig
 from support.eventually import until
 from support.kubectl_user import KubectlUser
 from support.nats_server import NatsServer
@@ -25,7 +26,6 @@ pytest_plugins = ["support.operator_fixtures"]
 pytestmark = [pytest.mark.apiserver, pytest.mark.nats]
 
 ROLE = Kind("Role", "roles", "rbac.authorization.k8s.io")
-ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
 
 
 async def limited_kubeconfig(kubernetes: ApiServer, user: KubectlUser, directory: Path) -> Path:
@@ -43,14 +43,7 @@ async def limited_kubeconfig(kubernetes: ApiServer, user: KubectlUser, directory
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "attune-operator"}
     binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
     await user.client.create(ROLE_BINDING, {"apiVersion": rbac, "kind": "RoleBinding", **binding})
-    path = kinds.SERVICE_ACCOUNT.path(user.namespace, "attune-operator", "token")
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = (await user.client.call("POST", path, body=asked))["status"]["token"]
-    config = yaml.safe_load(kubernetes.kubeconfig.read_text())
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    file = directory / "kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    return file
+    return await account_kubeconfig(kubernetes, user, directory, namespace=user.namespace)
 
 
 def decoded(secret: dict[str, Any], key: str) -> str:
