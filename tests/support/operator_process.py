@@ -30,6 +30,14 @@ class OperatorProcess:
             except aiohttp.ClientError as error:
                 raise LookupError(str(error)) from error
 
+    async def ready(self) -> bool:
+        """Whether it says that it is ready.
+
+        Raises:
+            LookupError: it does not answer yet.
+        """
+        return (await self.page(self.liveness, "/readyz"))[0] == 200
+
     async def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(150):

@@ -65,13 +65,10 @@ async def installation(
 
     async def granted() -> bool:
         """The API server learns of new Roles a moment later."""
-        try:
-            for namespace in run_in:
-                await account.list_objects(kinds.SECRET, namespace)
-            await account.list_objects(kinds.SENSOR)
-            await account.get(kinds.SECRET, home.namespace, KEYS_SECRET)
-        except ClusterError:
-            return False
+        for namespace in run_in:
+            await account.list_objects(kinds.SECRET, namespace)
+        await account.list_objects(kinds.SENSOR)
+        await account.get(kinds.SECRET, home.namespace, KEYS_SECRET)
         return True
 
     await until(granted, what="the account has its rights")
@@ -94,11 +91,7 @@ async def installation(
         server.extra_config = base64.b64decode(found["data"]["accounts.conf"]).decode()
         await asyncio.to_thread(server.start)
         try:
-
-            async def is_ready() -> bool:
-                return (await operator.page(operator.liveness, "/readyz"))[0] == 200
-
-            await until(is_ready, what="the operator is ready")
+            await until(operator.ready, what="the operator is ready")
             yield Installation(operator, account, home, user, more, others)
             assert await operator.end() == 0, operator.log.read_text()[-3000:]
         finally:
@@ -224,10 +217,8 @@ async def test_its_certificate_is_made_and_renewed_with_rights_to_two_names(
     try:
 
         async def made() -> bool:
-            try:
-                await store.ensure()
-            except ClusterError:  # the API server learns of new Roles a moment later
-                return False
+            """The API server learns of new Roles a moment later."""
+            await store.ensure()
             return True
 
         await until(made, what="the certificate is made")

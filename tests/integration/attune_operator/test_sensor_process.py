@@ -90,11 +90,7 @@ async def test_with_the_documented_rights_it_does_all_its_work_and_tells_no_secr
 
             server.extra_config = decoded(await until(config, within=30), "accounts.conf")
             server.start()
-
-            async def is_ready() -> bool:
-                return (await operator.page(operator.liveness, "/readyz"))[0] == 200
-
-            await until(is_ready, within=30)
+            await until(operator.ready, within=30, what="the operator is ready")
             assert (await operator.page(operator.liveness, "/healthz")) == (200, "ok\n")
             await user.apply_sensor(config={"a": 1})
 
@@ -238,11 +234,7 @@ async def test_the_api_server_may_go_away_and_come_back(
                 for crd in crds:
                     definition = yaml.safe_load(crd.read_text())
                     api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-
-                async def is_ready() -> bool:
-                    return (await operator.page(operator.liveness, "/readyz"))[0] == 200
-
-                await until(is_ready, within=30)
+                await until(operator.ready, within=30, what="the operator is ready")
                 server.kill("kube-apiserver")
 
                 async def noticed() -> bool:

@@ -46,11 +46,7 @@ class Installation:
             "SIGNING_KEY_LEAD": "1s",
         }
         async with operator_process(self._kubeconfig, self._directory, **settings) as self.process:
-
-            async def is_ready() -> bool:
-                return (await self.process.page(self.process.liveness, "/readyz"))[0] == 200
-
-            await until(is_ready, what="the operator is ready")
+            await until(self.process.ready, what="the operator is ready")
             yield self
 
     async def metric(self, name: str) -> float:
