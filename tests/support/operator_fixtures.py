@@ -2,24 +2,17 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
-from pathlib import Path
 
 import pytest
-import yaml
-from support.eventually import eventually
+from support.definitions import definitions_served
 from support.kubectl_user import KubectlUser, running, settings_for
 from support.nats_server import NatsServer
 
-from attune_cluster.api import Api, ApiError
 from attune_cluster.apiserver import ApiServer
-from attune_contract import names
 from attune_operator.app import Operator
 from attune_operator.resources import kinds
 from attune_operator.runtime import kube_client
 from attune_operator.runtime.kube_client import KubeClient
-
-CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 
 #: Pods of these namespaces must be what the restricted Pod Security level allows.
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -29,21 +22,8 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server with the controllers and our resource definitions."""
     with ApiServer(tmp_path_factory.mktemp("kubernetes"), controllers=True) as server:
-        api = server.api()
-        for file in sorted(CRDS.glob("*.yaml")):
-            definition = yaml.safe_load(file.read_text())
-            api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-        for plural in (names.SENSORS, names.RULES):  # they are served a moment later
-            eventually(partial(_served, api, plural), within=30)
+        definitions_served(server.api())
         yield server
-
-
-def _served(api: Api, plural: str) -> bool:
-    try:
-        api.request("GET", f"/apis/{names.API_VERSION}/{plural}")
-    except ApiError:
-        return False
-    return True
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from support.chart_account import ROLE_BINDING, account_kubeconfig
+from support.definitions import definitions_served
 from support.eventually import until
 from support.kubectl_user import KubectlUser
 from support.nats_server import NatsServer
@@ -218,7 +218,6 @@ async def test_the_api_server_may_go_away_and_come_back(
 ) -> None:
     """An API server of its own, since others need theirs."""
     directory = tmp_path_factory.mktemp("own-api")
-    crds = sorted((Path(__file__).parents[3] / "deploy" / "crds").glob("*.yaml"))
     with ApiServer(directory / "server") as server:
         nats = NatsServer(directory)
         nats.start()
@@ -231,9 +230,7 @@ async def test_the_api_server_may_go_away_and_come_back(
                     return "install the CustomResourceDefinitions" in operator.log.read_text()
 
                 await until(waits, within=30, what="the operator says that it waits for its definitions")
-                for crd in crds:
-                    definition = yaml.safe_load(crd.read_text())
-                    api.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+                await asyncio.to_thread(definitions_served, api)
                 await until(operator.ready, within=30, what="the operator is ready")
                 server.kill("kube-apiserver")
 

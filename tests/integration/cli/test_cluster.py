@@ -3,13 +3,13 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.cli import answer, attune
+from support.definitions import definitions_served
 from support.eventually import eventually
 
 from attune_cli.errors import ExitCode
@@ -73,14 +73,7 @@ def said(kind: str, status: str, reason: str, message: str = "", generation: int
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with ApiServer(tmp_path_factory.mktemp("kubernetes")) as server:
         cluster = Cluster(server)
-        for file in sorted((REPOSITORY / "deploy" / "crds").glob("*.yaml")):
-            cluster.request(
-                "POST",
-                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-                yaml.safe_load(file.read_text()),
-            )
-        for plural in ("sensors", "rules"):  # they are served a moment later
-            eventually(partial(cluster.request, "GET", f"{_ATTUNE}/{plural}"), within=60, what=f"{plural} are served")
+        definitions_served(server.api())
         for namespace in ("attune-system", "team-a", "team-b"):
             cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         cluster.create(yaml.safe_load((REPOSITORY / "packs" / "core" / "core.timer.yaml").read_text()))

@@ -6,7 +6,6 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import yaml
 from support.attune_up import AttuneUp, attune_up
 from support.cli import attune
+from support.definitions import definitions_served
 from support.eventually import eventually
 from typer.testing import Result
 
@@ -114,7 +114,7 @@ def test_of_attune_up_it_finds_what_is_ok_and_what_is_missing_and_leaks_nothing(
         assert files[path], path
     tokens = [path.read_text().strip() for path in up.data_dir.glob("*.token")]
     private = json.loads((up.data_dir / "api" / "signing-keys.json").read_text())
-    keys = [key["d"] for key in json.loads(json.dumps(private))["keys"]]
+    keys = [key["d"] for key in private["keys"]]
     seeds = [line for line in (up.data_dir / "api" / "nats.creds").read_text().splitlines() if line.startswith("SU")]
     assert tokens
     assert keys
@@ -149,12 +149,8 @@ def test_of_an_attune_up_that_does_not_run_it_takes_the_logs(tmp_path: Path) -> 
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(tmp_path_factory.mktemp("kubernetes")) as running:
         request = running.api().request
-        for file in sorted((REPOSITORY / "deploy" / "crds").glob("*.yaml")):
-            definition = yaml.safe_load(file.read_text())
-            request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        definitions_served(running.api())
         request("POST", "/api/v1/namespaces", {"metadata": {"name": "attune-system"}})
-        for plural in ("sensors", "rules"):  # served a moment after their definitions were taken
-            eventually(partial(request, "GET", f"/apis/attune.dev/v1alpha1/{plural}"), within=60, what=plural)
         sensor = yaml.safe_load((PACK / "core.timer.yaml").read_text())
         sensor["spec"]["env"] = [
             {"name": "DB", "valueFrom": DB},
