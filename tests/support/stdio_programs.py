@@ -70,11 +70,6 @@ def harness(
     return SensorHarness(handler, trigger_types=trigger_types, api=api)
 
 
-async def payloads(found: SensorHarness, number: int, *, within: float = 60.0) -> list[dict[str, Any]]:
-    """The payloads of the next events."""
-    return [(await found.next_event(within=within)).payload for _ in range(number)]
-
-
 def events_of(api: FakeApi, rule: Rule) -> list[dict[str, Any]]:
     """The payloads of a rule's events so far."""
     return [event.payload for event in api.events if event.rule_uid == rule.uid]

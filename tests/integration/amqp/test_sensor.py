@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.eventually import until
+from support.harness_events import payloads
 from support.rabbitmq_server import NoName, RabbitServer
 
 from attune_amqp.__main__ import handler
@@ -45,10 +46,6 @@ async def active(harness: SensorHarness, queue: str, name: str = "rule") -> Rule
     rule = harness.apply(TYPE, {"queue": queue}, name=name)
     await harness.wait_for(rule, AckState.ACTIVE)
     return rule
-
-
-async def payloads(harness: SensorHarness, number: int) -> list[dict[str, Any]]:
-    return [(await harness.next_event()).payload for _ in range(number)]
 
 
 async def holds(rabbit: RabbitServer, queue: str, number: int) -> bool:
@@ -179,9 +176,7 @@ async def test_a_stream_is_refused_when_its_first_message_comes(rabbit: RabbitSe
         assert f"log of 127.0.0.1:{rabbit.port} is a stream" in await harness.wait_for(rule, AckState.FAILING)
 
 
-async def test_the_password_comes_from_a_secret_and_a_wrong_one_is_said(
-    rabbit: RabbitServer, secrets: Path, tmp_path: Path
-) -> None:
+async def test_the_password_comes_from_a_secret_and_a_wrong_one_is_said(rabbit: RabbitServer, secrets: Path) -> None:
     await rabbit.declare("secret")
     file = secrets / "attune-amqp" / "password"
     file.unlink()

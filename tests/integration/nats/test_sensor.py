@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.eventually import until
+from support.harness_events import payloads
 from support.nats_server import NatsServer
 
 from attune_kit.nats.connection import NatsEndpoint, open_connection
@@ -71,10 +72,6 @@ async def active(harness: SensorHarness, name: str = "rule", **parameters: Any) 
     rule = harness.apply(TYPE, {"stream": "ORDERS", **parameters}, name=name)
     await harness.wait_for(rule, AckState.ACTIVE)
     return rule
-
-
-async def payloads(harness: SensorHarness, number: int) -> list[dict[str, Any]]:
-    return [(await harness.next_event()).payload for _ in range(number)]
 
 
 async def test_messages_become_events_with_their_place_headers_and_body(broker: NatsServer) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.eventually import until
+from support.harness_events import payloads
 from support.redis_server import RedisServer
 
 from attune_redis.__main__ import handler
@@ -39,10 +40,6 @@ async def active(harness: SensorHarness, name: str = "rule", **parameters: Any) 
     rule = harness.apply(TYPE, {"stream": "orders", **parameters}, name=name)
     await harness.wait_for(rule, AckState.ACTIVE)
     return rule
-
-
-async def payloads(harness: SensorHarness, number: int) -> list[dict[str, Any]]:
-    return [(await harness.next_event()).payload for _ in range(number)]
 
 
 async def test_entries_become_events_with_their_ids_times_and_fields(redis: RedisServer) -> None:

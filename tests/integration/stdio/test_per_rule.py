@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from support.eventually import until
-from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python, shell
+from support.harness_events import payloads
+from support.stdio_programs import TYPE, alive, events_of, harness, python, shell
 
 from attune_sensor import AckState, event_id
 from attune_sensor.testing import FakeApi, SensorHarness

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from support.eventually import until
-from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python
+from support.harness_events import payloads
+from support.stdio_programs import TYPE, alive, events_of, harness, python
 
 from attune_sensor import AckState, SensorContext, event_id
 from attune_sensor.testing import SensorHarness

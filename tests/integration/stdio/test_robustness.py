@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.eventually import until
-from support.stdio_programs import TYPE, alive, events_of, harness, payloads, python
+from support.harness_events import payloads
+from support.stdio_programs import TYPE, alive, events_of, harness, python
 
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import SensorHarness
