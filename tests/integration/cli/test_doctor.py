@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import shutil
-import tarfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from support.attune_up import AttuneUp, attune_up
+from support.bundles import contents
 from support.cli import attune
 from support.definitions import definitions_served
 from support.eventually import eventually
@@ -28,17 +28,6 @@ PACK = REPOSITORY / "packs" / "core"
 #: Stands wherever a secret may stand in what follows.
 PLANTED = "Zq7-planted-9f3kQ"
 DB = {"secretKeyRef": {"name": "db", "key": "url"}}
-
-
-def contents(bundle: Path) -> dict[str, str]:
-    """The bundle's files by their path, without its folder."""
-    with tarfile.open(bundle) as archive:
-        found = {}
-        for entry in archive:
-            file = archive.extractfile(entry)
-            assert file is not None
-            found[entry.name.partition("/")[2]] = file.read().decode()
-        return found
 
 
 def nothing_leaks(files: dict[str, str], *secrets: str) -> None:

@@ -1,10 +1,8 @@
 """What the doctor writes has no secret in it, wherever it stood."""
 
 import base64
-import io
 import json
 import string
-import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.bundles import contents
 
 from attune_cli.doctor.bundle import Bundle
 from attune_cli.doctor.masking import MASK, Masker, names_a_secret
@@ -163,16 +162,6 @@ def test_a_bundle_with_secrets_everywhere_shows_none(
     for path, text in texts.items():
         for planted in (secret, word, known):
             assert not leaked(planted, text), f"{path}: {text}"
-
-
-def contents(bundle: Path) -> dict[str, str]:
-    with tarfile.open(fileobj=io.BytesIO(bundle.read_bytes())) as archive:
-        found = {}
-        for entry in archive:
-            file = archive.extractfile(entry)
-            assert file is not None
-            found[entry.name] = file.read().decode()
-        return found
 
 
 @pytest.mark.parametrize(
