@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -12,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 import yaml
+from support.http_server import Request, served
 
 from attune_cli.doctor import collect
 from attune_cli.doctor.bundle import Bundle
@@ -30,41 +30,25 @@ Answer = Callable[[str, dict[str, str]], tuple[int, Any]]
 def cluster(answer: Answer, folder: Path) -> Iterator[Session]:
     """A session with a server that answers so; the context's namespace is ``team``."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def respond(request: Request) -> tuple[int, bytes]:
+        url = urlsplit(request.path)
+        status, body = answer(url.path, dict(parse_qsl(url.query)))
+        return status, json.dumps(body).encode()
 
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            status, body = answer(url.path, dict(parse_qsl(url.query)))
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    config = {
-        "current-context": "here",
-        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path = folder / "config"
-    path.write_text(yaml.safe_dump(config))
-    session = Session(TargetOptions(kubeconfig=path))
-    try:
-        yield session
-    finally:
-        session.target.close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(respond) as port:
+        config = {
+            "current-context": "here",
+            "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        }
+        path = folder / "config"
+        path.write_text(yaml.safe_dump(config))
+        session = Session(TargetOptions(kubeconfig=path))
+        try:
+            yield session
+        finally:
+            session.target.close()
 
 
 # -- the bundle's lists

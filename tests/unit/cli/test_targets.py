@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import httpx
 import pytest
 import yaml
 from support.certificates import Authority
+from support.http_server import Request, served
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -152,44 +152,27 @@ def test_a_ready_pod_of_the_api_is_chosen() -> None:
         api_pod([], "x")
 
 
-class _Hello(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        content = json.dumps({"token": self.headers["authorization"], "length": len(body)}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+def _hello(request: Request) -> tuple[int, bytes]:
+    return 200, json.dumps({"token": request.headers["authorization"], "length": len(request.body)}).encode()
 
 
-class _Metrics(_Hello):
-    def do_GET(self) -> None:
-        content = f"attune_x 1.0\npath {self.path}\n".encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+def _metrics(request: Request) -> tuple[int, bytes]:
+    return 200, f"attune_x 1.0\npath {request.path}\n".encode()
 
 
-@contextmanager
-def served(context: ssl.SSLContext | None, handler: type[_Hello] = _Hello) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    if context is not None:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def _does_not_know(_: Request) -> tuple[int, bytes]:
+    return 501, b""
+
+
+def tls(folder: Path, secure: bool) -> ssl.SSLContext | None:
+    """A server's side of TLS with a certificate that nobody knows; nothing if it is not ``secure``."""
+    if not secure:
+        return None
+    for name, pem in zip(("crt", "key"), Authority().issue("localhost"), strict=True):
+        (folder / name).write_text(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "crt", folder / "key")
+    return context
 
 
 @contextmanager
@@ -233,15 +216,9 @@ def forwarding(port: int) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_requests_reach_the_pod_by_port_forward_with_their_token(tmp_path: Path, secure: bool) -> None:
-    context = None
-    if secure:
-        for name, pem in zip(("crt", "key"), Authority().issue("localhost"), strict=True):
-            (tmp_path / name).write_text(pem)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    with served(context) as port, forwarding(port) as (server, asked):
+    with served(_hello, tls(tmp_path, secure)) as port, forwarding(port) as (server, asked):
         access = Access(server=server, verify=anyone, bearer=lambda: "of-the-cluster")
         transport = PodTransport(PodPort(access, namespace="attune-system", pod="api-1", port=8000), verify=anyone)
         scheme = "https" if secure else "http"
@@ -256,14 +233,8 @@ def test_requests_reach_the_pod_by_port_forward_with_their_token(tmp_path: Path,
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_pages_of_pods_are_read_by_port_forward(tmp_path: Path, secure: bool) -> None:
-    context = None
-    if secure:
-        for name, pem in zip(("crt", "key"), Authority().issue("localhost"), strict=True):
-            (tmp_path / name).write_text(pem)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
     part = Part(role="sensor", name="team/sensor-1", ports={"/ready": 8080, "/metrics": 8080}, secure=secure)
-    with served(context, _Metrics) as port, forwarding(port) as (server, asked):
+    with served(_metrics, tls(tmp_path, secure)) as port, forwarding(port) as (server, asked):
         access = Access(server=server, verify=ssl.create_default_context(), bearer=lambda: "of-the-cluster")
         kube = Kube(access)
         target = Target(kind="cluster", name="x", why="x", namespace=None, kube=kube, _make_api=lambda: _api(None))
@@ -285,7 +256,7 @@ def test_pages_of_pods_are_read_by_port_forward(tmp_path: Path, secure: bool) ->
 
 def test_a_port_forward_that_is_refused_says_why(tmp_path: Path) -> None:
     nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with served(None) as port:  # answers GET with 501
+    with served(_does_not_know) as port:
         access = Access(server=f"http://127.0.0.1:{port}", verify=nobody, bearer=lambda: None)
         transport = PodTransport(PodPort(access, namespace="n", pod="p", port=1), verify=nobody)
         with httpx.Client(transport=transport) as client, pytest.raises(httpx.ConnectError, match="answered with 501"):
