@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from attune_cli.checks import Check
-from attune_cli.metrics import Sample, total
-from attune_cli.targets.pages import Page, Part
+from attune_cli.metrics import Sample
+from attune_cli.targets.pages import Page, Part, cut_off
 from attune_cli.views import Object, ref
 
 #: What a sensor's token may differ from the API's clock by, as in the API.
@@ -17,12 +17,6 @@ TOKEN_NEAR_END: Final = timedelta(minutes=2)
 _FAILED: Final = 400
 #: What is named of a long list.
 _NAMED: Final = 5
-_CONNECTED: Final = {
-    "operator": "attune_rule_stream_connected",
-    "api": "attune_api_nats_connected",
-    "actions": "attune_actions_nats_connected",
-    "sensor": "attune_sensor_nats_connected",
-}
 
 
 def definitions(found: Mapping[str, Object | None], wanted: Mapping[str, Object]) -> Iterator[Check]:
@@ -132,20 +126,15 @@ def readiness(parts: Iterable[Part], read: Mapping[tuple[Part, str], Page]) -> I
 
 def connections(pages: Iterable[tuple[Part, list[Sample]]]) -> Iterator[Check]:
     """Whether the parts are connected to NATS, as they say themselves."""
-    cut_off, asked = [], 0
-    for part, samples in pages:
-        value = total(samples, _CONNECTED[part.role])
-        if value is None:
-            continue
-        asked += 1
-        if value == 0:
-            cut_off.append(part.sensor or part.name)
-    if cut_off:
-        message = f"no connection: {_few(sorted(set(cut_off)))}"
+    answers = [(part, answer) for part, samples in pages if (answer := cut_off(part, samples)) is not None]
+    if alone := {part.sensor or part.name for part, answer in answers if answer}:
+        message = f"no connection: {_few(sorted(alone))}"
         advice = "look at the logs of NATS and of these parts in the bundle"
         yield Check(name="NATS connections", state="problem", message=message, advice=advice)
-    elif asked:
-        yield Check(name="NATS connections", state="ok", message=f"all {asked} parts that were asked are connected")
+    elif answers:
+        yield Check(
+            name="NATS connections", state="ok", message=f"all {len(answers)} parts that were asked are connected"
+        )
 
 
 def offsets(read: Mapping[tuple[Part, str], Page]) -> dict[str, timedelta]:

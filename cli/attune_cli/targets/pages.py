@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from attune_cli.errors import CliError, RefusedError, UnreachableError
+from attune_cli.metrics import Sample, total
 from attune_cli.targets.api import no_certificates
 from attune_cli.targets.choose import Target
 from attune_cli.targets.http import unreachable
@@ -27,6 +28,13 @@ _CHART: Final[dict[str, tuple[str, dict[str, str]]]] = {
 }
 _LOCAL: Final = {"operator": ("/metrics",), "api": ("/ready", "/metrics"), "actions": ("/ready", "/metrics")}
 _SENSOR_PAGES: Final = {"/ready": "metrics", "/metrics": "metrics"}
+#: The gauge of each part that is 0 while it has no connection to NATS.
+_CONNECTED: Final = {
+    "operator": "attune_rule_stream_connected",
+    "api": "attune_api_nats_connected",
+    "actions": "attune_actions_nats_connected",
+    "sensor": "attune_sensor_nats_connected",
+}
 #: Seconds for one page. A pod that does not answer must not hold up the others.
 _TIMEOUT: Final = httpx.Timeout(5.0)
 #: A page may have so many bytes; what is longer is cut.
@@ -52,6 +60,12 @@ class Part:
     ports: Mapping[str, int] = field(default_factory=dict, hash=False)
     secure: bool = False
     url: str = ""
+
+
+def cut_off(part: Part, samples: list[Sample]) -> bool | None:
+    """Whether a part has no connection to NATS, as it says itself; None where it says nothing of it."""
+    connected = total(samples, _CONNECTED.get(part.role, ""))
+    return None if connected is None else connected == 0
 
 
 def parts_of_pods(pods: Iterable[Mapping[str, Any]], *, local: bool) -> Iterator[Part]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from attune_cli.metrics import Sample, total
-from attune_cli.targets.pages import Part
+from attune_cli.targets.pages import Part, cut_off
 from attune_cli.views import Object, condition, ref, rule_problem, sensor_problem
 
 #: As in the chart's alerts: so many stored events that have not reached the stream, and so many seconds that a timer is late.
@@ -227,7 +227,7 @@ def _problems(view: View, now: Reading) -> Iterator[str]:
     for part, found in now.metrics.items():
         if part.role == "api" and total(found, "attune_api_storage_writable") == 0:
             yield f"the API {part.name} cannot write to its database; its /ready says why"
-        if _cut_off(part, found):
+        if cut_off(part, found):
             yield f"{part.role} {part.sensor or part.name} has no connection to NATS"
     for body in now.sensors:
         if (problem := sensor_problem(body)) is not None:
@@ -247,12 +247,3 @@ def _problems(view: View, now: Reading) -> Iterator[str]:
         yield "runs fail for good: attune runs list --state Failed"
     if view.open_circuits:
         yield f"{view.open_circuits} targets of actions get no requests, since they failed again and again"
-
-
-_CONNECTED: Final = ("attune_rule_stream_connected", "attune_api_nats_connected", "attune_sensor_nats_connected",
-                     "attune_actions_nats_connected")  # fmt: skip
-
-
-def _cut_off(part: Part, found: list[Sample]) -> bool:
-    # Only the operator that leads has a connection.
-    return part.role != "operator" and any(total(found, name) == 0 for name in _CONNECTED)

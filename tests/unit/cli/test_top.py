@@ -153,6 +153,21 @@ def test_what_is_wrong_comes_the_worst_first() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "gauge"),
+    [
+        (OPERATOR, "attune_rule_stream_connected"),
+        (API, "attune_api_nats_connected"),
+        (RUNNER, "attune_actions_nats_connected"),
+        (POD, "attune_sensor_nats_connected"),
+    ],
+)
+def test_a_part_without_nats_is_named(part: Part, gauge: str) -> None:
+    connected, alone = reading(2, {part: f"{gauge} 1\n"}), reading(2, {part: f"{gauge} 0\n"})
+    assert compare(connected, connected).problems == []
+    assert compare(alone, alone).problems == [f"{part.role} {part.sensor or part.name} has no connection to NATS"]
+
+
 def invalid(name: str) -> dict[str, Any]:
     """It fires, and its action can never work: the operator counts it as Active."""
     conditions = [
