@@ -172,10 +172,13 @@ class Masker:
         if line.startswith("{") and line.rstrip().endswith("}"):
             with contextlib.suppress(ValueError, RecursionError):
                 return json.dumps(self.value(json.loads(line)), ensure_ascii=False)
-        return self._plain(line)
+        return self._patterns(line)
 
     def _plain(self, text: str) -> str:
-        text = _PEM.sub(MASK, self._hide_known(text))
+        return self._patterns(_PEM.sub(MASK, self._hide_known(text)))
+
+    def _patterns(self, text: str) -> str:
+        """Of a line without known values and keys, what looks like a secret or is named like one."""
         if len(text) > _LONGEST_LINE:
             text = f"{text[:_LONGEST_LINE]}… ({len(text) - _LONGEST_LINE} more characters)"
         for form in _FORMS:
@@ -205,10 +208,8 @@ class Masker:
             elif key == "key" and name in _KEY_OWNERS and isinstance(part, str):
                 made[shown] = self._plain(part)
             else:
-                below = under_secret or _STRONG.search(key) is not None
-                made[shown] = self.value(part, name=str(key), under_secret=below and not isinstance(part, str))
-                if under_secret and isinstance(part, str):
-                    made[shown] = self._string(part, str(key), under_secret=True)
+                below = under_secret or (not isinstance(part, str) and _STRONG.search(key) is not None)
+                made[shown] = self.value(part, name=str(key), under_secret=below)
         return made
 
     def _named(self, name: str, value: Any) -> Any:
