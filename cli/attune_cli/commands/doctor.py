@@ -182,7 +182,7 @@ class _Doctor:
         seen: set[str] = set()
         for path, selector in places:
             try:
-                listed = kube.request("GET", path, params={"labelSelector": selector}, what="pods").get("items", ())
+                listed = [*kube.items(path, {"labelSelector": selector}, what="pods")]
             except CliError as error:
                 bundle.note("pods.json", f"not read: {error}")
                 continue

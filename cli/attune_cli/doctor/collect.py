@@ -12,7 +12,6 @@ from attune_cli.doctor.charts import release_values
 from attune_cli.doctor.tasks import Task
 from attune_cli.errors import CliError
 from attune_cli.session import Session
-from attune_cli.targets.kube import PAGE
 from attune_cli.targets.pages import Page, Pages, Part
 from attune_cli.views import Object, bare, ref, rule_problem
 from attune_contract import __version__
@@ -148,25 +147,20 @@ class Collector:
 
     def _items(self, file: str, path: str, what: str, **query: str) -> list[Object]:
         """The objects of a list, page by page; what of them was not read is noted for the file."""
-        params = {"limit": str(PAGE), **query}
         found: list[Object] = []
-        while True:
-            try:
-                answer = self._kube.request("GET", path, params=params, what=what, timeout=_TIMEOUT)
-            except CliError as error:
-                if not found:
-                    raise
-                self._bundle.note(file, f"only the first {len(found)} {what} were read: {error}")
-                return found
-            found += answer.get("items") or ()
-            metadata = answer.get("metadata") or {}
-            if not (more := metadata.get("continue")):
-                return found
-            if len(found) >= _ITEMS:
-                left = metadata.get("remainingItemCount", "an unknown number of")
-                self._bundle.note(file, f"only the first {len(found)} {what} were read, and {left} more are there")
-                return found
-            params["continue"] = more
+        try:
+            for answer in self._kube.pages(path, query, what=what, timeout=_TIMEOUT):
+                found += answer.get("items") or ()
+                metadata = answer.get("metadata") or {}
+                if metadata.get("continue") and len(found) >= _ITEMS:
+                    left = metadata.get("remainingItemCount", "an unknown number of")
+                    self._bundle.note(file, f"only the first {len(found)} {what} were read, and {left} more are there")
+                    break
+        except CliError as error:
+            if not found:
+                raise
+            self._bundle.note(file, f"only the first {len(found)} {what} were read: {error}")
+        return found
 
     def _list(self, namespace: str, prefix: str, plural: str, selector: str, *, file: str = "") -> Task:
         target = f"{namespace}/{file or f'{plural}.json'}"
@@ -269,12 +263,10 @@ def secret_names(session: Session, namespaces: Iterable[str]) -> dict[str, set[s
     headers = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
     found: dict[str, set[str] | None] = {}
     for namespace in namespaces:
+        path = f"/api/v1/namespaces/{namespace}/secrets"
         try:
-            answer = session.kube.request(
-                "GET", f"/api/v1/namespaces/{namespace}/secrets", headers=headers, timeout=_TIMEOUT, what="secrets"
-            )
+            listed = session.kube.items(path, {}, what="secrets", headers=headers, timeout=_TIMEOUT)
+            found[namespace] = {item["metadata"]["name"] for item in listed}
         except CliError:
             found[namespace] = None
-        else:
-            found[namespace] = {item["metadata"]["name"] for item in answer.get("items", ())}
     return found

@@ -87,18 +87,37 @@ class Kube:
             text = f"it does not know you ({text}). Your credentials are from {self.access.origin}"
         raise failure(answer.status_code, f"{self._who} refused {what or path}: {text.rstrip('.')}.")
 
-    def list(self, plural: str, namespace: str | None, *, selector: str = "") -> list[Object]:
-        """All Sensors (or Rules) of a namespace, or of all of them (None)."""
-        return [*self._pages(_path(plural, namespace), {"labelSelector": selector} if selector else {})]
+    def pages(
+        self, path: str, params: Mapping[str, str], *, what: str = "", **options: Any
+    ) -> Iterator[Mapping[str, Any]]:
+        """The answers with a list's objects, a page in each.
 
-    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Object]:
-        parameters = {**query, "limit": str(PAGE)}
+        Args:
+            path: of the list.
+            params: of the query, such as its selectors.
+            what: what is listed, for messages.
+            options: as httpx takes them, for each request.
+
+        Raises:
+            CliError: there is no answer, or an error. What was read before is good.
+        """
+        asked = {"limit": str(PAGE), **params}
         while True:
-            answer = self.request("GET", path, what="such kind", params=parameters)
-            yield from answer.get("items", ())
+            answer = self.request("GET", path, what=what, params=asked, **options)
+            yield answer
             if not (more := (answer.get("metadata") or {}).get("continue")):
                 return
-            parameters["continue"] = more
+            asked["continue"] = more
+
+    def items(self, path: str, params: Mapping[str, str], *, what: str = "", **options: Any) -> Iterator[Object]:
+        """The objects of a list, as :meth:`pages` reads it."""
+        for answer in self.pages(path, params, what=what, **options):
+            yield from answer.get("items") or ()
+
+    def list(self, plural: str, namespace: str | None, *, selector: str = "") -> list[Object]:
+        """All Sensors (or Rules) of a namespace, or of all of them (None)."""
+        query = {"labelSelector": selector} if selector else {}
+        return [*self.items(_path(plural, namespace), query, what="such kind")]
 
     def get(self, plural: str, namespace: str, name: str) -> Object:
         """One Sensor or Rule.
@@ -111,7 +130,7 @@ class Kube:
 
     def namespaces_of(self, plural: str, name: str) -> tuple[str, ...]:
         """The namespaces that have a Sensor (or Rule) of that name."""
-        found = self._pages(_path(plural, None), {"fieldSelector": f"metadata.name={name}"})
+        found = self.items(_path(plural, None), {"fieldSelector": f"metadata.name={name}"}, what="such kind")
         # The control API of ``attune up`` knows no field selectors.
         return tuple(sorted(body["metadata"]["namespace"] for body in found if body["metadata"]["name"] == name))
 

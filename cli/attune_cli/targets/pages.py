@@ -215,7 +215,7 @@ def find_parts(target: Target, *, system_namespace: str, namespace: str | None) 
         namespace: whose Sensors' pods; None for all, or those of the target's namespace if the caller may not list all.
     """
     if target.kind == "local":
-        pods = target.kube.request("GET", "/api/v1/pods").get("items", ())
+        pods = [*target.kube.items(_pods_path(None), {})]
         return [*local_parts(target.pages), *parts_of_pods(pods, local=True)], []
     found: dict[str, Part] = {}
     problems: list[str] = []
@@ -241,5 +241,4 @@ def _pods_path(namespace: str | None) -> str:
 
 
 def _listed(target: Target, path: str, selector: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = target.kube.request("GET", path, params={"labelSelector": selector}).get("items", [])
-    return found
+    return [*target.kube.items(path, {"labelSelector": selector})]

@@ -15,11 +15,11 @@ from support.http_server import Request, served
 
 from attune_cli.doctor import collect
 from attune_cli.doctor.bundle import Bundle
-from attune_cli.doctor.collect import Collector
+from attune_cli.doctor.collect import Collector, secret_names
 from attune_cli.doctor.masking import Masker
 from attune_cli.doctor.tasks import run_all
 from attune_cli.session import Session
-from attune_cli.targets import portforward
+from attune_cli.targets import kube, portforward
 from attune_cli.targets.choose import TargetOptions
 from attune_cli.targets.pages import Pages, Part, find_parts
 
@@ -146,6 +146,27 @@ def test_who_may_not_list_all_pods_sees_those_of_the_contexts_namespace(tmp_path
         parts, problems = find_parts(session.target, system_namespace="attune-system", namespace="other")
         assert parts == []
         assert len(problems) == 2
+
+
+def in_pages(names: list[str], made: Callable[[str], Any]) -> Answer:
+    """A server whose lists, wherever, have these objects."""
+
+    def answer(_path: str, query: dict[str, str]) -> tuple[int, Any]:
+        start, size = int(query.get("continue", "0")), int(query["limit"])
+        more = {"continue": str(start + size)} if start + size < len(names) else {}
+        return 200, {"metadata": more, "items": [made(name) for name in names[start : start + size]]}
+
+    return answer
+
+
+def test_pods_and_secrets_are_found_however_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube, "PAGE", 2)
+    names = [f"timer-{number}" for number in range(5)]
+    with cluster(in_pages(names, lambda name: pod("team", name)), tmp_path) as session:
+        parts, problems = find_parts(session.target, system_namespace="attune-system", namespace=None)
+        assert [part.name for part in parts] == [f"team/{name}" for name in names]
+        assert problems == []
+        assert secret_names(session, ["team"]) == {"team": set(names)}
 
 
 class Transport(httpx.MockTransport):
