@@ -1,7 +1,6 @@
 """Chooses the system that a command asks: by the flags, else an ``attune up`` that runs here, else the kubeconfig's cluster."""
 
 import os
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -258,20 +257,16 @@ def _given_api(options: TargetOptions) -> Api | None:
 
 def _forwarded(options: TargetOptions, kube: Kube) -> Api:
     """The API of a cluster, through its pod's port."""
-    from attune_cli.targets.portforward import PodPort, PodTransport
+    from attune_cli.targets.portforward import pod_transport
 
     namespace = options.system_namespace
     pod, port, secure = api_pod(kube.core("pods", namespace, labelSelector=_API_SELECTOR).get("items", ()), namespace)
-    # The cluster vouches for the pod: the connection goes through its API server and the node's kubelet. So the certificate,
-    # whose authority only the cluster may know, is not checked again.
-    verify = ssl.create_default_context()
-    verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
     bearer, signed_in = _caller(options, kube)
     return Api(
         f"{'https' if secure else 'http'}://{pod}.{namespace}",
         bearer=bearer,
         signed_in=signed_in,
-        transport=PodTransport(PodPort(kube.access, namespace=namespace, pod=pod, port=port), verify=verify),
+        transport=pod_transport(kube.access, namespace=namespace, pod=pod, port=port),
     )
 
 
@@ -288,8 +283,7 @@ def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
         for container in pod["spec"]["containers"]:
             for port in container.get("ports", ()):
                 if port.get("name") == "http":
-                    probe = container.get("readinessProbe", {}).get("httpGet", {})
-                    return pod["metadata"]["name"], int(port["containerPort"]), probe.get("scheme") == "HTTPS"
+                    return pod["metadata"]["name"], int(port["containerPort"]), speaks_tls(container)
     if pods:
         names = ", ".join(pod["metadata"]["name"] for pod in pods)
         raise UnreachableError(f"The API is not ready: see `kubectl describe pod -n {namespace} {names}`.")
@@ -297,6 +291,12 @@ def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
         f"There is no pod of the API in namespace {namespace}. Name the chart's namespace with --system-namespace, or the API's "
         "address with --api-url."
     )
+
+
+def speaks_tls(container: Mapping[str, Any]) -> bool:
+    """Whether a container of the API speaks TLS: then its readiness probe does, too."""
+    probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
+    return probe.get("scheme") == "HTTPS"
 
 
 def _caller(options: TargetOptions, kube: Kube) -> tuple[Callable[[], str | None], str]:

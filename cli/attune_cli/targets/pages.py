@@ -3,9 +3,8 @@
 In a cluster through a pod's port, as for the API (:mod:`.portforward`); under ``attune up`` on loopback.
 """
 
-import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,7 +13,7 @@ from typing import Any, Final
 from attune_cli.errors import CliError, RefusedError, UnreachableError
 from attune_cli.metrics import Sample, total
 from attune_cli.targets.api import no_certificates
-from attune_cli.targets.choose import Target
+from attune_cli.targets.choose import Target, speaks_tls
 from attune_cli.targets.http import unreachable
 from attune_cli.targets.httpx_client import httpx
 from attune_contract.names import SENSOR_LABEL
@@ -91,14 +90,17 @@ def parts_of_pods(pods: Iterable[Mapping[str, Any]], *, local: bool) -> Iterator
             name=f"{metadata['namespace']}/{metadata['name']}",
             sensor=f"{metadata['namespace']}/{sensor}" if sensor else "",
             ports=ports,
-            secure=role == "api" and _speaks_tls(pod),
+            secure=role == "api" and any(speaks_tls(container) for container in _containers(pod)),
             url=f"http://127.0.0.1:{next(iter(ports.values()))}" if local and ports else "",
         )
 
 
+def _containers(pod: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (pod.get("spec") or {}).get("containers") or ()
+
+
 def _container_ports(pod: Mapping[str, Any]) -> dict[str, int]:
-    containers = (pod.get("spec") or {}).get("containers") or ()
-    ports = [port for container in containers for port in container.get("ports") or ()]
+    ports = [port for container in _containers(pod) for port in container.get("ports") or ()]
     return {str(port["name"]): int(port["containerPort"]) for port in ports if port.get("name")}
 
 
@@ -107,12 +109,6 @@ def _local_ports(status: Mapping[str, Any]) -> dict[str, int]:
     for container in status.get("containerStatuses") or ():
         found |= {str(name): int(port) for name, port in (container.get("localPorts") or {}).items()}
     return found
-
-
-def _speaks_tls(pod: Mapping[str, Any]) -> bool:
-    containers = (pod.get("spec") or {}).get("containers") or ()
-    probes = [(container.get("readinessProbe") or {}).get("httpGet") or {} for container in containers]
-    return any(probe.get("scheme") == "HTTPS" for probe in probes)
 
 
 def local_parts(pages: Mapping[str, str]) -> Iterator[Part]:
@@ -161,17 +157,13 @@ class Pages:
     def _client(self, part: Part, port: int) -> tuple[httpx.Client, str]:
         if part.url:
             return self._local, part.url
-        from attune_cli.targets.portforward import PodPort, PodTransport
+        from attune_cli.targets.portforward import pod_transport
 
         namespace, _, pod = part.name.partition("/")
         key = (part.name, port)
         with self._lock:
             if (client := self._clients.get(key)) is None:
-                backend = PodPort(self._target.kube.access, namespace=namespace, pod=pod, port=port)
-                # As for the API: the cluster vouches for the pod.
-                verify = ssl.create_default_context() if part.secure else no_certificates()
-                verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
-                transport = PodTransport(backend, verify=verify)
+                transport = pod_transport(self._target.kube.access, namespace=namespace, pod=pod, port=port)
                 client = self._clients[key] = httpx.Client(transport=transport, timeout=_TIMEOUT, trust_env=False)
         return client, f"{'https' if part.secure else 'http'}://{pod}.{namespace}"
 

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from attune_cli.targets.api import no_certificates
 from attune_cli.targets.httpx_client import httpx
 from attune_kit.kubernetes.access import Access
 
@@ -240,3 +241,21 @@ class PodTransport(httpx.HTTPTransport):
         super().__init__(verify=verify, trust_env=False)
         # httpx has no parameter for the backend of its connections; its pool has.
         self._pool = httpcore.ConnectionPool(ssl_context=verify, network_backend=backend, max_connections=4)
+
+
+def pod_transport(access: Access, *, namespace: str, pod: str, port: int) -> PodTransport:
+    """Requests to a pod's port, by TLS where the URL says ``https``.
+
+    The cluster vouches for the pod: the connection goes through its API server and the node's kubelet. So the certificate, whose
+    authority only the cluster may know, is not checked again.
+
+    Args:
+        access: the cluster.
+        namespace: of the pod.
+        pod: its name.
+        port: the container's port.
+    """
+    verify = no_certificates()
+    verify.check_hostname = False  # first: ssl takes no CERT_NONE while names are checked
+    verify.verify_mode = ssl.CERT_NONE
+    return PodTransport(PodPort(access, namespace=namespace, pod=pod, port=port), verify=verify)
