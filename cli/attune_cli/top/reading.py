@@ -11,7 +11,7 @@ from attune_cli.looking import objects
 from attune_cli.metrics import Sample, samples
 from attune_cli.session import Session
 from attune_cli.targets.pages import Pages, Part, find_parts
-from attune_cli.top.view import Reading
+from attune_cli.top.view import Reading, rules_by_reason
 from attune_cli.views import AT_REST, Object, rule_problem
 from attune_contract.names import RULES, SENSORS, ActiveReason
 
@@ -104,7 +104,7 @@ class WrongRules:
     def __init__(self, find: Callable[[], Iterable[Object]]) -> None:
         self._find = find
         self._wrong: Sequence[Object] = ()
-        self._counts: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._at = float("-inf")
 
     def read(self, now: float, metrics: Mapping[Part, Iterable[Sample]]) -> Sequence[Object]:
@@ -117,19 +117,8 @@ class WrongRules:
         Raises:
             CliError: they cannot be listed.
         """
-        counts = _wrong_by_reason(metrics)
+        counts = {reason: count for reason, count in rules_by_reason(metrics).items() if reason not in _NO_PROBLEM}
         if now - self._at > (_RULES_PAUSE if counts != self._counts else _RULES_EVERY):
             self._wrong = [body for body in self._find() if rule_problem(body) is not None][:_RULES]
             self._counts, self._at = counts, now
         return self._wrong
-
-
-def _wrong_by_reason(metrics: Mapping[Part, Iterable[Sample]]) -> dict[str, float]:
-    """How many Rules the operator counts that do not work, by reason; of several replicas the one that counts most."""
-    counts: dict[str, float] = {}
-    for part, found in metrics.items():
-        for sample in found if part.role == "operator" else ():
-            reason = sample.labels.get("reason", "")
-            if sample.name == "attune_rules" and sample.value and reason not in _NO_PROBLEM:
-                counts[reason] = max(counts.get(reason, 0), sample.value)
-    return counts

@@ -155,9 +155,7 @@ def quantile(buckets: Mapping[float, float], share: float) -> float | None:
 
 def compare(before: Reading, now: Reading) -> View:
     """What is shown, of two readings."""
-    by_role = {
-        role: [part for part in now.metrics if part.role == role] for role in ("operator", "api", "actions", "sensor")
-    }
+    by_role = {role: [part for part in now.metrics if part.role == role] for role in ("api", "actions", "sensor")}
     api, runner = _Between(before, now, by_role["api"]), _Between(before, now, by_role["actions"])
     sensors = _Between(before, now, by_role["sensor"])
     newest, passed_on = api.most("attune_api_events_newest_seq"), api.most("attune_api_outbox_position")
@@ -178,7 +176,7 @@ def compare(before: Reading, now: Reading) -> View:
         runs_under_way=_whole(runner.gauge("attune_actions_under_way_runs")),
         run_delay_p99_seconds=runner.quantile("attune_actions_delay_seconds"),
         open_circuits=_whole(runner.gauge("attune_actions_open_circuits")),
-        rules=_rules(now, by_role["operator"]),
+        rules=rules_by_reason(now.metrics),
         sensors=[_row(body, before, now) for body in now.sensors],
     )
     view.problems.extend(_problems(view, now))
@@ -189,11 +187,13 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _rules(now: Reading, operators: Iterable[Part]) -> dict[str, int]:
-    """How many Rules there are by the reason of their condition Active, as the operator counts them (one of several does)."""
+def rules_by_reason(metrics: Mapping[Part, Iterable[Sample]]) -> dict[str, int]:
+    """How many Rules there are by the reason of their condition Active, as the operator counts them (while one replaces another,
+    the one that counts more), the most first.
+    """
     counts: dict[str, int] = {}
-    for part in operators:
-        for sample in now.metrics[part]:
+    for part, found in metrics.items():
+        for sample in found if part.role == "operator" else ():
             if sample.name == "attune_rules":
                 reason = sample.labels.get("reason", "")
                 counts[reason] = max(counts.get(reason, 0), int(sample.value))
