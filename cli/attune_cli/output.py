@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 Tone = Literal["good", "bad", "waiting"]
-_COLOURS: Final[dict[Tone, str]] = {"good": "green", "bad": "red", "waiting": "yellow"}
+#: What colour a tone is, as terminals call it.
+COLOURS: Final[dict[Tone, str]] = {"good": "green", "bad": "red", "waiting": "yellow"}
 _GAP: Final = "   "
 
 
@@ -88,11 +89,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Cell]]) ->
     heads = [Cell(head.upper()) for head in columns]
     cells = [[_clean(cell) for cell in row] for row in rows]
     widths = [max(width(row[i].text) for row in [heads, *cells]) for i in range(len(columns))]
-    paint = colours()
     for row in [heads, *cells]:
         parts = [
-            (typer.style(cell.text, fg=_COLOURS[cell.tone]) if paint and cell.tone else cell.text)
-            + " " * (wide - width(cell.text))
+            painted(cell.text, cell.tone) + " " * (wide - width(cell.text))
             for cell, wide in zip(row, widths, strict=True)
         ]
         typer.echo(_GAP.join(parts).rstrip())
@@ -101,6 +100,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Cell]]) ->
 def colours() -> bool:
     """Whether stdout is a terminal that wants colours."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def painted(text: str, tone: Tone | None) -> str:
+    """The text in its tone's colour, where stdout wants colours."""
+    return typer.style(text, fg=COLOURS[tone]) if tone and colours() else text
 
 
 def _clean(cell: str | Cell) -> Cell:

@@ -11,7 +11,7 @@ import typer
 
 from attune_cli.errors import CliError, ExitCode
 from attune_cli.lazy import command_app
-from attune_cli.output import Format, OutputOption, Tone, colours, printable, show
+from attune_cli.output import COLOURS, Format, OutputOption, colours, painted, printable, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
 from attune_cli.top.picture import Line, picture
 from attune_cli.top.reading import Reader
@@ -19,7 +19,6 @@ from attune_cli.top.view import View, compare
 
 app = command_app()
 
-_STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "waiting": "yellow"}
 #: Columns where there is no terminal.
 _COLUMNS = 120
 
@@ -73,7 +72,7 @@ def _once(reader: Reader, stop: threading.Event, asked: str, interval: float, ou
         return
     columns = os.get_terminal_size().columns if sys.stdout.isatty() else _COLUMNS
     for line in picture(view, asked=asked, columns=columns, lines=None):
-        typer.echo(typer.style(line.text, fg=_STYLES[line.tone]) if line.tone and colours() else line.text)
+        typer.echo(painted(line.text, line.tone))
 
 
 def _lines(reader: Reader, stop: threading.Event, interval: float, output: Format) -> None:
@@ -99,7 +98,7 @@ def _live(reader: Reader, stop: threading.Event, asked: str, interval: float) ->
     def drawn(lines: list[Line]) -> Group:
         return Group(
             *(
-                Text(line.text, style=_STYLES[line.tone] if line.tone else "bold" if line.bold else "", no_wrap=True)
+                Text(line.text, style=COLOURS[line.tone] if line.tone else "bold" if line.bold else "", no_wrap=True)
                 for line in lines
             )
         )
