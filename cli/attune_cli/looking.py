@@ -10,7 +10,7 @@ from attune_cli.checks import Check
 from attune_cli.errors import CliError, RefusedError, UnreachableError
 from attune_cli.session import Session
 from attune_cli.views import age, ref
-from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, RULES, SENSORS
+from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, PART_OF_ATTUNE, RULES, SENSORS
 
 #: So many Sensors of other namespaces that serve one's Rules are looked at.
 _SERVING: Final = 10
@@ -43,9 +43,7 @@ def look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[
         pods: list[dict[str, Any]] = []
 
         def look_at_pods() -> Iterator[Check]:
-            pods.extend(
-                session.kube.core("pods", home, labelSelector="app.kubernetes.io/part-of=attune").get("items", ())
-            )
+            pods.extend(session.kube.core("pods", home, labelSelector=PART_OF_ATTUNE).get("items", ()))
             yield from checks.pods(pods, home)
 
         yield from guarded("Pods", look_at_pods)

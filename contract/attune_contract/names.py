@@ -16,6 +16,8 @@ FIELD_MANAGER: Final = "attune-operator"
 SENSOR_LABEL: Final = f"{GROUP}/sensor"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "attune-operator"
+#: Selects by its label what the chart and the operator have made.
+PART_OF_ATTUNE: Final = "app.kubernetes.io/part-of=attune"
 
 #: On a namespace, ``sensors.attune.dev/<other namespace>: allowed`` lets the other's Sensors serve its Rules (docs/tenancy.md).
 SENSORS_ALLOWED: Final = "allowed"

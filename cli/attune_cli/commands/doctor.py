@@ -26,7 +26,7 @@ from attune_cli.targets.choose import find_data_dir
 from attune_cli.targets.pages import Page, Pages, Part, find_parts
 from attune_cli.views import Object
 from attune_contract import __version__
-from attune_contract.names import RULES, SENSOR_LABEL, SENSORS
+from attune_contract.names import PART_OF_ATTUNE, RULES, SENSOR_LABEL, SENSORS
 
 app = command_app()
 
@@ -176,7 +176,7 @@ class _Doctor:
     def _pods(self, bundle: Bundle, sensors: list[Object]) -> Iterator[Object]:
         kube = self._session.kube
         places = [("/api/v1/pods", "")] if self._local else [
-            (f"/api/v1/namespaces/{self._home}/pods", "app.kubernetes.io/part-of=attune"),
+            (f"/api/v1/namespaces/{self._home}/pods", PART_OF_ATTUNE),
             *((f"/api/v1/namespaces/{namespace}/pods", SENSOR_LABEL) for namespace in _namespaces(sensors)),
         ]  # fmt: skip
         seen: set[str] = set()
@@ -222,7 +222,7 @@ class _Doctor:
         yield from checks.definitions(found, wanted)
 
     def _versions(self) -> Iterator[Check]:
-        pods = self._session.kube.core("pods", self._home, labelSelector="app.kubernetes.io/part-of=attune")
+        pods = self._session.kube.core("pods", self._home, labelSelector=PART_OF_ATTUNE)
         yield from checks.versions(__version__, pods.get("items", ()))
 
     def _clocks(self, read: dict[tuple[Part, str], Page]) -> dict[str, timedelta]:

@@ -15,7 +15,7 @@ from attune_cli.session import Session
 from attune_cli.targets.pages import Page, Pages, Part
 from attune_cli.views import Object, bare, ref, rule_problem
 from attune_contract import __version__
-from attune_contract.names import SENSOR_LABEL
+from attune_contract.names import PART_OF_ATTUNE, SENSOR_LABEL
 
 #: Seconds for one request.
 _TIMEOUT: Final = 10.0
@@ -26,7 +26,6 @@ _RULES: Final = 2000
 _EVENTS: Final = 2000
 #: Objects of one list that are read. An answer has a page of them.
 _ITEMS: Final = 10_000
-_OURS: Final = "app.kubernetes.io/part-of=attune"
 #: Kinds of the chart's objects that say how the parts are set up, by their path's beginning.
 _CHART_KINDS: Final = (
     ("/apis/apps/v1", "deployments"),
@@ -108,7 +107,7 @@ class Collector:
         yield f"{home}/configmaps.json", partial(self._configmaps, home)
         yield f"{home}/chart-values.json", partial(self._chart, home)
         for prefix, plural in _CHART_KINDS:
-            yield self._list(home, prefix, plural, _OURS)
+            yield self._list(home, prefix, plural, PART_OF_ATTUNE)
         for namespace in sorted({home, *namespaces}):
             yield f"{namespace}/events.json", partial(self._events, namespace)
             for prefix, plural in _SENSOR_KINDS:

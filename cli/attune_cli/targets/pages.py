@@ -16,7 +16,7 @@ from attune_cli.targets.api import no_certificates
 from attune_cli.targets.choose import Target, speaks_tls
 from attune_cli.targets.http import unreachable
 from attune_cli.targets.httpx_client import httpx
-from attune_contract.names import SENSOR_LABEL
+from attune_contract.names import PART_OF_ATTUNE, SENSOR_LABEL
 
 _NAME_LABEL: Final = "app.kubernetes.io/name"
 #: The chart's parts by their label, and their pages by the name of the port that serves them.
@@ -211,7 +211,7 @@ def find_parts(target: Target, *, system_namespace: str, namespace: str | None) 
         return [*local_parts(target.pages), *parts_of_pods(pods, local=True)], []
     found: dict[str, Part] = {}
     problems: list[str] = []
-    ours = (_pods_path(system_namespace), "app.kubernetes.io/part-of=attune")
+    ours = (_pods_path(system_namespace), PART_OF_ATTUNE)
     sensors = (_pods_path(namespace), SENSOR_LABEL)
     for path, selector in (ours, sensors):
         try:
