@@ -19,14 +19,14 @@ from typing import Any
 
 import nats
 from bare_source import GROUP
-from support import amqp_queue, nats_queue, redis_chaos
+from support import amqp_queue, nats_queue, redis_queue
 from support.api_process import ApiProcess
 from support.eventually import until
 from support.nats_server import NatsServer
 from support.process_figures import cpu_seconds
 from support.process_memory import now_mib, peak_mib
 from support.rabbitmq_server import RabbitServer
-from support.redis_server import RedisQueue, RedisServer
+from support.redis_server import RedisServer
 from support.sensor_process import SensorProcess, serve, stored_events
 from support.source_chaos import number_of, sensor_of
 
@@ -74,13 +74,12 @@ async def redis_stage(directory: Path) -> AsyncIterator[Stage]:
     """A Redis server that keeps what it confirms."""
     server = RedisServer(directory / "redis")
     await asyncio.to_thread(server.start)
-    group = f"attune.{redis_chaos.REF.namespace}.{redis_chaos.REF.name}"
-    queue = RedisQueue(server, stream="orders", group=group)
+    queue = redis_queue.RedisQueue(server)
 
     def add(numbers: range) -> None:
         with contextlib.closing(server.client()) as client, client.pipeline(transaction=False) as pipeline:
             for number in numbers:
-                pipeline.xadd("orders", {"data": body(number)})
+                pipeline.xadd(redis_queue.STREAM, {"data": body(number)})
             pipeline.execute()
 
     async def send(numbers: range) -> None:
@@ -88,17 +87,17 @@ async def redis_stage(directory: Path) -> AsyncIterator[Stage]:
 
     try:
         with contextlib.closing(server.client()) as client:
-            for each in (group, GROUP):
-                client.xgroup_create("orders", each, id="0", mkstream=True)
+            for each in (redis_queue.GROUP, GROUP):
+                client.xgroup_create(redis_queue.STREAM, each, id="0", mkstream=True)
         yield Stage(
             url=server.url,
             send=send,
             left=queue.unacknowledged,
-            ref=redis_chaos.REF,
-            trigger_type=redis_chaos.TYPE,
+            ref=redis_queue.REF,
+            trigger_type=redis_queue.TYPE,
             module="attune_redis",
             config={"servers": {"default": {"url": server.url}}},
-            parameters={"stream": "orders", "body": "data"},
+            parameters={"stream": redis_queue.STREAM, "body": "data"},
             variables={},
         )
     finally:
@@ -108,7 +107,6 @@ async def redis_stage(directory: Path) -> AsyncIterator[Stage]:
 @contextlib.asynccontextmanager
 async def nats_stage(directory: Path) -> AsyncIterator[Stage]:
     """A NATS server of its own, beside Attune's."""
-    (directory / "broker").mkdir()
     server = NatsServer(directory / "broker")
     await asyncio.to_thread(server.start)
     queue = nats_queue.NatsQueue(server)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from support import amqp_queue, nats_queue, redis_chaos
+from support import amqp_queue, nats_queue, redis_queue
 from support.nats_server import NatsServer
 from support.source_chaos import Chaos, judge
 
@@ -18,7 +18,7 @@ CHAOS = Chaos(
 
 
 async def test_redis(nats_server: NatsServer, tmp_path: Path) -> None:
-    outcome = await redis_chaos.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
+    outcome = await redis_queue.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
     judge(outcome)
     print(f"\n{outcome.sent} entries, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
 

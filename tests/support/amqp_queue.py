@@ -1,4 +1,4 @@
-"""A queue of RabbitMQ as something that a sensor reads (:class:`support.source_chaos.Broker`), and its sensor in trouble."""
+"""A queue of RabbitMQ as something that a sensor reads, and its sensor in trouble."""
 
 import asyncio
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Literal
 
 import aiormq
 from aiormq.abc import AbstractChannel
-from support.api_process import ApiProcess
+from support import source_chaos
 from support.eventually import eventually
 from support.nats_server import NatsServer
 from support.rabbitmq_server import RabbitServer
-from support.source_chaos import Chaos, Outcome, go_through, sensor_of
+from support.source_chaos import Chaos, Outcome, ServerQueue
 
 from attune_contract.identity import SensorRef
 
@@ -25,22 +25,16 @@ _COUNT = {
 }
 
 
-class AmqpQueue:
-    """A durable queue of a server that is started and killed."""
+class AmqpQueue(ServerQueue[RabbitServer]):
+    """A durable queue."""
 
     def __init__(self, server: RabbitServer, kind: Literal["classic", "quorum"]) -> None:
-        self._server = server
+        super().__init__(server)
         self._kind = kind
-
-    def start(self) -> None:
-        self._server.start()
-
-    def kill(self) -> None:
-        self._server.kill()
 
     def make(self) -> None:
         """Make the queue."""
-        asyncio.run(self._server.declare(QUEUE, **{"x-queue-type": self._kind}))
+        asyncio.run(self.server.declare(QUEUE, **{"x-queue-type": self._kind}))
 
     def send(self, numbers: range) -> None:
         """Send messages. They have ids: one whose confirmation was lost is sent again, and must be the same event."""
@@ -55,40 +49,32 @@ class AmqpQueue:
                 left.pop(0)
 
         def sent() -> bool:
-            self._server.run(send)
+            self.server.run(send)
             return not left
 
         eventually(sent, within=120, what="RabbitMQ takes the messages")
 
     def unacknowledged(self) -> int:
-        ready = int(asyncio.run(self._server.ready(QUEUE)))
+        ready = int(asyncio.run(self.server.ready(QUEUE)))
         # Asking for all of them starts a virtual machine.
-        return ready or int(self._server.control("eval", _COUNT[self._kind]))
+        return ready or int(self.server.control("eval", _COUNT[self._kind]))
 
 
 async def live_through(
     directory: Path, *, nats: NatsServer, chaos: Chaos, kind: Literal["classic", "quorum"]
 ) -> Outcome:
     """Send messages and let things fail; returns what became of them."""
-    api = ApiProcess(directory / "api")
     server = RabbitServer(directory / "rabbit")
-    queue = AmqpQueue(server, kind)
     server.place_password(directory / "secrets")
-    await asyncio.to_thread(api.start)
-    await asyncio.to_thread(server.start)
-    try:
-        await asyncio.to_thread(queue.make)
-        sensor = sensor_of(
-            "attune_amqp",
-            directory / "sensor",
-            api=api,
-            nats=nats,
-            config={"servers": {"default": server.access}},
-            ref=REF,
-            trigger_type=TYPE,
-            ATTUNE_SECRETS_DIR=str(directory / "secrets"),
-        )
-        return await go_through(chaos, queue, sensor, api, parameters={"queue": QUEUE})
-    finally:
-        await asyncio.to_thread(server.stop)
-        await asyncio.to_thread(api.stop)
+    return await source_chaos.live_through(
+        directory,
+        AmqpQueue(server, kind),
+        module="attune_amqp",
+        ref=REF,
+        trigger_type=TYPE,
+        config={"servers": {"default": server.access}},
+        parameters={"queue": QUEUE},
+        nats=nats,
+        chaos=chaos,
+        ATTUNE_SECRETS_DIR=str(directory / "secrets"),
+    )

@@ -1,14 +1,14 @@
-"""A JetStream stream as something that a sensor reads (:class:`support.source_chaos.Broker`), and its sensor in trouble."""
+"""A JetStream stream as something that a sensor reads, and its sensor in trouble."""
 
 import asyncio
 from pathlib import Path
 from typing import Any
 
 import nats.errors
-from support.api_process import ApiProcess
+from support import source_chaos
 from support.eventually import eventually
 from support.nats_server import NatsServer
-from support.source_chaos import Chaos, Outcome, go_through, sensor_of
+from support.source_chaos import Chaos, Outcome, ServerQueue
 
 from attune_contract.identity import SensorRef
 from attune_kit.nats.connection import NatsEndpoint, NatsUnavailableError, open_connection
@@ -19,17 +19,8 @@ STREAM = "ORDERS"
 CONSUMER = "chaos"
 
 
-class NatsQueue:
-    """A stream of a server that is started and killed."""
-
-    def __init__(self, server: NatsServer) -> None:
-        self._server = server
-
-    def start(self) -> None:
-        self._server.start()
-
-    def kill(self) -> None:
-        self._server.kill()
+class NatsQueue(ServerQueue[NatsServer]):
+    """A stream."""
 
     def make(self) -> None:
         """Make the stream."""
@@ -65,7 +56,7 @@ class NatsQueue:
 
     async def _with(self, work: Any) -> Any:
         try:
-            async with open_connection(NatsEndpoint(url=self._server.url)) as connection:
+            async with open_connection(NatsEndpoint(url=self.server.url)) as connection:
                 return await work(connection.jetstream)
         except (NatsUnavailableError, nats.errors.Error, OSError) as error:
             raise ConnectionError(str(error)) from error
@@ -73,24 +64,15 @@ class NatsQueue:
 
 async def live_through(directory: Path, *, nats: NatsServer, chaos: Chaos) -> Outcome:
     """Send messages and let things fail; returns what became of them. ``nats`` is Attune's own."""
-    api = ApiProcess(directory / "api")
-    (directory / "broker").mkdir()
     server = NatsServer(directory / "broker")
-    queue = NatsQueue(server)
-    await asyncio.to_thread(api.start)
-    await asyncio.to_thread(server.start)
-    try:
-        await asyncio.to_thread(queue.make)
-        sensor = sensor_of(
-            "attune_nats",
-            directory / "sensor",
-            api=api,
-            nats=nats,
-            config={"servers": {"default": {"url": server.url}}},
-            ref=REF,
-            trigger_type=TYPE,
-        )
-        return await go_through(chaos, queue, sensor, api, parameters={"stream": STREAM, "consumer": CONSUMER})
-    finally:
-        await asyncio.to_thread(server.stop)
-        await asyncio.to_thread(api.stop)
+    return await source_chaos.live_through(
+        directory,
+        NatsQueue(server),
+        module="attune_nats",
+        ref=REF,
+        trigger_type=TYPE,
+        config={"servers": {"default": {"url": server.url}}},
+        parameters={"stream": STREAM, "consumer": CONSUMER},
+        nats=nats,
+        chaos=chaos,
+    )

@@ -4,16 +4,13 @@ import contextlib
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from support.eventually import eventually
 
 from attune_local.ports import free_port
-
-#: Milliseconds since 1970, as in ids that Redis makes.
-_FIRST_ID: Final = 1_764_298_800_000
 
 
 class RedisServer:
@@ -81,42 +78,3 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-class RedisQueue:
-    """A stream of a server, as something that a sensor reads (:class:`support.source_chaos.Broker`)."""
-
-    def __init__(self, server: RedisServer, *, stream: str, group: str) -> None:
-        self._server = server
-        self._stream = stream
-        self._group = group
-
-    def start(self) -> None:
-        self._server.start()
-
-    def kill(self) -> None:
-        self._server.kill()
-
-    def send(self, numbers: range) -> None:
-        """Add entries. Their ids are chosen here, so that one whose answer was lost is not added twice."""
-        left = list(numbers)
-
-        def sent() -> bool:
-            with contextlib.closing(self._server.client()) as client:
-                while left:
-                    try:
-                        client.xadd(self._stream, {"data": f'{{"n": {left[0]}}}'}, id=f"{_FIRST_ID + left[0]}-0")
-                    except ResponseError as error:
-                        if "equal or smaller" not in str(error):
-                            raise
-                    left.pop(0)
-            return True
-
-        eventually(sent, within=120, what="Redis takes the entries")
-
-    def unacknowledged(self) -> int:
-        with contextlib.closing(self._server.client()) as client:
-            groups: Any = client.xinfo_groups(self._stream)
-            [group] = [each for each in groups if each["name"].decode() == self._group]
-            newer: Any = client.xrange(self._stream, min=f"({group['last-delivered-id'].decode()}", count=1)
-        return int(group["pending"]) + len(newer)

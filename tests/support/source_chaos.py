@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx
 from support.api_process import ApiProcess
@@ -17,14 +18,15 @@ from support.eventually import until
 from support.nats_server import NatsServer
 from support.sensor_process import SensorProcess, drained, serve, stored_events
 
+from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
 
 #: Rules with the same subscription: each has an event of every message.
 RULES = 2
 
 
-class Broker(Protocol):
-    """The server that is read. All methods block."""
+class Server(Protocol):
+    """A process of a broker. All methods block."""
 
     def start(self) -> None:
         """Start it, with what it kept."""
@@ -32,12 +34,38 @@ class Broker(Protocol):
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
 
+    def stop(self) -> None:
+        """Let it end."""
+
+
+S = TypeVar("S", bound=Server)
+
+
+class ServerQueue(ABC, Generic[S]):
+    """The queue that is read, of a server that is started and killed. All methods block."""
+
+    def __init__(self, server: S) -> None:
+        self.server = server
+
+    def start(self) -> None:
+        """Start the server, with what it kept."""
+        self.server.start()
+
+    def kill(self) -> None:
+        """End the server at once (SIGKILL)."""
+        self.server.kill()
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make the queue, if the first message does not."""
+
+    @abstractmethod
     def send(self, numbers: range) -> None:
         """Send messages with these numbers, each once, in order, although the server may end meanwhile."""
 
+    @abstractmethod
     def unacknowledged(self) -> int:
         """Messages that nobody has acknowledged."""
-        ...
 
 
 @dataclass
@@ -80,8 +108,46 @@ def number_of(payload: dict[str, Any]) -> int:
     return int(payload["body"]["n"])
 
 
+async def live_through(
+    directory: Path,
+    queue: ServerQueue[Any],
+    *,
+    module: str,
+    ref: SensorRef,
+    trigger_type: str,
+    config: dict[str, Any],
+    parameters: dict[str, Any],
+    nats: NatsServer,
+    chaos: Chaos,
+    **variables: str,
+) -> Outcome:
+    """Start the API, the queue's server and its sensor, send messages and let things fail; returns what became of them.
+
+    ``nats`` is Attune's own, which runs already. ``variables`` are more of the sensor's environment.
+    """
+    api = ApiProcess(directory / "api")
+    await asyncio.to_thread(api.start)
+    await asyncio.to_thread(queue.start)
+    try:
+        await asyncio.to_thread(queue.make)
+        sensor = sensor_of(
+            module,
+            directory / "sensor",
+            api=api,
+            nats=nats,
+            config=config,
+            ref=ref,
+            trigger_type=trigger_type,
+            **variables,
+        )
+        return await go_through(chaos, queue, sensor, api, parameters=parameters)
+    finally:
+        await asyncio.to_thread(queue.server.stop)
+        await asyncio.to_thread(api.stop)
+
+
 async def go_through(
-    chaos: Chaos, broker: Broker, sensor: SensorProcess, api: ApiProcess, *, parameters: dict[str, Any]
+    chaos: Chaos, broker: ServerQueue[Any], sensor: SensorProcess, api: ApiProcess, *, parameters: dict[str, Any]
 ) -> Outcome:
     """Send messages while the sensor is killed, the broker is killed and the API is away; return when all is acknowledged.
 
@@ -152,7 +218,7 @@ Fault = Callable[[], Awaitable[None]]
 
 def _faults(
     chaos: Chaos,
-    broker: Broker,
+    broker: ServerQueue[Any],
     sensor: SensorProcess,
     api: ApiProcess,
     stream: Any,
@@ -186,7 +252,7 @@ def _faults(
     return sorted(faults, key=lambda fault: fault[0])
 
 
-async def _send(chaos: Chaos, broker: Broker, stored: Stored) -> None:
+async def _send(chaos: Chaos, broker: ServerQueue[Any], stored: Stored) -> None:
     """Send, and keep ahead of what is stored, so that something is always under way."""
     step = max(5, stored.ahead // 10)
     for begin in range(0, chaos.messages, step):
@@ -194,7 +260,7 @@ async def _send(chaos: Chaos, broker: Broker, stored: Stored) -> None:
         await asyncio.to_thread(broker.send, range(begin, min(begin + step, chaos.messages)))
 
 
-def _all_acknowledged(broker: Broker) -> bool:
+def _all_acknowledged(broker: ServerQueue[Any]) -> bool:
     return broker.unacknowledged() == 0
 
 

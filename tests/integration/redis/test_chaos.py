@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.nats_server import NatsServer
-from support.redis_chaos import live_through
+from support.redis_queue import live_through
 from support.source_chaos import Chaos, judge
 
 pytestmark = pytest.mark.nats
