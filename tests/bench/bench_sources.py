@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from support.process_figures import cpu_seconds
 from support.process_memory import now_mib, peak_mib
 from support.rabbitmq_server import RabbitServer
 from support.redis_server import RedisServer
-from support.sensor_process import SensorProcess, serve, stored_events
+from support.sensor_process import SensorProcess, newest_seq, serve, stored_events
 from support.source_chaos import number_of, sensor_of
 
 from attune_contract.identity import SensorRef
@@ -204,17 +205,14 @@ async def sensor_figures(sensor: SensorProcess, api: ApiProcess, stage: Stage) -
         await sensor.start()
         async with api.reader() as reader:
 
-            async def stored() -> int:
-                page = (await reader.get("/api/v1/events", params={"order": "desc", "limit": 1})).json()["data"]
-                return int(page[0]["seq"]) if page else 0
+            async def all_stored() -> int | None:
+                newest = await newest_seq(reader)
+                return newest if newest >= MESSAGES else None
 
             serving = asyncio.create_task(serve(stream, [sensor.rule(1, stage.parameters)], within=60))
-            while (first := await stored()) == 0:  # noqa: ASYNC110 - the API has no way to tell
-                await asyncio.sleep(0.01)
+            first = await until(partial(newest_seq, reader), within=600, every=0.01)
             began, used, api_used = time.perf_counter(), cpu_seconds(sensor.pid), cpu_seconds(api.process.pid)
-            async with asyncio.timeout(600):
-                while (last := await stored()) < MESSAGES:  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0.05)
+            last = await until(all_stored, within=600, every=0.05)
             took = time.perf_counter() - began
             used, api_used = cpu_seconds(sensor.pid) - used, cpu_seconds(api.process.pid) - api_used
             await serving

@@ -18,7 +18,7 @@ from support.api_process import ApiProcess
 from support.eventually import until
 from support.known_programs import Setup, server
 from support.nats_server import NatsServer
-from support.sensor_process import SensorProcess, drained, serve, stored_events
+from support.sensor_process import SensorProcess, drained, newest_seq, serve, stored_events
 
 from attune_contract.identity import SensorRef
 from attune_contract.resources import Sensor
@@ -73,8 +73,7 @@ class Pod:
 
     async def count(self) -> int:
         async with self.api.reader() as reader:
-            page = (await reader.get("/api/v1/events", params={"order": "desc", "limit": 1})).json()["data"]
-        return int(page[0]["seq"]) if page else 0
+            return await newest_seq(reader)
 
 
 def _children(pid: int) -> list[int]:

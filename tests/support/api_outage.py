@@ -11,7 +11,7 @@ from support.api_process import ADMIN_TOKEN, ApiProcess
 from support.eventually import until
 from support.nats_server import NatsServer
 from support.rule_stream import SENSOR, RuleStream, rule_state
-from support.sensor_process import SensorProcess
+from support.sensor_process import SensorProcess, newest_event, newest_seq
 
 #: Rules, and events of each in a second: 200 together.
 RULES = 50
@@ -70,12 +70,8 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
         await timer.start()
         async with api.client(ADMIN_TOKEN) as reader:
 
-            async def newest() -> dict[str, Any]:
-                data = (await reader.get("/api/v1/events", params={"limit": 1})).json()["data"]
-                return dict(data[0]) if data else {"seq": 0, "occurred_at": "1970-01-01T00:00:00Z"}
-
             async def steady() -> bool:
-                return int((await newest())["seq"]) >= 3 * RULES
+                return await newest_seq(reader) >= 3 * RULES
 
             await until(steady, within=30)
             await asyncio.to_thread(api.kill)
@@ -99,7 +95,9 @@ async def go_through(directory: Path, *, nats: NatsServer, seconds: float) -> Ou
             back = datetime.now(UTC)
 
             async def caught_up() -> bool:
-                return datetime.fromisoformat((await newest())["occurred_at"]) > back and timer.spooled() == 0
+                newest = await newest_event(reader)
+                late = newest is not None and datetime.fromisoformat(newest["occurred_at"]) > back
+                return late and timer.spooled() == 0
 
             await until(caught_up, within=60 + seconds / 5)
             assert await timer.stop() == 0

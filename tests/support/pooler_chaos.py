@@ -23,7 +23,7 @@ from support.eventually import eventually, until
 from support.nats_server import NatsServer
 from support.pgbouncer import PgBouncer
 from support.postgres import PostgresServer
-from support.sensor_process import stored_events
+from support.sensor_process import newest_seq, stored_events
 
 #: Each with a rule of its own.
 SENDERS: Final = 3
@@ -246,9 +246,8 @@ async def _share(replicas: Replicas, outcome: Outcome) -> None:
             position: list[float] = []
             for api in apis:
                 async with api.reader() as reader:
-                    events = (await reader.get("/api/v1/events?limit=1")).json()["data"]
+                    newest.append(await newest_seq(reader))
                     shown = (await reader.get("/metrics")).text
-                newest.append(events[0]["seq"])
                 said = re.findall(r"^attune_api_outbox_position ([0-9.e+]+)$", shown, re.MULTILINE)
                 position += [float(each) for each in said]
             return max(position) >= max(newest)

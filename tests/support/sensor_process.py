@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 from support.api_process import ApiProcess
 from support.eventually import until
 from support.nats_server import NatsServer
@@ -133,6 +134,18 @@ async def stored_events(api: ApiProcess, *, rule_uid: str | None = None) -> list
             if page["next_cursor"] is None:
                 return found
             query["cursor"] = page["next_cursor"]
+
+
+async def newest_event(reader: httpx.AsyncClient) -> dict[str, Any] | None:
+    """The event that the API stored last; the reader is the API's (:meth:`ApiProcess.reader`)."""
+    page = (await reader.get("/api/v1/events", params={"order": "desc", "limit": 1})).json()["data"]
+    return dict(page[0]) if page else None
+
+
+async def newest_seq(reader: httpx.AsyncClient) -> int:
+    """Its ``seq``, 0 when nothing is stored: how many events were stored, if none was removed."""
+    event = await newest_event(reader)
+    return int(event["seq"]) if event else 0
 
 
 async def drained(sensor: SensorProcess, *, within: float) -> None:

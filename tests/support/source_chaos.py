@@ -16,7 +16,7 @@ import httpx
 from support.api_process import ApiProcess
 from support.eventually import until
 from support.nats_server import NatsServer
-from support.sensor_process import SensorProcess, drained, serve, stored_events
+from support.sensor_process import SensorProcess, drained, newest_seq, serve, stored_events
 
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
@@ -204,8 +204,7 @@ class Stored:
         """Whether it has so many, or had them before it went away."""
         with contextlib.suppress(httpx.HTTPError, KeyError):
             async with self._api.reader() as reader:
-                page = (await reader.get("/api/v1/events", params={"order": "desc", "limit": 1})).json()["data"]
-            self.number = max(self.number, page[0]["seq"] if page else 0)
+                self.number = max(self.number, await newest_seq(reader))
         return self.number >= number
 
     async def room(self, sent: int) -> bool:
