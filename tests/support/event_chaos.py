@@ -175,23 +175,37 @@ async def _send(
 
 async def _deliver(client: httpx.AsyncClient, batch: list[dict[str, Any]], outcome: Outcome) -> None:
     """Send events until each is accepted."""
-    while True:
-        try:
-            if len(batch) == 1:
-                answer = await client.post("/api/v1/events", json=batch[0])
-            else:
-                answer = await client.post("/api/v1/events/batch", json={"events": batch})
-        except httpx.TransportError:
-            answer = None
-        if answer is not None and answer.status_code in (200, 201):
-            data = answer.json()["data"]
-            results = data if isinstance(data, list) else [data]
-            assert {each["status"] for each in results} <= {"stored", "duplicate"}, results
-            outcome.accepted.update(each["id"] for each in results)
-            return
-        assert answer is None or answer.status_code == 503, answer.text
+    while await post(client, batch, outcome.accepted, refused_with=(503,)):
         outcome.again += 1
         await asyncio.sleep(0.2)
+
+
+async def post(
+    client: httpx.AsyncClient, batch: list[dict[str, Any]], accepted: set[str], *, refused_with: tuple[int, ...]
+) -> str:
+    """Send events once, and note the ids of those that are accepted: all or none.
+
+    Returns:
+        "" when they are accepted, else the status, or the name of the error when there was no answer.
+
+    Raises:
+        AssertionError: they are refused with another status than may be.
+    """
+    try:
+        if len(batch) == 1:
+            answer = await client.post("/api/v1/events", json=batch[0])
+        else:
+            answer = await client.post("/api/v1/events/batch", json={"events": batch})
+    except httpx.TransportError as error:
+        return type(error).__name__
+    if answer.status_code not in (200, 201):
+        assert answer.status_code in refused_with, answer.text
+        return str(answer.status_code)
+    data = answer.json()["data"]
+    results = data if isinstance(data, list) else [data]
+    assert {each["status"] for each in results} <= {"stored", "duplicate"}, results
+    accepted.update(each["id"] for each in results)
+    return ""
 
 
 async def _kill_at_random(

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 from support.api_process import ApiProcess, report, write_jwks
-from support.event_chaos import streamed_ids
+from support.event_chaos import post, streamed_ids
 from support.event_stream import StreamReader
 from support.eventually import eventually, until
 from support.nats_server import NatsServer
@@ -136,24 +136,8 @@ async def _send(replicas: Replicas, sender: int, outcome: Outcome, faults: "asyn
 
 
 async def _deliver(turn: "itertools.cycle[httpx.AsyncClient]", batch: list[dict[str, Any]], outcome: Outcome) -> None:
-    while True:
-        client = next(turn)
-        try:
-            if len(batch) == 1:
-                answer = await client.post("/api/v1/events", json=batch[0])
-            else:
-                answer = await client.post("/api/v1/events/batch", json={"events": batch})
-        except httpx.TransportError as error:
-            outcome.again[type(error).__name__] += 1
-        else:
-            if answer.status_code in (200, 201):
-                data = answer.json()["data"]
-                results = data if isinstance(data, list) else [data]
-                assert {each["status"] for each in results} <= {"stored", "duplicate"}, results
-                outcome.accepted.update(each["id"] for each in results)
-                return
-            outcome.again[str(answer.status_code)] += 1
-            assert answer.status_code in (500, 503), answer.text
+    while failure := await post(next(turn), batch, outcome.accepted, refused_with=(500, 503)):
+        outcome.again[failure] += 1
         await asyncio.sleep(0.1)
 
 
