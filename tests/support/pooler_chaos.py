@@ -30,6 +30,12 @@ SENDERS: Final = 3
 _BATCH: Final = 7
 #: Seconds between two posts of a sender, so that the load lasts as long as the faults.
 _PAUSE: Final = 0.02
+#: Seconds before the next try, page or stream, so that an outage is told by some tries and not by a busy loop.
+_NEXT_TRY: Final = 0.1
+#: How many events are accepted before each fault, so that it comes under load.
+_LOAD: Final = 300
+#: How many tries fail before the pooler is back: what the senders make in a second.
+_FAILED: Final = 30
 #: The key of the publisher's lock (attune_api.streams.outbox) as pg_locks shows it.
 _LOCK: Final = "locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = x'6F7574626F78'::bigint"
 
@@ -102,7 +108,7 @@ async def go_through(system: System, *, posts: int, pooler_kills: int, leader_ki
         follower = readers.create_task(_follow(system.replicas, outcome, done))
         pages = readers.create_task(_read(system.replicas, outcome, done))
         async with asyncio.TaskGroup() as group:
-            faults = group.create_task(_kill(system, pooler_kills=pooler_kills, leader_kills=leader_kills))
+            faults = group.create_task(_kill(system, outcome, pooler_kills=pooler_kills, leader_kills=leader_kills))
             for sender in range(SENDERS):
                 group.create_task(_send(system.replicas, sender, outcome, faults, least=posts // SENDERS))
         outcome.most_connections = faults.result()
@@ -138,7 +144,7 @@ async def _send(replicas: Replicas, sender: int, outcome: Outcome, faults: "asyn
 async def _deliver(turn: "itertools.cycle[httpx.AsyncClient]", batch: list[dict[str, Any]], outcome: Outcome) -> None:
     while failure := await post(next(turn), batch, outcome.accepted, refused_with=(500, 503)):
         outcome.again[failure] += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_NEXT_TRY)
 
 
 async def _read(replicas: Replicas, outcome: Outcome, done: asyncio.Event) -> None:
@@ -151,7 +157,7 @@ async def _read(replicas: Replicas, outcome: Outcome, done: asyncio.Event) -> No
                 outcome.reads[(await client.get("/api/v1/events?limit=100")).status_code] += 1
             except httpx.TransportError:
                 outcome.reads[0] += 1
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_NEXT_TRY)
 
 
 async def _follow(replicas: Replicas, outcome: Outcome, done: asyncio.Event) -> None:
@@ -162,7 +168,7 @@ async def _follow(replicas: Replicas, outcome: Outcome, done: asyncio.Event) -> 
         try:
             await reader.open()
         except (OSError, TimeoutError, IndexError):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_NEXT_TRY)
             continue
         waits = asyncio.create_task(done.wait())
         while reader.status == 200 and not reader.ended and not done.is_set():
@@ -174,19 +180,20 @@ async def _follow(replicas: Replicas, outcome: Outcome, done: asyncio.Event) -> 
             reader.events.clear()
         waits.cancel()
         reader.close()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_NEXT_TRY)
 
 
-async def _kill(system: System, *, pooler_kills: int, leader_kills: int) -> int:
+async def _kill(system: System, outcome: Outcome, *, pooler_kills: int, leader_kills: int) -> int:
     """Kill what is to be killed, one after the other, each when all is well; the most connections that were seen."""
     most = 0
     for fault in ["pooler"] * pooler_kills + ["leader"] * leader_kills:
         await until(lambda: system.replicas.leads() > 0 and len(system.holders()) >= 1, within=60, every=0.2)
-        await asyncio.sleep(1.5)  # load
+        await until(partial(_accepted, outcome, len(outcome.accepted) + _LOAD), within=60, what="load")
         most = max(most, system.connections())
         if fault == "pooler":
+            before = outcome.again.total()
             await asyncio.to_thread(system.bouncer.kill)
-            await asyncio.sleep(1)  # an outage, that is noticed
+            await until(partial(_sent_again, outcome, before + _FAILED), within=60, what="the outage is noticed")
             await asyncio.to_thread(system.bouncer.start)
             continue
         led = system.replicas.leads()
@@ -195,6 +202,14 @@ async def _kill(system: System, *, pooler_kills: int, leader_kills: int) -> int:
         await until(partial(_led_more_often, system.replicas, led), within=60, every=0.2, what="another one publishes")
         await asyncio.to_thread(_start_again, leader)
     return max(most, system.connections())
+
+
+def _accepted(outcome: Outcome, number: int) -> bool:
+    return len(outcome.accepted) >= number
+
+
+def _sent_again(outcome: Outcome, times: int) -> bool:
+    return outcome.again.total() >= times
 
 
 def _led_more_often(replicas: Replicas, often: int) -> bool:
