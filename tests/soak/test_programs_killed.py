@@ -18,6 +18,7 @@ from support.api_process import ApiProcess
 from support.eventually import until
 from support.known_programs import Setup, server
 from support.nats_server import NatsServer
+from support.process_figures import children
 from support.sensor_process import SensorProcess, drained, newest_seq, serve, stored_events
 
 from attune_contract.identity import SensorRef
@@ -62,7 +63,7 @@ class Pod:
         )
 
     async def kill(self) -> None:
-        programs = await asyncio.to_thread(_children, self.sensor.pid)
+        programs = await asyncio.to_thread(children, self.sensor.pid)
         await self.sensor.kill()
         for program in programs:
             os.kill(program, signal.SIGKILL)
@@ -74,11 +75,6 @@ class Pod:
     async def count(self) -> int:
         async with self.api.reader() as reader:
             return await newest_seq(reader)
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(each) for task in tasks for each in (task / "children").read_text().split()]
 
 
 async def live_through(pod: Pod, publish: Publish, setup: Setup) -> tuple[list[str], list[str], list[str]]:

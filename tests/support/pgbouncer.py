@@ -1,7 +1,6 @@
 """A real PgBouncer on loopback, from Debian's package, in front of a PostgreSQL server."""
 
 import os
-import pwd
 import re
 import shutil
 import subprocess
@@ -9,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from support.eventually import eventually
-from support.postgres import PostgresServer
+from support.postgres import PostgresServer, unprivileged_account, wait_until_ready
 
 from attune_local.ports import free_port
 
@@ -52,10 +50,9 @@ class PgBouncer:
         }
         if mode == "transaction" and version() >= _KEEPS_STATEMENTS:
             settings["max_prepared_statements"] = "200"
-        if os.geteuid() == 0:  # it refuses to be root
-            names = {account.pw_name for account in pwd.getpwall()}
-            settings["user"] = next(name for name in ("postgres", "nobody") if name in names)
-            os.chown(self.directory, pwd.getpwnam(settings["user"]).pw_uid, -1)
+        if account := unprivileged_account():  # it refuses to be root
+            settings["user"] = account.pw_name
+            os.chown(self.directory, account.pw_uid, -1)
         self._config = self.directory / "pgbouncer.ini"
         self._config.write_text(
             f"[databases]\n* = host=127.0.0.1 port={postgres.port} user=attune\n\n[pgbouncer]\n"
@@ -71,20 +68,12 @@ class PgBouncer:
     def start(self) -> None:
         """Start it, and return when it answers."""
         assert PROGRAM is not None, "install Debian's package 'pgbouncer'"
-        with (self.directory / "output.log").open("ab") as log:
-            process = subprocess.Popen(
+        output = self.directory / "output.log"
+        with output.open("ab") as log:
+            self._process = subprocess.Popen(
                 [PROGRAM, "-q", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/"
             )
-        self._process = process
-        ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        eventually(
-            lambda: process.poll() is not None or subprocess.run(ready, check=False, cwd="/").returncode == 0,
-            within=30,
-            every=0.05,
-            what="PgBouncer answers",
-        )
-        if process.poll() is not None:
-            raise RuntimeError(f"PgBouncer did not start:\n{(self.directory / 'output.log').read_text()}")
+        wait_until_ready(self._process, "pg_isready", self.port, log=output, what="PgBouncer")
 
     def kill(self) -> None:
         """End it at once (SIGKILL), and its connections with it."""

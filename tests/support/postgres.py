@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support.eventually import eventually
+from support.process_figures import children
 
 from attune_local.ports import free_port
 
@@ -28,15 +29,36 @@ def _programs() -> Path:
     )
 
 
-def _parents() -> list[tuple[int, int]]:
-    """Every process, and its parent."""
-    found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            with contextlib.suppress(OSError):
-                # proc(5): the fields after the name, which is in parentheses and may hold anything.
-                found.append((int(path.name), int((path / "stat").read_text().rpartition(")")[2].split()[1])))
-    return found
+def unprivileged_account() -> pwd.struct_passwd | None:
+    """Whom root runs what refuses to be run by root; nobody else needs one."""
+    if os.geteuid() != 0:
+        return None
+    names = {account.pw_name for account in pwd.getpwall()}
+    return next(pwd.getpwnam(name) for name in ("postgres", "nobody") if name in names)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], program: str | Path, port: int, *, log: Path, what: str) -> None:
+    """Return when what speaks PostgreSQL's protocol answers on loopback.
+
+    Args:
+        process: what should answer.
+        program: ``pg_isready``.
+        port: where.
+        log: what it prints.
+        what: its name.
+
+    Raises:
+        RuntimeError: it has ended; the text has the log.
+    """
+    ready = [program, "-q", "-h", "127.0.0.1", "-p", str(port)]
+    eventually(
+        lambda: process.poll() is not None or subprocess.run(ready, check=False, cwd="/").returncode == 0,
+        within=30,
+        every=0.05,
+        what=f"{what} answers",
+    )
+    if process.poll() is not None:
+        raise RuntimeError(f"{what} did not start:\n{log.read_text()}")
 
 
 class PostgresServer:
@@ -55,10 +77,7 @@ class PostgresServer:
         self._settings = settings
         self.port = free_port()
         self._as_user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            account = next(
-                pwd.getpwnam(name) for name in ("postgres", "nobody") if name in {p.pw_name for p in pwd.getpwall()}
-            )
+        if account := unprivileged_account():
             os.chown(self.directory, account.pw_uid, account.pw_gid)
             self._as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,16 +107,8 @@ class PostgresServer:
                 cwd="/",
                 **self._as_user,
             )
-        process = self._process
-        ready: list[str | Path] = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        eventually(
-            lambda: process.poll() is not None or subprocess.run(ready, check=False, cwd="/").returncode == 0,
-            within=30,
-            every=0.05,
-            what="PostgreSQL answers",
-        )
-        if process.poll() is not None:
-            raise RuntimeError(f"PostgreSQL did not start:\n{(self.directory / 'postgres.log').read_text()}")
+        log_file = self.directory / "postgres.log"
+        wait_until_ready(self._process, self._bin / "pg_isready", self.port, log=log_file, what="PostgreSQL")
 
     def stop(self) -> None:
         """End it (fast shutdown); connections are cut."""
@@ -109,10 +120,9 @@ class PostgresServer:
     def kill(self) -> None:
         """End all its processes at once (SIGKILL). The first goes first, so that it cannot start others again."""
         assert self._process is not None, "it was not started"
-        parent = self._process.pid
-        children = [pid for pid, of in _parents() if of == parent]
+        others = children(self._process.pid)
         self._process.kill()
-        for pid in children:
+        for pid in others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(120)
@@ -133,14 +143,14 @@ class PostgresServer:
         """Have it stand still (SIGSTOP), with its connections: it answers nothing more, and does not say so."""
         assert self._process is not None, "it was not started"
         os.kill(self._process.pid, signal.SIGSTOP)  # first, so that it starts no others
-        for pid in [pid for pid, of in _parents() if of == self._process.pid]:
+        for pid in children(self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Have it go on."""
         assert self._process is not None, "it was not started"
-        for pid in [*(pid for pid, of in _parents() if of == self._process.pid), self._process.pid]:
+        for pid in [*children(self._process.pid), self._process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
@@ -190,8 +200,8 @@ class PostgresServer:
     def backends(self) -> list[int]:
         """Its processes that serve a connection: those whose title names the client's address."""
         assert self._process is not None, "it was not started"
-        children = [pid for pid, of in _parents() if of == self._process.pid]
-        return [pid for pid in children if b" 127.0.0.1(" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found = children(self._process.pid)
+        return [pid for pid in found if b" 127.0.0.1(" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def remove(self) -> None:
         """End it and delete its files."""
