@@ -4,10 +4,12 @@ not be lost is asserted.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import yaml
 from support import known_programs
 from support.api_process import ApiProcess
 from support.eventually import until
-from support.known_programs import Setup, server
+from support.known_programs import server
 from support.nats_server import NatsServer
 from support.process_figures import children
 from support.sensor_process import SensorProcess, drained, newest_seq, serve, stored_events
@@ -40,14 +42,13 @@ class Pod:
     """The supervisor with its programs. All of them are killed at once, as the kubelet does it."""
 
     def __init__(
-        self, name: str, field: str, directory: Path, *, api: ApiProcess, nats: NatsServer, setup: Setup
+        self, name: str, field: str, directory: Path, *, api: ApiProcess, nats: NatsServer, variables: dict[str, str]
     ) -> None:
         document = next(yaml.safe_load_all((EXAMPLES / f"{name}.yaml").read_text()))
         document["metadata"]["namespace"] = "default"
         sensor = Sensor.from_object(document)
-        variables = {
-            name: expanded(value, setup.variables)
-            for name, value in {**stdio.variables(sensor), **setup.variables}.items()
+        environment = {
+            name: expanded(value, variables) for name, value in {**stdio.variables(sensor), **variables}.items()
         }
         self.api = api
         self._field = field
@@ -58,15 +59,16 @@ class Pod:
             trigger_type=sensor.spec.trigger_types[0].name,
             api=api,
             nats=nats,
-            arguments=[expanded(word, setup.variables) for word in stdio.arguments(sensor)],
-            **variables,
+            arguments=[expanded(word, variables) for word in stdio.arguments(sensor)],
+            **environment,
         )
 
     async def kill(self) -> None:
         programs = await asyncio.to_thread(children, self.sensor.pid)
         await self.sensor.kill()
         for program in programs:
-            os.kill(program, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # its output is gone, so it may have ended by itself
+                os.kill(program, signal.SIGKILL)
 
     async def texts(self) -> list[str]:
         """What the events carry, in the order in which they were stored."""
@@ -77,7 +79,9 @@ class Pod:
             return await newest_seq(reader)
 
 
-async def live_through(pod: Pod, publish: Publish, setup: Setup) -> tuple[list[str], list[str], list[str]]:
+async def live_through(
+    pod: Pod, publish: Publish, parameters: dict[str, Any]
+) -> tuple[list[str], list[str], list[str]]:
     """Publish while the pod is killed, and while it is away. Returns what was sent to a pod that was killed, what was sent
     while there was none, and what was stored.
     """
@@ -86,14 +90,14 @@ async def live_through(pod: Pod, publish: Publish, setup: Setup) -> tuple[list[s
     away = [f"a{number}" for number in range(AWAY)]
     try:
         await pod.sensor.start()
-        await serve(stream, [pod.sensor.rule(1, setup.parameters)], within=60)
+        await serve(stream, [pod.sensor.rule(1, parameters)], within=60)
 
         await _follows(pod, publish, "ready")
         part = MESSAGES // (KILLS + 1)
         for kill in range(KILLS):
             stored = await pod.count()
             publishing = asyncio.create_task(publish(sent[kill * part : (kill + 1) * part]))
-            await until(lambda stored=stored: _more(pod, stored + part // 4), within=120, every=0.02)  # type: ignore[misc]
+            await until(partial(_more, pod, stored + part // 4), within=120, every=0.02)
             await pod.kill()
             await publishing
             await pod.sensor.start()
@@ -154,7 +158,7 @@ async def test_mqtt(name: str, nats_server: NatsServer, tmp_path: Path) -> None:
     port = free_port()
     configuration = tmp_path / "mosquitto.conf"
     configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
-    setup = Setup({"topic": "plant/+/t"}, known_programs.run, {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(port)})  # type: ignore[arg-type]
+    variables = {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(port)}
 
     async def publish(texts: list[str]) -> None:
         await known_programs.run(
@@ -163,8 +167,8 @@ async def test_mqtt(name: str, nats_server: NatsServer, tmp_path: Path) -> None:
 
     async with server("mosquitto", "-c", str(configuration), port=port, directory=tmp_path):
         with ApiProcess(tmp_path / "api") as api:
-            pod = Pod(name, "text", tmp_path, api=api, nats=nats_server, setup=setup)
-            sent, away, stored = await live_through(pod, publish, setup)
+            pod = Pod(name, "text", tmp_path, api=api, nats=nats_server, variables=variables)
+            sent, away, stored = await live_through(pod, publish, {"topic": "plant/+/t"})
     print(f"\n{name}: {told(sent, away, stored)}")
     if name == "mosquitto-session":
         assert [text for text in away if text not in set(stored)] == []
@@ -181,8 +185,8 @@ async def test_kafka(nats_server: NatsServer, tmp_path: Path) -> None:
             )  # fmt: skip
 
         with ApiProcess(tmp_path / "api") as api:
-            pod = Pod("kcat", "value", tmp_path, api=api, nats=nats_server, setup=setup)
-            sent, away, stored = await live_through(pod, publish, setup)
+            pod = Pod("kcat", "value", tmp_path, api=api, nats=nats_server, variables=setup.variables)
+            sent, away, stored = await live_through(pod, publish, setup.parameters)
     print(f"\nkcat: {told(sent, away, stored)}")
     times = Counter(stored)
     assert [text for text in [*sent, *away] if times[text] != 1] == []
