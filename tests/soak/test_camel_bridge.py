@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.api_process import ApiProcess
 from support.camel import Camel
+from support.environments import environment
 from support.eventually import until
-from support.known_programs import run, server
+from support.known_programs import server
 from support.nats_server import NatsServer
-from support.other_schedulers import CACHE
 from support.sensor_process import drained, serve, stored_events
 from support.webhook_outage import webhook_process
 
@@ -51,10 +51,7 @@ asyncio.run(main())
 @contextlib.asynccontextmanager
 async def sftp(folder: Path, directory: Path) -> AsyncIterator[str]:
     """An SFTP server of the folder; yields the address for Camel."""
-    python = CACHE / "asyncssh" / "bin" / "python"
-    if not python.exists():
-        await run(sys.executable, "-m", "venv", str(CACHE / "asyncssh"))
-        await run(str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", ASYNCSSH)
+    python = await asyncio.to_thread(environment, "asyncssh", ASYNCSSH)
     port = free_port()
     program = [str(python), "-c", _SFTP, str(port), str(folder), PASSWORD]
     async with server(*program, port=port, directory=directory):
@@ -120,9 +117,9 @@ async def test_each_file_is_one_event(where: str, nats_server: NatsServer, tmp_p
     assert [number for number in range(FILES) if times[f"f{number}"] != 1] == []
 
 
-def name_of(event: dict[str, object]) -> str:
+def name_of(event: dict[str, Any]) -> str:
     """The name of the file in an event."""
-    headers = event["payload"]["headers"]  # type: ignore[index]
+    headers = event["payload"]["headers"]
     return str({name.lower(): value for name, value in headers.items()}["x-file-name"])
 
 

@@ -63,7 +63,7 @@ class Kafka:
                 *java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", str(self._settings)
             )
         with (self._directory / "kafka.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - it lives longer than this loop needs to watch it
                 [*java, "kafka.Kafka", str(self._settings)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from support.environments import CACHE
 from support.known_programs import run
-from support.other_schedulers import CACHE
 
 SOAK = Path(__file__).resolve().parents[1] / "soak"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "camel"

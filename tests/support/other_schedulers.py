@@ -6,15 +6,14 @@ Their programs are in tests/oracles/cron; what they need is fetched once into ``
 import json
 import os
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tzdata
+from support.environments import CACHE, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ORACLES = ROOT / "tests" / "oracles" / "cron"
-CACHE = ROOT / ".cache" / "schedulers"
 CRONITER = "croniter==7.0.0"
 #: The pinned zones, for those that read compiled zones.
 ZONES = Path(tzdata.__file__).parent / "zoneinfo"
@@ -63,12 +62,7 @@ def robfig(questions: list[Question]) -> list[Times]:
 
 def croniter(questions: list[Question]) -> list[Times]:
     """With its defaults."""
-    folder = CACHE / "croniter"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        _run([sys.executable, "-m", "venv", str(folder)])
-        _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", CRONITER, "tzdata"])
-    command = [str(python), str(ORACLES / "croniter_times.py")]
+    command = [str(environment("croniter", CRONITER, "tzdata")), str(ORACLES / "croniter_times.py")]
     return _ask(command, ORACLES, _lines(questions), PYTHONTZPATH=str(ZONES))
 
 
