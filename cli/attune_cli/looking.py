@@ -1,6 +1,7 @@
 """Asks a system for what ``attune status`` and ``attune doctor`` check."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +15,8 @@ from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, PART_OF_ATTUNE, 
 
 #: So many Sensors of other namespaces that serve one's Rules are looked at.
 _SERVING: Final = 10
+#: So long it counts that the caller may not list all namespaces.
+_REFUSED_SECONDS: Final = 30.0
 
 
 def look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[Check]:
@@ -48,10 +51,11 @@ def look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[
 
         yield from guarded("Pods", look_at_pods)
     own = session.scope(namespace)
+    lister = Lister(session, namespace, everywhere)
     used: list[dict[str, Any]] = []
 
     def listed(plural: str) -> list[dict[str, Any]]:
-        found = objects(session, plural, namespace, everywhere)
+        found = lister.list(plural)
         used.extend(found)
         return found
 
@@ -90,14 +94,42 @@ def _marks(session: Session, own: str | None) -> dict[str, str] | None:
     return None
 
 
-def objects(session: Session, plural: str, namespace: str | None, everywhere: bool) -> list[dict[str, Any]]:
-    """Objects of all namespaces; of one, if it was named or the caller may not list the others."""
-    if namespace is not None or everywhere:
-        return session.kube.list(plural, session.scope(namespace, everywhere=everywhere))
-    try:
-        return session.kube.list(plural, None)
-    except RefusedError:
-        return session.kube.list(plural, session.scope(None))
+class Lister:
+    """Lists Sensors and Rules of all namespaces; of one, if it was named or the caller may not list the others.
+
+    That the caller may not is remembered for a while: who looks every few seconds does not ask for it each time.
+
+    Args:
+        session: the system.
+        namespace: the one that was named; None for all that the caller may list.
+        everywhere: insist on all.
+        clock: seconds of a clock that never goes back.
+    """
+
+    def __init__(
+        self, session: Session, namespace: str | None, everywhere: bool, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._session = session
+        self._namespace = namespace
+        self._everywhere = everywhere
+        self._clock = clock
+        self._refused_until: dict[str, float] = {}
+
+    def list(self, plural: str) -> list[dict[str, Any]]:
+        """All of a kind.
+
+        Raises:
+            CliError: they cannot be listed.
+        """
+        kube = self._session.kube
+        if self._namespace is not None or self._everywhere:
+            return kube.list(plural, self._session.scope(self._namespace, everywhere=self._everywhere))
+        if self._clock() >= self._refused_until.get(plural, float("-inf")):
+            try:
+                return kube.list(plural, None)
+            except RefusedError:
+                self._refused_until[plural] = self._clock() + _REFUSED_SECONDS
+        return kube.list(plural, self._session.scope(None))
 
 
 def _api(session: Session, namespace: str | None, everywhere: bool) -> Iterator[Check]:

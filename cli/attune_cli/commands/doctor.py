@@ -18,7 +18,7 @@ from attune_cli.doctor.masking import Masker
 from attune_cli.doctor.tasks import run_all
 from attune_cli.errors import CliError, ExitCode, NotFoundError, UnreachableError
 from attune_cli.lazy import command_app
-from attune_cli.looking import guarded, look, objects
+from attune_cli.looking import Lister, guarded, look
 from attune_cli.metrics import Sample, samples
 from attune_cli.output import Format, OutputOption, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
@@ -108,6 +108,7 @@ class _Doctor:
         self._session = session
         self._namespace = namespace
         self._everywhere = everywhere
+        self._lister = Lister(session, namespace, everywhere)
         self._timeout = timeout
         self._lines = log_lines
         self._home = session.options.system_namespace
@@ -148,7 +149,7 @@ class _Doctor:
 
     def _objects(self, plural: str, bundle: Bundle) -> list[Object]:
         try:
-            return list(objects(self._session, plural, self._namespace, self._everywhere))
+            return [*self._lister.list(plural)]
         except CliError as error:
             bundle.note(f"{plural}.json", f"not read: {error}")
             return []

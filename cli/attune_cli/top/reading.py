@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from attune_cli.errors import CliError
-from attune_cli.looking import objects
+from attune_cli.looking import Lister
 from attune_cli.metrics import Sample, samples
 from attune_cli.session import Session
 from attune_cli.targets.pages import Pages, Part, find_parts
@@ -40,13 +40,13 @@ class Reader:
     def __init__(self, session: Session, *, namespace: str | None, everywhere: bool) -> None:
         self._session = session
         self._namespace = namespace
-        self._everywhere = everywhere
+        self._lister = Lister(session, namespace, everywhere)
         self._pages = Pages(session.target)
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="top")
         self._parts: list[Part] = []
         self._unseen: list[str] = []
         self._parts_at = float("-inf")
-        self._rules = WrongRules(lambda: objects(session, RULES, namespace, everywhere))
+        self._rules = WrongRules(lambda: self._lister.list(RULES))
 
     def close(self) -> None:
         """Close the connections."""
@@ -59,7 +59,7 @@ class Reader:
         Raises:
             CliError: the system cannot be asked at all.
         """
-        sensors = objects(self._session, SENSORS, self._namespace, self._everywhere)
+        sensors = self._lister.list(SENSORS)
         if time.monotonic() - self._parts_at > _PARTS_EVERY:
             self._find_parts()
         metrics: dict[Part, list[Sample]] = {}

@@ -18,6 +18,7 @@ from attune_cli.doctor.bundle import Bundle
 from attune_cli.doctor.collect import Collector, secret_names
 from attune_cli.doctor.masking import Masker
 from attune_cli.doctor.tasks import run_all
+from attune_cli.looking import Lister
 from attune_cli.session import Session
 from attune_cli.targets import kube, portforward
 from attune_cli.targets.choose import TargetOptions
@@ -117,6 +118,36 @@ def test_a_list_that_breaks_off_keeps_what_was_read(tmp_path: Path) -> None:
     assert len(found) == 500
     assert len(notes) == 1
     assert notes[0].startswith("team/events.json: only the first 500 events were read: ")
+
+
+# -- Sensors and Rules
+
+
+def test_that_one_may_not_list_all_namespaces_is_remembered_for_a_while(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def tenant(path: str, _query: dict[str, str]) -> tuple[int, Any]:
+        asked.append(path.removeprefix("/apis/attune.dev/v1alpha1"))
+        if allowed or "/namespaces/team/" in path:
+            return 200, {"items": [{"metadata": {"name": path.rpartition("/")[2]}}]}
+        return 403, {"message": "you may not"}
+
+    def found(plural: str) -> list[str]:
+        asked.clear()
+        assert [body["metadata"]["name"] for body in lister.list(plural)] == [plural]
+        return asked
+
+    now, allowed = 0.0, False
+    with cluster(tenant, tmp_path) as session:
+        lister = Lister(session, None, False, clock=lambda: now)
+        assert found("sensors") == ["/sensors", "/namespaces/team/sensors"]
+        assert found("rules") == ["/rules", "/namespaces/team/rules"]
+        now = 29.0
+        assert found("sensors") == ["/namespaces/team/sensors"]
+        now = 30.0
+        assert found("sensors") == ["/sensors", "/namespaces/team/sensors"]
+        allowed, now = True, 60.0
+        assert found("sensors") == ["/sensors"]
 
 
 # -- parts
