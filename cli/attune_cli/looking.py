@@ -1,7 +1,6 @@
 """Asks a system for what ``attune status`` and ``attune doctor`` check."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,27 +8,25 @@ from typing import Any, Final
 from attune_cli import checks, watched
 from attune_cli.checks import Check
 from attune_cli.errors import CliError, RefusedError, UnreachableError
+from attune_cli.looked import Looked
 from attune_cli.session import Session
 from attune_cli.views import age, ref
-from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, PART_OF_ATTUNE, RULES, SENSORS
+from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, RULES, SENSORS
 
 #: So many Sensors of other namespaces that serve one's Rules are looked at.
 _SERVING: Final = 10
-#: So long it counts that the caller may not list all namespaces.
-_REFUSED_SECONDS: Final = 30.0
 
 
-def look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[Check]:
+def look(looked: Looked) -> Iterator[Check]:
     """Check what runs there.
 
     Args:
-        session: the system.
-        namespace: whose Sensors and Rules; None for all that the caller may list.
-        everywhere: insist on all.
+        looked: the system; it has what was read of it, afterwards.
     """
+    session = looked.session
     target = session.target
     try:
-        version = session.kube.request("GET", "/version") if target.kind == "cluster" else {}
+        version = looked.version()[0] if target.kind == "cluster" else {}
     except UnreachableError as error:
         yield Check(
             name="Cluster",
@@ -46,16 +43,15 @@ def look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[
         pods: list[dict[str, Any]] = []
 
         def look_at_pods() -> Iterator[Check]:
-            pods.extend(session.kube.core("pods", home, labelSelector=PART_OF_ATTUNE).get("items", ()))
+            pods.extend(looked.pods())
             yield from checks.pods(pods, home)
 
         yield from guarded("Pods", look_at_pods)
-    own = session.scope(namespace)
-    lister = Lister(session, namespace, everywhere)
+    own = session.scope(looked.namespace)
     used: list[dict[str, Any]] = []
 
     def listed(plural: str) -> list[dict[str, Any]]:
-        found = lister.list(plural)
+        found = looked.objects(plural)
         used.extend(found)
         return found
 
@@ -72,7 +68,7 @@ def look(session: Session, namespace: str | None, everywhere: bool) -> Iterator[
             marked=_marks(session, own),
             own=own or "",
         )
-    yield from guarded("API", lambda: _api(session, namespace, everywhere))
+    yield from guarded("API", lambda: _api(session, looked.namespace, looked.everywhere))
 
 
 def _elsewhere(session: Session, servers: list[str]) -> Iterator[dict[str, Any]]:
@@ -92,44 +88,6 @@ def _marks(session: Session, own: str | None) -> dict[str, str] | None:
         except CliError:
             continue
     return None
-
-
-class Lister:
-    """Lists Sensors and Rules of all namespaces; of one, if it was named or the caller may not list the others.
-
-    That the caller may not is remembered for a while: who looks every few seconds does not ask for it each time.
-
-    Args:
-        session: the system.
-        namespace: the one that was named; None for all that the caller may list.
-        everywhere: insist on all.
-        clock: seconds of a clock that never goes back.
-    """
-
-    def __init__(
-        self, session: Session, namespace: str | None, everywhere: bool, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._session = session
-        self._namespace = namespace
-        self._everywhere = everywhere
-        self._clock = clock
-        self._refused_until: dict[str, float] = {}
-
-    def list(self, plural: str) -> list[dict[str, Any]]:
-        """All of a kind.
-
-        Raises:
-            CliError: they cannot be listed.
-        """
-        kube = self._session.kube
-        if self._namespace is not None or self._everywhere:
-            return kube.list(plural, self._session.scope(self._namespace, everywhere=self._everywhere))
-        if self._clock() >= self._refused_until.get(plural, float("-inf")):
-            try:
-                return kube.list(plural, None)
-            except RefusedError:
-                self._refused_until[plural] = self._clock() + _REFUSED_SECONDS
-        return kube.list(plural, self._session.scope(None))
 
 
 def _api(session: Session, namespace: str | None, everywhere: bool) -> Iterator[Check]:

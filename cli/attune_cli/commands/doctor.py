@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,18 +15,19 @@ from attune_cli.doctor.bundle import Bundle
 from attune_cli.doctor.collect import Collector, secret_names, versions
 from attune_cli.doctor.folder import FolderReader, folder_secrets, stored_secrets
 from attune_cli.doctor.masking import Masker
-from attune_cli.doctor.tasks import run_all
+from attune_cli.doctor.tasks import Task, run_all
 from attune_cli.errors import CliError, ExitCode, NotFoundError, UnreachableError
 from attune_cli.lazy import command_app
-from attune_cli.looking import Lister, guarded, look
+from attune_cli.looked import Looked
+from attune_cli.looking import guarded, look
 from attune_cli.metrics import Sample, samples
 from attune_cli.output import Format, OutputOption, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
 from attune_cli.targets.choose import find_data_dir
-from attune_cli.targets.pages import Page, Pages, Part, find_parts
+from attune_cli.targets.pages import Page, Pages, Part, find_pods, parts_of
 from attune_cli.views import Object
 from attune_contract import __version__
-from attune_contract.names import PART_OF_ATTUNE, RULES, SENSOR_LABEL, SENSORS
+from attune_contract.names import RULES, SENSORS
 
 app = command_app()
 
@@ -106,9 +107,7 @@ class _Doctor:
         self, session: Session, namespace: str | None, everywhere: bool, *, log_lines: int, timeout: float
     ) -> None:
         self._session = session
-        self._namespace = namespace
-        self._everywhere = everywhere
-        self._lister = Lister(session, namespace, everywhere)
+        self._looked = Looked(session, namespace, everywhere)
         self._timeout = timeout
         self._lines = log_lines
         self._home = session.options.system_namespace
@@ -118,7 +117,7 @@ class _Doctor:
         session = self._session
         bundle = Bundle(Masker(self._known()))
         bundle.add_value("versions.json", versions())
-        found = list(look(session, self._namespace, self._everywhere))
+        found = list(look(self._looked))
         if any(check.name == "Cluster" and check.state == "problem" for check in found):
             bundle.note("everything else", "not read: the cluster gave no answer")
             return found, bundle
@@ -127,8 +126,10 @@ class _Doctor:
         try:
             collector = Collector(session, bundle, pages, log_lines=self._lines)
             collector.of_objects(sensors, rules)
-            parts = self._parts(bundle)
-            tasks = [*collector.of_pages(parts), *self._tasks(collector, sensors, rules, bundle)]
+            pods = self._pods(bundle, sensors)
+            collector.of_pods(pods)
+            parts = parts_of(session.target, pods)
+            tasks = [*collector.of_pages(parts), *self._tasks(collector, bundle, [*sensors, *rules], pods)]
             run_all(tasks, bundle, seconds=self._timeout)
         finally:
             pages.close()
@@ -149,48 +150,36 @@ class _Doctor:
 
     def _objects(self, plural: str, bundle: Bundle) -> list[Object]:
         try:
-            return [*self._lister.list(plural)]
+            return [*self._looked.objects(plural)]
         except CliError as error:
             bundle.note(f"{plural}.json", f"not read: {error}")
             return []
 
-    def _parts(self, bundle: Bundle) -> list[Part]:
+    def _pods(self, bundle: Bundle, sensors: list[Object]) -> list[dict[str, Any]]:
         try:
-            parts, problems = find_parts(self._session.target, system_namespace=self._home, namespace=self._namespace)
+            pods, problems = find_pods(
+                self._session.target,
+                ours=self._looked.pods,
+                namespace=self._looked.namespace,
+                instead=_namespaces(sensors),
+            )
         except CliError as error:
-            parts, problems = [], [str(error)]
-        for problem in problems:
-            bundle.note("pages", f"not read: {problem}")
-        return parts
+            pods, problems = [], [str(error)]
+        for path, problem in product(("pods.json", "pages"), problems):
+            bundle.note(path, f"not read: {problem}")
+        return pods
 
-    def _tasks(self, collector: Collector, sensors: list[Object], rules: list[Object], bundle: Bundle) -> Iterator[Any]:
+    def _tasks(
+        self, collector: Collector, bundle: Bundle, bodies: list[Object], pods: list[dict[str, Any]]
+    ) -> Iterator[Task]:
         if (folder := self._session.target.data_dir) is not None:
             yield from collector.of_local_objects()
             yield from FolderReader(bundle, lines=self._lines).tasks(folder)
         else:
-            yield from collector.of_cluster(self._home, _namespaces([*sensors, *rules]))
-        pods = list(self._pods(bundle, sensors))
-        collector.of_pods(pods)
+            bundle.add_value("cluster/version.json", self._looked.version()[0])
+            yield from collector.of_cluster(self._home, _namespaces(bodies))
         if not self._local:  # else the data folder has them
             yield from collector.of_logs(pods)
-
-    def _pods(self, bundle: Bundle, sensors: list[Object]) -> Iterator[Object]:
-        kube = self._session.kube
-        places = [("/api/v1/pods", "")] if self._local else [
-            (f"/api/v1/namespaces/{self._home}/pods", PART_OF_ATTUNE),
-            *((f"/api/v1/namespaces/{namespace}/pods", SENSOR_LABEL) for namespace in _namespaces(sensors)),
-        ]  # fmt: skip
-        seen: set[str] = set()
-        for path, selector in places:
-            try:
-                listed = [*kube.items(path, {"labelSelector": selector}, what="pods")]
-            except CliError as error:
-                bundle.note("pods.json", f"not read: {error}")
-                continue
-            for pod in listed:
-                if (uid := pod["metadata"].get("uid", "")) not in seen:
-                    seen.add(uid)
-                    yield pod
 
     # -- checks
 
@@ -223,17 +212,16 @@ class _Doctor:
         yield from checks.definitions(found, wanted)
 
     def _versions(self) -> Iterator[Check]:
-        pods = self._session.kube.core("pods", self._home, labelSelector=PART_OF_ATTUNE)
-        yield from checks.versions(__version__, pods.get("items", ()))
+        yield from checks.versions(__version__, self._looked.pods())
 
     def _clocks(self, read: dict[tuple[Part, str], Page]) -> dict[str, timedelta]:
         offsets = checks.offsets(read)
-        if not self._local and (date := self._session.kube.date()):
-            offsets["the Kubernetes API server"] = parsedate_to_datetime(date) - datetime.now(UTC)
+        if not self._local and (ahead := self._looked.version()[1]) is not None:
+            offsets["the Kubernetes API server"] = ahead
         return offsets
 
     def _rights(self) -> Iterator[tuple[str, str, str, str, bool]]:
-        own = self._session.scope(self._namespace) or "default"
+        own = self._session.scope(self._looked.namespace) or "default"
         asked = [(right, own) for right in checks.RIGHTS] + [(right, self._home) for right in checks.HOME_RIGHTS]
         for (verb, group, resource, purpose), namespace in asked:
             kind, _, sub = resource.partition("/")

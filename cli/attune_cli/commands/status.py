@@ -5,6 +5,7 @@ import typer
 from attune_cli.checklist import print_checks
 from attune_cli.errors import ExitCode
 from attune_cli.lazy import command_app
+from attune_cli.looked import Looked
 from attune_cli.looking import look
 from attune_cli.output import Format, OutputOption, printable, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
@@ -24,7 +25,7 @@ def status(
     Covers all namespaces if you may list them, otherwise one.
     """
     target = session.target
-    found = list(look(session, namespace, everywhere))
+    found = list(look(Looked(session, namespace, everywhere)))
     wrong = [check for check in found if check.state == "problem"]
     data = {
         "target": {"kind": target.kind, "name": target.name, "why": target.why},

@@ -102,7 +102,6 @@ class Collector:
             home: the chart's namespace.
             namespaces: those that have Sensors or Rules.
         """
-        yield "cluster/version.json", partial(self._object, "cluster/version.json", "/version")
         yield "cluster/nodes.json", self._nodes
         yield f"{home}/configmaps.json", partial(self._configmaps, home)
         yield f"{home}/chart-values.json", partial(self._chart, home)
@@ -140,9 +139,6 @@ class Collector:
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         text = self._kube.text(path, params={**limits, **query}, what=f"log of {pod}", timeout=_TIMEOUT)
         self._bundle.add_text(file, text)
-
-    def _object(self, file: str, path: str) -> None:
-        self._bundle.add_value(file, self._kube.request("GET", path, timeout=_TIMEOUT))
 
     def _items(self, file: str, path: str, what: str, **query: str) -> list[Object]:
         """The objects of a list, page by page; what of them was not read is noted for the file."""

@@ -2,6 +2,8 @@
 
 import ssl
 from collections.abc import Callable, Generator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from attune_cli.errors import CliError, NotFoundError, RefusedError, RejectedError, UnreachableError
@@ -48,6 +50,14 @@ def failure(status: int, message: str) -> CliError:
         case 429 | 502 | 503 | 504:
             return UnreachableError(message)
     return RejectedError(message)
+
+
+def clock_ahead(answer: httpx.Response) -> timedelta | None:
+    """How far the server's clock is ahead of ours; None where it does not say. HTTP says it in whole seconds."""
+    try:
+        return parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def said(answer: httpx.Response, *members: str) -> str:

@@ -1,11 +1,12 @@
 """Sensors, Rules and other objects, through the Kubernetes REST API."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
 from attune_cli.errors import NotFoundError, UnreachableError
-from attune_cli.targets.http import TIMEOUT, BearerAuth, failure, said, unreachable
+from attune_cli.targets.http import TIMEOUT, BearerAuth, clock_ahead, failure, said, unreachable
 from attune_cli.targets.httpx_client import httpx
 from attune_contract.names import API_VERSION
 from attune_kit.kubernetes.access import Access
@@ -54,19 +55,26 @@ class Kube:
         Raises:
             CliError: no answer, or an error.
         """
-        answer = self._answer(method, path, what, options)
-        try:
-            return answer.json()
-        except ValueError:
-            raise UnreachableError(f"{self._who} at {self.access.server} does not answer with JSON.") from None
+        return self._decoded(self._answer(method, path, what, options))
 
     def text(self, path: str, *, what: str = "", **options: Any) -> str:
         """Like :meth:`request`, of what is no JSON: a log."""
         return self._answer("GET", path, what, options).text
 
-    def date(self) -> str:
-        """The time by the server's clock, as HTTP writes it; empty where it does not say."""
-        return str(self._answer("GET", "/version", "", {}).headers.get("Date", ""))
+    def version(self) -> tuple[Mapping[str, Any], timedelta | None]:
+        """Of the server, and how far its clock is ahead of ours; None where it does not say.
+
+        Raises:
+            CliError: no answer, or an error.
+        """
+        answer = self._answer("GET", "/version", "", {})
+        return self._decoded(answer), clock_ahead(answer)
+
+    def _decoded(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            raise UnreachableError(f"{self._who} at {self.access.server} does not answer with JSON.") from None
 
     def _answer(self, method: str, path: str, what: str, options: Mapping[str, Any]) -> httpx.Response:
         try:
@@ -113,6 +121,13 @@ class Kube:
         """The objects of a list, as :meth:`pages` reads it."""
         for answer in self.pages(path, params, what=what, **options):
             yield from answer.get("items") or ()
+
+    def pods(self, namespace: str | None, selector: str = "") -> list[Object]:
+        """The pods of a namespace, or of all of them (None), with labels that the selector wants."""
+        inside = f"/namespaces/{quote(namespace)}" if namespace else ""
+        what = f"pods in {namespace}" if namespace else ""
+        query = {"labelSelector": selector} if selector else {}
+        return [*self.items(f"/api/v1{inside}/pods", query, what=what)]
 
     def list(self, plural: str, namespace: str | None, *, selector: str = "") -> list[Object]:
         """All Sensors (or Rules) of a namespace, or of all of them (None)."""

@@ -4,18 +4,19 @@ In a cluster through a pod's port, as for the API (:mod:`.portforward`); under `
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from attune_cli.errors import CliError, RefusedError, UnreachableError
 from attune_cli.metrics import Sample, total
 from attune_cli.targets.api import no_certificates
 from attune_cli.targets.choose import Target, speaks_tls
-from attune_cli.targets.http import unreachable
+from attune_cli.targets.http import clock_ahead, unreachable
 from attune_cli.targets.httpx_client import httpx
+from attune_cli.targets.kube import Object
 from attune_contract.names import PART_OF_ATTUNE, SENSOR_LABEL
 
 _NAME_LABEL: Final = "app.kubernetes.io/name"
@@ -191,11 +192,7 @@ def _read(answer: httpx.Response) -> Page:
         if taken > MAX_BYTES:
             break
     text = b"".join(parts)[:MAX_BYTES].decode(errors="replace")
-    try:
-        ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
-    except (KeyError, TypeError, ValueError):
-        ahead = None
-    return Page(answer.status_code, text, ahead)
+    return Page(answer.status_code, text, clock_ahead(answer))
 
 
 def find_parts(target: Target, *, system_namespace: str, namespace: str | None) -> tuple[list[Part], list[str]]:
@@ -206,31 +203,56 @@ def find_parts(target: Target, *, system_namespace: str, namespace: str | None) 
         system_namespace: of the chart.
         namespace: whose Sensors' pods; None for all, or those of the target's namespace if the caller may not list all.
     """
+
+    def ours() -> list[Object]:
+        return target.kube.pods(system_namespace, PART_OF_ATTUNE)
+
+    pods, problems = find_pods(target, ours=ours, namespace=namespace)
+    return parts_of(target, pods), problems
+
+
+def find_pods(
+    target: Target, *, ours: Callable[[], list[Object]], namespace: str | None, instead: Iterable[str] = ()
+) -> tuple[list[Object], list[str]]:
+    """All pods of the chart and of Sensors that the caller may see, and why others are not among them.
+
+    Args:
+        target: the system.
+        ours: lists the pods of the chart.
+        namespace: whose Sensors' pods; None for all.
+        instead: other namespaces whose Sensors' pods are listed, too, if the caller may not list those of all.
+
+    Raises:
+        CliError: an ``attune up`` cannot be asked.
+    """
     if target.kind == "local":
-        pods = [*target.kube.items(_pods_path(None), {})]
-        return [*local_parts(target.pages), *parts_of_pods(pods, local=True)], []
-    found: dict[str, Part] = {}
+        return target.kube.pods(None), []
+    found: dict[str, Object] = {}
     problems: list[str] = []
-    ours = (_pods_path(system_namespace), PART_OF_ATTUNE)
-    sensors = (_pods_path(namespace), SENSOR_LABEL)
-    for path, selector in (ours, sensors):
+
+    def add(pods: Callable[[], list[Object]]) -> None:
         try:
-            try:
-                pods = _listed(target, path, selector)
-            except RefusedError:
-                if path != _pods_path(None) or target.namespace is None:
-                    raise
-                pods = _listed(target, _pods_path(target.namespace), selector)
+            found.update((f"{pod['metadata']['namespace']}/{pod['metadata']['name']}", pod) for pod in pods())
         except CliError as error:
             problems.append(str(error))
-            continue
-        found |= {part.name: part for part in parts_of_pods(pods, local=False)}
+
+    def of_sensors() -> list[Object]:
+        try:
+            return target.kube.pods(namespace, SENSOR_LABEL)
+        except RefusedError:
+            if namespace is not None or target.namespace is None:
+                raise
+        for other in sorted({*instead} - {target.namespace}):
+            add(partial(target.kube.pods, other, SENSOR_LABEL))
+        return target.kube.pods(target.namespace, SENSOR_LABEL)
+
+    add(ours)
+    add(of_sensors)
     return list(found.values()), problems
 
 
-def _pods_path(namespace: str | None) -> str:
-    return "/api/v1/pods" if namespace is None else f"/api/v1/namespaces/{namespace}/pods"
-
-
-def _listed(target: Target, path: str, selector: str) -> list[dict[str, Any]]:
-    return [*target.kube.items(path, {"labelSelector": selector})]
+def parts_of(target: Target, pods: Iterable[Object]) -> list[Part]:
+    """The parts that run in pods, and under ``attune up`` those that run in none."""
+    if target.kind == "local":
+        return [*local_parts(target.pages), *parts_of_pods(pods, local=True)]
+    return list(parts_of_pods(pods, local=False))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from attune_cli.errors import CliError
-from attune_cli.looking import Lister
+from attune_cli.looked import Lister
 from attune_cli.metrics import Sample, samples
 from attune_cli.session import Session
 from attune_cli.targets.pages import Pages, Part, find_parts

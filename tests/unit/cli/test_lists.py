@@ -1,7 +1,10 @@
 """Lists of Kubernetes that are long, or that not everybody may read, with an HTTP server in the API server's place."""
 
 import json
+import re
+import tarfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 import yaml
+from support.cli import attune
 from support.http_server import Request, served
 
 from attune_cli.doctor import collect
@@ -18,7 +22,8 @@ from attune_cli.doctor.bundle import Bundle
 from attune_cli.doctor.collect import Collector, secret_names
 from attune_cli.doctor.masking import Masker
 from attune_cli.doctor.tasks import run_all
-from attune_cli.looking import Lister
+from attune_cli.errors import ExitCode
+from attune_cli.looked import Lister
 from attune_cli.session import Session
 from attune_cli.targets import kube, portforward
 from attune_cli.targets.choose import TargetOptions
@@ -118,6 +123,53 @@ def test_a_list_that_breaks_off_keeps_what_was_read(tmp_path: Path) -> None:
     assert len(found) == 500
     assert len(notes) == 1
     assert notes[0].startswith("team/events.json: only the first 500 events were read: ")
+
+
+def test_the_doctor_reads_each_list_once_and_says_what_it_could_not_read(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
+        asked.append(f"{path} {query.get('labelSelector', '')}".strip())
+        match path.rpartition("/")[2]:
+            case "version":
+                return 200, {"gitVersion": "v1.33.0"}
+            case "sensors":
+                body = {"metadata": {"namespace": "team", "name": "core.timer"}, "spec": {}}
+                return 200, {"items": [body, {**body, "metadata": {"namespace": "other", "name": "core.timer"}}]}
+            case "pods" if query.get("labelSelector") == "attune.dev/sensor":
+                if "/other/" not in path:
+                    return 403, {"message": f"you may not list {path}"}
+                container = {"name": "sensor", "ports": [{"name": "metrics", "containerPort": 8080}]}
+                return 200, {"items": [{**pod("other", "timer-1"), "spec": {"containers": [container]}}]}
+            case "pods" if query.get("labelSelector") == "app.kubernetes.io/part-of=attune":
+                return 200, {"items": []}
+        return 403, {"message": f"you may not list {path}"}
+
+    bundle = tmp_path / "bundle.tar.gz"
+    with cluster(answer, tmp_path):
+        attune("doctor", "--kubeconfig", tmp_path / "config", "--out", bundle, code=ExitCode.PROBLEM)
+    lists = ("/version", "/sensors", "/pods app.kubernetes.io/part-of=attune", "/pods attune.dev/sensor")
+    read = Counter(one for one in asked if one.endswith(lists))
+    assert set(read) == {
+        "/version",
+        "/apis/attune.dev/v1alpha1/sensors",
+        "/api/v1/namespaces/attune-system/pods app.kubernetes.io/part-of=attune",
+        "/api/v1/pods attune.dev/sensor",
+        "/api/v1/namespaces/team/pods attune.dev/sensor",
+        "/api/v1/namespaces/other/pods attune.dev/sensor",
+    }
+    assert set(read.values()) == {1}
+    with tarfile.open(bundle) as archive:
+        files = {entry.name.partition("/")[2]: archive.extractfile(entry) for entry in archive}
+        texts = {path: file.read().decode() for path, file in files.items() if file is not None}
+    assert [one["metadata"]["namespace"] for one in json.loads(texts["pods.json"])] == ["other"]
+    assert json.loads(texts["cluster/version.json"]) == {"gitVersion": "v1.33.0"}
+    notes = texts["not-read.txt"]
+    for path, what in (
+        ("rules.json", "team/rules"), ("pods.json", "team/pods"), ("pages", "team/pods"),
+        ("pages/sensor/other.timer-1/metrics.txt", "port-forward"),
+    ):  # fmt: skip
+        assert re.search(rf"^{path}: not read: .*{what}", notes, re.MULTILINE), notes
 
 
 # -- Sensors and Rules
