@@ -23,6 +23,7 @@ from attune_actions.metrics import Metrics
 from attune_actions.settling import Outcome, RetryPolicy, changed, settled
 from attune_contract.actions import ActionKind, Run, RunReason, RunState, queued_run_subject
 from attune_contract.events import Event
+from attune_contract.tracing import NO_TRACE, Trace
 from attune_kit.actions.plan import Plan, Step
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -54,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         look: the action was begun; look whether it is done.
         begin_by: no attempt begins after this time, in monotonic seconds; None: at any time. It keeps a replica that was frozen
             from beginning what another one has done meanwhile.
+        trace: the trace that the target is told of.
     """
 
     run: Run
@@ -63,6 +65,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     policy: RetryPolicy
     look: bool = False
     begin_by: float | None = None
+    trace: Trace = NO_TRACE
 
 
 #: Makes one attempt, and ends when the action's timeout has passed. It may raise nothing but TimeoutError and what is a defect.

@@ -17,6 +17,7 @@ from attune_actions.settling import RetryPolicy, new_run
 from attune_actions.work import Work
 from attune_contract.actions import RunReason, run_id
 from attune_contract.events import Event
+from attune_contract.tracing import Trace
 from attune_kit.actions.plan import Plan, Step
 from attune_kit.cel.evaluator import Evaluator
 from attune_kit.cel.library import EvaluationError
@@ -249,7 +250,10 @@ class Events:
                 continue
             if step.fate == "run":
                 policy = RetryPolicy.of(step.action)
-                begun.append(Task(run=run, step=step, plan=plan, event=event, policy=policy, begin_by=begin_by))
+                trace = Trace(event.traceparent, event.tracestate)
+                begun.append(
+                    Task(run=run, step=step, plan=plan, event=event, policy=policy, begin_by=begin_by, trace=trace)
+                )
             elif not self._carrier.is_done(run.id):
                 await self._carrier.end(run)
         # All of them go on to their end: what one raises does not stop another one's attempt.

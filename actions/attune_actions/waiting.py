@@ -17,6 +17,7 @@ from attune_actions.work import Work
 from attune_contract.actions import QueuedRun, Run, RunReason, RunState, decode_queued_run
 from attune_contract.events import Event
 from attune_contract.messages import InvalidMessageError
+from attune_contract.tracing import Trace
 from attune_kit.cel.library import EvaluationError
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -121,6 +122,7 @@ class Waiting:
             policy=policy,
             look=look,
             begin_by=begin_by if in_order else None,
+            trace=Trace(event.traceparent, event.tracestate),
         )
         try:
             begun = await self._carrier.resume(task, bytes(queued.event))

@@ -90,7 +90,7 @@ TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _SCHEDULED: Final = "2026-11-23T12:00:00.000000Z"
 
 
-class EventReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class EventReport(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One event as a sensor reports it."""
 
     id: _Id
@@ -109,6 +109,22 @@ class EventReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             examples=[{"scheduled_at": _SCHEDULED}],
         ),
     ]
+    # Without a pattern: a trace that is not valid is dropped, and its event is kept.
+    traceparent: Annotated[
+        str,
+        Meta(
+            description="The trace that the occurrence belongs to (W3C Trace Context); absent without one. "
+            "What is not valid is ignored.",
+            examples=["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
+        ),
+    ] = ""
+    tracestate: Annotated[
+        str,
+        Meta(
+            description="What tracing systems add to traceparent; at most 512 characters are kept.",
+            examples=["congo=t61rcWkgMzE"],
+        ),
+    ] = ""
 
 
 class Event(EventReport, frozen=True, kw_only=True, gc=False):

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from attune_actions.carrying import Task
+from attune_actions.kinds.request import trace_headers
 from attune_actions.settling import Outcome, excerpt
 from attune_contract import emitted
 from attune_contract.actions import Run, RunReason
@@ -131,6 +132,7 @@ class Emit:
             "Content-Type": "application/json",
             emitted.TIME_HEADER: str(time_),
             emitted.SIGNATURE_HEADER: emitted.signature(token, time=time_, body=body),
+            **trace_headers(task.trace),
         }
         try:
             async with self._opened().post(

@@ -77,7 +77,7 @@ class Http:
         try:
             secrets = await self._secret_headers(task, http, deadline)
             masks = Masks(secrets.values())
-            request = build(http, run=task.run, event=task.event, secrets=secrets, agent=_AGENT)
+            request = build(http, run=task.run, event=task.event, secrets=secrets, agent=_AGENT, trace=task.trace)
         except SecretError as error:
             return Outcome(reason=error.reason, again=error.again, message=str(error))
         except (RequestError, UnicodeEncodeError) as error:

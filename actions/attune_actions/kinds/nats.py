@@ -19,10 +19,12 @@ from nats.js.errors import APIError
 
 from attune_actions.addresses import AddressRules
 from attune_actions.carrying import Task
+from attune_actions.kinds.request import trace_headers
 from attune_actions.masking import Masks
 from attune_actions.secrets import SecretError, Secrets
 from attune_actions.settling import Outcome, excerpt
 from attune_contract.actions import RunReason
+from attune_contract.tracing import NO_TRACE, TRACEPARENT, Trace
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, open_connection
 
 #: Connections that are kept, and for how many seconds without use.
@@ -44,8 +46,10 @@ class _Kept:
     used: float
 
 
-def message_of(nats_: Mapping[str, Any], event: bytes, run_id: str) -> tuple[str, bytes, dict[str, str]]:
-    """Subject, body and headers of an action's message. Pure.
+def message_of(
+    nats_: Mapping[str, Any], event: bytes, run_id: str, *, trace: Trace = NO_TRACE
+) -> tuple[str, bytes, dict[str, str]]:
+    """Subject, body and headers of an action's message; ``trace`` unless the action has such headers itself. Pure.
 
     Raises:
         MessageError: it is none.
@@ -55,7 +59,8 @@ def message_of(nats_: Mapping[str, Any], event: bytes, run_id: str) -> tuple[str
         raise MessageError("the subject has a blank, a wildcard or an empty part in it")
     if subject.startswith("$"):
         raise MessageError("the subject begins with $: these belong to the server")
-    headers: dict[str, str] = {}
+    given = {name.lower() for name in nats_.get("headers") or ()}
+    headers = {} if TRACEPARENT in given else trace_headers(trace)
     for name, value in (nats_.get("headers") or {}).items():
         shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         if not _HEADER.fullmatch(name) or name.lower().startswith("nats-"):
@@ -91,7 +96,9 @@ class Nats:
         request = task.step.request
         masks = Masks()
         try:
-            subject, body, headers = message_of(request, task.plan.event_variable(task.event), str(task.run.id))
+            subject, body, headers = message_of(
+                request, task.plan.event_variable(task.event), str(task.run.id), trace=task.trace
+            )
             url = str(request["connection"]["url"])
             credentials = await self._credentials(task, request["connection"])
             masks = Masks([credentials] if credentials else [])

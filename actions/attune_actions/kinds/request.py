@@ -10,6 +10,7 @@ import msgspec
 
 from attune_contract.actions import Run
 from attune_contract.events import Event
+from attune_contract.tracing import NO_TRACE, TRACEPARENT, TRACESTATE, Trace
 
 _NAME: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 #: What would begin another header, and what no header has (RFC 9110, 5.5).
@@ -66,7 +67,15 @@ def secret_references(http: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return found
 
 
-def build(http: Mapping[str, Any], *, run: Run, event: Event, secrets: Mapping[str, str], agent: str) -> Request:
+def build(
+    http: Mapping[str, Any],
+    *,
+    run: Run,
+    event: Event,
+    secrets: Mapping[str, str],
+    agent: str,
+    trace: Trace = NO_TRACE,
+) -> Request:
     """The request of an action.
 
     Args:
@@ -75,12 +84,16 @@ def build(http: Mapping[str, Any], *, run: Run, event: Event, secrets: Mapping[s
         event: what ``cloudEvent`` sends.
         secrets: values of the headers that come from Secrets, by the headers' names.
         agent: ``User-Agent``.
+        trace: what the target is told of, unless the action has such headers itself.
 
     Raises:
         RequestError: it cannot be sent.
     """
     headers, body = _body(http, event)
     headers = {"User-Agent": agent, "Accept-Encoding": "identity", **headers}
+    own = {str(header["name"]).lower() for header in http.get("headers") or ()}
+    if TRACEPARENT not in own:
+        headers |= trace_headers(trace)
     for header in http.get("headers") or ():
         name = str(header["name"])
         _set(headers, name, secrets[name].strip("\r\n") if name in secrets else _text(header.get("value", "")))
@@ -92,6 +105,16 @@ def build(http: Mapping[str, Any], *, run: Run, event: Event, secrets: Mapping[s
         body=body,
         secret_headers=frozenset(name.lower() for name in secrets),
     )
+
+
+def trace_headers(trace: Trace) -> dict[str, str]:
+    """The headers that tell a target of HTTP or NATS which trace a request belongs to; none without a trace."""
+    if not trace.traceparent:
+        return {}
+    headers = {TRACEPARENT: trace.traceparent}
+    if trace.tracestate:
+        headers[TRACESTATE] = trace.tracestate
+    return headers
 
 
 def _set(headers: dict[str, str], name: str, value: str) -> None:
@@ -172,6 +195,7 @@ def _cloud_event(mode: str, event: Event) -> tuple[dict[str, str], bytes]:
         "subject": f"{event.rule_namespace}/{event.rule_name}",
         "time": event.occurred_at,
         "triggertype": event.trigger_type,
+        **trace_headers(Trace(event.traceparent, event.tracestate)),
     }
     if mode == "Structured":
         document = {**attributes, "datacontenttype": "application/json", "data": event.payload}

@@ -56,6 +56,8 @@ class Event(Table, table=True):
     occurred_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
     received_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
     payload: Any = Field(sa_column=Column(RawJson, nullable=False))
+    traceparent: str = Field(sa_column=Column(Text(), nullable=False, server_default=""))
+    tracestate: str = Field(sa_column=Column(Text(), nullable=False, server_default=""))
 
 
 class EventBlock(Table, table=True):

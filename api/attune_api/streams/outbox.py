@@ -74,7 +74,8 @@ def message(event: Event, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
     """The message of an event: subject, body and headers (CloudEvents 1.0, NATS binding, binary mode).
 
     The body is the event as ``GET /api/v1/events/{id}`` answers it. One that is too large for the server goes without its
-    payload, and with ``ce-dataref`` (CloudEvents extension "Dataref") instead, which says where to get the whole.
+    payload, and with ``ce-dataref`` (CloudEvents extension "Dataref") instead, which says where to get the whole. The trace
+    that it belongs to is in the attributes of the extension "Distributed Tracing".
 
     Args:
         event: the event.
@@ -90,10 +91,16 @@ def message(event: Event, *, largest: int) -> tuple[str, bytes, dict[str, str]]:
         "content-type": "application/json",
         "Nats-Msg-Id": message_id(event),
     }
+    if event.traceparent:
+        headers["ce-traceparent"] = event.traceparent
+        if event.tracestate:
+            headers["ce-tracestate"] = event.tracestate
     body = msgspec.json.encode(event)
     if len(body) + _HEADROOM > largest:
         headers["ce-dataref"] = f"/api/v1/events/{event.id}?rule_uid={event.rule_uid}"
-        body = msgspec.json.encode({k: v for k, v in msgspec.structs.asdict(event).items() if k != "payload"})
+        body = msgspec.json.encode(
+            {k: v for k, v in msgspec.structs.asdict(event).items() if k != "payload" and v != ""}
+        )
     return event_subject(event.rule_namespace, event.rule_uid), body, headers
 
 

@@ -214,6 +214,8 @@ class AmqpQueue:
             size=size_of(content),
             occurred_at=occurred_at(content),
             handle=delivered.delivery_tag,
+            traceparent=_text(headers.get("traceparent")),
+            tracestate=_text(headers.get("tracestate")),
         )
 
     @property
@@ -244,3 +246,10 @@ def _said(error: BaseException) -> str:
     if not words and type(error) is Exception:
         return "the connection was lost"
     return " ".join(words) or type(error).__name__
+
+
+def _text(value: object) -> str:
+    """A header as text; empty when it is none."""
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace")
+    return value if isinstance(value, str) else ""

@@ -233,6 +233,8 @@ class NatsStream:
             size=len(message.data) + sum(len(name) + len(value) for name, value in headers.items()),
             occurred_at=metadata.timestamp,
             handle=message,
+            traceparent=headers.get("traceparent", ""),
+            tracestate=headers.get("tracestate", ""),
         )
 
     @property

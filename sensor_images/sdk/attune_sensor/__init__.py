@@ -8,6 +8,7 @@ is re-exported here.
 from attune_contract.events import EventReport, event_id, scheduled
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState, RuleState
+from attune_contract.tracing import Trace, read_trace
 from attune_sensor._confirmations import Confirmation, Disposition
 from attune_sensor._context import SensorContext
 from attune_sensor._errors import (
@@ -57,10 +58,12 @@ __all__ = [
     "StoppingError",
     "TokenClient",
     "TokenClientError",
+    "Trace",
     "Trigger",
     "WhenFull",
     "event_id",
     "event_of",
+    "read_trace",
     "run_sensor",
     "scheduled",
 ]

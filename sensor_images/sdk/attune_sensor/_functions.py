@@ -70,7 +70,13 @@ class Trigger(Generic[P]):
         return (await self.context.last_events([self.rule.uid])).get(self.rule.uid)
 
     async def emit(
-        self, payload: dict[str, Any], *, occurrence: str | None = None, occurred_at: datetime | None = None
+        self,
+        payload: dict[str, Any],
+        *,
+        occurrence: str | None = None,
+        occurred_at: datetime | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
     ) -> bool:
         """Report an event of this rule.
 
@@ -80,6 +86,9 @@ class Trigger(Generic[P]):
                 occurrence reported twice, even after a restart, is one event. Without it, ``occurred_at`` identifies
                 the occurrence; an event with neither is never a duplicate.
             occurred_at: when it happened, with a zone; now unless given.
+            traceparent: the trace that it belongs to, as it came with a request or a message (the header of that name, W3C
+                Trace Context). What is not valid is ignored.
+            tracestate: the header of that name.
 
         Returns:
             Whether there was room for it; see :meth:`attune_sensor._emitter.Emitter.emit`.
@@ -88,7 +97,15 @@ class Trigger(Generic[P]):
             ValueError: ``occurred_at`` has no zone, or the event is too large.
             TypeError: the payload has something that JSON does not know.
         """
-        event = event_of(self.rule, payload, occurrence=occurrence, occurred_at=occurred_at, now=self.now)
+        event = event_of(
+            self.rule,
+            payload,
+            occurrence=occurrence,
+            occurred_at=occurred_at,
+            traceparent=traceparent,
+            tracestate=tracestate,
+            now=self.now,
+        )
         taken = await self.context.emit(event)
         self._on_emit()
         return taken

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from attune_contract.events import EventReport, event_id, scheduled
+from attune_contract.tracing import NO_TRACE, read_trace
 from attune_sensor._rules import Rule
 
 
@@ -19,6 +20,8 @@ def event_of(
     *,
     occurrence: str | None = None,
     occurred_at: datetime | None = None,
+    traceparent: str = "",
+    tracestate: str = "",
     now: Callable[[], datetime] = _now,
 ) -> EventReport:
     """An event of a rule.
@@ -30,6 +33,9 @@ def event_of(
             reported twice, even after a restart or by another program, is one event. Without it, ``occurred_at``
             identifies the occurrence; an event with neither is never a duplicate.
         occurred_at: when it happened, with a zone; now unless given.
+        traceparent: the trace that it belongs to, as it came with a request or a message (the header of that name, W3C Trace
+            Context). What is not valid is ignored.
+        tracestate: the header of that name.
         now: the wall clock.
 
     Raises:
@@ -40,6 +46,7 @@ def event_of(
     if occurrence is None:
         occurrence = scheduled(occurred_at) if occurred_at is not None else uuid.uuid4().hex
     state = rule.state
+    trace = read_trace(traceparent, tracestate) if traceparent else NO_TRACE
     return EventReport(
         id=event_id(state.uid, occurrence),
         trigger_type=state.trigger_type,
@@ -48,4 +55,6 @@ def event_of(
         rule_name=state.name,
         occurred_at=occurred_at or now(),
         payload=payload,
+        traceparent=trace.traceparent,
+        tracestate=trace.tracestate,
     )

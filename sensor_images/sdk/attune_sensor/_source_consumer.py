@@ -219,6 +219,8 @@ class SourceConsumer:
             self._kind.payload(rule, message, whole=whole),
             occurrence=message.occurrence,
             occurred_at=message.occurred_at,
+            traceparent=message.traceparent,
+            tracestate=message.tracestate,
         )
 
     async def _hold_until(

@@ -32,6 +32,7 @@ class Message:
         size: bytes of the content; a message with too many is reported by reference.
         occurred_at: when it was sent, with a zone; None when nobody knows.
         handle: what the source needs to acknowledge it.
+        traceparent, tracestate: the trace that it came with (headers of W3C Trace Context); empty without one.
     """
 
     partition: str
@@ -40,6 +41,8 @@ class Message:
     size: int
     occurred_at: datetime | None = None
     handle: Any = None
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class Source(Protocol):

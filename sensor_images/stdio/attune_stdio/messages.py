@@ -33,6 +33,8 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime | None = None
     rule: str | None = None
     trigger_type: str | None = None
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class AckLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     occurred_at: str | int | float | None = None
     rule: str | None = None
     trigger_type: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
     ack: AckState | None = None
     message: str | None = None
 
@@ -134,13 +138,15 @@ def parse(text: bytes) -> EventLine | AckLine:
         occurred_at=occurred_at,
         rule=line.rule,
         trigger_type=line.trigger_type,
+        traceparent=line.traceparent or "",
+        tracestate=line.tracestate or "",
     )
 
 
 def _ack(line: _Line, ack: AckState) -> AckLine:
     if ack not in _SAYABLE:
         raise LineError(f"`ack` must be one of {', '.join(_SAYABLE)}")
-    for name in ("payload", "occurrence", "occurred_at", "trigger_type"):
+    for name in ("payload", "occurrence", "occurred_at", "trigger_type", "traceparent", "tracestate"):
         if getattr(line, name) is not None:
             raise LineError(f"`{name}` does not go with an `ack`")
     return AckLine(ack=ack, message=line.message or "", rule=line.rule)

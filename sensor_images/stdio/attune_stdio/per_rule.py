@@ -223,7 +223,16 @@ async def report(context: SensorContext, rule: Rule, line: EventLine) -> None:
         RefusedEventError: the event is too large.
     """
     try:
-        await context.emit(event_of(rule, line.payload, occurrence=line.occurrence, occurred_at=line.occurred_at))
+        await context.emit(
+            event_of(
+                rule,
+                line.payload,
+                occurrence=line.occurrence,
+                occurred_at=line.occurred_at,
+                traceparent=line.traceparent,
+                tracestate=line.tracestate,
+            )
+        )
     except ValueError as error:
         raise RefusedEventError(str(error)) from None
 

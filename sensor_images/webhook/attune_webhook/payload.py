@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from attune_sensor import EventReport, Rule, event_id
+from attune_sensor import EventReport, Rule, Trace, event_id
 from attune_webhook.http.request import Request
 from attune_webhook.identity import occurrence_of
 from attune_webhook.parameters import Hook
 from attune_webhook.secrecy import holds_secret
 
 
-def event_of(rule: Rule, hook: Hook, request: Request, *, received_at: datetime) -> EventReport:
+def event_of(rule: Rule, hook: Hook, request: Request, *, received_at: datetime, trace: Trace) -> EventReport:
     """The event of one request.
 
     Args:
@@ -18,6 +18,7 @@ def event_of(rule: Rule, hook: Hook, request: Request, *, received_at: datetime)
         hook: what the rule takes.
         request: the request.
         received_at: when it came.
+        trace: the trace that it belongs to.
     """
     state = rule.state
     headers, body = request.headers, request.read
@@ -41,6 +42,8 @@ def event_of(rule: Rule, hook: Hook, request: Request, *, received_at: datetime)
         rule_name=state.name,
         occurred_at=received_at,
         payload=payload,
+        traceparent=trace.traceparent,
+        tracestate=trace.tracestate,
     )
 
 

@@ -221,8 +221,9 @@ class WebhookServer:
             return self._without_event("disabled", wanted[0].hook)
         self._take_tokens(enabled)
         received_at = datetime.fromtimestamp(now, UTC)
+        trace = request.trace
         events = [
-            event_of(route.rule, route.hook, item, received_at=received_at)
+            event_of(route.rule, route.hook, item, received_at=received_at, trace=trace)
             for route in enabled
             for item in items_of(request, route.hook)
         ]

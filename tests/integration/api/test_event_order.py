@@ -30,6 +30,8 @@ def _row(k: int) -> dict[str, Any]:
         "occurred_at": NOW,
         "received_at": NOW,
         "payload": {"k": k},
+        "traceparent": "",
+        "tracestate": "",
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -31,6 +32,8 @@ from attune_api.storage.tables import METADATA
 
 pytest_plugins = ["support.api_fixtures"]
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
@@ -40,6 +43,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 def _row(k: int) -> dict[str, object]:
+    """An event as programs of any time stored it."""
     time = datetime(2026, 1, 1, 0, 0, k, 5, tzinfo=UTC)
     return {
         "id": uuid.UUID(int=k),
@@ -54,8 +58,13 @@ def _row(k: int) -> dict[str, object]:
     }
 
 
+def _today(row: dict[str, object], *, traceparent: str = "") -> dict[str, object]:
+    """The same as it is stored today."""
+    return {**row, "traceparent": traceparent, "tracestate": ""}
+
+
 async def _store(database: Database, *ks: int) -> list[Status]:
-    rows = [_row(k) for k in ks]
+    rows = [_today(_row(k)) for k in ks]
     return [outcome.status for outcome in await database.write(lambda connection: store_events(connection, rows=rows))]
 
 
@@ -146,8 +155,8 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     assert [event.id.int for event in page.events] == [1]
     await downgrade(database, "0001")
     await _insert(database, 3)
-    page = await read_page(database, where=EventFilter(), order="asc", beyond=None, limit=10)
-    assert len(page.events) == 3
+    count = text("SELECT count(*) FROM events")
+    assert await database.write(lambda connection: connection.execute(count).scalar_one()) == 3
     await upgrade(database)
     assert await _store(database, 2, 3, 4) == [Status.DUPLICATE, Status.DUPLICATE, Status.STORED]
     await downgrade(database, "base")
@@ -163,7 +172,7 @@ async def test_ids_become_unique_per_rule_with_events_in_the_table(database: Dat
     with pytest.raises(Exception, match=r"ix_events_id|UNIQUE constraint failed: events\.id"):
         await database.write(lambda connection: connection.execute(METADATA.tables["events"].insert(), [other]))
     await upgrade(database)
-    (outcome,) = await database.write(lambda connection: store_events(connection, rows=[other]))
+    (outcome,) = await database.write(lambda connection: store_events(connection, rows=[_today(other)]))
     assert outcome.status is Status.STORED
     assert await _store(database, 1, 2) == [Status.DUPLICATE, Status.DUPLICATE]
     # Down only while no id is shared, and then with nothing changed.
@@ -180,6 +189,22 @@ async def test_ids_become_unique_per_rule_with_events_in_the_table(database: Dat
         await database.write(lambda connection: connection.execute(METADATA.tables["events"].insert(), [other]))
     await upgrade(database)
     assert await _store(database, 1, 2, 3) == [Status.DUPLICATE, Status.DUPLICATE, Status.STORED]
+
+
+async def test_events_that_are_there_and_those_of_an_older_replica_have_no_trace(database: Database) -> None:
+    await upgrade(database, "0005")
+    await _insert(database, 1)
+    await upgrade(database)
+    await _insert(database, 2)  # by a replica that was not replaced yet
+    traced = _today(_row(3), traceparent=TRACEPARENT)
+    await database.write(lambda connection: store_events(connection, rows=[traced]))
+    page = await read_page(database, where=EventFilter(), order="asc", beyond=None, limit=10)
+    assert [event.traceparent for event in page.events] == ["", "", TRACEPARENT]
+    assert [b"traceparent" in msgspec.json.encode(event) for event in page.events] == [False, False, True]
+    await downgrade(database, "0005")
+    await upgrade(database)
+    page = await read_page(database, where=EventFilter(), order="asc", beyond=None, limit=10)
+    assert [event.traceparent for event in page.events] == ["", "", ""]
 
 
 async def test_a_migration_may_take_longer_than_a_statement(
@@ -208,9 +233,9 @@ async def test_a_failed_upgrade_leaves_the_tables_as_they_were(database: Databas
 
 async def test_seq_is_not_given_twice_after_the_newest_rows_were_deleted(database: Database) -> None:
     await upgrade(database)
-    before = await database.write(lambda connection: store_events(connection, rows=[_row(1), _row(2)]))
+    before = await database.write(lambda connection: store_events(connection, rows=[_today(_row(1)), _today(_row(2))]))
     await database.write(lambda connection: connection.execute(text("DELETE FROM events")))
-    after = await database.write(lambda connection: store_events(connection, rows=[_row(3)]))
+    after = await database.write(lambda connection: store_events(connection, rows=[_today(_row(3))]))
     assert (before[1].seq or 0) < (after[0].seq or 0)
 
 
@@ -218,7 +243,7 @@ async def test_what_fails_is_rolled_back(database: Database) -> None:
     await upgrade(database)
 
     def fail(connection: Connection) -> None:
-        store_events(connection, rows=[_row(1)])
+        store_events(connection, rows=[_today(_row(1))])
         raise LookupError("after storing")
 
     with pytest.raises(LookupError, match="after storing"):

@@ -86,6 +86,24 @@ async def test_an_event_becomes_a_cloudevent(passing_on: ApiProcess, nats_server
     assert {name: message.headers[name] for name in expected} == expected
 
 
+async def test_the_trace_of_an_event_is_in_its_cloudevent(passing_on: ApiProcess, nats_server: NatsServer) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    traced = report(1, traceparent=traceparent, tracestate="a=1")
+    async with passing_on.client() as sensor, passing_on.reader() as reader:
+        for body in (traced, report(2)):
+            assert (await sensor.post("/api/v1/events", json=body)).status_code == 201
+        read = (await reader.get("/api/v1/events?order=asc")).json()["data"]
+    async with _listening(nats_server) as received:
+        messages = await _take(received, 2)
+    names = ("ce-traceparent", "ce-tracestate")
+    assert [[(message.headers or {}).get(name) for name in names] for message in messages] == [
+        [traceparent, "a=1"],
+        [None, None],
+    ]
+    assert [msgspec.json.decode(message.data) for message in messages] == read
+    assert [each.get("traceparent") for each in read] == [traceparent, None]
+
+
 async def test_events_leave_in_the_order_in_which_they_were_stored(
     passing_on: ApiProcess, nats_server: NatsServer
 ) -> None:

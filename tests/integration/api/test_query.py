@@ -103,6 +103,8 @@ def row(k: int, **changes: Any) -> dict[str, Any]:
         "occurred_at": START + timedelta(seconds=k),
         "received_at": START + timedelta(seconds=k),
         "payload": {"k": k},
+        "traceparent": "",
+        "tracestate": "",
         **changes,
     }
 

@@ -54,6 +54,8 @@ def _row(k: int, rule: str, received_at: datetime) -> dict[str, Any]:
         "occurred_at": received_at,
         "received_at": received_at,
         "payload": {},
+        "traceparent": "",
+        "tracestate": "",
     }
 
 

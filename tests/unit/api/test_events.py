@@ -20,6 +20,7 @@ from attune_api.events.ingest.reports import (
     MAX_PAYLOAD_DEPTH,
     InvalidReportError,
     Refusal,
+    as_row,
     read_batch,
     read_report,
 )
@@ -50,6 +51,16 @@ def test_what_the_contract_writes_is_read() -> None:
 
 def test_fields_of_newer_versions_are_ignored() -> None:
     assert read_report(json.dumps({**report(), "severity": "high"}).encode()).payload == {"k": 0}
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"),
+    [("", ""), ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",) * 2, ("nonsense", ""), ("\0", "")],
+)
+def test_a_trace_that_is_not_valid_costs_no_event(given_: str, kept: str) -> None:
+    read = read_report(json.dumps({**report(), "traceparent": given_, "tracestate": "a=1"}).encode())
+    row = as_row(read, sensor_ref="a/b", received_at=datetime.now(UTC))
+    assert (row["traceparent"], row["tracestate"]) == (kept, "a=1" if kept else "")
 
 
 def _nested(depth: int) -> dict[str, Any]:

@@ -99,6 +99,20 @@ async def test_same_occurrence_is_one_event() -> None:
     assert len(sensor.api.events) == 5
 
 
+async def test_an_event_belongs_to_the_trace_that_the_author_names() -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def watch(trigger: Trigger[Any]) -> None:
+        await trigger.emit({}, traceparent=traceparent, tracestate="a=1")
+        await trigger.emit({}, traceparent="nonsense", tracestate="a=1")
+        await trigger.emit({})
+
+    async with harness(watch) as sensor:
+        await sensor.wait_for(sensor.apply(TYPE, {}), AckState.COMPLETED)
+        traces = [await sensor.next_event() for _ in range(3)]
+    assert [(each.traceparent, each.tracestate) for each in traces] == [(traceparent, "a=1"), ("", ""), ("", "")]
+
+
 async def test_function_that_returns_completes_its_rule() -> None:
     async def watch(_trigger: Trigger[Any]) -> None:
         return

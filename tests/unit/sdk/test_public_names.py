@@ -34,10 +34,12 @@ NAMES = [
     "StoppingError",
     "TokenClient",
     "TokenClientError",
+    "Trace",
     "Trigger",
     "WhenFull",
     "event_id",
     "event_of",
+    "read_trace",
     "run_sensor",
     "scheduled",
 ]

@@ -47,6 +47,9 @@ def test_an_endless_line_takes_no_memory() -> None:
 
 def test_an_event_may_say_as_little_as_its_payload() -> None:
     assert parse(b'{"payload": {"a": 1}}') == EventLine(payload={"a": 1})
+    assert parse(b'{"payload": {}, "traceparent": "00-a", "tracestate": null}') == EventLine(
+        payload={}, traceparent="00-a"
+    )
     line = parse(b'{"payload": {}, "occurrence": 17, "occurred_at": "2026-11-23T12:00:00+01:00", "rule": "a/b"}')
     assert isinstance(line, EventLine)
     assert (line.occurrence, line.rule) == ("17", "a/b")

@@ -107,7 +107,7 @@ def test_every_body_can_be_carried_and_stored(body: bytes, content_type: str, en
 def made(body: bytes, content_type: str, *, target: str = "/a", headers: dict[str, str] | None = None) -> EventReport:
     rule = Rule(state=rule_state(trigger_type="core.webhook"), since_us=0)
     found = request({"Content-Type": content_type, **(headers or {})}, body, target=target)
-    return event_of(rule, hook(headers=["x-one", "user-agent"]), found, received_at=NOW)
+    return event_of(rule, hook(headers=["x-one", "user-agent"]), found, received_at=NOW, trace=found.trace)
 
 
 def carried(body: bytes, content_type: str, **given: Any) -> EventReport:
@@ -120,6 +120,15 @@ def test_only_the_headers_of_the_list_are_carried() -> None:
     stored = carried(b"", "", headers=headers, target="/a?a=1&a=%00")
     assert stored.payload["headers"] == {"x-one": "1", "user-agent": "a?"}
     assert stored.payload["query"] == {"a": ["1", "\ufffd"]}
+
+
+def test_the_sender_s_trace_is_the_event_s() -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    stored = carried(b"", "", headers={"Traceparent": traceparent, "tracestate": "a=1,b=2"})
+    assert (stored.traceparent, stored.tracestate) == (traceparent, "a=1,b=2")
+    for wrong in ("", "00-x", f"{traceparent}, {traceparent}", "\udcff"):
+        stored = carried(b"", "", headers={"traceparent": wrong, "tracestate": "a=1"})
+        assert (stored.traceparent, stored.tracestate) == ("", "")
 
 
 def test_query_parameters_that_hold_secrets_are_not_carried() -> None:

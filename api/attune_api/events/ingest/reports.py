@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from attune_contract.events import MAX_BATCH_EVENTS, EventReport
+from attune_contract.tracing import read_trace
 
 #: How deep objects and lists may be nested in a payload, the payload itself included.
 MAX_PAYLOAD_DEPTH: Final = 32
@@ -195,4 +196,6 @@ def as_row(report: EventReport, *, sensor_ref: str, received_at: datetime) -> di
     row["payload"] = msgspec.Raw(_ENCODER.encode(report.payload))
     row["sensor_ref"] = sensor_ref
     row["received_at"] = received_at
+    if report.traceparent or report.tracestate:
+        row["traceparent"], row["tracestate"] = read_trace(report.traceparent, report.tracestate)
     return row

@@ -175,7 +175,7 @@ class EmittedServer:
             text = f"{len(rules)} Rules take {emission.origin.name}; at most {MOST_TAKERS} of a namespace can."
             raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, "too_many", text)
         now = datetime.fromtimestamp(self._now(), UTC)
-        events = [report_of(rule, emission, now=now) for rule in rules]
+        events = [report_of(rule, emission, now=now, trace=request.trace) for rule in rules]
         return self._answer(rules, events, await self._report(events))
 
     async def _authenticate(self, request: Request) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from attune_contract.emitted import MOST_NAME, NAME_PATTERN, ORIGIN, Emission, occurrence
-from attune_sensor import EventReport, InvalidRuleError, Rule, event_of
+from attune_sensor import EventReport, InvalidRuleError, Rule, Trace, event_of
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +57,14 @@ class Takers:
         return sorted(found.values(), key=lambda rule: rule.state.name)
 
 
-def report_of(rule: Rule, emission: Emission, *, now: datetime) -> EventReport:
+def report_of(rule: Rule, emission: Emission, *, now: datetime, trace: Trace) -> EventReport:
     """The event of one rule. What says where it comes from is ours, and replaces what the action may have put there."""
     payload: dict[str, Any] = {**emission.payload, ORIGIN: msgspec.to_builtins(emission.origin)}
-    return event_of(rule, payload, occurrence=occurrence(emission.origin.run), occurred_at=now)
+    return event_of(
+        rule,
+        payload,
+        occurrence=occurrence(emission.origin.run),
+        occurred_at=now,
+        traceparent=trace.traceparent,
+        tracestate=trace.tracestate,
+    )

@@ -5,6 +5,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from attune_kit.bodies import Body
+from attune_sensor import Trace, read_trace
 from attune_webhook.bodies import read_body
 
 #: A query with more fields is cut.
@@ -48,6 +49,12 @@ class Request:
     def content_type(self) -> str:
         """The media type, in lower case and without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def trace(self) -> Trace:
+        """The trace that the sender says it belongs to."""
+        given = self.headers.get("traceparent")
+        return Trace() if given is None else read_trace(given, self.headers.get("tracestate", ""))
 
     @property
     def query(self) -> dict[str, list[str]]:
