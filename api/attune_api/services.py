@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from attune_api.events.fresh import FreshEvents
 from attune_api.events.ingest.payloads import PayloadChecks
 from attune_api.events.ingest.writer import EventWriter
 from attune_api.events.retention.service import Retention
@@ -87,7 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         sqlalchemy.exc.SQLAlchemyError, OSError: there is no database.
     """
     metrics = Metrics()
-    stored = asyncio.Event()
+    stored, fresh = asyncio.Event(), FreshEvents()
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
@@ -137,6 +138,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             most_waiting=settings.queue_events,
             writable=writable,
             stored=(stored, feed.stored),
+            fresh=fresh,
         )
         connector = None
         if settings.nats_url:
@@ -154,6 +156,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 database=database,
                 connector=connector,
                 stored=stored,
+                fresh=fresh,
                 metrics=metrics,
                 max_age=settings.events_stream_max_age,
                 max_bytes=settings.events_stream_max_bytes,

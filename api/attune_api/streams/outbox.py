@@ -5,8 +5,8 @@ its event's rule and id as ``Nats-Msg-Id`` (:func:`message_id`), by which JetStr
 window. The position moves only after JetStream has acknowledged, so a crash in between publishes again rather than not at
 all.
 
-Order holds even when a message in the middle fails: each one but the first names the one before it
-(``Nats-Expected-Last-Msg-Id``), so the server refuses whatever follows a gap.
+Order holds even when a message in the middle fails: messages are a chain (:mod:`attune_api.streams.chain`), and the server
+refuses whatever follows a gap. What this replica stored itself it need not read (:mod:`attune_api.events.fresh`).
 
 With several replicas on PostgreSQL one of them publishes: the holder of an advisory lock, which PostgreSQL takes back when
 that replica's connection ends.
@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import nats.errors
@@ -27,14 +27,16 @@ from nats.js.errors import APIError, NotFoundError
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from attune_api.events.fresh import FreshEvents
 from attune_api.events.query.service import Found, walk_on
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database, StillHeld
 from attune_api.storage.tables import METADATA
+from attune_api.streams.chain import Chain, NotPublishedError
+from attune_api.streams.moving import MovingPosition
 from attune_contract.events import Event
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
 from attune_kit.backoff import Backoff
-from attune_kit.nats.connection import NatsConnection
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.nats.streams import raise_replicas
 
@@ -59,10 +61,6 @@ _HEADROOM: Final = 4096
 
 #: What the outside can do to us, and what is therefore waited out.
 OUTAGES: Final = (nats.errors.Error, SQLAlchemyError, OSError, TimeoutError)
-
-
-class NotPublishedError(nats.errors.Error):  # type: ignore[misc]
-    """JetStream did not acknowledge an event."""
 
 
 def message_id(event: Event) -> str:
@@ -119,6 +117,7 @@ class Outbox:
         database: where events and the position are.
         connector: the connection to NATS.
         stored: set when there may be something new.
+        fresh: what this replica has stored.
         metrics: what is counted.
         max_age: seconds that events stay in the stream, if it has to be created.
         max_bytes: bytes the stream may hold, if it has to be created; the oldest go first, which loses nothing, since the
@@ -132,6 +131,7 @@ class Outbox:
         database: Database,
         connector: NatsConnector,
         stored: asyncio.Event,
+        fresh: FreshEvents,
         metrics: Metrics,
         max_age: int,
         max_bytes: int,
@@ -141,6 +141,8 @@ class Outbox:
         self._database = database
         self._connector = connector
         self._stored = stored
+        self._fresh = fresh
+        self._careful = True  # as long as it is not known what became of what was sent before
         self._metrics = metrics
         self._max_age = max_age
         self._max_bytes = max_bytes
@@ -166,62 +168,56 @@ class Outbox:
 
     async def _publish_all(self, still_ours: StillHeld, progressed: Callable[[], None]) -> None:
         connection = await self._connector.wait_connected()
-        jetstream = connection.client.jetstream(timeout=5, publish_async_max_pending=2 * _CHUNK)
-        await self._ensure_stream(jetstream)
-        position = await self._position()
-        self._metrics.outbox_position.set(position)
-        while True:
-            self._stored.clear()  # before reading: what is stored from here on sets it again
-            found = await self._database.read(partial(next_events, beyond=position))
-            if found.events:
-                await still_ours()
-                position = await self._publish(connection, jetstream, found.events)
-                progressed()
-            elif connection.closed:
-                raise NotPublishedError("not connected")
-            else:
-                progressed()
-            if found.reached is None:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_POLL):
-                        await self._stored.wait()
+        await self._ensure_stream(connection.client.jetstream(timeout=5))
+        chain = Chain(connection, stream=EVENTS_STREAM, timeout=_ACK_TIMEOUT)
+        await chain.start()
+        position = MovingPosition(await self._position(), write=self._move)
+        self._metrics.outbox_position.set(position.value)
+        async with position.kept() as writing:
+            self._fresh.wanted = True
+            try:
+                while not writing.done():
+                    events, at_the_end = await self._next(position.value)
+                    if events:
+                        await still_ours()
+                        await self._publish(chain, events, position=position, largest=connection.client.max_payload)
+                    elif connection.closed:
+                        raise NotPublishedError("not connected")
+                    progressed()
+                    if at_the_end:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(_POLL):
+                                await self._stored.wait()
+                writing.result()
+            finally:
+                self._fresh.forget()
 
-    async def _publish(self, connection: NatsConnection, jetstream: JetStreamContext, events: Sequence[Event]) -> int:
-        """Publish events in their order, which are few enough to be in flight at once; the position behind the last.
+    async def _next(self, position: int) -> tuple[Sequence[Event], bool]:
+        """The next events, and whether there was nothing behind them."""
+        self._stored.clear()  # before looking: what is stored from here on sets it again
+        fresh, more = self._fresh.take(beyond=position, limit=_CHUNK)
+        if fresh:
+            return fresh, not more
+        found = await self._database.read(partial(next_events, beyond=position))
+        return found.events, found.reached is None
+
+    async def _publish(self, chain: Chain, events: Sequence[Event], *, position: MovingPosition, largest: int) -> None:
+        """Publish events in their order, which are few enough to be in flight at once.
 
         Raises:
-            NotPublishedError: not all were. Those before the first failure are, and the table says so.
+            NotPublishedError: not all were. The position is behind those that are known to be, and the next ones are sent with
+                an answer for each, so that it is known how far they got.
         """
-        acks: list[asyncio.Future[Any]] = []
-        for event in events:
-            subject, body, headers = message(event, largest=connection.client.max_payload)
-            if acks:
-                headers["Nats-Expected-Last-Msg-Id"] = message_id(events[len(acks) - 1])
-            acks.append(await jetstream.publish_async(subject, body, stream=EVENTS_STREAM, headers=headers))
-        over: set[asyncio.Future[Any]] = {asyncio.gather(*acks, return_exceptions=True), connection.ended}
-        await asyncio.wait(over, timeout=_ACK_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        acknowledged = 0
-        failure: BaseException | None = None
-        for ack in acks:
-            if not ack.done():
-                ack.cancel()
-                failure = failure or NotPublishedError(
-                    connection.reason if connection.closed else f"no acknowledgement within {_ACK_TIMEOUT:.0f} s"
-                )
-            elif ack.cancelled():
-                failure = failure or NotPublishedError("the connection ended")
-            elif (error := ack.exception()) is not None:
-                failure = failure or error
-            elif failure is None:
-                acknowledged += 1
-        if acknowledged:
-            position = events[acknowledged - 1].seq
-            await self._move(position)
-            self._metrics.outbox_published.inc(acknowledged)
-            self._metrics.outbox_position.set(position)
-        if failure is not None:
-            raise NotPublishedError(f"{type(failure).__name__}: {failure}")
-        return events[-1].seq
+        careful, self._careful = self._careful, True
+        sent = await chain.publish([message(event, largest=largest) for event in events], each_answered=careful)
+        if sent.acknowledged:
+            seq = events[sent.acknowledged - 1].seq
+            position.move(seq)
+            self._metrics.outbox_published.inc(sent.acknowledged)
+            self._metrics.outbox_position.set(seq)
+        if sent.failure is not None:
+            raise sent.failure
+        self._careful = False
 
     async def _position(self) -> int:
         def read(connection: Connection) -> int:

@@ -11,6 +11,7 @@ tries to connect for ever, and an event loop that waits for its tasks (``asyncio
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -91,16 +92,35 @@ class NatsClient(Client):  # type: ignore[misc]
         Raises:
             ConnectionClosedError: the connection is closed.
         """
+        await self.publish_many([prepared_message(subject=subject, reply=reply, headers=headers, body=body)])
+
+    async def publish_many(self, messages: Sequence[bytes]) -> None:
+        """Publish messages that :func:`prepared_message` made, at once and in their order.
+
+        Raises:
+            ConnectionClosedError: the connection is closed.
+        """
         if self.is_closed:
             raise ConnectionClosedError
-        size = len(headers) + len(body)
-        line = f"HPUB {subject} {reply} {len(headers)} {size}\r\n".encode()
-        self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += len(body)
-        await self._send_command(b"".join((line, headers, body, b"\r\n")))
+        self.stats["out_msgs"] += len(messages)
+        self.stats["out_bytes"] += sum(map(len, messages))
+        await self._send_command(b"".join(messages))
         if self._flush_queue.empty():
             await self._flush_pending()
         heed_cancellation()
+
+
+def prepared_message(*, subject: str, reply: str, headers: bytes, body: bytes) -> bytes:
+    """A message as it goes over the wire (NATS protocol, HPUB). Nothing of it is checked.
+
+    Args:
+        subject: where to.
+        reply: where an answer is expected; empty for none.
+        headers: what :func:`attune_kit.nats.headers.prepare_headers` made.
+        body: its body.
+    """
+    line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n".encode()
+    return b"".join((line, headers, body, b"\r\n"))
 
 
 async def unsubscribe(subscription: Subscription | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from attune_api.events.fresh import FreshEvents
 from attune_api.events.ingest.sql import Outcome, Status, store_events
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
@@ -55,6 +56,7 @@ class EventWriter:
         most_waiting: events that may wait, those of the running transaction included.
         writable: what became of it is said there.
         stored: each is set after a commit that stored something; the outbox and the feed wait for one.
+        fresh: is given what was stored.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class EventWriter:
         most_waiting: int,
         writable: Writable,
         stored: Sequence[asyncio.Event],
+        fresh: FreshEvents,
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._most_waiting = most_waiting
         self._writable = writable
         self._stored = stored
+        self._fresh = fresh
         self._queue: deque[_Submission] = deque()
         self._waiting = 0
         self._arrived = asyncio.Event()
@@ -158,6 +162,11 @@ class EventWriter:
         for status in Status:
             # By identity: hashing a member of an enumeration is a call of a function in Python.
             self._metrics.events[status].inc(sum(outcome.status is status for outcome in outcomes))
+        self._fresh.add(
+            (outcome.seq, row)
+            for row, outcome in zip(rows, outcomes, strict=True)
+            if outcome.status is Status.STORED and outcome.seq is not None
+        )
         for passed_on in self._stored:
             passed_on.set()
 

@@ -1,0 +1,88 @@
+"""Messages that go to JetStream as a chain: all are stored, or what follows the first that is not is not either."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.errors import ConnectionClosedError
+from nats.js.api import StreamConfig
+from support.nats_client import connect
+from support.nats_server import NatsServer
+
+from attune_api.streams.chain import Chain, Message
+from attune_api.streams.stored import all_messages
+from attune_kit.nats.connection import NatsConnection, NatsEndpoint, open_connection
+
+pytestmark = pytest.mark.nats
+
+STREAM = "CHAIN"
+
+
+@pytest.fixture
+async def connection(nats_server: NatsServer) -> AsyncIterator[NatsConnection]:
+    async with open_connection(NatsEndpoint(url=nats_server.url)) as opened:
+        yield opened
+
+
+async def _chain(connection: NatsConnection, *, largest: int = -1, make_stream: bool = True) -> Chain:
+    if make_stream:
+        config = StreamConfig(name=STREAM, subjects=["chain.>"], max_msg_size=largest, allow_direct=True)
+        await connection.client.jetstream(timeout=30).add_stream(config)
+    chain = Chain(connection, stream=STREAM, timeout=30)
+    await chain.start()
+    return chain
+
+
+def _messages(*bodies: str, start: int = 0) -> list[Message]:
+    return [("chain.x", body.encode(), {"Nats-Msg-Id": f"m-{n}"}) for n, body in enumerate(bodies, start)]
+
+
+async def _stored(server: NatsServer) -> list[str]:
+    client = await connect(server.url)
+    try:
+        return [m.data.decode() for m in await all_messages(client, stream=STREAM, subject="chain.>")]
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("each_answered", [False, True])
+async def test_all_are_stored_in_their_order_and_once(
+    nats_server: NatsServer, connection: NatsConnection, each_answered: bool
+) -> None:
+    chain = await _chain(connection)
+    messages = _messages(*map(str, range(500)))
+    for _ in range(2):  # the second time the server knows them
+        sent = await chain.publish(messages, each_answered=each_answered)
+        assert (sent.acknowledged, sent.failure) == (500, None)
+    more = await chain.publish(_messages("500", start=500), each_answered=each_answered)
+    assert more.acknowledged == 1
+    assert await _stored(nats_server) == [str(n) for n in range(501)]
+
+
+async def test_what_follows_a_refused_one_is_refused_and_answers_for_each_say_where(
+    nats_server: NatsServer, connection: NatsConnection
+) -> None:
+    chain = await _chain(connection, largest=200)
+    messages = _messages("a", "b", "c" * 300, "d", "e")
+    sent = await chain.publish(messages, each_answered=False)
+    assert sent.acknowledged == 0
+    assert "last msg" in str(sent.failure), "the last one names one that is not there"
+    sent = await chain.publish(messages, each_answered=True)
+    assert sent.acknowledged == 2
+    assert sent.failure is not None
+    assert await _stored(nats_server) == ["a", "b"]
+    sent = await chain.publish([*messages[:2], *_messages("c", "d", start=2)], each_answered=False)
+    assert (sent.acknowledged, sent.failure) == (4, None)
+    assert await _stored(nats_server) == ["a", "b", "c", "d"]
+
+
+async def test_a_stream_that_is_not_there_and_a_server_that_goes_are_failures(
+    nats_server: NatsServer, connection: NatsConnection
+) -> None:
+    chain = await _chain(connection, make_stream=False)
+    sent = await chain.publish(_messages("a", "b"), each_answered=False)
+    assert sent.acknowledged == 0
+    assert "no stream" in str(sent.failure)
+    nats_server.kill()
+    await connection.wait_closed()
+    with pytest.raises(ConnectionClosedError):
+        await chain.publish(_messages("a", "b"), each_answered=False)
