@@ -56,6 +56,10 @@ FROM build AS sensor-amqp-dependencies
 COPY sensor_images/amqp/pyproject.toml sensor_images/amqp/
 RUN /opt/uv/bin/uv sync --package attune-amqp
 
+FROM build AS sensor-mqtt-dependencies
+COPY sensor_images/mqtt/pyproject.toml sensor_images/mqtt/
+RUN /opt/uv/bin/uv sync --package attune-mqtt
+
 FROM build AS sensor-stdio-dependencies
 COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
 RUN /opt/uv/bin/uv sync --package attune-stdio
@@ -114,6 +118,10 @@ RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/at
 FROM sensor-app AS sensor-amqp-app
 COPY sensor_images/amqp/attune_amqp /opt/attune/app/attune_amqp
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_amqp
+
+FROM sensor-app AS sensor-mqtt-app
+COPY sensor_images/mqtt/attune_mqtt /opt/attune/app/attune_mqtt
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_mqtt
 
 FROM sensor-app AS sensor-stdio-app
 COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
@@ -180,6 +188,11 @@ FROM runtime AS sensor-amqp
 COPY --from=sensor-amqp-dependencies /opt/attune /opt/attune
 COPY --from=sensor-amqp-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_amqp"]
+
+FROM runtime AS sensor-mqtt
+COPY --from=sensor-mqtt-dependencies /opt/attune /opt/attune
+COPY --from=sensor-mqtt-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_mqtt"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM python AS sensor-stdio

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from support import amqp_queue, nats_queue, redis_queue
+from support import amqp_queue, mqtt_topic, nats_queue, redis_queue
 from support.nats_server import NatsServer
 from support.source_chaos import Chaos, judge
+
+from attune_mqtt.config import PREFETCH
 
 CHAOS = Chaos(
     messages=int(os.environ.get("SOAK_MESSAGES", "20000")),
@@ -34,3 +36,19 @@ async def test_amqp(kind: Literal["classic", "quorum"], nats_server: NatsServer,
     outcome = await amqp_queue.live_through(tmp_path, nats=nats_server, chaos=CHAOS, kind=kind)
     judge(outcome)
     print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+@pytest.mark.parametrize(("version", "naming"), [("5", {"idProperty": "n"}), ("3.1.1", {"idField": "n"})])
+async def test_mqtt(version: str, naming: dict[str, str], nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome, _ = await mqtt_topic.live_through(tmp_path, nats=nats_server, chaos=CHAOS, version=version, **naming)
+    judge(outcome)
+    print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+async def test_mqtt_without_names(nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome, topic = await mqtt_topic.live_through(tmp_path, nats=nats_server, chaos=CHAOS, version="5")
+    doubled = mqtt_topic.judge_unnamed(outcome, topic, restarts=CHAOS.restarts, prefetch=PREFETCH)
+    print(
+        f"\n{outcome.sent} messages, {len(topic.repeated)} sent again, {len(outcome.events)} events, {doubled} doubled, "
+        f"{outcome.kills} kills, {outcome.seconds:.0f} s"
+    )

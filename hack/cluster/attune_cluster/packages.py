@@ -66,11 +66,11 @@ TESTS = (
         why="is the server that the AMQP sensor is tested with",
         present=lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists(),
     ),
+    Need(debian="mosquitto", why="is the broker that the MQTT sensor is tested with", present=_program("mosquitto")),
     Need(debian="prometheus", why="evaluates the chart's alerts and dashboards in tests", present=_program("promtool")),
     *(
         Need(debian=debian, why="is run by the tests of examples/stdio", present=_program(program))
         for debian, program in (
-            ("mosquitto", "mosquitto"),
             ("mosquitto-clients", "mosquitto_sub"),
             ("redis-server", "redis-server"),
             ("redis-tools", "redis-cli"),

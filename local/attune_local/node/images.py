@@ -12,6 +12,7 @@ MODULES: Final = {
     "attune/sensor-nats": "attune_nats",
     "attune/sensor-redis": "attune_redis",
     "attune/sensor-amqp": "attune_amqp",
+    "attune/sensor-mqtt": "attune_mqtt",
 }
 
 

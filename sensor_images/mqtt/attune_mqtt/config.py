@@ -1,0 +1,115 @@
+"""The Sensor's configuration (``spec.config``): which brokers its rules may read, and with which credentials.
+
+They stand here and not in rules: see decision 96.
+"""
+
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from attune_kit.servers import Reference
+from attune_sensor import SettingsError
+
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+#: Messages of a session that may be under way to the API.
+PREFETCH: Final = 100
+#: Seconds for which the broker is asked to keep messages for a sensor that is not there: a week.
+KEPT: Final = 7 * 24 * 3600
+
+
+class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A server as it is written."""
+
+    url: str
+    username: str | None = None
+    password: Reference | None = None
+    ca: Reference | None = None
+    version: Literal["5", "3.1.1"] = "5"
+    prefetch: Annotated[int, Meta(ge=1, le=500)] = PREFETCH
+    session_seconds: Annotated[int, Meta(ge=60, le=2**32 - 2)] = KEPT
+
+
+class _Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    servers: dict[str, _Given] = {}
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker.
+
+    Attributes:
+        name: its name in the configuration.
+        host: its host.
+        port: its port.
+        tls: whether the connection is encrypted, and the certificate checked.
+        username: whom it knows the sensor as; None: it asks for no name.
+        password: reference of the Secret's key with the password; None: there is none.
+        ca: reference of the Secret's key with the authority that signed its certificate; None: those of the image.
+        new: whether it is read with MQTT 5, and not with 3.1.1.
+        prefetch: how many messages of a session may be under way to the API; with MQTT 5 the broker hears of it.
+        session_seconds: for how long the broker keeps messages for a sensor that is not there (MQTT 5).
+    """
+
+    name: str
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+    password: str | None
+    ca: str | None
+    new: bool
+    prefetch: int
+    session_seconds: int
+
+
+def servers_of(config: dict[str, Any]) -> dict[str, Server]:
+    """The servers by name.
+
+    Raises:
+        SettingsError: the configuration cannot be used.
+    """
+    try:
+        given = msgspec.convert(config, type=_Config)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
+    return {name: _server(name, each) for name, each in given.servers.items()}
+
+
+def _server(name: str, given: _Given) -> Server:
+    where = f"spec.config.servers.{name} of the Sensor"
+    if not name or "/" in name:
+        raise SettingsError(f"{where}: {name!r} is no name; it must not be empty or hold a '/'")
+    url = urlsplit(given.url)
+    if url.scheme not in _PORTS or not url.hostname or url.path not in ("", "/") or url.query or url.fragment:
+        raise SettingsError(f"{where}: url is not like mqtt://host:1883, or mqtts://… with TLS")
+    if url.username or url.password:
+        raise SettingsError(f"{where}: url holds credentials; write username, and password as a reference secret/key")
+    if given.ca is not None and url.scheme == "mqtt":
+        raise SettingsError(f"{where}: url begins with mqtt://, so ca is never used; write mqtts://")
+    if given.password is not None and given.username is None:
+        raise SettingsError(f"{where}: password is given without username")
+    new = given.version == "5"
+    if not new and given.session_seconds != KEPT:
+        raise SettingsError(
+            f"{where}: sessionSeconds needs version 5; with 3.1.1 the broker says how long it keeps sessions"
+        )
+    return Server(
+        name=name,
+        host=url.hostname,
+        port=_port(url, where),
+        tls=url.scheme == "mqtts",
+        username=given.username,
+        password=given.password,
+        ca=given.ca,
+        new=new,
+        prefetch=given.prefetch,
+        session_seconds=given.session_seconds,
+    )
+
+
+def _port(url: SplitResult, where: str) -> int:
+    try:
+        return url.port or _PORTS[url.scheme]
+    except ValueError:
+        raise SettingsError(f"{where}: the port in url is no number from 1 to 65535") from None
