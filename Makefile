@@ -82,6 +82,10 @@ DASHBOARDS := deploy/helm/attune/files/monitoring/dashboards
 dashboards: .venv/.synced  ## Write the chart's Grafana dashboards
 	$(RUN)/python hack/monitoring/dashboards.py $(DASHBOARDS)
 
+.PHONY: console-assets
+console-assets:  ## Take what the console serves from npm, pinned by version and checksum (hack/console/assets.py)
+	@$(PYTHON) hack/console/assets.py api/attune_api/console/assets
+
 # --- Tests ------------------------------------------------------------------------------------------------------------
 
 # Unit tests compute; integration tests wait half of their time, so there are more workers than processors.

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import Receive, Scope, Send
 
 from attune_api import operations
+from attune_api.console import routes as console
 from attune_api.dependencies import SECURITY_SCHEMES
 from attune_api.events.ingest import routes as ingest
 from attune_api.events.ingest.routes import FAST_PATH
@@ -74,6 +75,7 @@ def create_app() -> FastAPI:
         app.include_router(module.router)
 
     docs.install(app)
+    console.install(app)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -10,6 +10,8 @@ from typing import Final
 
 import structlog
 
+from attune_api.console.cluster import connect
+from attune_api.console.state import Console
 from attune_api.events.fresh import FreshEvents
 from attune_api.events.ingest.payloads import PayloadChecks
 from attune_api.events.ingest.writer import EventWriter
@@ -75,6 +77,7 @@ class Services:
     payloads: PayloadChecks
     access: Access
     supervisor: Supervisor
+    console: Console | None
 
 
 @asynccontextmanager
@@ -109,6 +112,17 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 clock=time.monotonic,
             )
             stack.push_async_callback(cluster.close)
+        console: Console | None = None
+        if (console_server := settings.console_server()) is not None:
+            console = Console(
+                connect(
+                    url=console_server,
+                    ca_file=settings.kubernetes_ca_file,
+                    admin_token_file=settings.console_kubernetes_token_file,
+                ),
+                proxied=settings.console_proxy,
+            )
+            stack.push_async_callback(console.close)
         trials = Trials()
         stack.push_async_callback(trials.close)
         supervisor = Supervisor()
@@ -227,6 +241,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 metrics=metrics,
             ),
             supervisor=supervisor,
+            console=console,
         )
 
 

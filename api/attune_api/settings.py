@@ -98,6 +98,14 @@ class Settings(BaseSettings):
     """Seconds after which a reader that follows events hears something, though there is nothing for it."""
     stream_send_timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds for which a reader that follows events may take nothing before it is cut off."""
+    console: bool = False
+    """Whether the console is served, the pages under ``/console`` (docs/console.md)."""
+    console_kubernetes_url: str | None = None
+    """The Kubernetes API that the console asks with callers' tokens. Not set: the one that callers are checked with."""
+    console_kubernetes_token_file: Path | None = None
+    """Token for that API on behalf of a caller with the admin token, as under ``attune up``."""
+    console_proxy: bool = False
+    """Whether a proxy in front signs callers in, and sends their token as ``Authorization`` with each request of a page."""
     body_memory: Annotated[int, Field(ge=2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes of request bodies held at once before new ones are answered with 503."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -162,6 +170,21 @@ class Settings(BaseSettings):
         if url is None:
             raise ValueError(
                 "ATTUNE_API_KUBERNETES_AUTH is on, but this is no pod; set ATTUNE_API_KUBERNETES_URL, or set it to off"
+            )
+        return url
+
+    def console_server(self) -> str | None:
+        """URL of the Kubernetes API that the console asks; None where there is no console.
+
+        Raises:
+            ValueError: there is to be one, and there is no API to ask.
+        """
+        if not self.console:
+            return None
+        url = self.console_kubernetes_url or self.kubernetes_server()
+        if url is None:
+            raise ValueError(
+                "ATTUNE_API_CONSOLE is on, and there is no Kubernetes API to ask; set ATTUNE_API_CONSOLE_KUBERNETES_URL"
             )
         return url
 

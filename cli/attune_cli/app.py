@@ -12,6 +12,7 @@ COMMANDS = {
     "up": Lazy("attune_cli.commands.up", "Run manifests on this machine, without a cluster."),
     "status": Lazy("attune_cli.commands.status", "Show what runs, what is wrong, and what to do."),
     "top": Lazy("attune_cli.commands.top", "Show rates, lateness, what waits and what is wrong, live."),
+    "ui": Lazy("attune_cli.commands.ui", "Open the console in the browser, signed in."),
     "doctor": Lazy("attune_cli.commands.doctor", "Check everything, and write a bundle for support, secrets masked."),
     "sensors": Lazy("attune_cli.commands.sensors", "List and show Sensors."),
     "rules": Lazy("attune_cli.commands.rules", "List, show, test, enable and disable Rules; show their history."),

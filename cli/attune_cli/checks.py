@@ -4,8 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from attune_cli.views import Object, condition, ref, rule_note, rule_problem, sensor_note, sensor_problem, trouble_since
 from attune_contract.messages import PARTLY_REFUSED
+from attune_contract.telling import (
+    Object,
+    condition,
+    ref,
+    rule_note,
+    rule_problem,
+    sensor_note,
+    sensor_problem,
+    trouble_since,
+)
 
 #: A note is no problem: a Rule that does not fire, as it was asked to, or a remark of its sensor.
 State = Literal["ok", "note", "problem", "unknown"]

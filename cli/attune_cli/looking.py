@@ -10,8 +10,8 @@ from attune_cli.checks import Check
 from attune_cli.errors import CliError, RefusedError, UnreachableError
 from attune_cli.looked import Looked
 from attune_cli.session import Session
-from attune_cli.views import age, ref
 from attune_contract.names import INSTALLATION_KEY, MARK_LABEL, RULES, SENSORS
+from attune_contract.telling import age, ref
 
 #: So many Sensors of other namespaces that serve one's Rules are looked at.
 _SERVING: Final = 10

@@ -1,64 +1,14 @@
 """Sensors and Rules as text: table cells, and pages about one of them. Pure; ``now`` is passed in."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from attune_cli.output import Cell, as_yaml
-from attune_contract.messages import PARTLY_REFUSED, PLAIN_ACTIVE
-from attune_contract.names import ActiveReason, HealthReason
+from attune_contract.names import ActiveReason
+from attune_contract.telling import AT_REST, Object, age, bare, condition, enabled, is_current, ref, until
 
-Object = Mapping[str, Any]
 _NONE = "-"
-
-
-def age(time: str | None, now: datetime) -> str:
-    """How long ago, as kubectl writes it: ``5s``, ``3m``, ``4h``, ``12d``."""
-    if not time:
-        return _NONE
-    return span(now - datetime.fromisoformat(time))
-
-
-def span(length: timedelta) -> str:
-    """A duration in the largest unit that gives at least 2, or in seconds."""
-    seconds = max(0, int(length.total_seconds()))
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-def until(time: str | None, now: datetime) -> str:
-    """How long from now."""
-    if not time:
-        return _NONE
-    left = datetime.fromisoformat(time) - now
-    return f"in {span(left)}" if left > timedelta() else f"{span(-left)} ago"
-
-
-def ref(body: Object) -> str:
-    """``namespace/name``."""
-    return f"{body['metadata']['namespace']}/{body['metadata']['name']}"
-
-
-def condition(body: Object, kind: str) -> Mapping[str, Any]:
-    """The condition of that type; an empty one when there is none yet."""
-    for found in (body.get("status") or {}).get("conditions") or ():
-        if found.get("type") == kind:
-            return dict(found)
-    return {}
-
-
-def is_current(body: Object, found: Mapping[str, Any]) -> bool:
-    """Whether a condition is about the object's present generation."""
-    generation = body["metadata"].get("generation", 0)
-    return bool(found) and found.get("observedGeneration", generation) == generation
-
-
-def bare(body: Object) -> dict[str, Any]:
-    """The object without ``managedFields``, as kubectl prints it."""
-    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    return {**body, "metadata": metadata}
 
 
 def as_list(bodies: Iterable[Object]) -> dict[str, Any]:
@@ -95,8 +45,6 @@ def sensor_row(body: Object, now: datetime) -> Sequence[str | Cell]:
 
 
 RULE_COLUMNS = ("namespace", "name", "type", "sensor", "enabled", "active", "reason", "last event", "next", "age")
-#: A rule that does not fire for one of these reasons is not broken.
-AT_REST = (ActiveReason.DISABLED, ActiveReason.COMPLETED, ActiveReason.SENSOR_PAUSED)
 
 
 def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
@@ -115,74 +63,6 @@ def rule_row(body: Object, now: datetime) -> Sequence[str | Cell]:
         str(status.get("nextTime") or _NONE),
         age(body["metadata"].get("creationTimestamp"), now),
     )
-
-
-def enabled(body: Object) -> bool:
-    """Whether a Rule is enabled."""
-    return bool(body["spec"].get("enabled", True))
-
-
-def rule_problem(body: Object) -> str | None:
-    """Why a Rule that should fire does not, or not always, as a sentence; None if it fires, or should not."""
-    accepted, active = condition(body, "Accepted"), condition(body, "Active")
-    if accepted.get("status") == "False":
-        return _sentence(accepted)
-    if not enabled(body) or active.get("reason") in AT_REST:
-        return None
-    if not active:
-        return "the operator has not reconciled it yet; is the operator running?"
-    if active.get("status") != "True":
-        return _sentence(active)
-    if not is_current(body, active):
-        return "its last change has not reached the sensor yet"
-    ready = condition(body, "Ready")
-    if ready.get("status") == "False" or PARTLY_REFUSED in str(active.get("message")):
-        return _sentence(ready or active)
-    return None
-
-
-def rule_note(body: Object) -> str | None:
-    """What is worth knowing of a Rule that has no problem, as a sentence: that it does not fire now, as it was asked to, or
-    what its sensor remarks; None if nothing is.
-    """
-    active = condition(body, "Active")
-    if active.get("status") != "True":
-        return _sentence(active) if active else None
-    said = str(active.get("message") or "")
-    return said if said.partition(PLAIN_ACTIVE)[2].strip() else None
-
-
-def sensor_note(body: Object) -> str | None:
-    """That a Sensor without a problem does nothing now, as it was asked to; None if it does."""
-    return _sentence(condition(body, "Ready")) if body["spec"].get("paused") else None
-
-
-def trouble_since(body: Object) -> str:
-    """When the object became what it is: the latest transition of its conditions, for sorting."""
-    found = (body.get("status") or {}).get("conditions") or ()
-    times = [str(entry.get("lastTransitionTime") or "") for entry in found]
-    return max(times, default="") or str(body["metadata"].get("creationTimestamp") or "")
-
-
-def sensor_problem(body: Object) -> str | None:
-    """What is wrong with a Sensor, as a sentence; None if nothing is, or it is paused."""
-    if body["spec"].get("paused"):
-        return None
-    if not (body.get("status") or {}).get("conditions"):
-        return "the operator has not reconciled it yet; is the operator running?"
-    for kind in ("Ready", "CredentialsValid", "RulesSynced", "Healthy"):
-        found = condition(body, kind)
-        if found.get("reason") == HealthReason.NOT_REPORTED:
-            continue  # sensors need not report their health
-        if found and found.get("status") != "True":
-            return f"{kind}: {_sentence(found)}"
-    if (found := condition(body, "Contested")).get("status") == "True":
-        return _sentence(found)
-    return None
-
-
-def _sentence(found: Mapping[str, Any]) -> str:
-    return str(found.get("message") or found.get("reason") or "no reason given")
 
 
 def _fields(pairs: Iterable[tuple[str, str]]) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from attune_cli.checks import Check
-from attune_cli.views import Object
 from attune_contract.names import INSTALLATION_KEY, INSTALLATION_MARK
+from attune_contract.telling import Object
 
 #: The operator's setting, as the chart puts it into the pod.
 _SETTING: Final = "ATTUNE_OPERATOR_WATCH_NAMESPACES"

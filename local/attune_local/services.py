@@ -203,7 +203,16 @@ def nats_server(root: Path, *, port: int, guard: Guard) -> Service:
     return Service(program, guard=guard, answers=answers, may_start=(folder / "accounts.conf").exists)
 
 
-def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, guard: Guard) -> Service:
+def api_server(
+    root: Path,
+    *,
+    port: int,
+    nats_url: str,
+    admin_token_file: Path,
+    control_url: str,
+    control_token_file: Path,
+    guard: Guard,
+) -> Service:
     """The API on SQLite, bound to loopback. It needs nothing to start, and reads keys and credentials when they come."""
     folder = root / "api"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -218,6 +227,9 @@ def api_server(root: Path, *, port: int, nats_url: str, admin_token_file: Path, 
         "NATS_URL": nats_url,
         "NATS_CREDS_FILE": str(folder / "nats.creds"),
         "NATS_RULES_API": subjects.RULES_API,
+        "CONSOLE": "true",
+        "CONSOLE_KUBERNETES_URL": control_url,
+        "CONSOLE_KUBERNETES_TOKEN_FILE": str(control_token_file),
     }
     program = Program(
         name="The API",

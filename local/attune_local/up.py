@@ -155,12 +155,15 @@ class _Up:
 
     def _services(self) -> tuple[Service, Service, Service]:
         root = self._data.path
+        control = f"http://127.0.0.1:{self._ports['control']}"
         nats = nats_server(root, port=self._ports["nats"], guard=self._guard)
         api = api_server(
             root,
             port=self._ports["api"],
             nats_url=self.nats_url,
             admin_token_file=root / "admin.token",
+            control_url=control,
+            control_token_file=root / "kubernetes.token",
             guard=self._guard,
         )
 
@@ -176,7 +179,6 @@ class _Up:
             may_start=self._announced.is_set,
             guard=self._guard,
         )
-        control = f"http://127.0.0.1:{self._ports['control']}"
         write_kubeconfig(kubeconfig, url=control, token=self._tokens["kubernetes.token"])
 
         def changed(file: str) -> None:

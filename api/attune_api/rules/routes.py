@@ -148,6 +148,15 @@ async def history(
 ) -> Response:
     """The last lifecycle events of the rules of this name, newest first; also when there is none any more."""
     await services.access.require(caller, Right(verb="get", resource="rules", namespace=namespace, name=name))
+    return json_answer({"data": await read_history(services, namespace=namespace, name=name, limit=limit)})
+
+
+async def read_history(services: Services, *, namespace: str, name: str, limit: int) -> list[PastEvent]:
+    """What happened to the rules of a name, newest first. The caller's right to get them was checked.
+
+    Raises:
+        ProblemError: 404 nothing is known of one, 503 NATS does not answer.
+    """
     try:
         client = await _client(services)
         subject = subjects.history_filter(namespace=namespace, name=name)
@@ -165,7 +174,7 @@ async def history(
             log.error("history_message_invalid", subject=message.subject, reason=str(error))
     if not entries:
         raise ProblemError(404, f"Nothing is known of a rule {namespace}/{name}, now or before.", kind="rule-not-found")
-    return json_answer({"data": newest_first(entries, limit=limit)})
+    return newest_first(entries, limit=limit)
 
 
 @router.get(

@@ -74,6 +74,15 @@ async def retry(http_request: Request, services: ServicesDep, caller: CallerDep)
     meanwhile is not found a second time.
     """
     wanted = read_request(await services.bodies.read_small(http_request), RetryRequest)
+    return json_answer(await retry_runs(services, caller, wanted))
+
+
+async def retry_runs(services: Services, caller: Caller, wanted: RetryRequest) -> RetryAnswer:
+    """Queue runs to be done again, as far as the caller may.
+
+    Raises:
+        ProblemError: 403, 422 or 503.
+    """
     filtered = RetryRequest(ids=wanted.ids, limit=wanted.limit) != wanted
     if wanted.ids and filtered:
         raise ProblemError(422, "Give ids or a filter, not both.", kind="invalid-request")
@@ -86,7 +95,7 @@ async def retry(http_request: Request, services: ServicesDep, caller: CallerDep)
         rows, more = await _found(services, caller, wanted)
         refused = []
     queued, not_queued = await _ask_again(services, caller, [run_of(row) for row in rows])
-    return json_answer(RetryAnswer(queued=queued, refused=[*refused, *not_queued], next_cursor=more))
+    return RetryAnswer(queued=queued, refused=[*refused, *not_queued], next_cursor=more)
 
 
 async def _named(

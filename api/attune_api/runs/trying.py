@@ -84,6 +84,15 @@ async def test(
     """
     await services.access.require(caller, Right(verb="get", resource="rules", namespace=namespace, name=name))
     wanted = read_request(await services.bodies.read_small(http_request), TestRequest)
+    return json_answer(await try_rule(services, wanted, namespace=namespace, name=name))
+
+
+async def try_rule(services: Services, wanted: TestRequest, *, namespace: str, name: str) -> TestAnswer:
+    """What a rule would do for events. The caller's right to get it was checked.
+
+    Raises:
+        ProblemError: 404 there is no such rule or event, 422 it cannot be tried, 503 NATS does not answer.
+    """
     rule = await actions_of(services, namespace=namespace, name=name)
     from attune_kit.actions.plan import Plan  # CEL, which a server that is never asked this does without
 
@@ -101,7 +110,7 @@ async def test(
         )
         for event in events
     ]
-    return json_answer(TestAnswer(generation=rule.generation, enabled=rule.enabled, data=data))
+    return TestAnswer(generation=rule.generation, enabled=rule.enabled, data=data)
 
 
 async def _events(services: Services, rule: RuleActions, wanted: TestRequest) -> Sequence[Event]:

@@ -25,9 +25,9 @@ from attune_cli.output import Format, OutputOption, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
 from attune_cli.targets.choose import find_data_dir
 from attune_cli.targets.pages import Page, Pages, Part, find_pods, parts_of
-from attune_cli.views import Object
 from attune_contract import __version__
 from attune_contract.names import RULES, SENSORS
+from attune_contract.telling import Object
 
 app = command_app()
 

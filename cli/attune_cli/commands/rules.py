@@ -14,20 +14,9 @@ from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
 from attune_cli.times import moment, rfc3339
-from attune_cli.views import (
-    RULE_COLUMNS,
-    as_list,
-    bare,
-    condition,
-    enabled,
-    is_current,
-    ref,
-    rule_page,
-    rule_problem,
-    rule_row,
-    trial_page,
-)
+from attune_cli.views import RULE_COLUMNS, as_list, rule_page, rule_row, trial_page
 from attune_contract.names import RULES
+from attune_contract.telling import bare, condition, enabled, is_current, ref, rule_problem
 
 app = command_app(help="Rules: which occurrences matter, and whether their sensor runs them.")
 

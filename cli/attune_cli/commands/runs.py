@@ -15,8 +15,8 @@ from attune_cli.listing import Listing
 from attune_cli.output import Cell, Format, OutputOption, Tone, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, OptionGroup, Session, asking
 from attune_cli.times import moment, rfc3339
-from attune_cli.views import age, until
 from attune_contract.actions import RunState
+from attune_contract.telling import age, until
 
 app = command_app(help="Runs: what became of the actions of Rules.")
 

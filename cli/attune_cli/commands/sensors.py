@@ -8,8 +8,9 @@ import typer
 from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, printable, say, show
 from attune_cli.session import AllNamespacesOption, NamespaceOption, Session, asking
-from attune_cli.views import SENSOR_COLUMNS, as_list, bare, sensor_page, sensor_row
+from attune_cli.views import SENSOR_COLUMNS, as_list, sensor_page, sensor_row
 from attune_contract.names import SENSORS
+from attune_contract.telling import bare
 
 app = command_app(help="Sensors: the programs that watch something and report events.")
 

@@ -15,8 +15,8 @@ from attune_cli.lazy import command_app
 from attune_cli.output import Format, OutputOption, say, show
 from attune_cli.session import Session, asking
 from attune_cli.times import length
-from attune_cli.views import until
 from attune_contract.names import SENSORS
+from attune_contract.telling import until
 
 app = command_app(help="Tokens with which sensors authenticate to the API.")
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from attune_cli.checks import Check
 from attune_cli.metrics import Sample
 from attune_cli.targets.pages import Page, Part, cut_off
-from attune_cli.views import Object, ref
+from attune_contract.telling import Object, ref
 
 #: What a sensor's token may differ from the API's clock by, as in the API.
 CLOCK_TOLERANCE: Final = timedelta(seconds=10)

@@ -13,9 +13,9 @@ from attune_cli.doctor.tasks import Task
 from attune_cli.errors import CliError
 from attune_cli.session import Session
 from attune_cli.targets.pages import Page, Pages, Part
-from attune_cli.views import Object, bare, ref, rule_problem
 from attune_contract import __version__
 from attune_contract.names import PART_OF_ATTUNE, SENSOR_LABEL
+from attune_contract.telling import Object, bare, ref, rule_problem
 
 #: Seconds for one request.
 _TIMEOUT: Final = 10.0

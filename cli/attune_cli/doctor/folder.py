@@ -13,7 +13,7 @@ from attune_cli.doctor.bundle import Bundle
 from attune_cli.doctor.tasks import Task
 from attune_cli.errors import CliError
 from attune_cli.targets.kube import Kube
-from attune_cli.views import Object
+from attune_contract.telling import Object
 
 #: Bytes of one log.
 _LOG_BYTES: Final = 1024 * 1024

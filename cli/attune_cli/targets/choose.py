@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from attune_cli.errors import NotFoundError, RefusedError, UnreachableError, UsageError
 from attune_cli.targets.api import Api, no_certificates
@@ -13,12 +13,18 @@ from attune_cli.targets.kube import Kube
 from attune_contract.local import DATA_DIR_NAME, Endpoint, Endpoints, read_endpoints
 from attune_kit.kubernetes import access as kubernetes_access
 
+if TYPE_CHECKING:
+    from attune_cli.targets.portforward import PodPort
+
 DEFAULT_SYSTEM_NAMESPACE: Final = "attune-system"
 #: The ServiceAccount that the chart creates for callers whose kubeconfig has no token.
 READER: Final = "attune-cli"
 _API_SELECTOR: Final = "app.kubernetes.io/name=attune-api"
 _TOKEN_SECONDS: Final = 3600
 _SLACK: Final = timedelta(minutes=2)
+
+
+Forward = tuple["PodPort", bool, Callable[[], str | None], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,7 @@ class Target:
         kube: for Sensors and Rules.
         data_dir: of the ``attune up``; None for a cluster.
         pages: of the ``attune up``: where health and metrics of what is no pod are served, by part.
+        forward: of a cluster: a pod's port of the API, whether it speaks TLS, the token for it, and what that is, for people.
     """
 
     kind: Literal["cluster", "local"]
@@ -56,6 +63,7 @@ class Target:
     kube: Kube
     data_dir: Path | None = None
     pages: Mapping[str, str] = field(default_factory=dict)
+    forward: Callable[[], Forward] | None = field(default=None, repr=False)
     _make_api: Callable[[], Api] = field(repr=False)
     _api: Api | None = None
 
@@ -242,7 +250,15 @@ def _cluster(options: TargetOptions, access: kubernetes_access.Access, *, why: s
     def api() -> Api:
         return _given_api(options) or _forwarded(options, kube)
 
-    return Target(kind="cluster", name=access.server, why=why, namespace=access.namespace, kube=kube, _make_api=api)
+    return Target(
+        kind="cluster",
+        name=access.server,
+        why=why,
+        namespace=access.namespace,
+        kube=kube,
+        forward=lambda: _forward(options, kube),
+        _make_api=api,
+    )
 
 
 def _given_api(options: TargetOptions) -> Api | None:
@@ -253,6 +269,16 @@ def _given_api(options: TargetOptions) -> Api | None:
     return Api(
         options.api_url, bearer=_reader(options.api_token_file), signed_in=f"the token in {options.api_token_file}"
     )
+
+
+def _forward(options: TargetOptions, kube: Kube) -> Forward:
+    """How a pod of the API is reached, and as whom."""
+    from attune_cli.targets.portforward import PodPort
+
+    namespace = options.system_namespace
+    pod, port, secure = api_pod(kube.core("pods", namespace, labelSelector=_API_SELECTOR).get("items", ()), namespace)
+    bearer, signed_in = _caller(options, kube)
+    return PodPort(kube.access, namespace=namespace, pod=pod, port=port), secure, bearer, signed_in
 
 
 def _forwarded(options: TargetOptions, kube: Kube) -> Api:

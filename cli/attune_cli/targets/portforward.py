@@ -182,6 +182,7 @@ class _TlsStream(httpcore.NetworkStream):
     ) -> None:
         self._under = under
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._turn = threading.Lock()  # a tunnel reads in one thread and writes in another
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         try:
             self._perform(self._tls.do_handshake, timeout)
@@ -190,18 +191,20 @@ class _TlsStream(httpcore.NetworkStream):
 
     def _perform(self, action: Any, timeout: float | None, *arguments: Any) -> Any:
         while True:
-            try:
-                result = action(*arguments)
-            except ssl.SSLWantReadError:
+            with self._turn:
+                try:
+                    result, waits = action(*arguments), False
+                except ssl.SSLWantReadError:
+                    result, waits = None, True
                 self._flush(timeout)
-                received = self._under.read(_CHUNK, timeout)
+            if not waits:
+                return result
+            received = self._under.read(_CHUNK, timeout)
+            with self._turn:
                 if received:
                     self._incoming.write(received)
                 else:
                     self._incoming.write_eof()
-            else:
-                self._flush(timeout)
-                return result
 
     def _flush(self, timeout: float | None) -> None:
         if self._outgoing.pending:

@@ -12,8 +12,8 @@ from attune_cli.metrics import Sample, samples
 from attune_cli.session import Session
 from attune_cli.targets.pages import Pages, Part, find_parts
 from attune_cli.top.view import Reading, rules_by_reason
-from attune_cli.views import AT_REST, Object, rule_problem
 from attune_contract.names import RULES, SENSORS, ActiveReason
+from attune_contract.telling import AT_REST, Object, rule_problem
 
 #: Pages at once.
 _WORKERS: Final = 8

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attune_cli.metrics import Sample, total
 from attune_cli.targets.pages import Part, cut_off
-from attune_cli.views import Object, condition, ref, rule_problem, sensor_problem
+from attune_contract.telling import Object, condition, ref, rule_problem, sensor_problem
 
 #: As in the chart's alerts: so many stored events that have not reached the stream, and so many seconds that a timer is late.
 OUTBOX_BEHIND: Final = 1000

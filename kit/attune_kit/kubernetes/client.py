@@ -6,7 +6,7 @@ raises :class:`KubernetesError` with a text that names the call.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -84,6 +84,7 @@ class KubernetesClient:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        bearer: str | None = None,
     ) -> bytes:
         """One request; returns the body of the answer.
 
@@ -93,6 +94,7 @@ class KubernetesClient:
             query: parameters of the query.
             body: an object to send as JSON, or None.
             content_type: the type of ``body``; patches have one of their own.
+            bearer: a token to send in place of the access's own.
 
         Raises:
             KubernetesError: there was no answer in time, or its status is not one of 2xx.
@@ -104,7 +106,7 @@ class KubernetesClient:
                 self.access.server + path,
                 params=query,
                 data=None if body is None else msgspec.json.encode(body),
-                headers={**await self._headers(), "Content-Type": content_type},
+                headers={**await self._headers(bearer), "Content-Type": content_type},
                 proxy=self.access.proxy,
                 server_hostname=self.access.server_name,
                 allow_redirects=False,  # a token must not travel to another host
@@ -119,15 +121,20 @@ class KubernetesClient:
             raise refused(method, path, status, found)
         return found
 
-    async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Page]:
+    async def pages(self, path: str, query: Mapping[str, str], *, bearer: str | None = None) -> AsyncGenerator[Page]:
         """A complete list, page by page.
+
+        Args:
+            path: from ``/`` on.
+            query: parameters of the query.
+            bearer: a token to send in place of the access's own.
 
         Raises:
             KubernetesError: it could not be read to its end. Status 410: its pages are no longer kept; begin again.
         """
         parameters = {**query, "limit": str(PAGE)}
         while True:
-            found = await self.request("GET", path, query=parameters)
+            found = await self.request("GET", path, query=parameters, bearer=bearer)
             try:
                 page = _PAGES.decode(found)
             except msgspec.MsgspecError as error:
@@ -141,7 +148,7 @@ class KubernetesClient:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, path: str, query: Mapping[str, str], *, silence: float
+        self, path: str, query: Mapping[str, str], *, silence: float, bearer: str | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """An answer that comes line by line for as long as it lasts (a watch). The block begins when it was granted.
 
@@ -149,6 +156,7 @@ class KubernetesClient:
             path: from ``/`` on.
             query: parameters of the query.
             silence: seconds without a byte after which the connection counts as lost.
+            bearer: a token to send in place of the access's own.
 
         Raises:
             KubernetesError: the API server refused, or the connection was lost.
@@ -158,7 +166,7 @@ class KubernetesClient:
             async with self._opened().get(
                 self.access.server + path,
                 params=query,
-                headers=await self._headers(),
+                headers=await self._headers(bearer),
                 timeout=timeout,
                 proxy=self.access.proxy,
                 server_hostname=self.access.server_name,
@@ -170,9 +178,9 @@ class KubernetesClient:
         except (aiohttp.ClientError, TimeoutError, OSError, AccessError) as error:
             raise KubernetesError(f"watch {path}: {error or type(error).__name__}") from error
 
-    async def _headers(self) -> dict[str, str]:
+    async def _headers(self, given: str | None) -> dict[str, str]:
         bearer = self.access.bearer
-        token = await asyncio.to_thread(bearer) if self.access.slow else bearer()
+        token = given or (await asyncio.to_thread(bearer) if self.access.slow else bearer())
         return {**self.access.headers, **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def _opened(self) -> aiohttp.ClientSession:

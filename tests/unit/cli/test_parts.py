@@ -9,6 +9,7 @@ import pytest
 from attune_cli import checks, times, views
 from attune_cli.errors import UsageError
 from attune_cli.sse import Message, messages
+from attune_contract import telling
 from attune_contract.messages import NEVER_FIRES
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -58,8 +59,8 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     ("seconds", "text"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (200_000, "2d")]
 )
 def test_ages_are_short(seconds: int, text: str) -> None:
-    assert views.span(timedelta(seconds=seconds)) == text
-    assert views.age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
+    assert telling.span(timedelta(seconds=seconds)) == text
+    assert telling.age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
 
 
 def rule(*conditions: tuple[str, str, str], enabled: bool = True, generation: int = 2, of: int = 2) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def test_when_a_rule_is_due_next_is_shown() -> None:
     ],
 )
 def test_what_is_wrong_with_a_rule(body: dict[str, Any], problem: str | None) -> None:
-    found = views.rule_problem(body)
+    found = telling.rule_problem(body)
     assert found is None if problem is None else found is not None and problem in found
 
 
@@ -208,7 +209,7 @@ def test_a_sensor_that_reports_no_health_is_no_problem() -> None:
         },
     ]
     body = {"metadata": {"namespace": "n", "name": "s"}, "spec": {}, "status": {"conditions": conditions}}
-    assert views.sensor_problem(body) is None
+    assert telling.sensor_problem(body) is None
 
 
 def test_what_is_wrong_with_a_sensor_elsewhere_that_serves_ones_rules_is_said_and_nothing_else() -> None:

@@ -201,12 +201,21 @@ async def get(
     An id is unique within its rule. Where several rules that the caller may get have an event with this id, the answer is
     409 `event-id-ambiguous`, and names them.
     """
+    return json_answer(EventAnswer(data=await readable_event(services, caller, event_id, rule_uid=rule_uid)))
+
+
+async def readable_event(services: Services, caller: Caller, event_id: uuid.UUID, *, rule_uid: str | None) -> Event:
+    """An event that the caller may read.
+
+    Raises:
+        ProblemError: 404 there is none, 409 several rules have it.
+    """
     found = await services.database.read(
         lambda connection: get_events(connection, event_id=event_id, rule_uid=rule_uid)
     )
     readable = [event for event in found[:MAX_SHARING_ID] if await _may_get(services, caller, event)]
     if len(readable) == 1 and len(found) <= MAX_SHARING_ID:
-        return json_answer(EventAnswer(data=readable[0]))
+        return readable[0]
     if readable or len(found) > MAX_SHARING_ID:
         raise ProblemError(
             409,

@@ -1,0 +1,1 @@
+"""What pages show, computed from values. Pure: the time is passed in."""
