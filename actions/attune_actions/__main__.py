@@ -1,7 +1,9 @@
 """``attune-actions``: carries out actions until a signal stops it. Settings come from the environment (``settings.py``)."""
 
 import argparse
+import asyncio
 import sys
+from typing import Final
 
 import structlog
 import uvloop
@@ -12,8 +14,12 @@ from attune_actions.settings import Settings
 from attune_kit.logs import configure_logs
 from attune_kit.memory import freeze_startup_objects, limit_allocator
 from attune_kit.supervisor import TaskDiedError
+from attune_kit.tracing import open_tracer
 
 _log = structlog.stdlib.get_logger("attune_actions")
+
+#: Seconds that the last spans have to be exported when the program ends: what is left of the grace that pods get.
+_LAST_SPANS: Final = 3.0
 
 
 def _problems(error: ValidationError) -> str:
@@ -27,7 +33,8 @@ def _problems(error: ValidationError) -> str:
 async def _run(settings: Settings) -> int:
     from attune_actions.app import Runner  # after the settings are known to be right
 
-    runner = Runner(settings)
+    tracer = open_tracer("attune-actions")
+    runner = Runner(settings, tracer=tracer)
     runner.stop_on_signals()
     freeze_startup_objects()
     try:
@@ -38,6 +45,8 @@ async def _run(settings: Settings) -> int:
     except OSError as error:
         _log.critical("cannot_start", error=str(error))
         return 1
+    finally:
+        await asyncio.to_thread(tracer.close, within=_LAST_SPANS)
     return 0
 
 

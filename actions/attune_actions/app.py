@@ -30,6 +30,7 @@ from attune_actions.metrics import Metrics
 from attune_actions.probes import Probes
 from attune_actions.secrets import Accounts
 from attune_actions.settings import Settings
+from attune_actions.spans import AttemptSpans
 from attune_actions.streams import ensure_streams
 from attune_actions.turn_store import TurnStore
 from attune_actions.waiting import Waiting
@@ -49,6 +50,7 @@ from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.outage import Outage
 from attune_kit.supervisor import Supervisor
+from attune_kit.tracing import OFF, Tracer
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -64,9 +66,10 @@ class Runner:
 
     Args:
         settings: its settings.
+        tracer: makes spans.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tracer: Tracer = OFF) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
         self.metrics = metrics = Metrics()
@@ -110,6 +113,7 @@ class Runner:
             kinds=self._kinds(),
             slots=self._slots,
             metrics=metrics,
+            spans=AttemptSpans(tracer) if tracer.enabled else None,
         )
         self._events = Events(
             book=self._book,
@@ -119,6 +123,7 @@ class Runner:
             whole=self._api.whole,
             ring=self._ring,
             over=self._api.run_is_over,
+            tracer=tracer,
         )
         self._in_order = InOrder(
             store=TurnStore(connector=self._connector, journal=self._journal, api=self._api),

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -72,6 +72,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 Attempt = Callable[[Task], Awaitable[Outcome]]
 
 
+class Spans(Protocol):
+    """Makes an attempt in a span of its own, of which the target is told."""
+
+    async def __call__(self, task: Task, attempt: Attempt) -> Outcome:
+        """What came of the attempt."""
+        ...
+
+
 def in_time(kind: Callable[[Task], Awaitable[Outcome]]) -> Attempt:
     """Attempts that end when the action's timeout has passed, of what does not look at it."""
 
@@ -101,6 +109,7 @@ class Carrier:
         now: the time.
         monotonic: seconds, for limits.
         chance: random numbers in [0, 1), for jitter.
+        spans: makes a span of each attempt; None: there are none.
     """
 
     def __init__(
@@ -113,7 +122,9 @@ class Carrier:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        spans: "Spans | None" = None,
     ) -> None:
+        self._spans = spans
         self._journal = journal
         self._kinds = kinds
         self._slots = slots
@@ -362,6 +373,11 @@ class Carrier:
                 reason=RunReason.INTERNAL,
                 message=f"this runner cannot carry out actions of kind {task.step.kind.value}",
             )
+        if self._spans is None:
+            return await self._made(kind, task)
+        return await self._spans(task, lambda traced: self._made(kind, traced))
+
+    async def _made(self, kind: Attempt, task: Task) -> Outcome:
         try:
             return await kind(task)
         except TimeoutError:

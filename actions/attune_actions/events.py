@@ -14,6 +14,7 @@ from attune_actions.book import RuleBook, UnknownRuleError
 from attune_actions.carrying import BusyError, Carrier, Task
 from attune_actions.metrics import Metrics
 from attune_actions.settling import RetryPolicy, new_run
+from attune_actions.spans import evaluating, processing
 from attune_actions.work import Work
 from attune_contract.actions import RunReason, run_id
 from attune_contract.events import Event
@@ -21,6 +22,7 @@ from attune_contract.tracing import Trace
 from attune_kit.actions.plan import Plan, Step
 from attune_kit.cel.evaluator import Evaluator
 from attune_kit.cel.library import EvaluationError
+from attune_kit.tracing import OFF, Span, Tracer
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -67,6 +69,8 @@ class Events:
         whole: gets an event with its payload, where the message had none.
         ring: says that an event of a Rule with ``order: Strict`` was handed out, whose runs begin when it is its turn.
         over: whether a run is known to have ended.
+        now: the time.
+        tracer: makes spans.
     """
 
     def __init__(
@@ -80,7 +84,9 @@ class Events:
         ring: Ring,
         over: Callable[[UUID], Awaitable[bool]],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tracer: Tracer = OFF,
     ) -> None:
+        self._tracer = tracer
         self._book = book
         self._carrier = carrier
         self._evaluator = evaluator
@@ -196,7 +202,12 @@ class Events:
         if not event.payload:
             data = await self._whole(event)
             event = _EVENTS.decode(data)
-        await self._run_all(plan, event, data, attempt, known, enabled=enabled, begin_by=begin_by)
+        with processing(self._tracer, event) as span, structlog.contextvars.bound_contextvars(**_named(event, span)):
+            if span.trace.traceparent != event.traceparent and not event.traceparent:
+                # The trace begins here, and what is tried later, out of the queue, belongs to it.
+                event = msgspec.structs.replace(event, traceparent=span.trace.traceparent)
+                data = msgspec.json.encode(event)
+            await self._run_all(plan, event, data, attempt, known, enabled=enabled, begin_by=begin_by, trace=span.trace)
 
     async def catch_up(self, data: bytes) -> None:
         """Handle an event that is no longer in the stream. Returns when its runs are over, or durably queued."""
@@ -210,15 +221,21 @@ class Events:
             else:
                 return
 
-    async def results(self, plan: Plan, event: Event) -> list[Any]:
+    async def results(self, plan: Plan, event: Event, *, trace: Trace) -> list[Any]:
         """The results of the plan's expressions.
+
+        Args:
+            plan: the Rule.
+            event: the event.
+            trace: what the span belongs to.
 
         Raises:
             EvaluationError: there are none at all.
         """
         if plan.program is None:
             return []
-        return await self._evaluator.evaluate(plan.rule.uid, plan.program, plan.variables(event))
+        with evaluating(self._tracer, trace, when=plan.rule.when):
+            return await self._evaluator.evaluate(plan.rule.uid, plan.program, plan.variables(event))
 
     async def _run_all(
         self,
@@ -230,13 +247,14 @@ class Events:
         *,
         enabled: bool,
         begin_by: float | None,
+        trace: Trace,
     ) -> None:
         if attempt > 1 and all(
             self._carrier.is_done(run_id(event.rule_uid, event.id, str(each["name"]))) for each in plan.rule.actions
         ):
             return
         try:
-            results = await self.results(plan, event)
+            results = await self.results(plan, event, trace=trace)
         except EvaluationError as error:
             if attempt < _EVALUATIONS:
                 raise NotNowError(str(error), seconds=float(attempt)) from error
@@ -250,7 +268,6 @@ class Events:
                 continue
             if step.fate == "run":
                 policy = RetryPolicy.of(step.action)
-                trace = Trace(event.traceparent, event.tracestate)
                 begun.append(
                     Task(run=run, step=step, plan=plan, event=event, policy=policy, begin_by=begin_by, trace=trace)
                 )
@@ -264,6 +281,12 @@ class Events:
                 raise each
         if raised:
             raise NotNowError("a run of it is under way", seconds=2.0) from raised[0]
+
+
+def _named(event: Event, span: Span) -> dict[str, str]:
+    """What every line of the log has that is about an event."""
+    trace_id = span.trace.trace_id
+    return {"event_id": str(event.id), "trace_id": trace_id} if trace_id else {"event_id": str(event.id)}
 
 
 def _switched_off(step: Step) -> Step:

@@ -12,12 +12,12 @@ from attune_actions.carrying import BusyError, Carrier, Task, TooLateError
 from attune_actions.events import Events
 from attune_actions.in_order import InOrder
 from attune_actions.settling import RetryPolicy, changed
+from attune_actions.spans import trace_of
 from attune_actions.turns import is_turn
 from attune_actions.work import Work
 from attune_contract.actions import QueuedRun, Run, RunReason, RunState, decode_queued_run
 from attune_contract.events import Event
 from attune_contract.messages import InvalidMessageError
-from attune_contract.tracing import Trace
 from attune_kit.cel.library import EvaluationError
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -99,7 +99,7 @@ class Waiting:
             await self._over(run, RunState.SKIPPED, RunReason.RULE_DISABLED, "the Rule is switched off")
             return None
         try:
-            steps = plan.steps(await self._events.results(plan, event), event)
+            steps = plan.steps(await self._events.results(plan, event, trace=trace_of(event)), event)
         except EvaluationError:
             return _UNKNOWN
         step = next(each for each in steps if each.name == run.action)
@@ -122,7 +122,7 @@ class Waiting:
             policy=policy,
             look=look,
             begin_by=begin_by if in_order else None,
-            trace=Trace(event.traceparent, event.tracestate),
+            trace=trace_of(event),
         )
         try:
             begun = await self._carrier.resume(task, bytes(queued.event))

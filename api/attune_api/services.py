@@ -44,11 +44,14 @@ from attune_api.web.bodies import BodyMemory
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import Supervisor
+from attune_kit.tracing import OFF, Tracer, open_tracer
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between looks at how far the outbox is behind.
 _LAG_EVERY: Final = 5.0
+#: Seconds that the last spans have to be exported when the program ends.
+_LAST_SPANS: Final = 3.0
 
 
 class TablesOutdatedError(RuntimeError):
@@ -78,6 +81,7 @@ class Services:
     access: Access
     supervisor: Supervisor
     console: Console | None
+    tracer: Tracer = OFF
 
 
 @asynccontextmanager
@@ -93,6 +97,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     metrics = Metrics()
     stored, fresh = asyncio.Event(), FreshEvents()
     async with AsyncExitStack() as stack:
+        tracer = open_tracer("attune-api")
+        stack.push_async_callback(asyncio.to_thread, tracer.close, within=_LAST_SPANS)
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_tables(database, settings)
@@ -242,6 +248,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             ),
             supervisor=supervisor,
             console=console,
+            tracer=tracer,
         )
 
 

@@ -40,6 +40,10 @@ class SensorEnvironment:
             http_proxy=settings.sensor_http_proxy_url,
             https_proxy=settings.sensor_https_proxy_url,
             no_proxy=settings.sensor_no_proxy,
+            otlp_endpoint=settings.sensor_otlp_endpoint,
+            otlp_headers_secret=settings.sensor_otlp_headers_secret,
+            traces_sampler=settings.sensor_traces_sampler,
+            traces_sampler_arg=settings.sensor_traces_sampler_arg,
             ca_certificates=self._certificates,
         )
 

@@ -94,6 +94,14 @@ class Settings(BaseSettings):
     """HTTPS_PROXY of the sensors, unless they set it themselves."""
     sensor_no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts that sensors reach without the proxy, in addition to the cluster's own; comma-separated."""
+    sensor_otlp_endpoint: str = ""
+    """OTEL_EXPORTER_OTLP_ENDPOINT of the sensors, unless they set it themselves; empty: they export no spans."""
+    sensor_otlp_headers_secret: str = ""
+    """Secret, looked for in the Sensor's namespace, with the headers for it (key headers)."""
+    sensor_traces_sampler: str = ""
+    """OTEL_TRACES_SAMPLER of the sensors."""
+    sensor_traces_sampler_arg: str = ""
+    """OTEL_TRACES_SAMPLER_ARG of the sensors."""
     network_policies: bool = True
     """Whether each sensor gets a NetworkPolicy that admits only scrapes, probes and its own ports."""
 

@@ -44,6 +44,10 @@ class Environment:
     http_proxy: str = ""  #: URL for sensors' outgoing requests; empty: none
     https_proxy: str = ""  #: the same for https
     no_proxy: tuple[str, ...] = ()  #: hosts that are reached directly, in addition to the cluster's
+    otlp_endpoint: str = ""  #: URL of a collector to which sensors export spans; empty: they export none
+    otlp_headers_secret: str = ""  #: Secret with the headers for it, in the Sensor's namespace
+    traces_sampler: str = ""  #: ``OTEL_TRACES_SAMPLER``
+    traces_sampler_arg: str = ""  #: ``OTEL_TRACES_SAMPLER_ARG``
     ca_certificates: str | None = None  #: PEM, to check the API's and NATS's certificates against
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attune_contract import environment, subjects
 from attune_contract.resources import Sensor
-from attune_operator.resources import common, companions, difference, pods, stdio
+from attune_operator.resources import common, companions, difference, pods, stdio, tracing
 from attune_operator.resources.common import Environment, ObjectNames, sealed
 
 CONTAINER: Final = "sensor"
@@ -65,6 +65,7 @@ def sensor_environment(sensor: Sensor, given: Environment) -> list[dict[str, Any
     ]
     return [
         *authors,
+        *tracing.variables(sensor, given),
         *({"name": name, "value": value} for name, value in own.items()),
         {"name": environment.SENSOR_INSTANCE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
     ]

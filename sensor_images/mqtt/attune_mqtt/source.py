@@ -182,6 +182,8 @@ class MqttTopic:
             content=content,
             size=size_of(content),
             handle=[received],
+            traceparent=properties.get("traceparent", ""),
+            tracestate=properties.get("tracestate", ""),
         )
 
     @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from attune_contract.events import EventReport
 from attune_contract.messages import AckState
+from attune_kit.tracing import OFF, Tracer
 from attune_sensor._clock import Clock, SystemClock
 from attune_sensor._confirmations import Confirmation
 from attune_sensor._emitter import Emitter
@@ -28,6 +29,7 @@ class SensorContext:
         config: the Sensor's free-form configuration (``spec.config``); empty when there is none.
         log: a structlog logger.
         metrics: the sensor's metrics; add your own to ``metrics.registry``.
+        tracer: makes spans where the sensor exports them (docs/tracing.md). Each event has one of its own in any case.
         clock: the time, which a test may set.
         versions: what decides how the sensor works, by name, like ``tzdata``; add to it. Part of its health reports.
     """
@@ -43,12 +45,14 @@ class SensorContext:
         last_events: LastEvents,
         clock: Clock | None = None,
         outcomes: Outcomes | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._outcomes = outcomes or Outcomes(clock=time.monotonic)
         self.settings = settings
         self.config = config
         self.log = log
         self.metrics = metrics
+        self.tracer = tracer
         self.clock: Clock = SystemClock() if clock is None else clock
         self._emitter = emitter
         self._last_events = last_events

@@ -63,6 +63,7 @@ class Emitter:
         chance: random numbers in [0, 1), for jitter.
         log_each: whether each delivered event is logged, at the level DEBUG.
         outcomes: told what becomes of each event.
+        spans: makes the span of each event, and puts it into the event; None: there are none.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Emitter:
         chance: Callable[[], float] = random.random,
         log_each: bool = False,
         outcomes: Outcomes | None = None,
+        spans: Callable[[EventReport], EventReport] | None = None,
     ) -> None:
+        self._spans = spans
         self._outcomes = outcomes
         self._delivery = Delivery(api=api, metrics=metrics, log=log, each=log_each, outcomes=outcomes)
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
@@ -285,6 +288,8 @@ class Emitter:
         """
         if self._closing:
             raise StoppingError("the sensor is stopping and accepts no more events")
+        if self._spans is not None:
+            event = self._spans(event)
         body = _ENCODER.encode(event)
         if len(body) > MAX_EVENTS_BYTES:
             why = f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}"

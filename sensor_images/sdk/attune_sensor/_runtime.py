@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from attune_kit.logs import configure_logs
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import Supervisor, TaskDiedError, end
+from attune_kit.tracing import OFF, Tracer, open_tracer
 from attune_sensor._acks import AckPublisher
 from attune_sensor._api_client import EventsApi
 from attune_sensor._context import SensorContext
@@ -33,12 +35,15 @@ from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleChange, RuleTable
 from attune_sensor._rules import RuleHandler
 from attune_sensor._settings import SensorSettings, WhenFull
+from attune_sensor._spans import in_span
 from attune_sensor._spool import Spool
 
 #: Seconds between pings of the NATS connection; one whose other end has vanished is given up after three.
 _PING_INTERVAL: Final = 10.0
 #: How long (seconds) a start may take before it counts as a problem that the rules were not read.
 _START: Final = 20.0
+#: Seconds that the last spans have to be exported when the sensor ends: what is left of the grace that pods get.
+_LAST_SPANS: Final = 3.0
 
 
 class SensorRuntime:
@@ -49,6 +54,7 @@ class SensorRuntime:
         handler: makes what runs the rules.
         api: what posts events; the real API unless given.
         now: Unix time in seconds.
+        tracer: makes spans.
     """
 
     def __init__(
@@ -58,7 +64,9 @@ class SensorRuntime:
         handler: Callable[[SensorContext], RuleHandler],
         api: Poster | None = None,
         now: Callable[[], float] = time.time,
+        tracer: Tracer = OFF,
     ) -> None:
+        self._tracer = tracer
         self.settings = settings
         self.metrics = Metrics()
         self._now = now
@@ -85,6 +93,7 @@ class SensorRuntime:
             log=self._log,
             when_full=settings.when_full,
             log_each=settings.log_level == "DEBUG",
+            spans=partial(in_span, tracer, sensor=str(settings.sensor)) if tracer.enabled else None,
         )
         self.context = SensorContext(
             settings=settings,
@@ -94,6 +103,7 @@ class SensorRuntime:
             emitter=self.emitter,
             last_events=LastEvents(api=self._api, log=self._log),
             outcomes=self.outcomes,
+            tracer=tracer,
         )
         self.rules = RuleTable()
         self._connector = NatsConnector(
@@ -203,6 +213,7 @@ class SensorRuntime:
                 left = max(0.1, deadline - time.monotonic())
                 lost = await self.emitter.close(run=delivery, grace_seconds=left)
                 await self._api.close()
+                await asyncio.to_thread(self._tracer.close, within=_LAST_SPANS)
                 await self.server.stop()
                 self._log.info("sensor_stopped", events_lost=lost)
 
@@ -352,7 +363,11 @@ def run_sensor(
 
 
 async def _run(settings: SensorSettings, handler: Callable[[SensorContext], RuleHandler]) -> int:
-    runtime = SensorRuntime(settings=settings, handler=handler)
+    tracer = open_tracer(
+        settings.sensor.name,
+        attributes={"service.namespace": settings.sensor.namespace, "service.instance.id": settings.instance},
+    )
+    runtime = SensorRuntime(settings=settings, handler=handler, tracer=tracer)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.stop)

@@ -63,6 +63,7 @@ class WebhookHandler:
             now=now,
             on_left_out=lambda rule, why: context.left_out(rule, why, what="requests"),
             on_refused=self._refused,
+            tracer=context.tracer,
         )
         #: The port that requests come to.
         self.listener = Listener(server=self._server, config=self._config)

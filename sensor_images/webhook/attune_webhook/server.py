@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
-from attune_sensor import Confirmation, Disposition, EventReport, Rule, StoppingError
+from attune_kit.tracing import OFF, Tracer
+from attune_sensor import Confirmation, Disposition, EventReport, Rule, StoppingError, Trace
 from attune_webhook import handshakes
 from attune_webhook.authentication import Authenticator
 from attune_webhook.bodies import json_items
@@ -25,6 +26,7 @@ from attune_webhook.payload import event_of
 from attune_webhook.refusal_log import RefusalLog
 from attune_webhook.routes import Route, Routes
 from attune_webhook.sns import SnsMessages
+from attune_webhook.spans import request_span, settle
 
 #: Events that one request may hold.
 MOST_ITEMS: Final = 1000
@@ -69,6 +71,7 @@ class WebhookServer:
         on_refused: called with a rule, a reason and the kind of refusal for each request that makes no event because something
             is wrong.
         on_left_out: called with a rule and a reason for each request that the rule does not ask for.
+        tracer: makes a span of each request to a rule.
     """
 
     def __init__(
@@ -84,7 +87,9 @@ class WebhookServer:
         now: Callable[[], float] = time.time,
         on_left_out: Callable[[Rule, str], None] = lambda rule, why: None,
         on_refused: Callable[[Rule, str, str], None] = lambda rule, why, kind: None,
+        tracer: Tracer = OFF,
     ) -> None:
+        self._tracer = tracer
         self._on_refused = on_refused
         self._on_left_out = on_left_out
         self._routes = routes
@@ -126,7 +131,7 @@ class WebhookServer:
         """Answer a request with its body."""
         self._pending += 1
         try:
-            return await self._accept(request, admission.routes)
+            return await self._traced(request, admission.routes)
         except RefusalError as refusal:
             return self._refused(refusal, admission.routes)
         except Exception:
@@ -197,7 +202,19 @@ class WebhookServer:
 
     # With the body.
 
-    async def _accept(self, request: Request, routes: tuple[Route, ...]) -> Answer:
+    async def _traced(self, request: Request, routes: tuple[Route, ...]) -> Answer:
+        if not self._tracer.enabled:
+            return await self._accept(request, routes, request.trace)
+        with request_span(self._tracer, request, routes[0].hook.path.text) as span:
+            try:
+                answer = await self._accept(request, routes, span.trace)
+            except RefusalError as refusal:
+                settle(span, int(refusal.status), refusal.kind)
+                raise
+            settle(span, int(answer.status))
+            return answer
+
+    async def _accept(self, request: Request, routes: tuple[Route, ...], trace: Trace) -> Answer:
         now = self._now()
         routes = await self._authenticator.with_body(request, routes, now=now)
         routes = tuple(route for route in routes if len(request.body) <= route.hook.max_body)
@@ -221,7 +238,6 @@ class WebhookServer:
             return self._without_event("disabled", wanted[0].hook)
         self._take_tokens(enabled)
         received_at = datetime.fromtimestamp(now, UTC)
-        trace = request.trace
         events = [
             event_of(route.rule, route.hook, item, received_at=received_at, trace=trace)
             for route in enabled

@@ -213,6 +213,8 @@ async def test_what_is_read_at_once_is_bounded_in_bytes(database_url: str) -> No
             "occurred_at": datetime(2026, 11, 23, tzinfo=UTC),
             "received_at": datetime(2026, 11, 23, tzinfo=UTC),
             "payload": payload,
+            "traceparent": "",
+            "tracestate": "",
         }
         for k, payload in enumerate(payloads)
     ]

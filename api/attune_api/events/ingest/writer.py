@@ -21,6 +21,7 @@ from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
 from attune_api.storage.faults import is_about_a_row, is_dead
 from attune_api.storage.writable import Writable
+from attune_contract.tracing import trace_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -181,7 +182,8 @@ class EventWriter:
             if not is_about_a_row(error):
                 raise
             if len(rows) == 1:
-                log.error("event_refused_by_database", event=str(rows[0]["id"]), error=type(error).__name__)
+                named = {"trace_id": trace_id} if (trace_id := trace_id_of(rows[0]["traceparent"])) else {}
+                log.error("event_refused_by_database", event=str(rows[0]["id"]), error=type(error).__name__, **named)
                 reason = "The database refuses this event; the API's log says more."
                 return [Outcome(status=Status.REFUSED, reason=reason)]
         middle = len(rows) // 2

@@ -219,3 +219,23 @@ namespaceSelector: {}
 podSelector:
   matchExpressions: [{key: attune.dev/sensor, operator: Exists}]
 {{- end -}}
+
+{{/* The variables by which a pod of the chart exports spans; none without an endpoint. */}}
+{{- define "attune.tracing" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: OTEL_EXPORTER_OTLP_PROTOCOL, value: http/protobuf}
+{{- with .sampler }}
+- {name: OTEL_TRACES_SAMPLER, value: {{ . | quote }}}
+{{- end }}
+{{- with .samplerArg }}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ . | quote }}}
+{{- end }}
+{{- with .headersSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: headers}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
