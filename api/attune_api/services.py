@@ -31,6 +31,7 @@ from attune_api.runs.retention import RunRetention
 from attune_api.runs.trials import Trials
 from attune_api.settings import Settings
 from attune_api.storage.database import Database
+from attune_api.storage.leases import Leases
 from attune_api.storage.opening import open_database
 from attune_api.storage.revision import create_tables, current_revision, migrate_apart, newest_revision
 from attune_api.storage.writable import Writable
@@ -102,6 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_tables(database, settings)
+        leases = Leases(database, length=settings.lease)
         states = IdentityStates(await database.read(load_states))
         metrics.identities_known.set(len(states))
         payloads = PayloadChecks(states=states, metrics=metrics)
@@ -174,6 +176,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             supervisor.start("nats", connector.run())
             outbox = Outbox(
                 database=database,
+                leases=leases,
                 connector=connector,
                 stored=stored,
                 fresh=fresh,
@@ -203,6 +206,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         if settings.events_max_age or settings.events_per_rule:
             retention = Retention(
                 database=database,
+                leases=leases,
                 metrics=metrics,
                 max_age=timedelta(seconds=settings.events_max_age) if settings.events_max_age else None,
                 most_per_rule=settings.events_per_rule or None,
@@ -213,6 +217,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         if settings.runs_max_age or settings.runs_per_rule:
             run_retention = RunRetention(
                 database=database,
+                leases=leases,
                 metrics=metrics,
                 max_age=timedelta(seconds=settings.runs_max_age) if settings.runs_max_age else None,
                 most_per_rule=settings.runs_per_rule or None,

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     """Runs that are kept of each rule; 0 for all."""
     retention_interval: Annotated[float, Field(gt=0)] = 600.0
     """Seconds between looks for events and runs that need not be kept."""
+    lease: Annotated[float, Field(ge=2, le=60)] = 5.0
+    """Seconds after which another replica on PostgreSQL goes on with what only one does (publishing, deleting), when that one
+    is gone without a word. It is renewed three times within."""
     queue_events: Annotated[int, Field(ge=1000)] = 20_000
     """Events that may wait for the database before new ones are answered with 503."""
     max_stream_clients: Annotated[int, Field(ge=1)] = 1000

@@ -172,6 +172,14 @@ class ApiProcess:
         self.process.kill()
         self.process.wait(120)
 
+    def freeze(self) -> None:
+        """Have it stand still (SIGSTOP), as a node that is overloaded or a machine that is moved does."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         self.stop()
         self.start()

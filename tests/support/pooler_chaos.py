@@ -36,8 +36,6 @@ _NEXT_TRY: Final = 0.1
 _LOAD: Final = 300
 #: How many tries fail before the pooler is back: what the senders make in a second.
 _FAILED: Final = 30
-#: The key of the publisher's lock (attune_api.streams.outbox) as pg_locks shows it.
-_LOCK: Final = "locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = x'6F7574626F78'::bigint"
 
 
 @dataclass
@@ -89,9 +87,14 @@ class System:
     replicas: Replicas
 
     def holders(self) -> list[str]:
-        """Names of the replicas that hold the publisher's lock."""
-        query = f"SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE granted AND {_LOCK}"
-        return self.postgres.query(query).split()
+        """Names of the replicas that hold the publisher's lease: one or none."""
+        query = "SELECT epoch FROM leases WHERE name = 'outbox' AND expires_at > clock_timestamp()"
+        epochs = [int(epoch) for epoch in self.postgres.query(query, self.database).split()]
+        return [
+            name
+            for name, api in self.replicas.all.items()
+            if any(said["epoch"] in epochs for said in api.events_logged("outbox_leads"))
+        ]
 
     def connections(self) -> int:
         """Connections to the database now."""

@@ -15,6 +15,9 @@ class TcpRelay:
         self.port = free_port()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self.held = 0
 
     async def __aenter__(self) -> Self:
         await self.mend()
@@ -36,6 +39,15 @@ class TcpRelay:
             writer.transport.abort()
         self._writers.clear()
 
+    def hold(self) -> None:
+        """Keep what comes, in both directions, until :meth:`let_go`; ``held`` counts its bytes."""
+        self.held = 0
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        """Pass on what was kept, and what comes."""
+        self._flows.set()
+
     def point_at(self, target: int) -> None:
         """Lead new connections to another port, as a Service does; those that there are stay where they are."""
         self._target = target
@@ -48,13 +60,15 @@ class TcpRelay:
             return
         self._writers |= {writer, far_writer}
         async with asyncio.TaskGroup() as group:
-            group.create_task(_pass_on(reader, far_writer))
-            group.create_task(_pass_on(far_reader, writer))
+            group.create_task(self._pass_on(reader, far_writer))
+            group.create_task(self._pass_on(far_reader, writer))
 
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not self._flows.is_set():
+                    self.held += len(data)
+                    await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()

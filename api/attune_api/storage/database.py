@@ -1,4 +1,4 @@
-"""Connections: SQLite and PostgreSQL behind the same five methods.
+"""Connections: SQLite and PostgreSQL behind the same methods.
 
 What works on rows is written once, as plain functions that are handed a SQLAlchemy ``Connection`` and stay out of the
 event loop: on PostgreSQL asyncpg runs them (SQLAlchemy's ``run_sync``), on SQLite a thread does. Not aiosqlite, which goes
@@ -8,11 +8,10 @@ to a thread and back for every statement, begin, fetch and commit: for a small t
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
@@ -55,7 +54,6 @@ _SQLITE_READER: Final = (
 
 _T = TypeVar("_T")
 Work = Callable[[Connection], _T]
-StillHeld = Callable[[], Awaitable[None]]
 
 
 class QueryTooSlowError(TimeoutError):
@@ -68,6 +66,9 @@ class FileReplacedError(OSError):
 
 class Database(ABC):
     """A database that rows are written to and read from."""
+
+    #: Whether other processes may work with it at the same time as this one.
+    has_replicas: ClassVar[bool]
 
     @abstractmethod
     async def write(self, work: Work[_T]) -> _T:
@@ -96,13 +97,6 @@ class Database(ABC):
             sqlalchemy.exc.SQLAlchemyError, OSError: see :func:`attune_api.storage.faults.is_outage`.
         """
 
-    @abstractmethod
-    def sole_holder(self, key: int) -> AbstractAsyncContextManager[StillHeld]:
-        """Hold the lock ``key`` against other replicas while the context lasts; waits for it.
-
-        Yields a function that raises when the lock was lost.
-        """
-
     def fault(self) -> str | None:
         """What is wrong with it that only a restart of the program mends, and what to do; or None."""
         return None
@@ -126,6 +120,8 @@ class SqliteDatabase(Database):
     """One file. It takes one writer at a time, so one thread writes, and other writers wait for that thread:
     in Python, where waiting is cheap and fair, instead of in SQLite, where it is neither. Readers disturb nobody (WAL).
     """
+
+    has_replicas = False
 
     def __init__(self, url: URL) -> None:
         if url.database and not url.database.startswith("file:"):
@@ -191,15 +187,6 @@ class SqliteDatabase(Database):
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
-
-    @asynccontextmanager
-    async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
-        """There are no replicas on SQLite, so there is nothing to hold."""
-
-        async def held() -> None:
-            return
-
-        yield held
 
     async def close(self) -> None:
         """See :meth:`Database.close`."""

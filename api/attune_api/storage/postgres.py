@@ -12,8 +12,8 @@ server that was must go in each case, all at once: every other pooled connection
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,7 +21,6 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -34,7 +33,6 @@ from attune_api.storage.database import (
     STATEMENT_TIMEOUT,
     Database,
     QueryTooSlowError,
-    StillHeld,
     Work,
 )
 from attune_api.storage.faults import OUTAGES, ConnectError, is_about_the_end, is_dead, sqlstate
@@ -74,6 +72,8 @@ class PostgresDatabase(Database):
     Raises:
         ValueError: that cannot be read.
     """
+
+    has_replicas = True
 
     def __init__(self, database_url: str) -> None:
         url = parse(database_url)
@@ -155,42 +155,6 @@ class PostgresDatabase(Database):
         )
         async with engine.begin() as connection:
             return await connection.run_sync(work)
-
-    @asynccontextmanager
-    async def sole_holder(self, key: int) -> AsyncGenerator[StillHeld]:
-        """An advisory lock on a connection of its own: PostgreSQL takes it back when that connection ends."""
-        async with self._holding() as session:
-            # Tried again and again instead of waited for: a waiting statement would run into its timeout.
-            while not await self._ask(session, f"SELECT pg_try_advisory_lock({key})"):  # noqa: ASYNC110
-                await asyncio.sleep(1.0)
-
-            async def held() -> None:
-                await self._ask(session, "SELECT 1")
-
-            try:
-                yield held
-            finally:
-                with suppress(*OUTAGES):
-                    await self._ask(session, f"SELECT pg_advisory_unlock({key})")
-
-    @asynccontextmanager
-    async def _holding(self) -> AsyncGenerator[AsyncConnection]:
-        with self._watched():
-            connection = await self._writer.connect()
-        try:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-        finally:
-            with self._watched(), suppress(*OUTAGES):
-                await connection.close()
-
-    async def _ask(self, session: AsyncConnection, statement: str) -> Any:
-        generation = self._generation
-        try:
-            with self._watched():
-                return (await session.execute(text(statement))).scalar_one()
-        except (DBAPIError, OSError) as error:
-            self._is_over(error, generation)
-            raise
 
     async def close(self) -> None:
         """See :meth:`Database.close`."""

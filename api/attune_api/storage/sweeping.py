@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import structlog
 
-from attune_api.storage.database import Database, StillHeld, Work
+from attune_api.storage.database import Database, Work
 from attune_api.storage.faults import OUTAGES
+from attune_api.storage.leases import Held, Leases
 from attune_kit.backoff import Backoff, spread
 
 log = structlog.get_logger(__name__)
@@ -17,6 +18,8 @@ log = structlog.get_logger(__name__)
 _RETRY: Final = Backoff(initial=0.2, maximum=60.0)
 #: How much longer it rests than it works.
 _REST: Final = 2.0
+#: Seconds of the lease: sweeping may wait for another replica longer than publishing.
+_LEASE: Final = 30.0
 
 #: The rules after a uid that have too much, each with the place up to which it is too much, and the uid to go on from.
 Crowded = tuple[Sequence[tuple[str, int]], str | None]
@@ -36,13 +39,13 @@ async def _rest_after(started: float) -> None:
 
 
 async def sweep_for_ever(
-    database: Database, *, lock: int, interval: float, sweep: Callable[[StillHeld], Awaitable[Any]], waits: str
+    leases: Leases, *, lease: str, interval: float, sweep: Callable[[Held], Awaitable[Any]], waits: str
 ) -> None:
     """Sweep until cancelled; wait out whatever the database does. On PostgreSQL one replica does it.
 
     Args:
-        database: what is swept.
-        lock: key of the lock that the sweeping replica holds on PostgreSQL.
+        leases: of the database that is swept.
+        lease: name of the one that the sweeping replica holds.
         interval: seconds between sweeps.
         sweep: one sweep.
         waits: the log event for when the database does not go along.
@@ -50,9 +53,10 @@ async def sweep_for_ever(
     retries = _RETRY.start()
     while True:
         try:
-            async with database.sole_holder(lock) as still_ours:
+            async with leases.hold(lease, at_least=_LEASE) as held:
                 while True:
-                    await sweep(still_ours)
+                    held.check()
+                    await sweep(held)
                     retries.reset()
                     await asyncio.sleep(spread(interval))
         except OUTAGES as error:
@@ -62,20 +66,20 @@ async def sweep_for_ever(
 
 
 async def drop_old(
-    database: Database, still_ours: StillHeld, *, delete: Callable[[int], Work[Chunk]], deleted: Callable[[int], None]
+    database: Database, held: Held, *, delete: Callable[[int], Work[Chunk]], deleted: Callable[[int], None]
 ) -> int:
     """Delete what is too old; returns how much that was.
 
     Args:
         database: what is swept.
-        still_ours: raises when another replica may be doing the same.
+        held: the lease; when it is lost, another replica may be doing the same.
         delete: deletes what is behind a place, a chunk at most.
         deleted: told of each deletion, for the metrics.
     """
     total = 0
     place: int | None = 0
     while place is not None:
-        await still_ours()
+        held.check()
         started = time.monotonic()
         chunk = await database.write(delete(place))
         total += chunk.deleted
@@ -87,7 +91,7 @@ async def drop_old(
 
 async def thin_out(
     database: Database,
-    still_ours: StillHeld,
+    held: Held,
     *,
     crowded: Callable[[str], Work[Crowded]],
     delete: Callable[[str, int], Work[int]],
@@ -98,7 +102,7 @@ async def thin_out(
 
     Args:
         database: what is swept.
-        still_ours: raises when another replica may be doing the same.
+        held: the lease; when it is lost, another replica may be doing the same.
         crowded: finds rules that have too much, behind a uid.
         delete: deletes of a rule up to a place, a chunk at most; returns how much.
         chunk: how much it deletes at once.
@@ -113,7 +117,7 @@ async def thin_out(
         for uid, cut in rules:
             number = chunk
             while number == chunk:
-                await still_ours()
+                held.check()
                 started = time.monotonic()
                 number = await database.write(delete(uid, cut))
                 total += number

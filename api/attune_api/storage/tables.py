@@ -148,12 +148,27 @@ class RunNumbers(Table, table=True):
 
 
 class Outbox(Table, table=True):
-    """How far events were passed on: everything up to ``position`` (a ``seq``) has been acknowledged."""
+    """How far events were passed on: everything up to ``published`` (a ``seq``) has been acknowledged.
+
+    ``epoch`` is that of the lease of the replica that publishes. One that held it before does not move it any more.
+    """
 
     __tablename__ = "outbox"
 
     name: str = Field(sa_column=Column(Text(), primary_key=True))
-    position: int = Field(sa_column=Column(Sequence, nullable=False))
+    published: int = Field(sa_column=Column(Sequence, nullable=False))
+    epoch: int = Field(sa_column=Column(Sequence, nullable=False, server_default="0"))
+
+
+class Lease(Table, table=True):
+    """Who does what only one replica may do, and until when unless it renews (see ``storage.leases``). Empty on SQLite."""
+
+    __tablename__ = "leases"
+
+    name: str = Field(sa_column=Column(Text(), primary_key=True))
+    holder: str = Field(sa_column=Column(Text(), nullable=False))
+    epoch: int = Field(sa_column=Column(Sequence, nullable=False))
+    expires_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
 
 
 class Identity(Table, table=True):

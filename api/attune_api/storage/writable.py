@@ -86,6 +86,6 @@ def _write_nothing(connection: Connection) -> None:
 
 def _write_something(connection: Connection) -> None:
     beginning = f"look {uuid.uuid4().hex}"
-    rows = [{"name": f"{beginning} {number} ".ljust(_ROW_BYTES, "."), "position": 0} for number in range(_ROWS)]
+    rows = [{"name": f"{beginning} {number} ".ljust(_ROW_BYTES, "."), "published": 0} for number in range(_ROWS)]
     connection.execute(insert(_TABLE), rows)
     connection.execute(delete(_TABLE).where(_TABLE.c.name.startswith(beginning)))

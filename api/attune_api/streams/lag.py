@@ -19,7 +19,7 @@ _OUTBOX: Final = METADATA.tables["outbox"]
 def newest_and_published(connection: Connection) -> tuple[int, int]:
     """``seq`` of the newest stored event, and that up to which events were passed on; 0 where there is none."""
     newest = connection.execute(select(func.max(_EVENTS.c.seq))).scalar_one()
-    position = connection.execute(select(_OUTBOX.c.position).where(_OUTBOX.c.name == NAME)).scalar_one_or_none()
+    position = connection.execute(select(_OUTBOX.c.published).where(_OUTBOX.c.name == NAME)).scalar_one_or_none()
     return newest or 0, position or 0
 
 

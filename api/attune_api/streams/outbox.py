@@ -8,8 +8,14 @@ all.
 Order holds even when a message in the middle fails: messages are a chain (:mod:`attune_api.streams.chain`), and the server
 refuses whatever follows a gap. What this replica stored itself it need not read (:mod:`attune_api.events.fresh`).
 
-With several replicas on PostgreSQL one of them publishes: the holder of an advisory lock, which PostgreSQL takes back when
-that replica's connection ends.
+With several replicas on PostgreSQL one of them publishes: the holder of a lease (:mod:`attune_api.storage.leases`). One that
+stood still and goes on, while another took over, does no harm, however long that was and wherever it stood still:
+
+- A message names the number that it has to come behind, which is another one as soon as somebody else has published.
+- The position is written only while the row has the epoch of the writer's lease.
+
+A replica that begins to publish looks first which of the events behind the position are in the stream already
+(:mod:`attune_api.streams.resuming`). So what was published, but not noted, is not published again after the window either.
 """
 
 import asyncio
@@ -22,18 +28,20 @@ import msgspec
 import nats.errors
 import structlog
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from attune_api.events.fresh import FreshEvents
 from attune_api.events.query.service import Found, walk_on
 from attune_api.metrics import Metrics
-from attune_api.storage.database import Database, StillHeld
+from attune_api.storage.database import Database
+from attune_api.storage.leases import Held, LeaseLostError, Leases
 from attune_api.storage.tables import METADATA
 from attune_api.streams.chain import Chain, NotPublishedError
 from attune_api.streams.moving import MovingPosition
+from attune_api.streams.resuming import Published, already_there
 from attune_contract.events import Event
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM, event_subject
 from attune_kit.backoff import Backoff
@@ -44,14 +52,16 @@ log = structlog.get_logger(__name__)
 
 _TABLE: Final = METADATA.tables["outbox"]
 NAME: Final = "jetstream"
-#: Key of the lock that the publishing replica holds on PostgreSQL ("outbox" in hexadecimal).
-_LOCK: Final = 0x6F7574626F78
+#: Name of the lease of the replica that publishes.
+_LEASE: Final = "outbox"
 _RETRY: Final = Backoff(initial=0.2, maximum=2.0)
 #: Messages in flight, and the bytes of their payloads: what is read at once.
 _CHUNK: Final = 500
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Seconds that JetStream has to acknowledge a chunk.
 _ACK_TIMEOUT: Final = 10.0
+#: Seconds that a replica which got the lease waits for its connection to NATS.
+_CONNECT_TIMEOUT: Final = 2.0
 #: Seconds between looks at the table, for what other replicas stored.
 _POLL: Final = 1.0
 #: Seconds in which JetStream recognises an event that is published again.
@@ -110,11 +120,54 @@ def next_events(connection: Connection, *, beyond: int) -> Found:
     return walk_on(connection, beyond=beyond, limit=_CHUNK, most_bytes=_CHUNK_BYTES)
 
 
+def begin_epoch(connection: Connection, *, epoch: int) -> int:
+    """Where to go on; from here on no earlier holder of the lease moves the position.
+
+    Args:
+        connection: in a transaction, which the caller commits.
+        epoch: of the lease.
+
+    Raises:
+        LeaseLostError: there was a later holder already.
+    """
+    row = _TABLE.c.name == NAME
+    begun = update(_TABLE).where(row, _TABLE.c.epoch <= epoch).values(epoch=epoch).returning(_TABLE.c.published)
+    position: int | None = connection.execute(begun).scalar_one_or_none()
+    if position is not None:
+        return position
+    if connection.execute(select(_TABLE.c.epoch).where(row)).first() is not None:
+        raise LeaseLostError("another replica publishes")
+    connection.execute(insert(_TABLE).values(name=NAME, published=0, epoch=epoch))
+    return 0
+
+
+def move_position(connection: Connection, *, position: int, epoch: int) -> None:
+    """Everything up to ``position`` has been acknowledged.
+
+    Args:
+        connection: in a transaction, which the caller commits.
+        position: a ``seq``.
+        epoch: of the lease under which it was published.
+
+    Raises:
+        LeaseLostError: there was a later holder.
+    """
+    moved = update(_TABLE).where(_TABLE.c.name == NAME, _TABLE.c.epoch == epoch).values(published=position)
+    if not connection.execute(moved).rowcount:
+        raise LeaseLostError("another replica publishes")
+
+
+def _newest(info: StreamInfo) -> int:
+    number: int = info.state.last_seq
+    return number
+
+
 class Outbox:
     """Publishes events. :meth:`run` does it until cancelled.
 
     Args:
         database: where events and the position are.
+        leases: of the database.
         connector: the connection to NATS.
         stored: set when there may be something new.
         fresh: what this replica has stored.
@@ -129,6 +182,7 @@ class Outbox:
         self,
         *,
         database: Database,
+        leases: Leases,
         connector: NatsConnector,
         stored: asyncio.Event,
         fresh: FreshEvents,
@@ -139,6 +193,7 @@ class Outbox:
     ) -> None:
         self._replicas = replicas
         self._database = database
+        self._leases = leases
         self._connector = connector
         self._stored = stored
         self._fresh = fresh
@@ -158,28 +213,40 @@ class Outbox:
 
         while True:
             try:
-                async with self._database.sole_holder(_LOCK) as still_ours:
-                    log.info("outbox_leads")
-                    await self._publish_all(still_ours, progressed)
+                await self._connector.wait_connected()
+                async with self._leases.hold(_LEASE) as held:
+                    log.info("outbox_leads", epoch=held.epoch)
+                    await self._publish_all(held, progressed)
             except OUTAGES as error:
                 if retries.failures == 0:
                     log.warning("outbox_waits", error=type(error).__name__, reason=str(error)[:300])
                 await asyncio.sleep(retries.next_delay())
 
-    async def _publish_all(self, still_ours: StillHeld, progressed: Callable[[], None]) -> None:
-        connection = await self._connector.wait_connected()
-        await self._ensure_stream(connection.client.jetstream(timeout=5))
-        chain = Chain(connection, stream=EVENTS_STREAM, timeout=_ACK_TIMEOUT)
+    async def _publish_all(self, held: Held, progressed: Callable[[], None]) -> None:
+        async with asyncio.timeout(_CONNECT_TIMEOUT):  # without a connection the lease is better given to somebody else
+            connection = await self._connector.wait_connected()
+        jetstream = connection.client.jetstream(timeout=5)
+        start = await self._database.write(partial(begin_epoch, epoch=held.epoch))
+        newest = await self._ensure_stream(jetstream)
+        start = await already_there(
+            partial(self._published, jetstream),
+            self._database.read,
+            next_events,
+            position=start,
+            newest=newest,
+            name=message_id,
+        )
+        chain = Chain(connection, stream=EVENTS_STREAM, newest=newest, timeout=_ACK_TIMEOUT)
         await chain.start()
-        position = MovingPosition(await self._position(), write=self._move)
+        position = MovingPosition(start, write=partial(self._move, epoch=held.epoch))
         self._metrics.outbox_position.set(position.value)
         async with position.kept() as writing:
             self._fresh.wanted = True
             try:
                 while not writing.done():
+                    held.check()
                     events, at_the_end = await self._next(position.value)
                     if events:
-                        await still_ours()
                         await self._publish(chain, events, position=position, largest=connection.client.max_payload)
                     elif connection.closed:
                         raise NotPublishedError("not connected")
@@ -219,28 +286,31 @@ class Outbox:
             raise sent.failure
         self._careful = False
 
-    async def _position(self) -> int:
-        def read(connection: Connection) -> int:
-            found = connection.execute(select(_TABLE.c.position).where(_TABLE.c.name == NAME)).scalar_one_or_none()
-            if found is None:
-                connection.execute(_TABLE.insert().values(name=NAME, position=0))
-            return found or 0
+    async def _move(self, position: int, *, epoch: int) -> None:
+        await self._database.write(partial(move_position, position=position, epoch=epoch))
 
-        return await self._database.write(read)
+    @staticmethod
+    async def _published(jetstream: JetStreamContext, number: int) -> Published | None:
+        """What a message of the stream says of its event; None when it is not there."""
+        try:
+            found = await jetstream.get_msg(EVENTS_STREAM, number)
+        except NotFoundError:
+            return None
+        return Published(id=(found.headers or {}).get("Nats-Msg-Id", ""), body=found.data or b"")
 
-    async def _move(self, position: int) -> None:
-        statement = update(_TABLE).where(_TABLE.c.name == NAME).values(position=position)
-        await self._database.write(lambda connection: connection.execute(statement))
+    async def _ensure_stream(self, jetstream: JetStreamContext) -> int:
+        """Create the stream when it is missing. An existing one is left as it is, but for too few replicas.
 
-    async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
-        """Create the stream when it is missing. An existing one is left as it is, but for too few replicas."""
+        Returns:
+            the number of its last message, 0 for none.
+        """
         try:
             info = await jetstream.stream_info(EVENTS_STREAM)
         except NotFoundError:
             pass
         else:
             await raise_replicas(jetstream, info, replicas=self._replicas)
-            return
+            return _newest(info)
         config = StreamConfig(
             name=EVENTS_STREAM,
             description="Accepted events, as the API passes them on",
@@ -255,7 +325,8 @@ class Outbox:
             allow_direct=True,
         )
         try:
-            await jetstream.add_stream(config)
+            info = await jetstream.add_stream(config)
         except APIError as error:
             raise NotPublishedError(f"cannot create the stream {EVENTS_STREAM}: {error.description}") from None
         log.info("stream_created", stream=EVENTS_STREAM, max_age=self._max_age, max_bytes=self._max_bytes)
+        return _newest(info)

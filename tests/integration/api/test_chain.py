@@ -23,11 +23,13 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[NatsConnection]:
         yield opened
 
 
-async def _chain(connection: NatsConnection, *, largest: int = -1, make_stream: bool = True) -> Chain:
-    if make_stream:
-        config = StreamConfig(name=STREAM, subjects=["chain.>"], max_msg_size=largest, allow_direct=True)
-        await connection.client.jetstream(timeout=30).add_stream(config)
-    chain = Chain(connection, stream=STREAM, timeout=30)
+async def _make_stream(connection: NatsConnection, *, largest: int = -1) -> None:
+    config = StreamConfig(name=STREAM, subjects=["chain.>"], max_msg_size=largest, allow_direct=True)
+    await connection.client.jetstream(timeout=30).add_stream(config)
+
+
+async def _chain(connection: NatsConnection, *, newest: int = 0) -> Chain:
+    chain = Chain(connection, stream=STREAM, newest=newest, timeout=30)
     await chain.start()
     return chain
 
@@ -48,37 +50,42 @@ async def _stored(server: NatsServer) -> list[str]:
 async def test_all_are_stored_in_their_order_and_once(
     nats_server: NatsServer, connection: NatsConnection, each_answered: bool
 ) -> None:
+    await _make_stream(connection)
     chain = await _chain(connection)
     messages = _messages(*map(str, range(500)))
-    for _ in range(2):  # the second time the server knows them
-        sent = await chain.publish(messages, each_answered=each_answered)
-        assert (sent.acknowledged, sent.failure) == (500, None)
+    sent = await chain.publish(messages, each_answered=each_answered)
+    assert (sent.acknowledged, sent.failure) == (500, None)
     more = await chain.publish(_messages("500", start=500), each_answered=each_answered)
     assert more.acknowledged == 1
+    # Whoever does not know of that publishes nothing, neither the same nor others, whatever the server knows of repetitions.
+    for others in (messages, _messages("x", "y", start=1000)):
+        late = await (await _chain(connection)).publish(others, each_answered=each_answered)
+        assert late.acknowledged == 0
+        assert "wrong last sequence" in str(late.failure)
     assert await _stored(nats_server) == [str(n) for n in range(501)]
 
 
 async def test_what_follows_a_refused_one_is_refused_and_answers_for_each_say_where(
     nats_server: NatsServer, connection: NatsConnection
 ) -> None:
-    chain = await _chain(connection, largest=200)
+    await _make_stream(connection, largest=200)
     messages = _messages("a", "b", "c" * 300, "d", "e")
-    sent = await chain.publish(messages, each_answered=False)
+    sent = await (await _chain(connection)).publish(messages, each_answered=False)
     assert sent.acknowledged == 0
-    assert "last msg" in str(sent.failure), "the last one names one that is not there"
-    sent = await chain.publish(messages, each_answered=True)
-    assert sent.acknowledged == 2
-    assert sent.failure is not None
+    assert "wrong last sequence" in str(sent.failure), "the last one comes behind one that is not there"
     assert await _stored(nats_server) == ["a", "b"]
-    sent = await chain.publish([*messages[:2], *_messages("c", "d", start=2)], each_answered=False)
-    assert (sent.acknowledged, sent.failure) == (4, None)
+    sent = await (await _chain(connection, newest=2)).publish(messages[2:], each_answered=True)
+    assert sent.acknowledged == 0
+    assert "size" in str(sent.failure)
+    sent = await (await _chain(connection, newest=2)).publish(_messages("c", "d", start=2), each_answered=False)
+    assert (sent.acknowledged, sent.failure) == (2, None)
     assert await _stored(nats_server) == ["a", "b", "c", "d"]
 
 
 async def test_a_stream_that_is_not_there_and_a_server_that_goes_are_failures(
     nats_server: NatsServer, connection: NatsConnection
 ) -> None:
-    chain = await _chain(connection, make_stream=False)
+    chain = await _chain(connection)
     sent = await chain.publish(_messages("a", "b"), each_answered=False)
     assert sent.acknowledged == 0
     assert "no stream" in str(sent.failure)

@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from attune_api.events.ingest.sql import Status, store_events
 from attune_api.events.query.filters import EventFilter
@@ -85,7 +85,7 @@ def _as_the_database_has_it(connection: Connection) -> dict[str, object]:
     """Everything about every table."""
     if connection.dialect.name == "sqlite":
         rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"))
-        return {name: re.findall(r"\w+|[^\w\s]", sql) for name, sql in rows}
+        return {name: re.findall(r"\w+|[^\w\s\"]", sql) for name, sql in rows}  # a table that was renamed has quotes
     columns = connection.execute(
         text(
             "SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,"
@@ -163,6 +163,26 @@ async def test_up_down_and_up_again_with_events_in_it(database: Database) -> Non
     assert await database.read(_tables) == set()
     await upgrade(database)
     assert await _store(database, 1) == [Status.STORED]
+
+
+async def test_the_position_stays_and_a_program_that_knows_no_lease_moves_it_no_more(database: Database) -> None:
+    await upgrade(database, "0006")
+    old = text("UPDATE outbox SET position = :position WHERE name = 'jetstream'")
+    row = text("INSERT INTO outbox (name, position) VALUES ('jetstream', 42)")
+    await database.write(lambda connection: connection.execute(row))
+    await upgrade(database)
+
+    def rows(connection: Connection) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in connection.execute(text("SELECT name, published, epoch FROM outbox"))]
+
+    assert await database.read(rows) == [("jetstream", 42, 0)]
+    with pytest.raises(SQLAlchemyError, match="position"):
+        await database.write(lambda connection: connection.execute(old, {"position": 41}))
+    assert await database.read(rows) == [("jetstream", 42, 0)]
+    await downgrade(database, "0006")
+    await database.write(lambda connection: connection.execute(old, {"position": 43}))
+    await upgrade(database)
+    assert await database.read(rows) == [("jetstream", 43, 0)]
 
 
 async def test_ids_become_unique_per_rule_with_events_in_the_table(database: Database) -> None:

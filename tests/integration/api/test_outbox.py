@@ -1,6 +1,7 @@
 """Accepted events leave for JetStream: each, in order, with a stable id, whatever fails in between."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,12 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from support.api_process import ApiProcess, report
 from support.eventually import until
 from support.nats_client import connect
 from support.nats_server import NatsServer
 from support.postgres import PostgresServer
+from support.tcp_relay import TcpRelay
 
 from attune_api.events.ingest.sql import store_events
 from attune_api.settings import Settings
@@ -249,3 +252,76 @@ async def test_of_two_replicas_one_publishes_and_the_other_takes_over(
             messages = await _take(received, 300)
         assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(300))
         assert len(other.events_logged("outbox_leads")) == 1
+
+
+async def test_what_a_leader_that_stood_still_has_sent_is_refused(
+    tmp_path: Path, nats_server: NatsServer, postgres: PostgresServer
+) -> None:
+    """It reaches JetStream only after another replica went on, and after the window in which repetitions are known."""
+    url = postgres.create_database()
+    client = await connect(nats_server.url)
+    jetstream = client.jetstream(timeout=60)
+    await jetstream.add_stream(StreamConfig(name=EVENTS_STREAM, subjects=[ALL_EVENTS], duplicate_window=0.5))
+    async with TcpRelay(nats_server.port) as way:
+        far = f"nats://127.0.0.1:{way.port}"
+        first = ApiProcess(tmp_path / "first", database_url=url, nats_url=far, check_rules="false", lease="2")
+        second = ApiProcess(
+            tmp_path / "second", database_url=url, nats_url=nats_server.url, check_rules="false", lease="2"
+        )
+        try:
+            await asyncio.to_thread(first.start)
+            await _post(first, 0)
+            await until(partial(_last_number, jetstream, 1))
+            await asyncio.to_thread(second.start)
+            way.hold()
+            await _post(first, 1, 2, 3)
+            await until(lambda: way.held > 1500, what="the first has sent them")
+            first.freeze()
+            await until(partial(_last_number, jetstream, 4), what="the second has published them")
+            # What is published again now is new to JetStream.
+            window = time.monotonic() + 1.0
+            await _post(second, 4)
+            await until(partial(_last_number, jetstream, 5))
+            await until(lambda: time.monotonic() > window, what="the window is over")
+            way.let_go()
+            first.thaw()
+            await until(lambda: first.events_logged("outbox_waits"), what="the first knows that it leads no more")
+            await _post(first, 5)
+            await until(partial(_last_number, jetstream, 6))
+            async with _listening(nats_server) as received:
+                messages = await _take(received, 6)
+                assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(6))
+                assert received.empty()
+        finally:
+            way.let_go()
+            first.thaw()
+            await asyncio.to_thread(first.stop)
+            await asyncio.to_thread(second.stop)
+            await client.close()
+
+
+async def _last_number(jetstream: JetStreamContext, number: int) -> bool:
+    state = (await jetstream.stream_info(EVENTS_STREAM)).state
+    return bool(state.last_seq >= number)
+
+
+async def test_what_was_published_but_not_noted_is_not_published_again(
+    tmp_path: Path, nats_server: NatsServer, postgres: PostgresServer
+) -> None:
+    """The replica ended in between, and another begins after the window in which JetStream knows repetitions."""
+    url = postgres.create_database()
+    client = await connect(nats_server.url)
+    jetstream = client.jetstream(timeout=60)
+    await jetstream.add_stream(StreamConfig(name=EVENTS_STREAM, subjects=[ALL_EVENTS], duplicate_window=0.1))
+    with ApiProcess(tmp_path, database_url=url, nats_url=nats_server.url, check_rules="false") as api:
+        await _post(api, *range(70))
+        await until(partial(_last_number, jetstream, 70))
+        api.kill()
+        postgres.query("UPDATE outbox SET published = 3", url.rpartition("/")[2])
+        api.start()
+        await _post(api, 70)
+        async with _listening(nats_server) as received:
+            messages = await _take(received, 71)
+            assert [msgspec.json.decode(message.data)["payload"]["k"] for message in messages] == list(range(71))
+            assert received.empty()
+    await client.close()

@@ -26,6 +26,7 @@ from attune_api.events.table import EVENTS
 from attune_api.metrics import Metrics
 from attune_api.settings import Settings
 from attune_api.storage.database import Database
+from attune_api.storage.leases import Leases
 from attune_api.storage.migrate import upgrade
 from attune_api.storage.opening import open_database
 
@@ -75,9 +76,10 @@ async def _left(database: Database) -> list[tuple[int, str]]:
 
 async def _sweep(database: Database, **options: Any) -> int:
     wanted: dict[str, Any] = {"max_age": None, "most_per_rule": None, "outbox": None, **options}
-    retention = Retention(database=database, metrics=Metrics(), interval=600, now=lambda: NOW, **wanted)
-    async with database.sole_holder(1) as still_ours:
-        return await retention.sweep(still_ours)
+    leases = Leases(database)
+    retention = Retention(database=database, leases=leases, metrics=Metrics(), interval=600, now=lambda: NOW, **wanted)
+    async with leases.hold("sweep") as held:
+        return await retention.sweep(held)
 
 
 async def test_what_is_older_goes_but_for_each_rules_newest(database: Database) -> None:
@@ -117,7 +119,7 @@ async def test_of_each_rule_the_newest_are_kept(database: Database) -> None:
 async def test_nothing_goes_before_the_outbox_has_passed_it_on(database: Database, options: dict[str, Any]) -> None:
     await _store(database, [_row(k, "rule", NOW - 30 * DAY) for k in range(1500)])
     assert await _sweep(database, **options, outbox="jetstream") == 0
-    await database.write(lambda connection: connection.execute(text("INSERT INTO outbox VALUES ('jetstream', 700)")))
+    await database.write(lambda connection: connection.execute(text("INSERT INTO outbox VALUES ('jetstream', 700, 0)")))
     assert await _sweep(database, **options, outbox="jetstream") == 700
     assert [seq for seq, _ in await _left(database)] == list(range(701, 1501))
 

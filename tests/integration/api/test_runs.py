@@ -19,6 +19,7 @@ from attune_api.runs.summaries import BUCKETS
 from attune_api.runs.table import RUNS, get_run, newest_seq, run_of, view
 from attune_api.settings import Settings
 from attune_api.storage.database import Database
+from attune_api.storage.leases import Leases
 from attune_api.storage.migrate import upgrade
 from attune_api.storage.opening import open_database
 from attune_contract.actions import Attempt, Run, RunReason, RunState
@@ -133,9 +134,12 @@ async def _compare(database: Database) -> None:
 
 async def _sweep(database: Database, *, now: Any, **options: Any) -> int:
     wanted: dict[str, Any] = {"max_age": None, "most_per_rule": None, **options}
-    retention = RunRetention(database=database, metrics=Metrics(), interval=600, now=lambda: now, **wanted)
-    async with database.sole_holder(1) as still_ours:
-        return await retention.sweep(still_ours)
+    leases = Leases(database)
+    retention = RunRetention(
+        database=database, leases=leases, metrics=Metrics(), interval=600, now=lambda: now, **wanted
+    )
+    async with leases.hold("sweep") as held:
+        return await retention.sweep(held)
 
 
 async def test_a_run_that_has_not_ended_is_never_deleted(database: Database) -> None:

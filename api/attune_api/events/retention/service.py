@@ -15,13 +15,14 @@ from sqlalchemy import Connection
 from attune_api.events.blocks import forget_below
 from attune_api.events.retention.sql import CHUNK, crowded, delete_of_rule, delete_older, oldest_seq, passed_on
 from attune_api.metrics import Metrics
-from attune_api.storage.database import Database, StillHeld
+from attune_api.storage.database import Database
+from attune_api.storage.leases import Held, Leases
 from attune_api.storage.sweeping import Chunk, drop_old, sweep_for_ever, thin_out
 
 log = structlog.get_logger(__name__)
 
-#: Key of the lock that the deleting replica holds on PostgreSQL ("keep" in hexadecimal).
-_LOCK: Final = 0x6B656570
+#: Name of the lease of the replica that deletes.
+_LEASE: Final = "retention"
 
 
 class Retention:
@@ -29,6 +30,7 @@ class Retention:
 
     Args:
         database: where events are.
+        leases: of the database.
         metrics: what is counted.
         max_age: for how long events are kept after they were stored; None for ever.
         most_per_rule: how many of each rule are kept; None for all.
@@ -41,6 +43,7 @@ class Retention:
         self,
         *,
         database: Database,
+        leases: Leases,
         metrics: Metrics,
         max_age: timedelta | None,
         most_per_rule: int | None,
@@ -49,6 +52,7 @@ class Retention:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
+        self._leases = leases
         self._metrics = metrics
         self._max_age = max_age
         self._most_per_rule = most_per_rule
@@ -59,20 +63,21 @@ class Retention:
     async def run(self) -> None:
         """Sweep again and again until cancelled; wait out whatever the database does. On PostgreSQL one replica does it."""
         await sweep_for_ever(
-            self._database, lock=_LOCK, interval=self._interval, sweep=self.sweep, waits="retention_waits"
+            self._leases, lease=_LEASE, interval=self._interval, sweep=self.sweep, waits="retention_waits"
         )
 
-    async def sweep(self, still_ours: StillHeld) -> int:
+    async def sweep(self, held: Held) -> int:
         """Delete all that need not be kept; returns how many events.
 
         Args:
-            still_ours: raises when another replica may be doing the same.
+            held: the lease; when it is lost, another replica may be doing the same.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database did not go along; the rest goes next time.
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database did not go along, or the lease was lost; the
+                rest goes next time.
         """
-        by_age = await self._by_age(still_ours, self._max_age) if self._max_age is not None else 0
-        by_count = await self._by_count(still_ours, self._most_per_rule) if self._most_per_rule is not None else 0
+        by_age = await self._by_age(held, self._max_age) if self._max_age is not None else 0
+        by_count = await self._by_count(held, self._most_per_rule) if self._most_per_rule is not None else 0
         if by_age or by_count:
             oldest = await self._database.read(oldest_seq)
             if oldest is not None:
@@ -81,19 +86,19 @@ class Retention:
         self._metrics.retention_swept.set_to_current_time()
         return by_age + by_count
 
-    async def _by_age(self, still_ours: StillHeld, max_age: timedelta) -> int:
+    async def _by_age(self, held: Held, max_age: timedelta) -> int:
         before = self._now() - max_age
         return await drop_old(
             self._database,
-            still_ours,
+            held,
             delete=lambda place: partial(self._delete_older, beyond=place, before=before),
             deleted=self._metrics.retention_deleted["age"].inc,
         )
 
-    async def _by_count(self, still_ours: StillHeld, most: int) -> int:
+    async def _by_count(self, held: Held, most: int) -> int:
         return await thin_out(
             self._database,
-            still_ours,
+            held,
             crowded=lambda uid: partial(crowded, after=uid, most=most),
             delete=lambda uid, cut: partial(self._delete_of_rule, uid=uid, cut=cut),
             chunk=CHUNK,

@@ -21,7 +21,7 @@ def passed_on(connection: Connection, *, outbox: str | None) -> int:
     """The ``seq`` up to which events may go: where the outbox is, if there is one."""
     if outbox is None:
         return _ABOVE_ALL
-    return connection.execute(select(_OUTBOX.c.position).where(_OUTBOX.c.name == outbox)).scalar_one_or_none() or 0
+    return connection.execute(select(_OUTBOX.c.published).where(_OUTBOX.c.name == outbox)).scalar_one_or_none() or 0
 
 
 def oldest_seq(connection: Connection) -> int | None:
