@@ -4,8 +4,10 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from attune_kit.logs import Style, given_style, style_named
 
 
 class Settings(BaseSettings):
@@ -60,7 +62,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of /live, /ready and /metrics; 0 for any free one, which the log line ``listening`` names."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_format: Annotated[Style, BeforeValidator(style_named)] = Field(default_factory=given_style)
+    """json: one object per line. text: for people. Unless it is set, ATTUNE_LOG_FORMAT says it for all programs."""
 
     @field_validator("denied_networks", "allowed_networks", mode="before")
     @classmethod

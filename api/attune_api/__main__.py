@@ -25,7 +25,7 @@ from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
 from attune_api.storage.faults import OUTAGES, explain
 from attune_api.tls import renew_certificate
-from attune_kit.logs import configure_logs
+from attune_kit.logs import STYLES, configure_logs
 from attune_kit.memory import freeze_startup_objects, limit_allocator
 
 log = structlog.get_logger("attune_api")
@@ -168,12 +168,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="serve (default); bring the database's tables up to date; or copy the SQLite file while the API runs",
     )
     parser.add_argument("file", nargs="?", help="of backup: where to; - for standard output")
+    parser.add_argument("--log-format", choices=STYLES, help="json for machines, text for people; default: the setting")
     options = parser.parse_args(arguments)
     command = options.command
     if (command == "backup") != (options.file is not None):
         parser.error("backup needs a FILE, and nothing else takes one")
     try:
-        settings = Settings()
+        settings = Settings(**({"log_format": options.log_format} if options.log_format else {}))
     except ValidationError as error:
         for fault in error.errors():
             name = "ATTUNE_API_" + "_".join(str(part) for part in fault["loc"]).upper()

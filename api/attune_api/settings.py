@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from attune_api import postgres_url
 from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
 from attune_contract.subjects import PLAIN_API
+from attune_kit.logs import Style, given_style, style_named
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -112,7 +113,8 @@ class Settings(BaseSettings):
     body_memory: Annotated[int, Field(ge=2 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes of request bodies held at once before new ones are answered with 503."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_format: Annotated[Style, BeforeValidator(style_named)] = Field(default_factory=given_style)
+    """json: one object per line. text: for people. Unless it is set, ATTUNE_LOG_FORMAT says it for all programs."""
 
     @field_validator("database_url")
     @classmethod

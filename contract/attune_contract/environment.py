@@ -21,6 +21,7 @@ CONFIG_FILE: Final = "ATTUNE_CONFIG_FILE"
 SPOOL_DIR: Final = "ATTUNE_SPOOL_DIR"
 SCRIPTS_DIR: Final = "ATTUNE_SCRIPTS_DIR"  #: where ``spec.scripts`` are; absent when there are none
 LOG_LEVEL: Final = "ATTUNE_LOG_LEVEL"
+LOG_FORMAT: Final = "ATTUNE_LOG_FORMAT"  #: ``json``, unless given, or ``text``; of our own programs, too
 #: Directory with the Secrets that the Sensor lists (``spec.secrets``), one directory each; absent when it lists none.
 SECRETS_DIR: Final = "ATTUNE_SECRETS_DIR"  # a variable's name
 #: Before the name of a port of ``spec.ports``, in capitals and with "_" for "-": the number on which to listen.

@@ -5,14 +5,21 @@ What libraries do shows in our own events, so their records below WARNING are dr
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable
-from typing import Any, Final, Literal, TextIO
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TextIO, get_args
 
 import msgspec
 import structlog
 
-Style = Literal["json", "console"]
+from attune_contract.environment import LOG_FORMAT
+
+Style = Literal["json", "text"]
+STYLES: Final[tuple[Style, ...]] = get_args(Style)
+
+#: What ``text`` was called before.
+_OLD_NAMES: Final = {"console": "text"}
 
 _SHARED: Final[list[Any]] = [
     structlog.contextvars.merge_contextvars,
@@ -30,7 +37,7 @@ def configure_logs(
 
     Args:
         level: least severe level that is written, in any case.
-        style: ``json`` for machines, ``console`` for people.
+        style: ``json`` for machines, ``text`` for people.
         stream: where to; standard output unless given.
         handlers: handlers of :func:`log_handler` to use instead of ``style`` and ``stream``.
     """
@@ -44,6 +51,19 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = list(handlers) or [log_handler(logging.StreamHandler(stream or sys.stdout), style=style)]
     root.setLevel(number)
+
+
+def given_style(environment: Mapping[str, str] = os.environ) -> Any:
+    """What the environment says of the style of all programs, as it is written there; ``json`` where it says nothing."""
+    return environment.get(LOG_FORMAT, "").strip() or "json"
+
+
+def style_named(name: object) -> object:
+    """The style of a name in any case, for validators of settings: old names are understood, and others are left as they are."""
+    if not isinstance(name, str):
+        return name
+    lower = name.strip().lower()
+    return _OLD_NAMES.get(lower, lower)
 
 
 def log_handler(handler: logging.Handler, *, style: Style) -> logging.Handler:

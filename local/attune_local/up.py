@@ -21,6 +21,7 @@ import structlog
 
 from attune_contract import emitted, names
 from attune_contract.local import Endpoint, Endpoints, write_endpoints
+from attune_kit.logs import Style
 from attune_local import logs
 from attune_local.admission import STDIN
 from attune_local.datadir import DataDir
@@ -69,6 +70,7 @@ class Options:
         exit_after: seconds after which it ends by itself; None: never.
         api_port, nats_port, control_port: 0 for the one of the run before, or any.
         verbose: the log of ``attune up`` itself on stderr, too.
+        log_format: how the log of ``attune up`` itself is written to stderr.
         quiet: sensors' output is not passed on; it is in the log files anyway.
     """
 
@@ -82,6 +84,7 @@ class Options:
     nats_port: int = 0
     control_port: int = 0
     verbose: bool = False
+    log_format: Style = "text"
     quiet: bool = False
 
 
@@ -99,7 +102,8 @@ def run(options: Options) -> None:
     try:
         ended = end_leftovers(str(data.path))
         live = options.output == "live" or (options.output == "auto" and sys.stdout.isatty())
-        logs.configure(data.path / "logs" / "attune-up.log", verbose=options.verbose, stderr=not live)
+        file = data.path / "logs" / "attune-up.log"
+        logs.configure(file, verbose=options.verbose, stderr=not live, style=options.log_format)
         if ended:
             _log.warning("leftovers_ended", processes=ended)
         asyncio.run(_Up(options, data, live=live, stdin=stdin).run())

@@ -7,7 +7,7 @@ import sys
 import structlog
 from pydantic import ValidationError
 
-from attune_kit.logs import configure_logs
+from attune_kit.logs import STYLES, configure_logs
 from attune_kit.memory import freeze_startup_objects, limit_allocator
 from attune_kit.supervisor import TaskDiedError
 from attune_operator.settings import Settings
@@ -45,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the operator; returns the exit status."""
     parser = argparse.ArgumentParser(prog="attune-operator", description=__doc__)
     parser.add_argument("--check", action="store_true", help="read the settings, print them masked, and end")
+    parser.add_argument("--log-format", choices=STYLES, help="json for machines, text for people; default: the setting")
     options = parser.parse_args(arguments)
     try:
-        settings = Settings()
+        settings = Settings(**({"log_format": options.log_format} if options.log_format else {}))
     except ValidationError as error:
         sys.stderr.write(_problems(error) + "\n")
         return 2

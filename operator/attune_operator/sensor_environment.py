@@ -31,6 +31,7 @@ class SensorEnvironment:
             nats_url=settings.nats_url_for_sensors,
             api_url=settings.sensor_api_url,
             log_level=settings.sensor_log_level,
+            log_format=settings.sensor_log_format,
             nats_credentials=settings.nats_auth == "managed",
             network_policies=settings.network_policies,
             stdio_image=settings.stdio_image,

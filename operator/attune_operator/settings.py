@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from attune_contract import __version__, claims
 from attune_contract.resources.durations import parse_duration
+from attune_kit.logs import Style, given_style, style_named
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     """URL of the API for sensors."""
     sensor_log_level: str = "INFO"
     """ATTUNE_LOG_LEVEL of the sensors."""
+    sensor_log_format: Annotated[Style, BeforeValidator(style_named)] = "json"
+    """ATTUNE_LOG_FORMAT of the sensors."""
     sensor_ca_file: Path | None = None
     """Certificates (PEM) for sensors to verify the API's and NATS's against, as ATTUNE_CA_FILE."""
     stdio_image: str = f"attune/sensor-stdio:{__version__}"
@@ -139,8 +142,8 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Lowest severity that is logged."""
-    log_format: Literal["json", "console"] = "json"
-    """json: one object per line. console: for terminals."""
+    log_format: Annotated[Style, BeforeValidator(style_named)] = Field(default_factory=given_style)
+    """json: one object per line. text: for people. Unless it is set, ATTUNE_LOG_FORMAT says it for all programs."""
 
     @field_validator(
         "watch_namespaces",

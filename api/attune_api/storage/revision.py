@@ -85,7 +85,7 @@ async def migrate_apart(database_url: str, *, log_level: str, log_format: str) -
     Args:
         database_url: as in :class:`attune_api.settings.Settings`.
         log_level: of its log, which goes to where ours does.
-        log_format: ``json`` or ``console``.
+        log_format: ``json`` or ``text``.
 
     Raises:
         MigrationError: it did not end well.

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from attune_cli.errors import CliError, ExitCode, UsageError
+from attune_cli.errors import CliError, ExitCode, NotFoundError, UsageError
 from attune_cli.lazy import command_app
 from attune_cli.listing import Listing
 from attune_cli.output import Cell, Format, OutputOption, Tone, printable, say, show
@@ -17,6 +17,7 @@ from attune_cli.session import AllNamespacesOption, NamespaceOption, OptionGroup
 from attune_cli.times import moment, rfc3339
 from attune_contract.actions import RunState
 from attune_contract.telling import age, until
+from attune_contract.tracing import trace_id_of
 
 app = command_app(help="Runs: what became of the actions of Rules.")
 
@@ -117,17 +118,29 @@ def show_(
 ) -> None:
     """Show one run: its attempts with the answers, and what was asked for with secrets masked."""
     found = session.api.request("GET", f"/api/v1/runs/{quote(run, safe='')}")["data"]
-    page = _page(found, datetime.now(UTC))
+    page = _page(found, datetime.now(UTC), trace_id=_trace_id(session, found) if output is Format.TABLE else "")
     show(found, output, title="\n".join(printable(line) for line in page))
 
 
-def _page(run: Mapping[str, Any], now: datetime) -> list[str]:
+def _trace_id(session: Session, run: Mapping[str, Any]) -> str:
+    """The trace that the run's event belongs to; empty without one, and when the event is no longer kept."""
+    try:
+        event = session.api.request("GET", f"/api/v1/events/{run['event_id']}", params={"rule_uid": run["rule_uid"]})[
+            "data"
+        ]
+    except NotFoundError:
+        return ""
+    return trace_id_of(event.get("traceparent", ""))
+
+
+def _page(run: Mapping[str, Any], now: datetime, *, trace_id: str) -> list[str]:
     rule = f"{run['rule_namespace']}/{run['rule_name']}"
     fields = [
         ("Run", run["id"]),
         ("Rule", f"{rule} (generation {run['rule_generation']})"),
         ("Action", f"{run['action']} ({run['kind']})"),
         ("Event", run["event_id"]),
+        ("Trace", trace_id or "-"),
         ("State", run["state"] + (f" ({run['reason']})" if run["reason"] else "")),
         ("Why", run["message"] or "-"),
         ("Created", f"{run['created_at']} ({age(run['created_at'], now)} ago)"),

@@ -18,6 +18,13 @@ _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+class LogFormat(StrEnum):
+    """How logs are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Shown(StrEnum):
     """Output formats."""
 
@@ -72,6 +79,10 @@ def up(
     nats_port: Annotated[int, typer.Option(min=0, max=65535, help="NATS's port; 0 as above.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show what sensors print.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print attune up's own log.")] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="ATTUNE_LOG_FORMAT", help="How that log is printed; its file has JSON in any case."),
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run manifests on this machine, without a cluster: NATS, the API, the operator, and each Sensor as processes.
 
@@ -96,6 +107,7 @@ def up(
         api_port=api_port,
         nats_port=nats_port,
         verbose=verbose,
+        log_format=log_format.value,
         quiet=quiet,
     )
     try:

@@ -35,6 +35,7 @@ class Environment:
     nats_url: str
     api_url: str
     log_level: str = "INFO"
+    log_format: str = "json"
     nats_credentials: bool = False  #: the Secret has ``nats.creds`` and the token
     network_policies: bool = True
     stdio_image: str = f"attune/sensor-stdio:{__version__}"  #: the image with the supervisor of ``runner: Stdio``

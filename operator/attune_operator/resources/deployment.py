@@ -46,6 +46,8 @@ def sensor_environment(sensor: Sensor, given: Environment) -> list[dict[str, Any
         environment.METRICS_PORT: str(environment.DEFAULT_METRICS_PORT),
         environment.GRACE_SECONDS: str(max(1, grace_period(sensor) - _RESERVE)),
     }
+    if given.log_format != "json":
+        own[environment.LOG_FORMAT] = given.log_format
     own |= {environment.port_variable(port.name): str(port.port) for port in spec.ports}
     if spec.secrets:
         own[environment.SECRETS_DIR] = environment.SECRETS_MOUNT

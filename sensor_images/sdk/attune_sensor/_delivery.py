@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from attune_contract.tracing import trace_id_of
 from attune_sensor._api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
 from attune_sensor._confirmations import Disposition, PendingConfirmation, confirm
 from attune_sensor._metrics import Metrics
@@ -23,6 +24,7 @@ class _Reported(msgspec.Struct, frozen=True, gc=False):
     rule_namespace: str
     rule_name: str
     occurred_at: datetime
+    traceparent: str = ""
 
 
 class _OfRule(msgspec.Struct, frozen=True, gc=False):
@@ -120,6 +122,7 @@ class Delivery:
                 reason=reason,
                 events=len(events),
                 first_event_id=first.id,
+                **_traced(first),
             )
 
     def _log_each(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
@@ -132,7 +135,14 @@ class Delivery:
                 event_id=event.id,
                 occurred_at=event.occurred_at.isoformat(),
                 result=result.status,
+                **_traced(event),
             )
+
+
+def _traced(event: _Reported) -> dict[str, str]:
+    """The trace that an event belongs to, for the log."""
+    trace_id = trace_id_of(event.traceparent)
+    return {"trace_id": trace_id} if trace_id else {}
 
 
 def _confirm(records: Sequence[bytes], results: Sequence[EventResult]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from attune_kit.logs import configure_logs
+from attune_kit.logs import configure_logs, given_style, style_named
 from attune_kit.nats.connection import NatsEndpoint
 from attune_kit.nats.connector import NatsConnector
 from attune_kit.supervisor import Supervisor, TaskDiedError, end
@@ -344,11 +344,11 @@ def run_sensor(
     Returns:
         The exit status: 0 after a regular stop, 1 after a failure, 2 when the environment is not valid.
     """
-    configure_logs(level="INFO")
+    configure_logs(level="INFO", style="text" if style_named(given_style()) == "text" else "json")
     log = structlog.get_logger("attune_sensor")
     try:
         settings = SensorSettings.from_environment(os.environ, when_full=when_full)
-        configure_logs(level=settings.log_level)
+        configure_logs(level=settings.log_level, style=settings.log_format)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_run(settings, handler))
     except SettingsError as error:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from attune_contract import environment, subjects
 from attune_contract.identity import SensorRef
+from attune_kit.logs import STYLES, Style, style_named
 from attune_sensor._errors import SettingsError
 
 _T = TypeVar("_T")
@@ -49,6 +50,7 @@ class SensorSettings:
     spool_max_bytes: int = 256 * 1024 * 1024
     when_full: WhenFull = WhenFull.DROP_OLDEST
     log_level: str = "INFO"
+    log_format: Style = "json"
     metrics_host: str | None = None
     metrics_port: int = environment.DEFAULT_METRICS_PORT
     grace_seconds: float = 25.0
@@ -84,6 +86,7 @@ class SensorSettings:
         spool_max = reader.optional(environment.SPOOL_MAX_BYTES, _size, 256 * 1024 * 1024)
         full = reader.optional(environment.SPOOL_FULL, _when_full, when_full)
         level = reader.optional(environment.LOG_LEVEL, _log_level, "INFO")
+        style = reader.optional(environment.LOG_FORMAT, _log_format, None)
         host = reader.optional(environment.METRICS_HOST, str, None)
         port = reader.optional(environment.METRICS_PORT, _port, environment.DEFAULT_METRICS_PORT)
         grace = reader.optional(environment.GRACE_SECONDS, _seconds, 25.0)
@@ -125,6 +128,7 @@ class SensorSettings:
             spool_max_bytes=spool_max or 0,
             when_full=full or when_full,
             log_level=level or "INFO",
+            log_format=style or "json",
             metrics_host=host,
             metrics_port=environment.DEFAULT_METRICS_PORT if port is None else port,
             grace_seconds=25.0 if grace is None else grace,
@@ -249,3 +253,10 @@ def _log_level(text: str) -> str:
     if text.upper() not in _LOG_LEVELS:
         raise ValueError(f"{text!r} is none of {', '.join(_LOG_LEVELS)}")
     return text.upper()
+
+
+def _log_format(text: str) -> Style:
+    for style in STYLES:
+        if style == style_named(text):
+            return style
+    raise ValueError(f"{text!r} is none of {', '.join(STYLES)}")

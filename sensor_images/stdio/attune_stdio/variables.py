@@ -23,6 +23,7 @@ _SHARED: Final = frozenset(
         "ATTUNE_SENSOR_INSTANCE",
         "ATTUNE_TRIGGER_TYPES",
         "ATTUNE_CONFIG_FILE",
+        "ATTUNE_LOG_FORMAT",
         "ATTUNE_LOG_LEVEL",
         "ATTUNE_SCRIPTS_DIR",
         "ATTUNE_SECRETS_DIR",

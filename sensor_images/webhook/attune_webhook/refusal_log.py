@@ -23,14 +23,16 @@ class RefusalLog:
         self._clock = clock
         self._logged: dict[tuple[str, str], float] = {}  # by the rule's uid and the kind
 
-    def note(self, refusal: RefusalError, rule: Rule | None) -> None:
-        """Log a refusal, unless that was done lately."""
+    def note(self, refusal: RefusalError, rule: Rule | None, *, trace_id: str = "") -> None:
+        """Log a refusal, unless that was done lately. ``trace_id``: the trace that the request belongs to."""
         key = ("" if rule is None else rule.uid, refusal.kind)
         now = self._clock()
         if now - self._logged.get(key, now - 2 * _LOG_EVERY) <= _LOG_EVERY:
             return
         self._logged[key] = now
         named = {} if rule is None else {"rule": rule.ref, "rule_uid": rule.uid}
+        if trace_id:
+            named["trace_id"] = trace_id
         self._log.warning(
             "webhook_refused", kind=refusal.kind, status=int(refusal.status), error=refusal.reason, **named
         )

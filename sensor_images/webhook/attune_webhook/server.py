@@ -125,7 +125,7 @@ class WebhookServer:
             routes = self._routes.find(request.path)
             return self._admit(request, routes)
         except RefusalError as refusal:
-            return self._refused(refusal, routes)
+            return self._refused(refusal, routes, request)
 
     async def respond(self, request: Request, admission: Admission) -> Answer:
         """Answer a request with its body."""
@@ -133,10 +133,10 @@ class WebhookServer:
         try:
             return await self._traced(request, admission.routes)
         except RefusalError as refusal:
-            return self._refused(refusal, admission.routes)
+            return self._refused(refusal, admission.routes, request)
         except Exception:
-            self._log.exception("webhook_failed", rule=admission.routes[0].rule.ref)
-            return self._refused(_failed(), admission.routes)
+            self._log.exception("webhook_failed", rule=admission.routes[0].rule.ref, **_traced(request))
+            return self._refused(_failed(), admission.routes, request)
         finally:
             self._pending -= 1
 
@@ -319,13 +319,19 @@ class WebhookServer:
             counter = self._counted[result] = self._requests.labels(result)
         counter.inc()
 
-    def _refused(self, refusal: RefusalError, routes: Sequence[Route]) -> Answer:
+    def _refused(self, refusal: RefusalError, routes: Sequence[Route], request: Request | None = None) -> Answer:
         self._count(refusal.kind)
-        self._refusals.note(refusal, routes[0].rule if routes else None)
+        self._refusals.note(refusal, routes[0].rule if routes else None, **_traced(request))
         if refusal.kind not in _NOT_THE_RULES:
             for route in routes:
                 self._on_refused(route.rule, f"{int(refusal.status)} {refusal.reason}", refusal.kind)
         return refusal.answer()
+
+
+def _traced(request: Request | None) -> dict[str, str]:
+    """The trace that a request belongs to, for the log."""
+    trace_id = "" if request is None else request.trace.trace_id
+    return {"trace_id": trace_id} if trace_id else {}
 
 
 def items_of(request: Request, hook: Hook) -> list[Request]:

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.nats
 
 UID = "7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10"
 NAME = "echo-every-second"
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def _flags(api: ApiProcess, directory: Path) -> tuple[str, ...]:
 async def setup(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Setup]:
     """The API with four events of one rule, and the streams."""
     with ApiProcess(tmp_path / "api", nats_url=nats_server.url, check_rules="false") as api:
-        bodies = [report(k) for k in range(4)]
+        bodies = [*(report(k) for k in range(3)), report(3, traceparent=TRACEPARENT)]
         async with api.client() as sensor:
             assert (await sensor.post("/api/v1/events/batch", json={"events": bodies})).status_code == 200
         async with run_streams(nats_server) as streams:
@@ -194,3 +196,12 @@ async def test_events_are_replayed_only_when_it_is_said_twice(setup: Setup) -> N
     assert done.stdout == "3 events: 2 runs queued, 1 were run already.\n"
     again = await setup.attune(*replay, "--yes", "--again", "-o", "json")
     assert json.loads(again.stdout)["queued"] == [str(run_id(UID, setup.events[1], "tell"))]
+
+
+async def test_a_run_is_shown_with_the_trace_of_its_event(setup: Setup) -> None:
+    gone = run(0, event_id=uuid.UUID(int=9), rule_uid=UID, rule_name=NAME)  # its event is no longer kept
+    await setup.reported(setup.run(0), setup.run(3), gone)
+    for each, shown in ((setup.run(0), "-"), (setup.run(3), TRACE_ID), (gone, "-")):
+        lines = (await setup.attune("runs", "show", each.id)).stdout.splitlines()
+        assert [line.split()[1] for line in lines if line.startswith("Trace:")] == [shown]
+    assert f"traceparent: {TRACEPARENT}" in (await setup.attune("events", "show", setup.events[3])).stdout

@@ -44,7 +44,7 @@ def test_of_libraries_only_warnings_are_shown() -> None:
     assert [line["event"] for line in lines(stream)] == ["request failed"]
 
 
-@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize("style", ["json", "text"])
 def test_a_traceback_shows_no_local_variables(style: Any) -> None:
     stream = io.StringIO()
     configure_logs(level="INFO", style=style, stream=stream)
@@ -67,7 +67,7 @@ def test_any_value_can_be_logged(value: Any) -> None:
 
 def test_handlers_may_differ_in_style_and_level() -> None:
     file, terminal = io.StringIO(), io.StringIO()
-    shown = log_handler(logging.StreamHandler(terminal), style="console")
+    shown = log_handler(logging.StreamHandler(terminal), style="text")
     shown.setLevel(logging.WARNING)
     configure_logs(level="INFO", handlers=[log_handler(logging.StreamHandler(file), style="json"), shown])
     structlog.get_logger("acme").info("quiet")

@@ -1,4 +1,4 @@
-"""The chart's values for traces: what the API, the runner of actions and Sensors' pods are given to export spans."""
+"""The chart's values for traces and logs: what the API, the runner of actions and Sensors' pods are given."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def traced(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_sensor(monkeypatch: pytest.MonkeyPatch, values: tuple[str, ...], **env: str) -> dict[str, Any]:
-    """What a Sensor's pod is given by the operator of a release with these values."""
+    """A Sensor's container, as the operator of a release with these values makes it."""
     [operator] = pods(template(*values))["operator"]["spec"]["containers"]
     for entry in operator["env"]:
         if "value" in entry:
@@ -49,14 +49,15 @@ def of_sensor(monkeypatch: pytest.MonkeyPatch, values: tuple[str, ...], **env: s
     }
     metadata = {"name": "acme.x", "namespace": "team-a", "uid": "u"}
     sensor = Sensor.from_object({"metadata": metadata, "spec": spec})
+    container: dict[str, Any]
     [container] = deployment(sensor, around, issued_at=None)["spec"]["template"]["spec"]["containers"]
-    return traced(container)
+    return container
 
 
 def test_by_default_nothing_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     for pod in pods(template()).values():
         assert [traced(container) for container in pod["spec"]["containers"]] == [{}] * len(pod["spec"]["containers"])
-    assert of_sensor(monkeypatch, ()) == {}
+    assert traced(of_sensor(monkeypatch, ())) == {}
 
 
 def test_api_runner_and_sensors_export_to_the_same_collector(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,17 +66,29 @@ def test_api_runner_and_sensors_export_to_the_same_collector(monkeypatch: pytest
     for part in ("api", "actions"):
         [container] = made[part]["spec"]["containers"]
         assert traced(container) == {**EXPECTED, "OTEL_EXPORTER_OTLP_HEADERS": secret}
-    found = of_sensor(monkeypatch, VALUES)
+    found = traced(of_sensor(monkeypatch, VALUES))
     # In another namespace there may be no such Secret: the pod starts without.
     assert found == {**EXPECTED, "OTEL_EXPORTER_OTLP_HEADERS": {**secret, "optional": True}}
     assert wanted({name: value for name, value in found.items() if isinstance(value, str)})
 
 
 def test_what_a_sensor_s_author_sets_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = of_sensor(monkeypatch, VALUES, OTEL_TRACES_SAMPLER="always_off", OTEL_EXPORTER_OTLP_HEADERS="x-team=a")
+    container = of_sensor(monkeypatch, VALUES, OTEL_TRACES_SAMPLER="always_off", OTEL_EXPORTER_OTLP_HEADERS="x-team=a")
+    found = traced(container)
     assert found["OTEL_TRACES_SAMPLER"] == "always_off"
     assert found["OTEL_EXPORTER_OTLP_HEADERS"] == "x-team=a"
     assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == ENDPOINT
+
+
+def test_one_value_says_how_all_programs_write_their_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, of_pod in (("json", None), ("text", "text")):
+        values = (f"logFormat={value}",)
+        made = pods(template(*values))
+        for part in ("operator", "api", "actions"):
+            [container] = made[part]["spec"]["containers"]
+            assert {"name": f"ATTUNE_{part.upper()}_LOG_FORMAT", "value": value} in container["env"]
+        found = {each["name"]: each.get("value") for each in of_sensor(monkeypatch, values)["env"]}
+        assert found.get("ATTUNE_LOG_FORMAT") == of_pod, "JSON is what sensors write anyway"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +98,7 @@ def test_what_a_sensor_s_author_sets_stays(monkeypatch: pytest.MonkeyPatch) -> N
         ("tracing.sampler=sometimes", "/tracing/sampler"),
         ("tracing.samplerArg=2", "/tracing/samplerArg"),
         ("tracing.endpoints=x", "endpoints"),
+        ("logFormat=pretty", "/logFormat"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(value: str, where: str) -> None:
