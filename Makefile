@@ -84,7 +84,7 @@ dashboards: .venv/.synced  ## Write the chart's Grafana dashboards
 
 .PHONY: console-assets
 console-assets:  ## Take what the console serves from npm, pinned by version and checksum (hack/console/assets.py)
-	@$(PYTHON) hack/console/assets.py api/attune_api/console/assets
+	@$(PYTHON) hack/console/assets.py
 
 # --- Tests ------------------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,12 @@ def rule_problem(body: Object) -> str | None:
     return None
 
 
+def actions_problem(body: Object) -> str | None:
+    """What is wrong with what a Rule's actions do, as a sentence, though the Rule itself may fire; None if nothing is."""
+    found = condition(body, "ActionsHealthy")
+    return sentence(found) if enabled(body) and found.get("status") == "False" else None
+
+
 def rule_note(body: Object) -> str | None:
     """What is worth knowing of a Rule that has no problem, as a sentence: that it does not fire now, as it was asked to, or
     what its sensor remarks; None if nothing is.
@@ -164,7 +170,12 @@ def rule_advice(body: Object) -> str:
         return _NOT_SEEN
     if active.get("status") != "True":
         return _RULE_ADVICE.get(str(active.get("reason")), "")
-    return _RULE_ADVICE.get(str(condition(body, "Ready").get("reason")), "")
+    if condition(body, "Ready").get("status") == "False":
+        return _RULE_ADVICE.get(str(condition(body, "Ready").get("reason")), "")
+    actions = condition(body, "ActionsHealthy")
+    if actions.get("status") != "False":
+        return ""
+    return _RULE_ADVICE.get(str(actions.get("reason")), _RULE_ADVICE[ActionsReason.LAST_RUN_FAILED])
 
 
 def sensor_advice(body: Object) -> str:

@@ -12,6 +12,7 @@ from attune_contract.messages import PARTLY_REFUSED
 from attune_contract.names import ActiveReason
 from attune_contract.telling import (
     Object,
+    actions_problem,
     condition,
     enabled,
     rule_advice,
@@ -79,7 +80,7 @@ def rule_line(body: Object) -> Line:
     """A Rule's line."""
     status = body.get("status") or {}
     tone, word = rule_tone(body)
-    problem = rule_problem(body)
+    problem = rule_problem(body) or actions_problem(body)
     return Line(
         namespace=sys.intern(body["metadata"]["namespace"]),
         name=body["metadata"]["name"],
@@ -102,7 +103,7 @@ def rule_tone(body: Object) -> tuple[Tone, str]:
     reason = str(active.get("reason") or "")
     if rule_problem(body) is None:
         if active.get("status") == "True":
-            return "good", "Active"
+            return ("good", "Active") if actions_problem(body) is None else ("bad", "Actions fail")
         return "off", _WORDS.get(reason, reason or "Disabled")  # type: ignore[call-overload]
     if condition(body, "Accepted").get("status") == "False":
         return "bad", "Not accepted"

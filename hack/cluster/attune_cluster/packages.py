@@ -67,6 +67,7 @@ TESTS = (
         present=lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists(),
     ),
     Need(debian="mosquitto", why="is the broker that the MQTT sensor is tested with", present=_program("mosquitto")),
+    Need(debian="chromium", why="is the browser that the console is tested with", present=_program("chromium")),
     Need(debian="prometheus", why="evaluates the chart's alerts and dashboards in tests", present=_program("promtool")),
     *(
         Need(debian=debian, why="is run by the tests of examples/stdio", present=_program(program))

@@ -28,7 +28,7 @@ from attune_api.runs.query import read_page as read_runs
 from attune_api.runs.trying import TestRequest, try_rule
 from attune_api.web.problems import ProblemError
 from attune_contract.names import RULES, SENSORS
-from attune_contract.telling import bare, enabled, rule_advice, rule_note, rule_problem
+from attune_contract.telling import actions_problem, bare, enabled, rule_advice, rule_note, rule_problem
 from attune_kit.kubernetes.client import KubernetesError
 
 _EVENTS: Final = 20
@@ -59,7 +59,7 @@ async def show(visit: Visit, namespace: str, name: str) -> Response:
     now = datetime.now(UTC)
     newest = page.events[0].occurred_at if page.events else None
     tone, word = rule_tone(rule)
-    problem = rule_problem(rule)
+    problem = rule_problem(rule) or actions_problem(rule)
     shared: dict[str, Any] = {
         "namespace": namespace,
         "name": name,

@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
 from fastapi.responses import Response
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from attune_api.runs.query import read_page
 from attune_api.runs.requests import RetryRequest
 from attune_api.runs.retry import retry_runs
 from attune_api.runs.table import get_run, view
+from attune_api.runs.views import RunView
 from attune_api.web.cursors import Cursor, InvalidCursorError
 from attune_api.web.problems import ProblemError
 from attune_contract.actions import RunReason, RunState
@@ -76,7 +78,9 @@ async def show(visit: Visit, run_id: str) -> Response:
     if row is None or not await visit.allows("get", row["rule_namespace"], row["rule_name"]):
         raise ProblemError(404, f"There is no run {key} that you may read.", kind="run-not-found")
     may_retry = await visit.allows("update", row["rule_namespace"], row["rule_name"])
-    return visit.page("run.html", run=view(row), may_retry=may_retry, said=visit.query.get("said", ""))
+    # As a reader gets it: in the row, attempts and result are JSON still.
+    run = msgspec.json.decode(msgspec.json.encode(view(row)), type=RunView)
+    return visit.page("run.html", run=run, may_retry=may_retry, said=visit.query.get("said", ""))
 
 
 async def retry(visit: Visit) -> Response:

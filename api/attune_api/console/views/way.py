@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from attune_api.console.rows import Tone, rule_tone, sensor_tone
+from attune_contract.names import ActionsReason
 from attune_contract.telling import Object, age, condition, enabled, sensor_problem, sentence
 
 
@@ -115,7 +116,9 @@ def _actions(rule: Object, actions: list[Any]) -> Step:
     healthy = condition(rule, "ActionsHealthy")
     value = f"{len(actions)} action{'s' if len(actions) != 1 else ''}"
     if healthy.get("status") == "False":
-        return Step(part="actions", title="Actions", value=value, says=sentence(healthy), tone="bad")
+        of_runs = healthy.get("reason") != ActionsReason.INVALID_EXPRESSION
+        says = f"{names}: the last run failed" if of_runs else sentence(healthy)
+        return Step(part="actions", title="Actions", value=value, says=says, tone="bad")
     return Step(part="actions", title="Actions", value=value, says=names, tone="good" if healthy else "wait")
 
 
