@@ -6,14 +6,12 @@ a reader of a time looks only into blocks that can have it (a zone map). That is
 written once per transaction, where an index on ``(filter, occurred_at)`` would be an entry per event and filter.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final, Literal
 
 from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from attune_api.storage.tables import METADATA
 
@@ -22,52 +20,38 @@ BLOCKS: Final = METADATA.tables["event_blocks"]
 SIZE: Final = 4096
 
 
-def _upsert(insert: Any, least: Any, greatest: Any) -> Any:
-    statement = insert(BLOCKS)
-    new, old = statement.excluded, BLOCKS.c
-    return statement.on_conflict_do_update(
-        index_elements=[old.block],
-        set_={
-            "first_occurred": least(old.first_occurred, new.first_occurred),
-            "last_occurred": greatest(old.last_occurred, new.last_occurred),
-        },
-    )
-
-
-_UPSERTS: Final = {
-    "sqlite": _upsert(sqlite_insert, func.min, func.max),
-    "postgresql": _upsert(postgresql_insert, func.least, func.greatest),
-}
-
-
-def note_times(connection: Connection, *, rows: Iterable[tuple[int, datetime]]) -> None:
-    """Keep the times of events that were just stored, in the same transaction.
+def spans_of(
+    seqs: Sequence[int | None], times: Sequence[datetime], *, size: int = SIZE
+) -> dict[int, tuple[datetime, datetime]]:
+    """The earliest and the latest time in each block. Pure.
 
     Args:
-        connection: in the transaction that stored them.
-        rows: of each its ``seq``, and when it occurred.
+        seqs: of events; None for one that is in no block.
+        times: when each occurred.
+        size: numbers in a block.
     """
-    times: dict[int, tuple[datetime, datetime]] = {}
-    for seq, time in rows:
-        first, last = times.get(seq // SIZE, (time, time))
-        times[seq // SIZE] = (min(first, time), max(last, time))
-    if times:
-        connection.execute(
-            _UPSERTS[connection.dialect.name],
-            [{"block": block, "first_occurred": a, "last_occurred": b} for block, (a, b) in sorted(times.items())],
-        )
+    if isinstance(seqs, range) and seqs[0] // size == seqs[-1] // size:
+        return {seqs[0] // size: (min(times), max(times))}
+    found: dict[int, tuple[datetime, datetime]] = {}
+    for seq, time in zip(seqs, times, strict=True):
+        if seq is not None:
+            first, last = found.get(seq // size, (time, time))
+            found[seq // size] = (min(first, time), max(last, time))
+    return found
 
 
-def postgresql_note_times(stored: str, *, size: str) -> str:
-    """What :func:`note_times` does, as a part of the statement that stores the events.
+def postgresql_note_times(stored: str, *, size: str, first: str = "occurred_at", last: str = "occurred_at") -> str:
+    """A part of a statement that keeps the times of events which were just stored, in the same transaction.
 
     Args:
-        stored: name of what it returns of the new events, with ``seq`` and ``occurred_at``.
+        stored: name of what it has of the new events, with ``seq`` and times.
         size: the parameter in which it gets :data:`SIZE`.
+        first: the name of the time that may be the earliest.
+        last: of that which may be the latest.
     """
     return f"""
     INSERT INTO event_blocks AS old (block, first_occurred, last_occurred)
-    SELECT seq / {size}::bigint, min(occurred_at), max(occurred_at) FROM {stored} GROUP BY 1
+    SELECT seq / {size}::bigint, min({first}), max({last}) FROM {stored} GROUP BY 1
     ON CONFLICT (block) DO UPDATE SET
         first_occurred = least(old.first_occurred, excluded.first_occurred),
         last_occurred = greatest(old.last_occurred, excluded.last_occurred)

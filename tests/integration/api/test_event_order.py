@@ -9,7 +9,8 @@ import asyncpg
 from support.eventually import until
 from support.postgres import PostgresServer
 
-from attune_api.events.ingest.sql import SEQUENCE_LOCK, Status, store_events
+from attune_api.events.ingest.postgresql import SEQUENCE_LOCK
+from attune_api.events.ingest.sql import Status, store_events
 from attune_api.settings import Settings
 from attune_api.storage.migrate import upgrade
 from attune_api.storage.opening import open_database
