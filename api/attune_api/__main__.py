@@ -30,6 +30,9 @@ from attune_kit.memory import freeze_startup_objects, limit_allocator
 
 log = structlog.get_logger("attune_api")
 
+#: How long (seconds) one thread may keep the interpreter while another waits. SQLite's writer needs it back after each statement;
+#: with Python's own 5 ms, events would wait for the reading of those that come next.
+_SWITCH_INTERVAL = 0.0005
 #: Seconds that running requests get to finish after SIGTERM. Kubernetes gives a pod 30 by default.
 _GRACE = 20
 
@@ -181,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stderr.write(f"attune-api: {name}: {fault['msg']}\n")
         sys.exit(2)
     limit_allocator()
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     # A second series for each counter, which nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     configure_logs(
