@@ -13,10 +13,11 @@ from typing import Any, Final, Literal, TextIO, get_args
 import msgspec
 import structlog
 
-from attune_contract.environment import LOG_FORMAT
-
 Style = Literal["json", "text"]
 STYLES: Final[tuple[Style, ...]] = get_args(Style)
+
+#: The style of all programs (``attune_contract.environment.LOG_FORMAT``), unless a setting of one says otherwise.
+_VARIABLE: Final = "ATTUNE_LOG_FORMAT"
 
 #: What ``text`` was called before.
 _OLD_NAMES: Final = {"console": "text"}
@@ -55,7 +56,7 @@ def configure_logs(
 
 def given_style(environment: Mapping[str, str] = os.environ) -> Any:
     """What the environment says of the style of all programs, as it is written there; ``json`` where it says nothing."""
-    return environment.get(LOG_FORMAT, "").strip() or "json"
+    return environment.get(_VARIABLE, "").strip() or "json"
 
 
 def style_named(name: object) -> object:
