@@ -48,6 +48,10 @@ FROM build AS sensor-nats-dependencies
 COPY sensor_images/nats/pyproject.toml sensor_images/nats/
 RUN /opt/uv/bin/uv sync --package attune-nats
 
+FROM build AS sensor-patterns-dependencies
+COPY sensor_images/patterns/pyproject.toml sensor_images/patterns/
+RUN /opt/uv/bin/uv sync --package attune-patterns
+
 FROM build AS sensor-redis-dependencies
 COPY sensor_images/redis/pyproject.toml sensor_images/redis/
 RUN /opt/uv/bin/uv sync --package attune-redis
@@ -110,6 +114,10 @@ RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/at
 FROM sensor-app AS sensor-nats-app
 COPY sensor_images/nats/attune_nats /opt/attune/app/attune_nats
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_nats
+
+FROM sensor-app AS sensor-patterns-app
+COPY sensor_images/patterns/attune_patterns /opt/attune/app/attune_patterns
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_patterns
 
 FROM sensor-app AS sensor-redis-app
 COPY sensor_images/redis/attune_redis /opt/attune/app/attune_redis
@@ -178,6 +186,11 @@ FROM runtime AS sensor-nats
 COPY --from=sensor-nats-dependencies /opt/attune /opt/attune
 COPY --from=sensor-nats-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_nats"]
+
+FROM runtime AS sensor-patterns
+COPY --from=sensor-patterns-dependencies /opt/attune /opt/attune
+COPY --from=sensor-patterns-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_patterns"]
 
 FROM runtime AS sensor-redis
 COPY --from=sensor-redis-dependencies /opt/attune /opt/attune

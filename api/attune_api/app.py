@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from attune_api import operations
 from attune_api.console import routes as console
 from attune_api.dependencies import SECURITY_SCHEMES
+from attune_api.events.derived import routes as derived
 from attune_api.events.ingest import routes as ingest
 from attune_api.events.ingest.routes import FAST_PATH
 from attune_api.events.last import routes as last_events
@@ -64,6 +65,7 @@ def create_app() -> FastAPI:
         stream,
         query,
         last_events,
+        derived,
         rules,
         run_stream,
         run_retry,

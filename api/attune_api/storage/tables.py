@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Column, Index, MetaData, Text, Uuid
+from sqlalchemy import Column, Index, LargeBinary, MetaData, Text, Uuid
 from sqlmodel import Field, SQLModel
 
 from attune_api.storage.types import RawJson, Sequence, UtcTime
@@ -169,6 +169,19 @@ class Lease(Table, table=True):
     holder: str = Field(sa_column=Column(Text(), nullable=False))
     epoch: int = Field(sa_column=Column(Sequence, nullable=False))
     expires_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
+
+
+class RuleState(Table, table=True):
+    """What a sensor remembers of a rule about events: a value of its own, which holds all events up to ``position``."""
+
+    __tablename__ = "rule_states"
+    __table_args__ = (Index(None, "updated_at"),)
+
+    rule_uid: str = Field(sa_column=Column(Text(), primary_key=True))
+    generation: int = Field(sa_column=Column(Sequence, nullable=False))
+    position: int = Field(sa_column=Column(Sequence, nullable=False))
+    state: bytes = Field(sa_column=Column(LargeBinary(), nullable=False))
+    updated_at: datetime = Field(sa_column=Column(UtcTime(), nullable=False))
 
 
 class Identity(Table, table=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from attune_contract import emitted
 from attune_contract.actions import EMITTED_TRIGGER_TYPE, RunReason
+from attune_contract.derived import DERIVED_TRIGGER_TYPES
 from attune_contract.events import Event
 
 _NAME: Final = re.compile(emitted.NAME_PATTERN.removesuffix("$") + r"\Z")
@@ -44,17 +45,20 @@ class _Origin(msgspec.Struct):
 
 class _Payload(msgspec.Struct):
     emitted: _Origin = msgspec.field(default_factory=_Origin)
+    pattern: _Origin = msgspec.field(default_factory=_Origin)
 
 
 _PAYLOADS: Final = msgspec.json.Decoder(_Payload)
 
 
 def hops_behind(event: Event) -> int:
-    """So many actions of kind ``emit`` lie behind an event."""
-    if event.trigger_type != EMITTED_TRIGGER_TYPE:
+    """So many actions of kind ``emit``, and events about events, lie behind an event."""
+    derived = event.trigger_type in DERIVED_TRIGGER_TYPES
+    if event.trigger_type != EMITTED_TRIGGER_TYPE and not derived:
         return 0
     try:
-        return max(0, _PAYLOADS.decode(event.payload).emitted.hops)
+        found = _PAYLOADS.decode(event.payload)
+        return max(0, found.pattern.hops if derived else found.emitted.hops)
     except msgspec.MsgspecError:  # of somebody else's Sensor that offers this trigger type
         return 0
 

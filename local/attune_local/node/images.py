@@ -10,6 +10,7 @@ MODULES: Final = {
     "attune/sensor-webhook": "attune_webhook",
     "attune/sensor-kubernetes": "attune_kubernetes",
     "attune/sensor-nats": "attune_nats",
+    "attune/sensor-patterns": "attune_patterns",
     "attune/sensor-redis": "attune_redis",
     "attune/sensor-amqp": "attune_amqp",
     "attune/sensor-mqtt": "attune_mqtt",

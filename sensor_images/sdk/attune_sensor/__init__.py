@@ -25,22 +25,40 @@ from attune_sensor._reports import event_of
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._runtime import SensorRuntime, run_sensor
 from attune_sensor._settings import SensorSettings, WhenFull
+from attune_sensor._source_events import (
+    DERIVED_TRIGGER_TYPES,
+    MOST_RULES,
+    MOST_STATE_BYTES,
+    ApiRefusedError,
+    ApiUnavailableError,
+    EventPage,
+    RuleMemory,
+    SourceEvents,
+    StoredEvent,
+)
 from attune_sensor._source_handler import SourceHandler
 from attune_sensor._sources import Message, Source, SourceError, SourceKind
 from attune_sensor._token_client import ApiHealth, SensorToken, TokenClient, TokenClientError
 
 __all__ = [
+    "DERIVED_TRIGGER_TYPES",
+    "MOST_RULES",
+    "MOST_STATE_BYTES",
     "AckState",
     "ApiHealth",
+    "ApiRefusedError",
+    "ApiUnavailableError",
     "Confirmation",
     "CredentialsError",
     "Disposition",
+    "EventPage",
     "EventReport",
     "InvalidRuleError",
     "LastEvent",
     "Message",
     "Rule",
     "RuleHandler",
+    "RuleMemory",
     "RuleState",
     "Sensor",
     "SensorContext",
@@ -52,10 +70,12 @@ __all__ = [
     "SettingsError",
     "Source",
     "SourceError",
+    "SourceEvents",
     "SourceHandler",
     "SourceKind",
     "SpoolError",
     "StoppingError",
+    "StoredEvent",
     "TokenClient",
     "TokenClientError",
     "Trace",

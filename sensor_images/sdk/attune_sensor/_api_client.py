@@ -207,6 +207,14 @@ class EventsApi:
             return f"HTTP {answer.status}{_detail(answer.body)}"
         return decode(answer.body)
 
+    async def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes] | str:
+        """Any other request: the status and the body of the answer; a sentence when the API does not answer now.
+
+        Never raises, like :meth:`post`.
+        """
+        answer = await self._call(method, self._base + path, body)
+        return answer.reason if isinstance(answer, Unavailable) else (answer.status, answer.body)
+
     async def check(self) -> Unavailable | None:
         """Ask the API to identify the sensor; returns why the API cannot be used now, or None.
 

@@ -19,6 +19,7 @@ from attune_sensor._outcomes import Outcomes
 from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rules import Rule
 from attune_sensor._settings import SensorSettings
+from attune_sensor._source_events import SourceEvents
 
 
 class SensorContext:
@@ -31,6 +32,7 @@ class SensorContext:
         metrics: the sensor's metrics; add your own to ``metrics.registry``.
         tracer: makes spans where the sensor exports them (docs/tracing.md). Each event has one of its own in any case.
         clock: the time, which a test may set.
+        source_events: other rules' events, for sensors whose rules are about them, and what is remembered of rules.
         versions: what decides how the sensor works, by name, like ``tzdata``; add to it. Part of its health reports.
     """
 
@@ -43,6 +45,7 @@ class SensorContext:
         metrics: Metrics,
         emitter: Emitter,
         last_events: LastEvents,
+        source_events: SourceEvents,
         clock: Clock | None = None,
         outcomes: Outcomes | None = None,
         tracer: Tracer = OFF,
@@ -56,6 +59,7 @@ class SensorContext:
         self.clock: Clock = SystemClock() if clock is None else clock
         self._emitter = emitter
         self._last_events = last_events
+        self.source_events = source_events
         self._supervisor: RuleSupervisor | None = None
         self._live_checks: dict[str, Check] = {}
         self._health_checks: dict[str, Check] = {}

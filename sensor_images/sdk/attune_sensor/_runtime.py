@@ -35,6 +35,7 @@ from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleChange, RuleTable
 from attune_sensor._rules import RuleHandler
 from attune_sensor._settings import SensorSettings, WhenFull
+from attune_sensor._source_events import SourceEvents
 from attune_sensor._spans import in_span
 from attune_sensor._spool import Spool
 
@@ -102,6 +103,7 @@ class SensorRuntime:
             metrics=self.metrics,
             emitter=self.emitter,
             last_events=LastEvents(api=self._api, log=self._log),
+            source_events=SourceEvents(self._api),
             outcomes=self.outcomes,
             tracer=tracer,
         )

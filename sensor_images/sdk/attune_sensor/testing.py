@@ -37,6 +37,7 @@ from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._settings import SensorSettings
+from attune_sensor._source_events import SourceEvents
 from attune_sensor._spool import Spool
 
 __all__ = ["FakeApi", "FakeClock", "SensorHarness"]
@@ -159,6 +160,10 @@ class FakeApi:
         last = {event.rule_uid: event for event in self.events if event.rule_uid in wanted}
         return [LastEvent(rule_uid=uid, id=event.id, occurred_at=event.occurred_at) for uid, event in last.items()]
 
+    async def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes] | str:
+        """Any other request. This API has nothing else; make a class of it that has."""
+        return (404, b"") if self.available else "the test says so"
+
     async def wait_for(self, number: int, *, within: float) -> None:
         """Wait until there are so many events."""
         async with asyncio.timeout(within), self._arrived:
@@ -246,6 +251,7 @@ class SensorHarness:
             metrics=metrics,
             emitter=self._emitter,
             last_events=LastEvents(api=self.api, log=log, retry=Backoff(initial=0.01, maximum=0.05)),
+            source_events=SourceEvents(self.api),
             clock=self._clock,
             outcomes=outcomes,
         )

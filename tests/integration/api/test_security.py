@@ -148,6 +148,10 @@ async def test_without_a_token_nothing_is_read_stored_or_minted(
         ("GET", "/api/v1/events"),
         ("GET", "/api/v1/events/stream"),
         ("GET", "/api/v1/sensor/last-events?rule_uid=x"),
+        ("GET", "/api/v1/sensor/events?rule_uid=x&namespace=default&name=x"),
+        ("GET", "/api/v1/sensor/states/x"),
+        ("PUT", "/api/v1/sensor/states/x"),
+        ("DELETE", "/api/v1/sensor/states/x"),
         ("GET", "/auth/whoami"),
     ],
 )

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Connection
 
 from attune_api.events.blocks import forget_below
+from attune_api.events.derived.sql import forget_states
 from attune_api.events.retention.sql import CHUNK, crowded, delete_of_rule, delete_older, oldest_seq, passed_on
 from attune_api.metrics import Metrics
 from attune_api.storage.database import Database
@@ -21,6 +22,8 @@ from attune_api.storage.sweeping import Chunk, drop_old, sweep_for_ever, thin_ou
 
 log = structlog.get_logger(__name__)
 
+#: How long what a sensor remembers of a rule is kept after it was written last. It is written each day while the rule is served.
+_STATES: Final = timedelta(days=30)
 #: Name of the lease of the replica that deletes.
 _LEASE: Final = "retention"
 
@@ -78,6 +81,8 @@ class Retention:
         """
         by_age = await self._by_age(held, self._max_age) if self._max_age is not None else 0
         by_count = await self._by_count(held, self._most_per_rule) if self._most_per_rule is not None else 0
+        forgotten = self._now() - _STATES
+        await self._database.write(lambda connection: forget_states(connection, before=forgotten))
         if by_age or by_count:
             oldest = await self._database.read(oldest_seq)
             if oldest is not None:
