@@ -31,7 +31,13 @@ class Metrics:
             "attune_api_request_seconds", "From request to answer.", ["route"], buckets=_FAST, registry=registry
         )
         events = Counter("attune_api_events", "Events by what became of them.", ["status"], registry=registry)
-        self.events = {status: events.labels(status) for status in ("stored", "duplicate", "refused")}
+        self.events = {status: events.labels(status) for status in ("stored", "duplicate", "refused", "deferred")}
+        self._over_quota = Counter(
+            "attune_api_quota_deferred",
+            "Events that were not taken because their namespace is over its quota, by namespace.",
+            ["rule_namespace"],
+            registry=registry,
+        )
         self.waiting = Gauge("attune_api_events_waiting", "Events that wait for the database.", registry=registry)
         self.group_size = Histogram(
             "attune_api_group_commit_events",
@@ -69,7 +75,13 @@ class Metrics:
             "attune_api_stream_catch_ups", "Pages read for readers that were behind.", registry=registry
         )
         deleted = Counter("attune_api_retention_deleted", "Events deleted, by what for.", ["reason"], registry=registry)
-        self.retention_deleted = {reason: deleted.labels(reason) for reason in ("age", "count")}
+        self.retention_deleted = {reason: deleted.labels(reason) for reason in ("age", "count", "quota")}
+        self._quota_deleted = Counter(
+            "attune_api_quota_deleted",
+            "Events that were deleted because their namespace has more than it may, by namespace.",
+            ["rule_namespace"],
+            registry=registry,
+        )
         self.retention_swept = Gauge(
             "attune_api_retention_swept_timestamp_seconds", "When the last sweep ended.", registry=registry
         )
@@ -107,6 +119,15 @@ class Metrics:
             self._by_answer[method, route, status] = found
         found[0].inc()
         found[1].observe(seconds)
+
+    def deferred(self, namespace: str, events: int) -> None:
+        """Count events of a namespace that is over its quota."""
+        self.events["deferred"].inc(events)
+        self._over_quota.labels(namespace).inc(events)
+
+    def quota_deleted(self, namespace: str, events: int) -> None:
+        """Count stored events of a namespace that had too many."""
+        self._quota_deleted.labels(namespace).inc(events)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -14,6 +14,7 @@ from attune_api.console.cluster import connect
 from attune_api.console.state import Console
 from attune_api.events.fresh import FreshEvents
 from attune_api.events.ingest.payloads import PayloadChecks
+from attune_api.events.ingest.quotas import EventQuotas
 from attune_api.events.ingest.writer import EventWriter
 from attune_api.events.retention.service import Retention
 from attune_api.events.stream.feed import Feed
@@ -67,6 +68,7 @@ class Services:
     metrics: Metrics
     database: Database
     writer: EventWriter
+    quotas: EventQuotas
     writable: Writable
     feed: Feed
     run_feed: Feed
@@ -203,13 +205,14 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 rule_check = RuleCheck(
                     rules=rules, lookup=rule_reader, observer=StoredEventObserver(database), states=states
                 )
-        if settings.events_max_age or settings.events_per_rule:
+        if settings.events_max_age or settings.events_per_rule or settings.quotas.limits_stored_events:
             retention = Retention(
                 database=database,
                 leases=leases,
                 metrics=metrics,
                 max_age=timedelta(seconds=settings.events_max_age) if settings.events_max_age else None,
                 most_per_rule=settings.events_per_rule or None,
+                quotas=settings.quotas,
                 outbox=OUTBOX_NAME if settings.nats_url else None,
                 interval=settings.retention_interval,
             )
@@ -231,6 +234,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             metrics=metrics,
             database=database,
             writer=writer,
+            quotas=EventQuotas(settings.quotas, clock=time.monotonic),
             writable=writable,
             feed=feed,
             run_feed=run_feed,

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from attune_api import postgres_url
 from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
+from attune_contract.quotas import Quotas
 from attune_contract.subjects import PLAIN_API
 from attune_kit.logs import Style, given_style, style_named
 
@@ -89,6 +90,8 @@ class Settings(BaseSettings):
     """Seconds for which a run is kept after its last change; 0 for ever. One that has not ended stays in any case."""
     runs_per_rule: Annotated[int, Field(ge=0)] = 0
     """Runs that are kept of each rule; 0 for all."""
+    quotas: Quotas = Quotas()
+    """What a namespace may use (JSON); the operator has the same. Of each namespace by itself: ``namespaces`` in it."""
     retention_interval: Annotated[float, Field(gt=0)] = 600.0
     """Seconds between looks for events and runs that need not be kept."""
     lease: Annotated[float, Field(ge=2, le=60)] = 5.0

@@ -27,6 +27,10 @@ class RuleEventType(StrEnum):
 #: through"). Lists of problems look for it.
 PARTLY_REFUSED: Final = "Not everything gets through"
 
+#: In that message, and in what the API says of an event, when the rule's namespace may not report more at the moment
+#: (docs/tenancy.md, "Quotas").
+OVER_QUOTA: Final = "is over its quota"
+
 
 #: The message of Active when all is well ends with this; what follows is the sensor's remark.
 PLAIN_ACTIVE: Final = " runs the rule."

@@ -111,6 +111,7 @@ class AcceptedReason(StrEnum):
     INVALID_PARAMETERS = "InvalidParameters"
     NOT_ALLOWED = "NotAllowed"
     ACTIONS_TOO_LARGE = "ActionsTooLarge"
+    QUOTA_EXCEEDED = "QuotaExceeded"  #: the Sensor serves as many Rules as it may
 
 
 class ActionsReason(StrEnum):
@@ -134,5 +135,6 @@ class ActiveReason(StrEnum):
     AWAITING_SENSOR = "AwaitingSensor"
     REJECTED = "Rejected"
     FAILING = "Failing"
+    QUOTA_EXCEEDED = "QuotaExceeded"  #: it fires; its events have to wait, since its namespace reports too many
     COMPLETED = "Completed"
     NEVER_FIRES = "NeverFires"  #: its time was over when it came into force

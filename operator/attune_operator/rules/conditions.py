@@ -14,7 +14,7 @@ import msgspec
 
 from attune_contract.actions import RunReason
 from attune_contract.identity import SensorRef
-from attune_contract.messages import NEVER_FIRES, PLAIN_ACTIVE, AckState
+from attune_contract.messages import NEVER_FIRES, OVER_QUOTA, PLAIN_ACTIVE, AckState
 from attune_contract.names import AcceptedReason, ActionsReason, ActiveReason, ConditionType
 from attune_operator.rules.records import ConditionRecord, RunCounts, StatusRecord
 from attune_operator.runtime.conditions import ConditionStatus, Verdict, kubernetes_time
@@ -129,7 +129,7 @@ def next_time(active: Verdict, *, ack: LatestAck | None, generation: int, previo
         generation: the Rule's.
         previous: what the status says now; it is kept while nothing better is known.
     """
-    if active.reason not in (ActiveReason.ACTIVE, ActiveReason.FAILING):
+    if active.reason not in (ActiveReason.ACTIVE, ActiveReason.QUOTA_EXCEEDED, ActiveReason.FAILING):
         return None
     if ack is None or ack.generation != generation:
         return previous
@@ -211,7 +211,8 @@ def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
     match ack.state:
         case AckState.ACTIVE:
             note = f" {said}" if said else ""
-            return Verdict("True", ActiveReason.ACTIVE, f"The Sensor {sensor}{PLAIN_ACTIVE}{note}")
+            reason = ActiveReason.QUOTA_EXCEEDED if OVER_QUOTA in said else ActiveReason.ACTIVE
+            return Verdict("True", reason, f"The Sensor {sensor}{PLAIN_ACTIVE}{note}")
         case AckState.REJECTED:
             return Verdict("False", ActiveReason.REJECTED, said or f"The Sensor {sensor} rejected the rule.")
         case AckState.FAILING:
@@ -236,6 +237,7 @@ def _by_ack(ack: LatestAck, sensor: SensorRef) -> Verdict:
 _SAID_BY_SENSORS: Final = frozenset(
     {
         ActiveReason.ACTIVE,
+        ActiveReason.QUOTA_EXCEEDED,
         ActiveReason.REJECTED,
         ActiveReason.FAILING,
         ActiveReason.COMPLETED,

@@ -53,7 +53,7 @@ class Counters:
             numbers.bound.add(uid)
         else:
             numbers.bound.discard(uid)
-        numbers.active += amount * (count.reason == ActiveReason.ACTIVE)
+        numbers.active += amount * (count.reason in (ActiveReason.ACTIVE, ActiveReason.QUOTA_EXCEEDED))
         numbers.rejected += amount * (count.reason == ActiveReason.REJECTED)
         return {count.sensor}
 

@@ -19,7 +19,7 @@ from attune_sensor._last_events import LastEvent, decode
 from attune_sensor._metrics import Metrics
 from attune_sensor._tls import client_context
 
-_PATH: Final = "/api/v1/events/batch"
+_PATH: Final = "/api/v1/events/batch?defer=true"
 _LAST_EVENTS: Final = "/api/v1/sensor/last-events"
 _WHO_AM_I: Final = "/auth/whoami"
 _OPEN: Final = b'{"events":['
@@ -37,7 +37,8 @@ _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 
 class EventResult(msgspec.Struct, frozen=True):
-    """What the API did with one event: ``stored``, ``duplicate``, or ``refused`` for a reason.
+    """What the API did with one event: ``stored``, ``duplicate``, ``refused`` for a reason, or ``deferred``: its namespace is
+    over its quota, and it may come again after ``retry_after`` seconds.
 
     ``id`` is None when the API could not read that much of the event. Results are in the order of the events all the
     same.
@@ -46,6 +47,7 @@ class EventResult(msgspec.Struct, frozen=True):
     status: str
     id: str | None = None
     reason: str | None = None
+    retry_after: float | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):

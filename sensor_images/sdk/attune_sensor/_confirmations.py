@@ -13,6 +13,7 @@ class Disposition(StrEnum):
     DUPLICATE = "duplicate"  #: an event with this id was stored before
     SPOOLED = "spooled"  #: it is on disk, and is delivered when the API accepts it
     REFUSED = "refused"  #: by the API, finally
+    DEFERRED = "deferred"  #: not kept: its namespace is over its quota; to be reported again after a while
     DROPPED = "dropped"  #: there was no room for it, or the sensor stopped
 
 
@@ -21,10 +22,11 @@ _KEPT: Final = frozenset({Disposition.STORED, Disposition.DUPLICATE, Disposition
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The disposition of an event, and the reason where it was not kept."""
+    """The disposition of an event, and the reason where it was not kept; ``wait``: seconds until it is worth trying again."""
 
     disposition: Disposition
     reason: str | None = None
+    wait: float = 0.0
 
     @property
     def kept(self) -> bool:
@@ -45,15 +47,20 @@ class PendingConfirmation(bytes):
         return record
 
 
-def confirm(record: bytes, disposition: Disposition, reason: str | None = None) -> None:
+def confirm(record: bytes, disposition: Disposition, reason: str | None = None, wait: float = 0.0) -> None:
     """Confirm a record. Without effect when its reporter does not wait, waits no longer, or has its answer already."""
     if isinstance(record, PendingConfirmation) and not record.confirmation.done():
-        record.confirmation.set_result(Confirmation(disposition, reason))
+        record.confirmation.set_result(Confirmation(disposition, reason, wait))
 
 
 def is_pending(record: bytes) -> bool:
     """Whether the reporter of this record still waits for its disposition."""
     return isinstance(record, PendingConfirmation) and not record.confirmation.done()
+
+
+def has_reporter(record: bytes) -> bool:
+    """Whether the reporter of this record waits for its disposition, or has it."""
+    return isinstance(record, PendingConfirmation)
 
 
 def is_spooled(record: bytes) -> bool:

@@ -3,14 +3,17 @@
 import asyncio
 import collections
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from attune_contract.messages import OVER_QUOTA
 from attune_contract.tracing import trace_id_of
 from attune_sensor._api_client import Accepted, EventResult, Outcome, RequestRefused, Unavailable
 from attune_sensor._confirmations import Disposition, PendingConfirmation, confirm
+from attune_sensor._held_back import Deferred
 from attune_sensor._metrics import Metrics
 from attune_sensor._outcomes import Outcomes
 
@@ -27,13 +30,30 @@ class _Reported(msgspec.Struct, frozen=True, gc=False):
     traceparent: str = ""
 
 
+class _OfNamespace(msgspec.Struct, frozen=True, gc=False):
+    rule_namespace: str
+
+
 class _OfRule(msgspec.Struct, frozen=True, gc=False):
     rule_uid: str
 
 
 _RULES: Final = msgspec.json.Decoder(list[_OfRule])
+_NAMESPACE: Final = msgspec.json.Decoder(_OfNamespace)
 _DECODER: Final = msgspec.json.Decoder(_Reported)
+_DEFERRED: Final = "deferred"
+#: The longest wait that the API may ask for (seconds); longer ones are cut.
+_LONGEST_WAIT: Final = 300.0
 _DISPOSITIONS: Final = {"stored": Disposition.STORED, "duplicate": Disposition.DUPLICATE}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What remains to be delivered, and why; and what the API deferred, by namespace."""
+
+    rest: list[bytes]
+    failure: Unavailable | None
+    deferred: dict[str, Deferred]
 
 
 class Poster(Protocol):
@@ -63,19 +83,16 @@ class Delivery:
         self._metrics = metrics
         self._log = log
 
-    async def deliver(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
-        """Post records. A batch that is refused is halved until the event that causes it is alone.
-
-        Returns:
-            The records that remain to be delivered, and why.
-        """
+    async def deliver(self, records: list[bytes]) -> Delivered:
+        """Post records. A batch that is refused is halved until the event that causes it is alone."""
+        deferred: dict[str, Deferred] = {}
         parts = collections.deque([records] if records else [])
         while parts:
             part = parts[0]
             outcome = await self._api.post(part)
             match outcome:
                 case Accepted(results):
-                    self._account(part, results)
+                    self._account(*_without_deferred(part, results, deferred))
                     parts.popleft()
                 case RequestRefused(reason) if len(part) == 1:
                     self._account(part, [EventResult("refused", reason=reason)])
@@ -86,10 +103,12 @@ class Delivery:
                     parts.appendleft(part[half:])
                     parts.appendleft(part[:half])
                 case Unavailable():
-                    return [record for rest in parts for record in rest], outcome
-        return [], None
+                    return Delivered([record for rest in parts for record in rest], outcome, deferred)
+        return Delivered([], None, deferred)
 
     def _account(self, records: Sequence[bytes], results: Sequence[EventResult]) -> None:
+        if not records:
+            return
         # This is for each event that there is, so what is usual goes by the batch.
         statuses = [result.status for result in results]
         numbers = {status: statuses.count(status) for status in _DISPOSITIONS}
@@ -143,6 +162,25 @@ def _traced(event: _Reported) -> dict[str, str]:
     """The trace that an event belongs to, for the log."""
     trace_id = trace_id_of(event.traceparent)
     return {"trace_id": trace_id} if trace_id else {}
+
+
+def _without_deferred(
+    records: list[bytes], results: list[EventResult], deferred: dict[str, Deferred]
+) -> tuple[list[bytes], list[EventResult]]:
+    """The records that the API has dealt with, and its results; what it deferred is put into ``deferred``."""
+    if all(result.status != _DEFERRED for result in results):
+        return records, results
+    dealt: list[tuple[bytes, EventResult]] = []
+    for record, result in zip(records, results, strict=True):
+        if result.status != _DEFERRED:
+            dealt.append((record, result))
+            continue
+        namespace = _NAMESPACE.decode(record).rule_namespace
+        if namespace not in deferred:
+            reason = result.reason or f"the namespace {namespace} {OVER_QUOTA}"
+            deferred[namespace] = Deferred([], min(result.retry_after or 0.0, _LONGEST_WAIT), reason)
+        deferred[namespace].records.append(record)
+    return [record for record, _ in dealt], [result for _, result in dealt]
 
 
 def _confirm(records: Sequence[bytes], results: Sequence[EventResult]) -> None:

@@ -22,14 +22,15 @@ from attune_kit.outage import Outage
 from attune_kit.supervisor import end
 from attune_sensor._api_client import MAX_EVENTS, MAX_EVENTS_BYTES, Unavailable
 from attune_sensor._confirmations import Confirmation, Disposition, PendingConfirmation, confirm, is_pending
-from attune_sensor._delivery import Delivery, Poster
+from attune_sensor._delivery import Delivered, Delivery, Poster
 from attune_sensor._errors import StoppingError
 from attune_sensor._event_queue import EventQueue
 from attune_sensor._grouping import ENOUGH, group_size
+from attune_sensor._held_back import HeldBack
 from attune_sensor._metrics import Metrics
 from attune_sensor._outcomes import Outcomes
 from attune_sensor._settings import WhenFull
-from attune_sensor._spool import Spool
+from attune_sensor._spool import Position, Spool
 from attune_sensor._spool_thread import SpoolThread
 
 _RETRY: Final = Backoff(initial=0.25, maximum=15.0)
@@ -83,6 +84,15 @@ class Emitter:
     ) -> None:
         self._spans = spans
         self._outcomes = outcomes
+        self._held_back = HeldBack(
+            directory=None if spool is None else spool.directory,
+            drop_oldest=when_full is WhenFull.DROP_OLDEST,
+            metrics=metrics,
+            log=log,
+            outcomes=outcomes,
+        )
+        self._from_spool: tuple[list[bytes], Position] | None = None  # read there, and parted from what is kept already
+        self._others_turn = True  # while namespaces over their quotas are tried again
         self._delivery = Delivery(api=api, metrics=metrics, log=log, each=log_each, outcomes=outcomes)
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
@@ -101,10 +111,12 @@ class Emitter:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing = False
+        self._ends = 0.0  # while closing: when there is no more time
         self._api_outage = Outage(log=log, name="api")
         self._full_outage = Outage(log=log, name="event_queue")
         self._emitted = metrics.events.labels("emitted")
         metrics.queued_events.set_function(lambda: self._held)
+        metrics.over_quota_events.set_function(lambda: len(self._held_back))
 
     # For reporters of events.
 
@@ -187,8 +199,8 @@ class Emitter:
 
     @property
     def waiting(self) -> int:
-        """Events that are not delivered yet, in memory and in the spool."""
-        return self._held + self._spooled()
+        """Events that are not delivered yet, in memory, in the spool, and of namespaces that are over their quotas."""
+        return self._held + self._spooled() + len(self._held_back)
 
     @property
     def spooled(self) -> int:
@@ -226,13 +238,15 @@ class Emitter:
         self._loop = asyncio.get_running_loop()
         if self._spool is not None:
             await self._spool.open()
+        await self._held_back.open()
         attempt = 0
         while True:
             self._take_inbound()
-            if not self._queue and not self._spooled():
-                if self._closing:
+            if not self._queue and not self._spooled() and self._held_back.due() is None:
+                next_due = self._held_back.next_due()
+                if self._closing and (next_due is None or time.monotonic() + next_due > self._ends):
                     return
-                await self._sleep()
+                await self._sleep(next_due)
                 self._wake.clear()
                 continue
             await self._pace()
@@ -259,6 +273,7 @@ class Emitter:
             How many events were lost, because there is no spool or it has no room.
         """
         self._closing = True
+        self._ends = time.monotonic() + grace_seconds
         self._wake.set()
         self._room.set()
         await asyncio.wait({run}, timeout=grace_seconds)
@@ -267,6 +282,7 @@ class Emitter:
         self._spilling = []
         self._queue.put_back(self._under_way)
         self._under_way = []
+        self._queue.put_back(await self._held_back.close())
         self._take_inbound()
         if self._queue and self._spool is not None:
             await self._spill()
@@ -351,11 +367,13 @@ class Emitter:
             seen = len(self._queue)
             await asyncio.sleep(0)
 
-    async def _sleep(self) -> None:
-        """Wait until there is something to do."""
+    async def _sleep(self, seconds: float | None = None) -> None:
+        """Wait until there is something to do, at most so long."""
         self._sleeping = True
         if not self._inbound:
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
         self._sleeping = False
 
     def _make_room(self, needed: int) -> bool:
@@ -382,6 +400,11 @@ class Emitter:
 
     async def _step(self) -> Unavailable | None:
         """Deliver one batch; what could not be delivered is where it was, or in the spool."""
+        namespace = self._held_back.due()
+        if namespace is not None and not (self._others_turn and (self._queue or self._spooled())):
+            self._others_turn = True
+            return await self._step_held_back(namespace)
+        self._others_turn = False
         if self._spool is not None and (self._spooled() or self._queue.bytes > _SPILL_BYTES):
             await self._spill()
             if self._spooled():
@@ -389,9 +412,12 @@ class Emitter:
         reporters_wait = bool(self._queue) and is_pending(self._queue.first)
         most = group_size(len(self._queue), reporters_wait=reporters_wait, took=self._took)
         self._under_way = self._queue.take_batch(most=most, size=MAX_EVENTS_BYTES)
-        rest, failure = await self._post(self._under_way)
+        self._under_way = await self._held_back.part(self._under_way)
+        delivered = await self._post(self._under_way)
         self._took = time.monotonic() - self._began
-        self._under_way = rest
+        await self._held_back.hold(delivered.deferred)
+        self._under_way = delivered.rest
+        failure = delivered.failure
         if failure is not None:
             self._queue.put_back(self._under_way)
             self._under_way = []
@@ -400,19 +426,41 @@ class Emitter:
         return failure
 
     async def _step_from_spool(self, spool: SpoolThread) -> Unavailable | None:
-        # Records are joined by commas, which count as well.
-        found = await spool.peek(max_records=MAX_EVENTS, max_bytes=MAX_EVENTS_BYTES - MAX_EVENTS)
-        if found is None:
-            return None
-        records, position = found
-        _rest, failure = await self._post(records)
-        if failure is None:
+        if self._from_spool is not None:
+            records, position = self._from_spool
+        else:
+            # Records are joined by commas, which count as well.
+            found = await spool.peek(max_records=MAX_EVENTS, max_bytes=MAX_EVENTS_BYTES - MAX_EVENTS)
+            if found is None:
+                return None
+            records, position = found
+            free = await self._held_back.part(records)
+            if len(free) < len(records):
+                self._from_spool = free, position
+            records = free
+        delivered = await self._post(records)
+        if delivered.failure is None:
+            await self._held_back.hold(delivered.deferred)
+            self._from_spool = None
             await spool.advance(position)
             self._has_room()
-        return failure
+        return delivered.failure
 
-    async def _post(self, records: list[bytes]) -> tuple[list[bytes], Unavailable | None]:
-        """Deliver records; returns those that remain, and why.
+    async def _step_held_back(self, namespace: str) -> Unavailable | None:
+        """Try again what waits of a namespace that was over its quota."""
+        most = MAX_EVENTS_BYTES - MAX_EVENTS
+        records, position = await self._held_back.peek(namespace, max_records=MAX_EVENTS, max_bytes=most)
+        if not records:
+            return None
+        delivered = await self._post(records)
+        if delivered.deferred:
+            await self._held_back.hold(delivered.deferred, held=namespace)
+        elif delivered.failure is None:
+            await self._held_back.advance(namespace, position)
+        return delivered.failure
+
+    async def _post(self, records: list[bytes]) -> Delivered:
+        """Deliver records.
 
         Confirmations that wait for too long come from the disk.
         """
@@ -472,9 +520,7 @@ class Emitter:
                 # The disk is full, or the spool. Do not try again for each event.
                 await asyncio.sleep(min(1.0, left))
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._sleep()
+            await self._sleep(left)
 
     async def _spill(self) -> None:
         """Move what waits in memory to the end of the spool. When the disk fails it stays in memory."""

@@ -34,6 +34,11 @@ class Metrics:
         self.queued_events = Gauge(
             "attune_sensor_queued_events", "Events in memory that are not delivered yet", registry=self.registry
         )
+        self.over_quota_events = Gauge(
+            "attune_sensor_over_quota_events",
+            "Events that wait because their namespace is over its quota",
+            registry=self.registry,
+        )
         self.spool_bytes = Gauge("attune_sensor_spool_bytes", "Size of the spool on disk", registry=self.registry)
         self.spool_events = Gauge("attune_sensor_spool_events", "Events in the spool", registry=self.registry)
         self.spool_errors = Counter(

@@ -9,7 +9,7 @@ filter may never be true.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,6 +27,8 @@ _LEFT_OUT: Final = 3
 #: After so many refusals in a row of what anybody may have sent, when nothing got through.
 _STRAYS: Final = 5
 _LONGEST_REASON: Final = 400
+#: Seconds after which a rule no longer says that its events have had to wait. It would come and go otherwise.
+_LINGERS: Final = 30.0
 #: Seconds between two acks of a rule at least; and between two that differ only in a number or in the last reason.
 _PAUSE: Final = 1.0
 _REWORDED: Final = 30.0
@@ -44,6 +46,8 @@ class Standing:
         why: the last reason.
         since: when the first of them was refused.
         left_out: nothing was refused: the rule does not ask for them.
+        until: nothing was refused: events wait, because their namespace is over its quota. Until then (monotonic seconds)
+            this holds, if it is not heard of again.
     """
 
     failing: bool
@@ -52,11 +56,14 @@ class Standing:
     why: str
     since: datetime
     left_out: bool = False
+    until: float | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
         """A sentence for the rule's author."""
         since = self.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.until is not None:
+            return f"{PARTLY_REFUSED}: events have had to wait since {since}, because {self.why}"
         if self.left_out:
             return f"No event yet: {self.number} {self.what} left out since {since}, because {self.why}"
         head = "Nothing gets through" if self.failing else PARTLY_REFUSED
@@ -101,6 +108,9 @@ class _Tally:
     why: str = ""
     since: datetime = _NEVER
     left_out: int = 0  # as long as nothing passed
+    waits_until: float = float("-inf")  # its namespace is over its quota
+    waits_since: datetime = _NEVER
+    waits_why: str = ""
 
 
 class Outcomes:
@@ -192,11 +202,41 @@ class Outcomes:
         if tally.left_out >= _LEFT_OUT:
             self.on_change(uid)
 
+    def deferred(self, uid: str, why: str, *, wait: float) -> None:
+        """Events of a rule have to wait, because its namespace is over its quota.
+
+        Args:
+            uid: the rule's.
+            why: the reason, as a clause.
+            wait: seconds until the next try.
+        """
+        if (tally := self._tallies.get(uid)) is None:
+            return
+        now = self._clock()
+        if tally.waits_until <= now:
+            tally.waits_since = self._now()
+        tally.waits_until = max(tally.waits_until, now + wait + _LINGERS)
+        tally.waits_why = " ".join(why.split())[:_LONGEST_REASON].rstrip(".")
+        self.on_change(uid)
+
     def standing(self, uid: str) -> Standing | None:
         """What is to be said of the rule; None if nothing is."""
         tally = self._tallies.get(uid)
         if tally is None:
             return None
+        found = self._refusals(tally)
+        if (found is None or not found.failing) and self._clock() < tally.waits_until:
+            return Standing(
+                failing=False,
+                number=1,
+                what="events",
+                why=tally.waits_why,
+                since=tally.waits_since,
+                until=tally.waits_until,
+            )
+        return found
+
+    def _refusals(self, tally: _Tally) -> Standing | None:
         if tally.window is None:
             if tally.left_out < _LEFT_OUT:
                 return None

@@ -99,6 +99,7 @@ class RuleSupervisor:
         self._outcomes = outcomes or Outcomes(clock=clock)
         self._outcomes.on_change = self._outcome_changed
         self._due: dict[str, asyncio.TimerHandle] = {}  # rules whose outcomes are said soon
+        self._reviews: dict[str, asyncio.TimerHandle] = {}  # rules of which something holds for a time only
         self._entries: dict[str, _Entry] = {}
         self._queue: asyncio.Queue[str] = asyncio.Queue()  # holds a rule once at most, so it is bounded by their number
         for state in AckState:
@@ -268,6 +269,18 @@ class RuleSupervisor:
         self._count(entry, state)
         runs = state in (AckState.ACTIVE, AckState.FAILING)
         self._acks.publish(rule, state, message, entry.next_at if runs else None)
+        if standing is not None and standing.until is not None and uid not in self._reviews:
+            left = standing.until - self._clock()
+            self._reviews[uid] = asyncio.get_running_loop().call_later(max(left, 0.0) + 0.1, self._review, uid)
+
+    def _review(self, uid: str) -> None:
+        """What was said of a rule holds for a time only: say so when it does not hold any more."""
+        self._reviews.pop(uid, None)
+        self._outcome_changed(uid)
+        standing = self._outcomes.standing(uid)
+        if uid in self._entries and standing is not None and standing.until is not None:
+            left = standing.until - self._clock()
+            self._reviews[uid] = asyncio.get_running_loop().call_later(max(left, 0.0) + 0.1, self._review, uid)
 
     def _outcome_changed(self, uid: str) -> None:
         entry = self._entries.get(uid)

@@ -174,14 +174,16 @@ class SourceConsumer:
         """Report the events of messages until the API has all of them; acknowledge each message when it has its."""
         left = list(messages)
         first = True
+        pause = 0.0
         while left:
             if not self.rules:
                 raise StoppingError("no rule is left that reads these messages")
             if not first:
-                await self._spool_empty(source, left)
+                await self._worth_trying(source, left, pause)
             confirmations = await self._report(left, count=first)
             await self._hold_until(source, left, confirmations)
             first = False
+            pause = max((future.result().wait for of_message in confirmations for future in of_message), default=0.0)
             settled = [is_settled(future.result() for future in of_message) for of_message in confirmations]
             done, left = settle(left, settled)
             if done:
@@ -236,14 +238,17 @@ class SourceConsumer:
             if pending:
                 await _within(_WRITES, source.hold(messages), "hold")
 
-    async def _spool_empty(self, source: Source, messages: Sequence[Message]) -> None:
-        """Wait until the API has taken what is in the spool: then it knows these events, if they are not lost."""
+    async def _worth_trying(self, source: Source, messages: Sequence[Message], pause: float) -> None:
+        """Wait until the API has taken what is in the spool: then it knows these events, if they are not lost. And wait as long
+        as a namespace has to that is over its quota (``pause`` seconds).
+        """
         self._messages.labels("reported_again").inc(len(messages))
         loop = asyncio.get_running_loop()
         held = loop.time()
+        pause += held
         while True:
             await asyncio.sleep(_LOOK)
-            if not self._context.spooled:
+            if not self._context.spooled and loop.time() >= pause:
                 return
             if loop.time() - held > _HOLD:
                 await _within(_WRITES, source.hold(messages), "hold")

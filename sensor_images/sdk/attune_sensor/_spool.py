@@ -75,6 +75,11 @@ class Spool:
         self._size = 0
 
     @property
+    def directory(self) -> Path:
+        """Where the segments are."""
+        return self._directory
+
+    @property
     def count(self) -> int:
         """Records that are not delivered yet."""
         return self._count

@@ -4,6 +4,7 @@ The HTTP side is :mod:`attune_webhook.listener` and :mod:`attune_webhook.http`; 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ from attune_webhook.spans import request_span, settle
 MOST_ITEMS: Final = 1000
 _BATCH: Final = "application/cloudevents-batch+json"
 #: Refusals that a rule's author cannot help, or that are counted where they happen.
-_NOT_THE_RULES: Final = frozenset({"no_secret", "busy", "starting", "stopping", "full", "failed", "refused"})
+_NOT_THE_RULES: Final = frozenset(
+    {"no_secret", "busy", "starting", "stopping", "full", "over_quota", "failed", "refused"}
+)
 
 
 class EventSink(Protocol):
@@ -367,4 +370,8 @@ def _not_kept(confirmation: Confirmation) -> RefusalError:
     if confirmation.disposition is Disposition.REFUSED:
         text = "The event service does not take this event."
         return RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", text, reason=reason)
+    if confirmation.disposition is Disposition.DEFERRED:
+        headers = {"Retry-After": str(max(1, math.ceil(confirmation.wait)))}
+        text = "There are too many events; try again later."
+        return RefusalError(HTTPStatus.TOO_MANY_REQUESTS, "over_quota", text, reason=reason, headers=headers)
     return RefusalError.unavailable("full", "There is no room for the event; try again.", reason=reason)

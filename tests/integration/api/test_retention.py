@@ -29,6 +29,7 @@ from attune_api.storage.database import Database
 from attune_api.storage.leases import Leases
 from attune_api.storage.migrate import upgrade
 from attune_api.storage.opening import open_database
+from attune_contract.quotas import NamespaceQuotas, Quotas
 
 pytest_plugins = ["support.api_fixtures"]
 
@@ -115,7 +116,25 @@ async def test_of_each_rule_the_newest_are_kept(database: Database) -> None:
     assert len(left) == 61 * 20
 
 
-@pytest.mark.parametrize("options", [{"max_age": DAY}, {"most_per_rule": 1}])
+async def test_of_a_namespace_the_newest_are_kept_and_every_rules_newest(database: Database) -> None:
+    rows = [{**_row(k, f"rule-{k % 3}", NOW), "rule_namespace": "flood"} for k in range(2000)]
+    yearly = {**_row(2000, "yearly", NOW), "rule_namespace": "flood"}
+    others = [_row(3000 + k, "rule", NOW) for k in range(700)]
+    await _store(database, [yearly, *rows[:1000], *others, *rows[1000:]])
+    quotas = Quotas(stored_events=600, namespaces={"default": NamespaceQuotas(stored_events=0)})
+    assert await _sweep(database, quotas=quotas) == 1400
+    left = await _left(database)
+    assert left[0] == (1, "yearly"), "a sensor goes on from the newest event of its rule"
+    assert sum(rule == "rule" for _, rule in left) == 700, "another namespace keeps all of its own"
+    assert [seq for seq, rule in left if rule.startswith("rule-")] == list(range(2102, 2702))
+    assert await _sweep(database, quotas=quotas) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_age": DAY}, {"most_per_rule": 1}, {"quotas": Quotas(stored_events=1)}],
+    ids=["age", "rule", "namespace"],
+)
 async def test_nothing_goes_before_the_outbox_has_passed_it_on(database: Database, options: dict[str, Any]) -> None:
     await _store(database, [_row(k, "rule", NOW - 30 * DAY) for k in range(1500)])
     assert await _sweep(database, **options, outbox="jetstream") == 0

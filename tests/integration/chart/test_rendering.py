@@ -15,6 +15,7 @@ from support.rights import documented
 from attune_cluster.settings import Settings
 from attune_cluster.tools import tools
 from attune_contract import names
+from attune_contract.quotas import Quotas
 from attune_operator.credentials.keystore import KEYS_SECRET
 from attune_operator.credentials.nats_auth import ACTIONS_SECRET, API_SECRET, AUTH_SECRET, CONFIG_SECRET
 
@@ -349,6 +350,14 @@ def test_how_long_events_are_kept(helm: Path, arguments: list[str], age: str, co
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["ATTUNE_API_EVENTS_MAX_AGE"] == age
     assert environment["ATTUNE_API_EVENTS_PER_RULE"] == count
+
+
+def test_quotas_reach_the_api_as_they_are_written(helm: Path) -> None:
+    arguments = ["--set", "quotas.eventsPerSecond=1000000", "--set", "quotas.namespaces.shop.eventsPerSecond=7"]
+    [container] = _api(render(helm, arguments))["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    quotas = Quotas.model_validate_json(environment["ATTUNE_API_QUOTAS"])
+    assert (quotas.events_per_second_of("any"), quotas.events_per_second_of("shop")) == (1_000_000, 7)
 
 
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:

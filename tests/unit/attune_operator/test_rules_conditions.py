@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attune_contract.identity import SensorRef
-from attune_contract.messages import NEVER_FIRES, AckState
+from attune_contract.messages import NEVER_FIRES, OVER_QUOTA, AckState
 from attune_contract.names import AcceptedReason
 from attune_operator.rules.conditions import (
     Acceptance,
@@ -95,6 +95,7 @@ def ack(state: AckState, message: str = "", generation: int = 3) -> LatestAck:
         (active(runtime=READY, ack=ack(AckState.FAILING)), "False", "Failing"),
         (active(runtime=READY, ack=ack(AckState.COMPLETED)), "False", "Completed"),
         (active(runtime=READY, ack=ack(AckState.COMPLETED, NEVER_FIRES)), "False", "NeverFires"),
+        (active(runtime=READY, ack=ack(AckState.ACTIVE, f"the namespace a {OVER_QUOTA}")), "True", "QuotaExceeded"),
         (active(runtime=READY, ack=ack(AckState.STOPPED)), "False", "AwaitingSensor"),
         (active(), "False", "AwaitingSensor"),
     ],

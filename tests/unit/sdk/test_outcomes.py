@@ -176,3 +176,29 @@ def test_refusals_are_graver_than_what_is_left_out(outcomes: Outcomes) -> None:
         outcomes.left_out("u", "the filter was not true", what="changes")
     outcomes.refused("u", "too deep")
     assert standing(outcomes).text.startswith("Nothing gets through: 1 event refused")
+
+
+def test_a_rule_whose_events_have_to_wait_says_so_until_a_while_after_the_last(
+    outcomes: Outcomes, clock: Clock
+) -> None:
+    outcomes.deferred("u", "the namespace shop is over its quota of 5 events a second.", wait=10.0)
+    outcomes.passed("u")
+    assert not standing(outcomes).failing
+    assert standing(outcomes).text == (
+        "Not everything gets through: events have had to wait since 2026-01-01T12:00:00Z, because the namespace shop is over "
+        "its quota of 5 events a second"
+    )
+    clock.now += 35.0
+    outcomes.deferred("u", "the namespace shop is over its quota of 5 events a second.", wait=0.0)
+    clock.now += 29.0
+    assert due(standing(outcomes), Told(standing(outcomes), clock.now), now=clock.now + 1e6) is None, (
+        "nothing new to say"
+    )
+    clock.now += 2.0
+    assert outcomes.standing("u") is None
+
+
+def test_that_nothing_gets_through_is_graver_than_that_events_wait(outcomes: Outcomes) -> None:
+    outcomes.deferred("u", "the namespace shop is over its quota.", wait=10.0)
+    outcomes.refused("u", "no")
+    assert standing(outcomes).failing

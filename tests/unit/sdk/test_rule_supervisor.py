@@ -347,6 +347,17 @@ async def test_a_rule_of_which_all_is_refused_is_failing_until_something_gets_th
     assert await bench.said(RULE, AckState.REJECTED) == "no such queue"
 
 
+async def test_a_rule_whose_events_have_to_wait_says_so_and_then_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune_sensor._outcomes._LINGERS", 3.0)
+    bench.put(RULE)
+    await bench.said(RULE, AckState.ACTIVE)
+    bench.outcomes.deferred(RULE.uid, "the namespace shop is over its quota", wait=0.0)
+    await until(lambda: "shop is over its quota" in bench.acks.said[RULE.uid][-1][2])
+    await until(lambda: bench.acks.said[RULE.uid][-1][1:] == (AckState.ACTIVE, ""), what="it is gone by itself")
+
+
 async def test_that_nothing_gets_through_does_not_wait_for_a_number_that_may(bench: Bench) -> None:
     bench.put(RULE)
     await bench.said(RULE, AckState.ACTIVE)

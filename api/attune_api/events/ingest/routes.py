@@ -5,7 +5,7 @@ These two are by far the busiest calls, so they are answered without FastAPI's m
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -33,13 +33,23 @@ router = APIRouter(prefix="/api/v1/events", tags=["events"])
     responses={
         201: answer(StoredAnswer, "Stored"),
         200: answer(StoredAnswer, "Stored before"),
-        **documented(400, 401, 403, 408, 409, 413, 415, 422, 503),
+        **documented(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra={**body(EventReport), **SENSOR_ONLY},
 )
 async def report_event(request: Request) -> Response:
     """Store an event, once. When the answer is 201 or 200 the event is on disk."""
     return await answer_event(await services_of(request), request.scope, request.receive)
+
+
+_DEFER: Final[Mapping[str, Any]] = {
+    "name": "defer",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "boolean", "default": False},
+    "description": "The sender knows the status deferred: if a namespace is over its quota, its events get that, and the other "
+    "events of the batch are stored. Otherwise such a batch is answered with 429 as a whole.",
+}
 
 
 @router.post(
@@ -49,9 +59,9 @@ async def report_event(request: Request) -> Response:
     response_class=Response,
     responses={
         200: answer(BatchAnswer, "What became of each"),
-        **documented(400, 401, 408, 413, 415, 422, 503),
+        **documented(400, 401, 408, 413, 415, 422, 429, 503),
     },
-    openapi_extra={**body(EventBatch), **SENSOR_ONLY},
+    openapi_extra={**body(EventBatch), **SENSOR_ONLY, "parameters": [_DEFER]},
 )
 async def report_events(request: Request) -> Response:
     """Store up to 1,000 events in one transaction, each once. One that is refused does not hold up the others."""

@@ -5,7 +5,8 @@ machinery around them (:data:`attune_api.events.ingest.routes.FAST_PATH`).
 """
 
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope
 
 from attune_api.events.ingest import reports, spans
 from attune_api.events.ingest.payloads import Payload
+from attune_api.events.ingest.quotas import whole_seconds
 from attune_api.events.ingest.sql import Outcome, Status
 from attune_api.events.ingest.writer import EventWriter, OverloadedError, StorageUnavailableError
 from attune_api.identity.callers import SensorCaller
@@ -29,6 +31,18 @@ from attune_api.web.problems import ProblemError, unavailable
 from attune_contract.events import MAX_BATCH_EVENTS, EventReport
 
 Row = spans.Row
+
+
+class Deferral(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a namespace that is over its quota, and the seconds after which it may come again."""
+
+    id: str
+    reason: str
+    wait: float
+
+
+#: An event of a batch: the row to be stored, or why it is none.
+Item = Row | reports.Refusal | Deferral
 
 _Seq = Annotated[int, Meta(description="Its place in the order in which events were stored.", examples=[4711])]
 
@@ -60,10 +74,23 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one event of a batch."""
 
     id: Annotated[str | None, Meta(description="Its id; null when it could not be read.")]
-    status: Annotated[Literal["stored", "duplicate", "refused"], Meta(examples=["stored"])]
+    status: Annotated[
+        Literal["stored", "duplicate", "refused", "deferred"],
+        Meta(
+            description="deferred: its namespace is over its quota, and the event is to be sent again; only with ?defer=true.",
+            examples=["stored"],
+        ),
+    ]
     seq: _Seq | msgspec.UnsetType = msgspec.UNSET
     reason: (
-        Annotated[str, Meta(description="Why it was refused. Sending it again unchanged would not help.")]
+        Annotated[
+            str,
+            Meta(description="Why it was refused, or deferred. Sending a refused one again unchanged would not help."),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    retry_after: (
+        Annotated[float, Meta(description="Seconds after which a deferred event may be sent again.")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
 
@@ -83,12 +110,14 @@ async def answer_event(services: Services, scope: Scope, receive: Receive) -> Re
     sensor, encoding = _enter(services, scope)
     with services.bodies.hold() as held:
         row, payload = _read_one(services, await services.bodies.read(held, receive, encoding=encoding), sensor)
+        _within_quotas(services, (row["rule_namespace"],))
         refused = None if payload is None else (await _check_payloads(services, [payload]))[0]
         if refused is None:
             (refused,) = await _check(services, [row], sensor)
         if refused is not None:
             services.metrics.events[Status.REFUSED].inc()
             raise ProblemError(_STATUS.get(refused.kind, 403), refused.reason, kind=refused.kind)
+        services.quotas.charge({row["rule_namespace"]: 1})
         (outcome,) = await _store(services, [row])
     if outcome.seq is None:
         kind = "event-conflict" if outcome.conflict else "event-refused"
@@ -108,18 +137,24 @@ async def answer_batch(services: Services, scope: Scope, receive: Receive) -> Re
         body = await services.bodies.read(held, receive, encoding=encoding)
         items, payloads = _read_batch(services, body, sensor)
         del body
+        if services.quotas.active:
+            for place in _defer(services, items, allowed=scope["query_string"] == b"defer=true"):
+                payloads.pop(place, None)
         if payloads:
             refusals = await _check_payloads(services, list(payloads.values()))
             for place, refusal in zip(payloads, refusals, strict=True):
                 row = items[place]
-                if refusal is not None and not isinstance(row, reports.Refusal):
+                if refusal is not None and isinstance(row, dict):
                     items[place] = reports.Refusal(id=str(row["id"]), reason=refusal.reason)
-        rows = [item for item in items if not isinstance(item, reports.Refusal)]
+        rows = [item for item in items if isinstance(item, dict)]
         verdicts = await _check(services, rows, sensor)
         good = [row for row, refused in zip(rows, verdicts, strict=True) if refused is None]
+        if services.quotas.active:
+            services.quotas.charge(Counter(row["rule_namespace"] for row in good))
         outcomes = iter(await _store(services, good))
-    if len(good) < len(items):
-        services.metrics.events[Status.REFUSED].inc(len(items) - len(good))
+    refusals_made = len(items) - len(good) - sum(isinstance(item, Deferral) for item in items)
+    if refusals_made:
+        services.metrics.events[Status.REFUSED].inc(refusals_made)
     checked = iter(verdicts)
     return json_answer(BatchAnswer(data=[_result(item, checked, outcomes) for item in items]))
 
@@ -181,9 +216,7 @@ def _read_one(services: Services, body: bytes, sensor: SensorCaller) -> tuple[Ro
     return _row(services, report, sensor_ref=str(sensor.claims.sensor), received_at=datetime.now(UTC))
 
 
-def _read_batch(
-    services: Services, body: bytes, sensor: SensorCaller
-) -> tuple[list[Row | reports.Refusal], dict[int, Payload]]:
+def _read_batch(services: Services, body: bytes, sensor: SensorCaller) -> tuple[list[Item], dict[int, Payload]]:
     """The rows to be stored, or why they are not; and by their places the payloads that a schema has to check.
 
     What was read of the body is gone when this returns: decoded, a megabyte can be thirty.
@@ -197,7 +230,7 @@ def _read_batch(
     except reports.InvalidReportError as error:
         raise ProblemError(422, str(error), kind="invalid-batch") from None
     sensor_ref, now = str(sensor.claims.sensor), datetime.now(UTC)
-    items: list[Row | reports.Refusal] = []
+    items: list[Item] = []
     payloads: dict[int, Payload] = {}
     for item in batch:
         if isinstance(item, reports.Refusal):
@@ -227,14 +260,63 @@ async def _check(services: Services, rows: Sequence[Row], sensor: SensorCaller) 
         ) from None
 
 
+def _within_quotas(services: Services, namespaces: Iterable[str]) -> None:
+    """Refuse a request as a whole if one of its namespaces is over its quota.
+
+    Raises:
+        ProblemError: it is; the one that has to wait longest is named.
+    """
+    quotas = services.quotas
+    wait, namespace = max(((quotas.wait(each), each) for each in namespaces), default=(0.0, ""))
+    if wait <= 0:
+        return
+    services.metrics.deferred(namespace, 1)
+    raise ProblemError(
+        429,
+        f"Send this again later: {quotas.reason(namespace)}.",
+        kind="quota-exceeded",
+        headers={"Retry-After": str(whole_seconds(wait))},
+        members={"quota": "eventsPerSecond", "namespace": namespace, "limit": quotas.limit(namespace)},
+    )
+
+
+def _defer(services: Services, items: list[Item], *, allowed: bool) -> set[int]:
+    """Put deferrals in the places of events whose namespaces are over their quotas; returns these places.
+
+    Before anything else is done for such an event, since what it costs is what the quota is for. All events of a namespace
+    have the same fate, so that those of a rule stay in order.
+
+    Raises:
+        ProblemError: there are such events, and the sender does not know deferrals.
+    """
+    quotas = services.quotas
+    counts = Counter(item["rule_namespace"] for item in items if isinstance(item, dict))
+    if not allowed:
+        _within_quotas(services, counts)
+        return set()
+    waits = {namespace: wait for namespace in counts if (wait := quotas.wait(namespace)) > 0}
+    if not waits:
+        return set()
+    places: set[int] = set()
+    for place, item in enumerate(items):
+        if isinstance(item, dict) and (namespace := item["rule_namespace"]) in waits:
+            items[place] = Deferral(id=str(item["id"]), reason=quotas.reason(namespace), wait=waits[namespace])
+            places.add(place)
+    for namespace in waits:
+        services.metrics.deferred(namespace, counts[namespace])
+    return places
+
+
 def _not_allowed(trigger_type: str, sensor: SensorCaller) -> str:
     allowed = ", ".join(sorted(sensor.trigger_types)) or "none"
     return f"The token may not report {trigger_type!r}; it allows {allowed}."
 
 
-def _result(item: Row | reports.Refusal, checked: Any, outcomes: Any) -> Result:
+def _result(item: Item, checked: Any, outcomes: Any) -> Result:
     if isinstance(item, reports.Refusal):
         return Result(id=item.id, status="refused", reason=item.reason)
+    if isinstance(item, Deferral):
+        return Result(id=item.id, status="deferred", reason=item.reason, retry_after=round(item.wait, 3))
     refused: Refused | None = next(checked)
     if refused is not None:
         return Result(id=str(item["id"]), status="refused", reason=refused.reason)

@@ -1,6 +1,6 @@
 """Which events go, and deleting them, a chunk at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -79,6 +79,47 @@ def crowded(connection: Connection, *, after: str, most: int) -> tuple[Sequence[
         if cut is not None:
             found.append((uid, cut))
     return found, uid
+
+
+def crowded_namespaces(
+    connection: Connection, *, after: str, most_of: Callable[[str], int]
+) -> tuple[Sequence[tuple[str, int]], str | None]:
+    """Namespaces with more events than ``most_of`` says; 0 is any number. Otherwise as :func:`crowded`."""
+    found: list[tuple[str, int]] = []
+    name: str | None = after
+    for _ in range(_RULES):
+        name = connection.execute(
+            select(func.min(EVENTS.c.rule_namespace)).where(EVENTS.c.rule_namespace > name)
+        ).scalar_one()
+        if name is None:
+            return found, None
+        if not (most := most_of(name)):
+            continue
+        of_namespace = (
+            select(EVENTS.c.seq)
+            .where(EVENTS.c.rule_namespace == name)
+            .order_by(EVENTS.c.rule_namespace.desc(), EVENTS.c.seq.desc())
+        )
+        cut = connection.execute(of_namespace.offset(most).limit(1)).scalar_one_or_none()
+        if cut is not None:
+            found.append((name, cut))
+    return found, name
+
+
+def delete_of_namespace(connection: Connection, *, name: str, up_to: int) -> int:
+    """Delete a namespace's oldest events up to a ``seq``, a chunk at most, but for the newest of each rule; how many."""
+    newer = EVENTS.alias("newer")
+    has_newer = exists().where(newer.c.rule_uid == EVENTS.c.rule_uid, newer.c.seq > EVENTS.c.seq)
+    oldest = (
+        select(EVENTS.c.seq)
+        .where(EVENTS.c.rule_namespace == name, EVENTS.c.seq <= up_to, has_newer)
+        .order_by(EVENTS.c.seq)
+        .limit(CHUNK)
+    )
+    seqs = list(connection.execute(oldest).scalars())
+    if not seqs:
+        return 0
+    return connection.execute(delete(EVENTS).where(EVENTS.c.seq.in_(seqs))).rowcount
 
 
 def delete_of_rule(connection: Connection, *, uid: str, up_to: int) -> int:

@@ -225,7 +225,7 @@ def _outcome(dispositions: list[Disposition]) -> tuple[HTTPStatus, str]:
     """The status of an answer, and its word in the metrics: the worst of all counts."""
     if Disposition.REFUSED in dispositions:
         return HTTPStatus.UNPROCESSABLE_ENTITY, "refused"
-    if Disposition.DROPPED in dispositions:
+    if not {Disposition.DROPPED, Disposition.DEFERRED}.isdisjoint(dispositions):
         return HTTPStatus.SERVICE_UNAVAILABLE, "full"
     if Disposition.SPOOLED in dispositions:
         return HTTPStatus.ACCEPTED, "spooled"
