@@ -64,6 +64,10 @@ FROM build AS sensor-mqtt-dependencies
 COPY sensor_images/mqtt/pyproject.toml sensor_images/mqtt/
 RUN /opt/uv/bin/uv sync --package attune-mqtt
 
+FROM build AS sensor-kafka-dependencies
+COPY sensor_images/kafka/pyproject.toml sensor_images/kafka/
+RUN /opt/uv/bin/uv sync --package attune-kafka
+
 FROM build AS sensor-stdio-dependencies
 COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
 RUN /opt/uv/bin/uv sync --package attune-stdio
@@ -130,6 +134,10 @@ RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/at
 FROM sensor-app AS sensor-mqtt-app
 COPY sensor_images/mqtt/attune_mqtt /opt/attune/app/attune_mqtt
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_mqtt
+
+FROM sensor-app AS sensor-kafka-app
+COPY sensor_images/kafka/attune_kafka /opt/attune/app/attune_kafka
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_kafka
 
 FROM sensor-app AS sensor-stdio-app
 COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
@@ -206,6 +214,11 @@ FROM runtime AS sensor-mqtt
 COPY --from=sensor-mqtt-dependencies /opt/attune /opt/attune
 COPY --from=sensor-mqtt-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_mqtt"]
+
+FROM runtime AS sensor-kafka
+COPY --from=sensor-kafka-dependencies /opt/attune /opt/attune
+COPY --from=sensor-kafka-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_kafka"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM python AS sensor-stdio

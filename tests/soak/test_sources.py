@@ -1,11 +1,13 @@
 """20,000 messages for each sensor that reads a queue: killed ten times, its broker twice, the API away. It needs no cluster."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from support import amqp_queue, mqtt_topic, nats_queue, redis_queue
+from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, redis_queue
+from support.kafka_server import PRESENT as HAS_KAFKA
 from support.nats_server import NatsServer
 from support.source_chaos import Chaos, judge
 
@@ -52,3 +54,13 @@ async def test_mqtt_without_names(nats_server: NatsServer, tmp_path: Path) -> No
         f"\n{outcome.sent} messages, {len(topic.repeated)} sent again, {len(outcome.events)} events, {doubled} doubled, "
         f"{outcome.kills} kills, {outcome.seconds:.0f} s"
     )
+
+
+@pytest.mark.skipif(not HAS_KAFKA, reason="needs Java and Maven")
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_kafka(replicas: int, nats_server: NatsServer, tmp_path: Path) -> None:
+    """With two replicas, the second one comes, leaves, comes and is killed, three times: partitions move each time."""
+    chaos = CHAOS if replicas == 1 else dataclasses.replace(CHAOS, comings=12)
+    outcome = await kafka_queue.live_through(tmp_path, nats=nats_server, chaos=chaos, partitions=4)
+    judge(outcome, lanes=4)
+    print(f"\n{outcome.sent} records, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")

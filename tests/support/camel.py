@@ -1,30 +1,12 @@
 """Apache Camel as a process, with its parts as Maven resolves them."""
 
 import asyncio
-import hashlib
 import os
-import shutil
 from pathlib import Path
 
-from support.environments import CACHE
-from support.known_programs import run
+from support.jars import jars
 
-SOAK = Path(__file__).resolve().parents[1] / "soak"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "camel"
-
-
-async def jars(name: str) -> Path:
-    """What ``tests/soak/<name>/pom.xml`` asks for, with what that needs."""
-    pom = SOAK / name / "pom.xml"
-    digest = hashlib.sha256(await asyncio.to_thread(pom.read_bytes)).hexdigest()[:12]
-    folder = CACHE / f"{name}-{digest}"
-    if not await asyncio.to_thread(folder.exists):
-        place = CACHE / f"{name}-pom"
-        await asyncio.to_thread(shutil.copytree, pom.parent, place, dirs_exist_ok=True)
-        command = ["mvn", "-q", "-B", "-f", str(place / "pom.xml"), "dependency:copy-dependencies"]
-        await run(*command, f"-DoutputDirectory={folder}.part")
-        await asyncio.to_thread(os.rename, f"{folder}.part", folder)
-    return folder
 
 
 class Camel:

@@ -66,6 +66,11 @@ class SensorProcess:
         assert self.process is not None, "it was not started"
         return self.process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self.process is not None and self.process.returncode is None
+
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(

@@ -77,12 +77,14 @@ class Chaos:
         kills: how often the sensor is killed (SIGKILL).
         restarts: how often the broker is killed and started again.
         away: for how long (seconds) the API is away, once; the sensor is killed once more meanwhile.
+        comings: how often a second replica comes or goes; it ends by itself and is killed in turns.
     """
 
     messages: int
     kills: int
     restarts: int = 1
     away: float = 0.0
+    comings: int = 0
 
 
 @dataclass
@@ -130,28 +132,37 @@ async def live_through(
     await asyncio.to_thread(queue.start)
     try:
         await asyncio.to_thread(queue.make)
-        sensor = sensor_of(
-            module,
-            directory / "sensor",
-            api=api,
-            nats=nats,
-            config=config,
-            ref=ref,
-            trigger_type=trigger_type,
-            **variables,
+        sensor, replica = (
+            sensor_of(
+                module,
+                directory / name,
+                api=api,
+                nats=nats,
+                config=config,
+                ref=ref,
+                trigger_type=trigger_type,
+                **variables,
+            )
+            for name in ("sensor", "replica")
         )
-        return await go_through(chaos, queue, sensor, api, parameters=parameters)
+        return await go_through(chaos, queue, sensor, replica, api, parameters=parameters)
     finally:
         await asyncio.to_thread(queue.server.stop)
         await asyncio.to_thread(api.stop)
 
 
 async def go_through(
-    chaos: Chaos, broker: ServerQueue[Any], sensor: SensorProcess, api: ApiProcess, *, parameters: dict[str, Any]
+    chaos: Chaos,
+    broker: ServerQueue[Any],
+    sensor: SensorProcess,
+    replica: SensorProcess,
+    api: ApiProcess,
+    *,
+    parameters: dict[str, Any],
 ) -> Outcome:
     """Send messages while the sensor is killed, the broker is killed and the API is away; return when all is acknowledged.
 
-    Everything runs already, except the sensor.
+    Everything runs already, except the sensor and its replica.
     """
     outcome = Outcome(sent=chaos.messages)
     stream = await sensor.stream()
@@ -163,33 +174,39 @@ async def go_through(
         await serve(stream, rules, within=60)
         stored = Stored(api, ahead=max(20, chaos.messages // 10))
         sending = asyncio.create_task(_send(chaos, broker, stored))
-        for share, fault in _faults(chaos, broker, sensor, api, stream, rules, outcome, stored):
+        faults = _faults(chaos, broker, sensor, api, stream, rules, outcome, stored) + _comings(chaos, replica, outcome)
+        for share, fault in sorted(faults, key=lambda fault: fault[0]):
             await until(partial(stored.reached, share * chaos.messages * RULES), within=600, every=0.02)
             await fault()
         await sending
         await until(lambda: asyncio.to_thread(_all_acknowledged, broker), within=600, every=0.1)
         await drained(sensor, within=120)
+        await drained(replica, within=120)
         outcome.seconds = time.monotonic() - began
         assert await sensor.stop() == 0
+        if replica.runs:
+            assert await replica.stop() == 0
         outcome.events = await stored_events(api)
     finally:
         if sending is not None:
             sending.cancel()
             await asyncio.wait({sending})
         await sensor.kill()
+        await replica.kill()
         await stream.close()
     return outcome
 
 
-def judge(outcome: Outcome) -> None:
-    """Each message is one event of each rule, in the order of sending."""
+def judge(outcome: Outcome, *, lanes: int = 1) -> None:
+    """Each message is one event of each rule, in the order of sending: of those whose numbers modulo ``lanes`` are equal."""
     wanted = list(range(outcome.sent))
     assert len(outcome.numbers) == RULES
     for rule, numbers in outcome.numbers.items():
         lost = sorted(set(wanted) - set(numbers))
         doubled = sorted(number for number, times in Counter(numbers).items() if times > 1)
         assert (rule, lost[:20], doubled[:20]) == (rule, [], [])
-        assert numbers == wanted
+        for lane in range(lanes):
+            assert [number for number in numbers if number % lanes == lane] == wanted[lane::lanes]
 
 
 class Stored:
@@ -248,7 +265,25 @@ def _faults(
     faults: list[tuple[float, Fault]] = [((number + 1) / (chaos.kills + 1), kill) for number in range(chaos.kills)]
     faults += [((number + 0.6) / (chaos.restarts + 0.2), restart) for number in range(chaos.restarts)]
     faults.append((0.4, away))
-    return sorted(faults, key=lambda fault: fault[0])
+    return faults
+
+
+def _comings(chaos: Chaos, replica: SensorProcess, outcome: Outcome) -> list[tuple[float, Fault]]:
+    """When the replica starts, ends by itself, starts and is killed, and so on."""
+
+    async def start() -> None:
+        await replica.start()
+        await replica.ready(within=60)
+
+    async def stop() -> None:
+        assert await replica.stop() == 0
+
+    async def kill() -> None:
+        outcome.kills += 1
+        await replica.kill()
+
+    turns = (start, stop, start, kill)
+    return [((number + 0.8) / (chaos.comings + 1), turns[number % len(turns)]) for number in range(chaos.comings)]
 
 
 async def _send(chaos: Chaos, broker: ServerQueue[Any], stored: Stored) -> None:

@@ -68,6 +68,12 @@ TESTS = (
     ),
     Need(debian="mosquitto", why="is the broker that the MQTT sensor is tested with", present=_program("mosquitto")),
     Need(debian="chromium", why="is the browser that the console is tested with", present=_program("chromium")),
+    Need(
+        debian="default-jre-headless",
+        why="runs the broker that the Kafka sensor is tested with",
+        present=_program("java"),
+    ),
+    Need(debian="maven", why="gets this broker", present=_program("mvn")),
     Need(debian="prometheus", why="evaluates the chart's alerts and dashboards in tests", present=_program("promtool")),
     *(
         Need(debian=debian, why="is run by the tests of examples/stdio", present=_program(program))

@@ -16,6 +16,8 @@ from attune_sensor._sources import SourceKind
 _RETRY: Final = Backoff(initial=0.5, maximum=30.0)
 #: Seconds that a rule waits for its source, before it is Failing because the source did not answer yet.
 _OPENS: Final = 20.0
+#: So many losses in a row do not mean that nothing gets through.
+_LOSSES: Final = 1000
 
 
 class SourceHandler:
@@ -94,6 +96,18 @@ class SourceHandler:
         consumers = list(self._consumers.values())
         self._consumers.clear()
         await asyncio.gather(*(consumer.stop() for consumer in consumers))
+
+    def remark(self, subscription: Hashable, why: str, *, what: str = "gaps") -> None:
+        """Say in the conditions of the rules that read this that some of it was lost; they stay ``Active``.
+
+        Args:
+            subscription: what they read.
+            why: what was lost and why, for the rules' authors; no secrets.
+            what: such losses, in the plural.
+        """
+        consumer = self._consumers.get(subscription)
+        for rule in () if consumer is None else tuple(consumer.rules.values()):
+            self._context.refused(rule, why, what=what, tolerated=_LOSSES)
 
     async def _leave(self, uid: str, subscription: Hashable) -> None:
         consumer = self._consumers.get(subscription)
