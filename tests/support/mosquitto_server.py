@@ -34,13 +34,19 @@ class MosquittoServer:
     Args:
         directory: where it keeps everything.
         tls: files with its certificate and its key; None: connections are not encrypted.
+
+    Attributes:
+        port: where the sensor connects.
+        plain_port: where connections are never encrypted.
+        password: what lets in.
     """
 
     def __init__(self, directory: Path, *, tls: tuple[Path, Path] | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.port = free_port()
-        self._plain_port = free_port()
+        self.plain_port = free_port()
+        self.password = _PASSWORD
         self._process: subprocess.Popen[bytes] | None = None
         passwords = directory / "passwords"
         passwords.touch(mode=0o600)
@@ -53,7 +59,7 @@ class MosquittoServer:
             "sys_interval 1",
             f"password_file {passwords}",
             "allow_anonymous false",
-            f"listener {self._plain_port} 127.0.0.1",
+            f"listener {self.plain_port} 127.0.0.1",
             f"listener {self.port} 127.0.0.1",
         ]
         if tls is not None:
@@ -68,7 +74,7 @@ class MosquittoServer:
     @property
     def url_with_credentials(self) -> str:
         """The address for Mosquitto's own clients, to which a topic is added after a slash."""
-        return f"mqtt://{_USER}:{_PASSWORD}@127.0.0.1:{self._plain_port}"
+        return f"mqtt://{_USER}:{_PASSWORD}@127.0.0.1:{self.plain_port}"
 
     @staticmethod
     def place_password(secrets: Path, *, end: str = "") -> None:
@@ -127,7 +133,7 @@ class MosquittoServer:
             client.on_message = lambda _client, _data, message: on_message(message)
         let_in = threading.Event()
         client.on_connect = lambda *_: let_in.set()
-        client.connect("127.0.0.1", self._plain_port)
+        client.connect("127.0.0.1", self.plain_port)
         client.loop_start()
         try:
             if not let_in.wait(_ANSWERS):

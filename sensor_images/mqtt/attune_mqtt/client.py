@@ -1,4 +1,4 @@
-"""The client: aiomqtt's, with acknowledgements of our own, and with a look at what it says about the session."""
+"""The client: aiomqtt's, with acknowledgements of our own, no more in memory than is read, and what it says of the session."""
 
 import asyncio
 import collections
@@ -22,7 +22,8 @@ _KEEPALIVE: Final = 20
 _REFUSED: Final = 0x80
 #: The code of a broker's DISCONNECT: another connection has the same client id.
 _TAKEN_OVER: Final = 0x8E
-#: What may wait to be read until messages that the broker does not keep (quality of service 0) are let go.
+#: When so much waits to be read, nothing more is taken from the connection until half of it was read. Brokers deliver more than
+#: they are asked for: Mosquitto 2.0.11 does when a session goes on, and MQTT has no limit for quality of service 0.
 _MOST_WAITING: Final = 1000
 _MOST_BYTES: Final = 8 * 1024 * 1024
 
@@ -40,17 +41,19 @@ class SessionClient(aiomqtt.Client):
         waiting: what has arrived and was not read, in order.
         arrived: set when something has arrived, or the connection has ended.
         resumed: whether the broker knew the session; None before it has answered.
+        refused: why the broker does not deliver the topic; None while it does.
         taken_over: another connection has the session now.
-        dropped: how many messages of quality of service 0 were let go since too many waited.
     """
 
     def __init__(self, server: Server, *, client_id: str, password: str | None, tls: SSLContext | None) -> None:
         self.waiting: collections.deque[MQTTMessage] = collections.deque()
         self.arrived = asyncio.Event()
         self.resumed: bool | None = None
+        self.refused: str | None = None
         self.taken_over = False
-        self.dropped = 0
         self._waiting_bytes = 0
+        self._paused = False
+        self._asked: int | None = None  # the packet id of a SUBSCRIBE whose answer nobody waits for
         self._end: str | None = None
         self._leaving = False
         self._new = server.new
@@ -83,29 +86,37 @@ class SessionClient(aiomqtt.Client):
             self._end = str(error) if error is not None else "it was closed"
         return self._end
 
-    async def read_topic(self, topic: str, *, retained: bool) -> str | None:
-        """Ask for the messages of a topic filter; returns why the broker refuses, or None.
+    async def read_topic(self, topic: str, *, retained: bool) -> None:
+        """Ask for the messages of a topic filter; see ``refused``.
 
         The quality of service is 1, which those of 2 are delivered with, too: with 2 the client would tell the broker that it
-        has a message before anybody has stored it (decision 125).
+        has a message before anybody has stored it (decision 126).
+
+        Of a session that goes on, the answer comes after all that the broker has for it, and that must be read first. So it is
+        not waited for.
 
         Args:
             topic: the topic filter.
             retained: ask for what the broker keeps of the topics, when the session is new (MQTT 5).
+
+        Raises:
+            MqttError: the connection has ended, or there is no answer.
         """
-        if self._new:
-            handling = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-            codes = await self.subscribe(topic, options=SubscribeOptions(qos=1, retainHandling=handling))
-        else:
-            codes = await self.subscribe(topic, qos=1)
-        code: Any = codes[0]
-        number = code if isinstance(code, int) else code.value
-        return str(code) if number >= _REFUSED else None
+        handling = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        how: dict[str, Any] = {"options": SubscribeOptions(qos=1, retainHandling=handling)} if self._new else {"qos": 1}
+        if not self.resumed:
+            self.refused = _refusal(await self.subscribe(topic, **how))
+            return
+        code, self._asked = self._client.subscribe(topic, **how)
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttError(f"the connection has ended ({code.name})")
 
     def take(self) -> MQTTMessage:
         """The next of those that wait."""
         message = self.waiting.popleft()
         self._waiting_bytes -= len(message.payload)
+        if self._paused and len(self.waiting) <= _MOST_WAITING / 2 and self._waiting_bytes <= _MOST_BYTES / 2:
+            self._go_on()
         return message
 
     def acknowledge(self, message: MQTTMessage) -> None:
@@ -144,15 +155,66 @@ class SessionClient(aiomqtt.Client):
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:
-        if message.qos == 0 and (len(self.waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES):
-            self.dropped += 1
-            return
         self.waiting.append(message)
         self._waiting_bytes += len(message.payload)
         self.arrived.set()
+        if len(self.waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES:
+            self._pause()
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reason_codes: Any, properties: Any = None) -> None:
+        if mid == self._asked:
+            self.refused = _refusal(reason_codes)
+            self.arrived.set()
+        else:
+            super()._on_subscribe(client, userdata, mid, reason_codes, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self.taken_over = self.taken_over or reason_code.value == _TAKEN_OVER
         self._end = self._end or str(reason_code)
         self.arrived.set()
+
+    # -- the connection ----------------------------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """Take nothing more from the connection, so that the broker stops to send."""
+        socket = self._client.socket()
+        if not self._paused and socket is not None:
+            self._paused = True
+            self._loop.remove_reader(socket.fileno())
+
+    def _go_on(self) -> None:
+        self._paused = False
+        socket = self._client.socket()
+        if socket is not None:
+            self._loop.add_reader(socket.fileno(), self._take_more)
+            self._loop.call_soon(self._take_more)  # what TLS has decrypted already makes no socket readable
+
+    def _take_more(self) -> None:
+        """Read a packet, and those that TLS has decrypted with it."""
+        try:
+            while not self._paused:
+                self._client.loop_read()
+                socket: Any = self._client.socket()
+                if socket is None or not (hasattr(socket, "pending") and socket.pending()):
+                    return
+        except Exception as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
+            self.arrived.set()
+
+    async def _misc_loop(self) -> None:
+        """Send signs of life, and miss those of the broker. In a pause the latter stand behind what is not read."""
+        while True:
+            if self._paused:
+                self._client._ping_t = 0.0
+            if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+            await asyncio.sleep(1)
+
+
+def _refusal(codes: Any) -> str | None:
+    """Why a broker refuses a topic filter, by the only code of its answer; None when it does not."""
+    code = codes[0]
+    number = code if isinstance(code, int) else code.value
+    return str(code) if number >= _REFUSED else None

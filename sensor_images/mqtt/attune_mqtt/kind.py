@@ -5,8 +5,6 @@ import uuid
 from functools import partial
 from typing import Any
 
-from prometheus_client import Counter
-
 from attune_kit.secret_files import SecretFiles
 from attune_kit.servers import place_of
 from attune_kit.tls import TlsError, client_context
@@ -37,11 +35,6 @@ class MqttTopics:
         self._log = context.log
         self._deliveries: dict[Subscription, Deliveries] = {}  # of each session
         self._read_before: set[Subscription] = set()  # by this process
-        self._dropped = Counter(
-            "attune_mqtt_dropped",
-            "Messages of quality of service 0 that were let go since too many waited for the API",
-            registry=context.metrics.registry,
-        )
 
     def subscription(self, rule: Rule) -> Subscription:
         """What the rule wants to read.
@@ -72,7 +65,6 @@ class MqttTopics:
             client_id=session,
             deliveries=self._deliveries.setdefault(subscription, Deliveries(lambda: uuid.uuid4().hex)),
             opened=partial(self._opened, subscription, session),
-            dropped=self._dropped.inc,
         )
 
     def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:

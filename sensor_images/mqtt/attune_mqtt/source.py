@@ -35,7 +35,6 @@ class MqttTopic:
         client_id: the session's name.
         deliveries: names of the session's deliveries; they outlive this connection.
         opened: called with whether the broker knew the session, when it has let us in.
-        dropped: called with how many messages without a promise (quality of service 0) were let go.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class MqttTopic:
         client_id: str,
         deliveries: Deliveries,
         opened: Callable[[bool], None],
-        dropped: Callable[[int], None],
     ) -> None:
         self._server = server
         self._subscription = subscription
@@ -56,7 +54,6 @@ class MqttTopic:
         self._client = SessionClient(server, client_id=client_id, password=password, tls=tls)
         self._deliveries = deliveries
         self._opened = opened
-        self._dropped = dropped
 
     async def open(self) -> None:
         """Connect, and ask for the messages.
@@ -64,16 +61,14 @@ class MqttTopic:
         Raises:
             SourceError: they cannot be read.
         """
-        topic = self._subscription.topic
         async with self._told():
             await self._client.__aenter__()
             resumed = bool(self._client.resumed)
             if not resumed:
                 self._deliveries.forget()
             self._opened(resumed)
-            refused = await self._client.read_topic(topic, retained=self._subscription.retained)
-        if refused is not None:
-            raise SourceError(f"{self._where} refuses the topic {topic}: {refused}")
+            await self._client.read_topic(self._subscription.topic, retained=self._subscription.retained)
+        self._check()
 
     async def read(self) -> Sequence[Message]:
         """The next messages: no more than may be under way, whatever the broker has delivered.
@@ -83,14 +78,11 @@ class MqttTopic:
         """
         client = self._client
         client.arrived.clear()
-        if not client.waiting and client.ended is None:
+        if not client.waiting and client.ended is None and client.refused is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BLOCK):
                     await client.arrived.wait()
         self._check()
-        if client.dropped:
-            self._dropped(client.dropped)
-            client.dropped = 0
         taken: list[Message] = []
         size = 0
         while client.waiting and len(taken) < self._server.prefetch and size < _BATCH_BYTES:
@@ -152,6 +144,8 @@ class MqttTopic:
             raise SourceError(f"{self._where}: another process reads this session; run one replica of the sensor")
         if self._client.ended is not None:
             raise SourceError(f"{self._where} has ended the connection: {self._client.ended}")
+        if self._client.refused is not None:
+            raise SourceError(f"{self._where} refuses the topic {self._subscription.topic}: {self._client.refused}")
 
     def _message(self, received: MQTTMessage) -> Message:
         given: Any = received.properties

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.certificates import Authority
 from support.eventually import until
@@ -13,6 +14,8 @@ from support.harness_events import payloads
 from support.mosquitto_server import MosquittoServer
 
 from attune_mqtt.__main__ import handler
+from attune_mqtt.client import SessionClient
+from attune_mqtt.config import servers_of
 from attune_sensor import AckState, Rule, SettingsError
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -245,3 +248,43 @@ async def test_another_process_takes_the_session_over(broker: MosquittoServer, s
 def test_a_configuration_that_cannot_be_used_is_refused() -> None:
     with pytest.raises(SettingsError, match="holds credentials"):
         SensorHarness(handler, trigger_types=[TYPE], config={"servers": {"default": {"url": "mqtt://u:p@mosquitto"}}})
+
+
+async def test_a_session_with_much_in_it_is_read_to_the_end_and_waits_in_the_connection(
+    broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune_mqtt.client._KEEPALIVE", 1)
+    given = {"servers": {"default": {**broker.access, "url": f"mqtt://127.0.0.1:{broker.plain_port}"}}}
+    # A limit that lets everything come at once, as brokers do that heed none.
+    server = msgspec.structs.replace(servers_of(given)["default"], prefetch=60_000)
+    numbers: list[int] = []
+    signs: list[None] = []
+
+    async def client() -> SessionClient:
+        found = SessionClient(server, client_id="large", password=broker.password, tls=None)
+        await found.__aenter__()
+        await found.read_topic("many", retained=False)
+        return found
+
+    await (await client()).leave()
+    await send(broker, "many", *(b"%d" % number for number in range(6000)))
+    reader = await client()
+    send_sign = reader._client._send_pingreq
+
+    def count() -> Any:
+        signs.append(None)
+        return send_sign()
+
+    monkeypatch.setattr(reader._client, "_send_pingreq", count)
+    await until(lambda: len(reader.waiting) == 1000, within=30)
+    signs.clear()
+    await until(lambda: len(signs) >= 4, within=30)  # longer than what a silent broker is taken for lost after
+    assert reader.ended is None
+    while len(numbers) < 6000:
+        await until(lambda: len(reader.waiting) > 0, within=30, every=0.01)
+        assert len(reader.waiting) <= 1000
+        message = reader.take()
+        reader.acknowledge(message)
+        numbers.append(int(message.payload))
+    assert numbers == list(range(6000))
+    await reader.leave()

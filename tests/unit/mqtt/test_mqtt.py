@@ -326,19 +326,15 @@ def test_every_property_can_be_read(value: bytes, read: str) -> None:
 
 
 def source(**parameters: Any) -> Any:
-    deliveries = Deliveries(lambda: "name")
-    found: Any = MqttTopic(
+    return MqttTopic(
         SERVERS["default"],
         subscription_of(rule(topic="t", **parameters), servers=SERVERS),
         password=None,
         tls=None,
         client_id="test",
-        deliveries=deliveries,
+        deliveries=Deliveries(lambda: "name"),
         opened=lambda _: None,
-        dropped=lambda number: found.dropped.append(number),
     )
-    found.dropped = []
-    return found
 
 
 def message(packet_id: int, *, retain: bool = False, qos: int = 1, body: bytes = b"1") -> MQTTMessage:
@@ -365,21 +361,19 @@ async def test_what_nobody_wants_is_acknowledged_after_what_came_before_it() -> 
     assert acknowledged == [1, 2, 3, 4]
 
 
-async def test_only_what_the_broker_does_not_keep_is_let_go_when_too_much_waits() -> None:
+async def test_no_more_is_read_at_once_than_may_be_under_way() -> None:
     topic = source()
-    for number in range(1200):
-        topic._client._on_message(None, None, message(number + 1 if number % 2 else 0, qos=number % 2))
-    found = []
-    while taken := await topic.read():
-        found += taken
-        if len(found) == 1100:
-            break
-        assert len(taken) == SERVERS["default"].prefetch
-    assert [each.content.qos for each in found] == [0, 1] * 500 + [1] * 100
-    assert topic.dropped == [100]
-    topic._client._on_message(None, None, message(0, qos=0, body=b"x" * 8 * 1024 * 1024))
-    topic._client._on_message(None, None, message(0, qos=0))
-    assert topic._client.dropped == 1
+    for number in range(250):
+        topic._client._on_message(None, None, message(number + 1))
+    assert [len(await topic.read()) for _ in range(3)] == [100, 100, 50]
+
+
+async def test_a_topic_that_the_broker_refuses_is_said_whenever_it_answers() -> None:
+    topic = source()
+    topic._client._asked = 7
+    topic._client._on_subscribe(None, None, 7, [ReasonCode(PacketTypes.SUBACK, "Not authorized")])
+    with pytest.raises(SourceError, match="broker:1883 refuses the topic t: Not authorized"):
+        await topic.read()
 
 
 async def test_an_end_of_the_connection_is_said() -> None:
