@@ -1,6 +1,6 @@
 """The reference: reads so many messages with the sensor's client, acknowledges them, and keeps nothing. Prints the seconds.
 
-``python bare_source.py redis|nats|amqp URL COUNT``; what is read is named as in ``bench_sources.py``.
+``python bare_source.py redis|nats|amqp|mqtt URL COUNT``; what is read is named as in ``bench_sources.py``.
 """
 
 import asyncio
@@ -79,9 +79,34 @@ async def read_amqp(url: str, count: int) -> float:
     return took
 
 
+async def read_mqtt(url: str, count: int) -> float:
+    """A session that has a topic already."""
+    from urllib.parse import urlsplit
+
+    import aiomqtt
+
+    at = urlsplit(url)
+    began = time.perf_counter()
+    async with aiomqtt.Client(
+        at.hostname or "",
+        at.port or 0,
+        username=at.username,
+        password=at.password,
+        identifier=GROUP,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        clean_start=False,
+    ) as client:
+        left = count
+        async for _ in client.messages:
+            left -= 1
+            if left == 0:
+                break
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Read what the arguments say."""
-    read = {"redis": read_redis, "nats": read_nats, "amqp": read_amqp}[sys.argv[1]]
+    read = {"redis": read_redis, "nats": read_nats, "amqp": read_amqp, "mqtt": read_mqtt}[sys.argv[1]]
     print(asyncio.run(read(sys.argv[2], int(sys.argv[3]))))
 
 

@@ -2,7 +2,7 @@
 a consumer with the same client that acknowledges and keeps nothing. Both read what waits in the broker already.
 
 ``BENCH_SOURCES_MESSAGES`` is how many are read (20,000 unless given), ``BENCH_SOURCES_ROUNDS`` how often (1), and
-``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp``). With ``BENCH_SOURCES_PROFILE`` the sensors run under cProfile, and leave
+``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt``). With ``BENCH_SOURCES_PROFILE`` the sensors run under cProfile, and leave
 their figures in that folder; rates mean nothing then.
 """
 
@@ -20,9 +20,12 @@ from typing import Any
 
 import nats
 from bare_source import GROUP
-from support import amqp_queue, nats_queue, redis_queue
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from support import amqp_queue, mqtt_topic, nats_queue, redis_queue
 from support.api_process import ApiProcess
 from support.eventually import until
+from support.mosquitto_server import MosquittoServer
 from support.nats_server import NatsServer
 from support.process_figures import cpu_seconds
 from support.process_memory import now_mib, peak_mib
@@ -32,11 +35,12 @@ from support.sensor_process import SensorProcess, newest_seq, serve, stored_even
 from support.source_chaos import number_of, sensor_of
 
 from attune_contract.identity import SensorRef
+from attune_mqtt.parameters import Subscription, client_id
 
 BARE = Path(__file__).parent / "bare_source.py"
 MESSAGES = int(os.environ.get("BENCH_SOURCES_MESSAGES", "20000"))
 ROUNDS = int(os.environ.get("BENCH_SOURCES_ROUNDS", "1"))
-KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp").split(",")
+KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt").split(",")
 PROFILE = os.environ.get("BENCH_SOURCES_PROFILE")
 LOWEST = 0.3
 LARGEST_MIB = 90.0
@@ -185,7 +189,56 @@ async def amqp_stage(directory: Path) -> AsyncIterator[Stage]:
         await asyncio.to_thread(server.stop)
 
 
-STAGES = {"redis": redis_stage, "nats": nats_stage, "amqp": amqp_stage}
+@contextlib.asynccontextmanager
+async def mqtt_stage(directory: Path) -> AsyncIterator[Stage]:
+    """A Mosquitto with two sessions, one for each of two topics; messages have names."""
+    import aiomqtt
+
+    server = MosquittoServer(directory / "mosquitto")
+    await asyncio.to_thread(server.start)
+    server.place_password(directory / "secrets")
+    sensors = client_id(str(mqtt_topic.REF), Subscription(server="default", topic=mqtt_topic.TOPIC, id_property="n"))
+
+    def publish(numbers: range) -> None:
+        with server.client() as client:
+            for topic in (mqtt_topic.TOPIC, GROUP):
+                for number in numbers:
+                    server.publish(client, topic, body(number), UserProperty=("n", str(number)))
+
+    async def send(numbers: range) -> None:
+        await asyncio.to_thread(publish, numbers)
+
+    try:
+        for session, topic in ((sensors, mqtt_topic.TOPIC), (GROUP, GROUP)):
+            kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            kept.SessionExpiryInterval = 3600
+            async with aiomqtt.Client(
+                "127.0.0.1",
+                server.plain_port,
+                username=server.username,
+                password=server.password,
+                identifier=session,
+                protocol=aiomqtt.ProtocolVersion.V5,
+                clean_start=False,
+                properties=kept,
+            ) as client:
+                await client.subscribe(topic, qos=1)
+        yield Stage(
+            url=server.url_with_credentials,
+            send=send,
+            left=lambda: server.kept() - MESSAGES,
+            ref=mqtt_topic.REF,
+            trigger_type=mqtt_topic.TYPE,
+            module="attune_mqtt",
+            config={"servers": {"default": server.access}},
+            parameters={"topic": mqtt_topic.TOPIC, "idProperty": "n"},
+            variables={"ATTUNE_SECRETS_DIR": str(directory / "secrets")},
+        )
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+STAGES = {"redis": redis_stage, "nats": nats_stage, "amqp": amqp_stage, "mqtt": mqtt_stage}
 
 
 async def bare_rate(kind: str, stage: Stage) -> float:

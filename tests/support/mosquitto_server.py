@@ -38,7 +38,7 @@ class MosquittoServer:
     Attributes:
         port: where the sensor connects.
         plain_port: where connections are never encrypted.
-        password: what lets in.
+        username, password: who is let in.
     """
 
     def __init__(self, directory: Path, *, tls: tuple[Path, Path] | None = None) -> None:
@@ -46,6 +46,7 @@ class MosquittoServer:
         self.directory = directory
         self.port = free_port()
         self.plain_port = free_port()
+        self.username = _USER
         self.password = _PASSWORD
         self._process: subprocess.Popen[bytes] | None = None
         passwords = directory / "passwords"

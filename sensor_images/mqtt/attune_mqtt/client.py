@@ -138,11 +138,12 @@ class SessionClient(aiomqtt.Client):
             MqttError: the broker does not take it.
         """
         self._leaving = True
-        if self._disconnected.done() or self._connected.cancelled():
-            self._disconnected.cancelled() or self._disconnected.exception()  # so that nobody misses it
-        elif self._connected.done() and self._connected.exception() is None:
+        ended, let_in = self._disconnected, self._connected
+        if not ended.done() and let_in.done() and not let_in.cancelled() and let_in.exception() is None:
             await self.__aexit__(None, None, None)
             return
+        if ended.done() and not ended.cancelled():
+            ended.exception()  # so that asyncio does not say that nobody has looked at it
         self._client.disconnect()
 
     # -- what the client calls ---------------------------------------------------------------------------------------------
@@ -169,7 +170,8 @@ class SessionClient(aiomqtt.Client):
             super()._on_subscribe(client, userdata, mid, reason_codes, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if not self._connected.cancelled():
+            super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self.taken_over = self.taken_over or reason_code.value == _TAKEN_OVER
         self._end = self._end or str(reason_code)
         self.arrived.set()
@@ -206,7 +208,7 @@ class SessionClient(aiomqtt.Client):
     async def _misc_loop(self) -> None:
         """Send signs of life, and miss those of the broker. In a pause the latter stand behind what is not read."""
         while True:
-            if self._paused:
+            if self._paused and not self._leaving:
                 self._client._ping_t = 0.0
             if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return

@@ -1,5 +1,6 @@
 """The MQTT sensor's rules, payloads, names and configuration; and that its manifest agrees with its program."""
 
+import asyncio
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -325,10 +326,10 @@ def test_every_property_can_be_read(value: bytes, read: str) -> None:
         text(buffer, len(buffer) - 1)
 
 
-def source(**parameters: Any) -> Any:
+def source(server: Server = SERVERS["default"]) -> Any:
     return MqttTopic(
-        SERVERS["default"],
-        subscription_of(rule(topic="t", **parameters), servers=SERVERS),
+        server,
+        Subscription(server="default", topic="t"),
         password=None,
         tls=None,
         client_id="test",
@@ -392,3 +393,25 @@ async def test_a_session_that_another_process_took_over_is_said_and_its_numbers_
         await topic.read()
     await topic.close()
     assert len(topic._deliveries) == 0
+
+
+async def test_a_connection_that_is_given_up_before_the_broker_answers_is_closed() -> None:
+    heard = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read(1) == b"\x10"  # CONNECT
+        heard.set()
+        await reader.read()  # to the end of the connection
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        topic = source(servers_of({"servers": {"default": {"url": f"mqtt://127.0.0.1:{port}"}}})["default"])
+        opening = asyncio.create_task(topic.open())
+        await asyncio.wait_for(heard.wait(), 60)
+        opening.cancel()
+        await asyncio.wait({opening})
+        await topic.close()
+        await asyncio.wait_for(ended.wait(), 60)
