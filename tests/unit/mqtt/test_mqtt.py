@@ -395,7 +395,10 @@ async def test_a_session_that_another_process_took_over_is_said_and_its_numbers_
     assert len(topic._deliveries) == 0
 
 
-async def test_a_connection_that_is_given_up_before_the_broker_answers_is_closed() -> None:
+async def test_a_connection_that_is_given_up_before_the_broker_answers_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("attune_mqtt.client._KEEPALIVE", 3600)  # after which the client would close it itself
     heard = asyncio.Event()
     ended = asyncio.Event()
 
