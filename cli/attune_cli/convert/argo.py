@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from attune_cli.convert.argo_sources import Trigger, source_trigger
+from attune_cli.convert.argo_together import names_of, parameters_of, reads_events
 from attune_cli.convert.expressions import (
     UntranslatableError,
     action_name,
@@ -36,6 +37,7 @@ class _Dependency:
     name: str
     trigger: Trigger
     conditions: list[str] = field(default_factory=list)
+    alone: bool = False  #: there is a Rule for it that core.all is about
 
     def expression(self, path: str, default: Any = None) -> str:
         """What a path into the event's data means for us.
@@ -173,12 +175,18 @@ def _triggers(
     if template is None:
         section.close()
         return
-    label = str(template.take("name") or "")
     conditions = str(template.take("conditions") or "").strip()
+    if (together := names_of(conditions, list(dependencies))) is not None:
+        yield from _together(
+            section, template, namespace, sensor, [dependencies.get(each) for each in together], account
+        )
+        return
+    label = str(template.take("name") or "")
     names = [each.strip() for each in conditions.split("||")] if conditions else list(dependencies)
     if any(sign in conditions for sign in ("&&", "!", "(")) or (not conditions and len(dependencies) > 1):
         template.note(
-            "several events that must all have come are not translated: a Rule is about one event", "conditions"
+            "is not translated; a Rule is about one event, or with core.all about several that must all have come",
+            "conditions",
         )
         return
     rest = _settings(section, template)
@@ -192,6 +200,40 @@ def _triggers(
         actions = [] if action is None else [{"name": action_name(label), **action, **rest}]
         rule = name(sensor, label, each if len(names) > 1 else "")
         yield _rule(namespace, rule, dependency.trigger, when=dependency.conditions, account=account, actions=actions)
+    for kind in ("http", "k8s", "argoWorkflow", "nats", "log"):
+        template.take(kind)
+    template.close(why="this kind of trigger is not translated")
+    section.close()
+
+
+def _together(
+    section: Section,
+    template: Section,
+    namespace: str,
+    sensor: str,
+    dependencies: Sequence[_Dependency | None],
+    account: str | None,
+) -> Iterator[dict[str, Any]]:
+    """A Rule for each dependency, unless it is there already, and one about all of them."""
+    label = str(template.take("name") or "")
+    found = [each for each in dependencies if each is not None]
+    if len(found) < len(dependencies):
+        template.note("names a dependency that is not there, or is not translated", "conditions")
+        return
+    action = _action(template, section, found[0])
+    if reads_events(action):
+        template.note("actions with data of several events are not translated; see event.payload.events", "conditions")
+        return
+    actions = [] if action is None else [{"name": action_name(label), **action, **_settings(section, template)}]
+    rules = {name(sensor, each.name): each for each in found}
+    for rule, each in rules.items():
+        if not each.alone:
+            each.alone = True
+            yield _rule(namespace, rule, each.trigger, when=[], account=None, actions=[])
+    parameters = parameters_of({rule: each.conditions for rule, each in rules.items()})
+    both = Trigger(kind="", type="core.all", parameters=parameters, section=section)
+    own = name(sensor, label)
+    yield _rule(namespace, own if own not in rules else f"{own}-all", both, when=[], account=account, actions=actions)
     for kind in ("http", "k8s", "argoWorkflow", "nats", "log"):
         template.take(kind)
     template.close(why="this kind of trigger is not translated")

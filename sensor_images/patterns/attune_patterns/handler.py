@@ -13,6 +13,8 @@ from attune_sensor import MOST_RULES, ApiUnavailableError, InvalidRuleError, Rul
 
 #: Seconds that a rule waits for its state, before it is Failing because the API did not answer yet.
 _LOADS: Final = 10.0
+#: Characters of the names that one question may have: they are in its address, and proxies allow about 8 KB there.
+_LONGEST: Final = 6000
 #: Seconds in which states are kept when the sensor ends.
 _LAST: Final = 3.0
 
@@ -60,7 +62,7 @@ class PatternHandler:
                 await serving.loaded.wait()
         if not serving.loaded.is_set():
             reader = self._reading.get(rule.uid)
-            reason = reader.problem if reader is not None else None
+            reason = serving.problem or (reader.problem if reader is not None else None)
             self._context.failing(rule, reason or "the API has not answered yet")
 
     async def update(self, old: Rule, new: Rule) -> None:
@@ -90,7 +92,7 @@ class PatternHandler:
         await self._leave(serving.rule)
         namespace = serving.rule.state.namespace
         for of, reader, _ in self._readers:
-            if of == namespace and len(reader.names | set(serving.listening.names)) <= MOST_RULES:
+            if of == namespace and _fits(reader.names | set(serving.listening.names)):
                 break
         else:
             reader = Reader(namespace, context=self._context)
@@ -116,3 +118,8 @@ class PatternHandler:
     def _died(self) -> str | None:
         died = (namespace for namespace, _, task in self._readers if task.done())
         return next((f"the reader of {namespace} has ended" for namespace in died), None)
+
+
+def _fits(names: set[str]) -> bool:
+    """Whether one question can name these rules."""
+    return len(names) <= MOST_RULES and sum(map(len, names)) + len("&name=") * len(names) <= _LONGEST

@@ -124,7 +124,9 @@ class Debounce:
 
     def heard(self, key: str, state: KeyState, mark: Mark, now: int) -> Fired | None:
         """See :class:`Operator`."""
-        state.marks = [*state.marks[:1], mark]
+        # The one in between may be part of a loop.
+        hops = max(each.hops for each in (*state.marks, mark))
+        state.marks = [*state.marks[:1], msgspec.structs.replace(mark, hops=hops)]
         state.count += 1
         return None
 
@@ -212,7 +214,8 @@ class AbsentAt:
         self._tells_return = tells_return
 
     def heard(self, key: str, state: KeyState, mark: Mark, now: int) -> Fired | None:
-        """See :class:`Operator`. ``count`` is the time of the calendar up to which is decided."""
+        """See :class:`Operator`. ``count`` is the time up to which is decided, or nothing is expected yet."""
+        state.count = state.count or state.touched + self._within
         due = self.due(state)
         marks = sorted([*state.marks, mark])
         in_time = [each for each in marks if due is None or each.at <= due][-1:]
@@ -224,7 +227,7 @@ class AbsentAt:
 
     def due(self, state: KeyState) -> int | None:
         """See :class:`Operator`."""
-        return self._next_time(state.count or state.touched)
+        return self._next_time(state.count or state.touched + self._within)
 
     def expired(self, key: str, state: KeyState) -> tuple[Fired | None, bool]:
         """See :class:`Operator`."""

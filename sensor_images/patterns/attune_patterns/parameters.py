@@ -38,7 +38,9 @@ _Expression = Annotated[str, Meta(min_length=1, max_length=4096)]
 _Keys = Annotated[list[Annotated[str, Meta(min_length=1, max_length=LONGEST_KEY)]], Meta(max_length=1000)]
 
 
-class _Common(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class _Common(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True
+):
     """Parameters of all types (packs/patterns/core.patterns.yaml describes them)."""
 
     rules: _Names

@@ -98,6 +98,7 @@ class Reader:
         after = min(decider.state.position for _, decider in running)
         names = sorted({name for serving, _ in running for name in serving.listening.names})
         page = await self._read([serving.rule for serving, _ in running], names, after=after)
+        self._back()  # before anything is decided
         if page.newest < after:
             self._context.log.warning(
                 "events_lost", position=after, newest=page.newest, reason="the API has fewer than before"
@@ -127,8 +128,10 @@ class Reader:
         try:
             await serving.load()
         except ApiRefusedError as error:
-            self._context.failing(serving.rule, str(error))
+            serving.problem = str(error)
+            self._context.failing(serving.rule, serving.problem)
         else:
+            serving.problem = None
             if serving.loaded.is_set():
                 self._context.recovered(serving.rule)
 

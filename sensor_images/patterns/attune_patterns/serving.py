@@ -14,6 +14,7 @@ from attune_patterns.events import (
     hops_behind,
     instant,
     key_of,
+    moment,
     report_of,
     seen_of,
     text_of,
@@ -47,6 +48,7 @@ class Serving:
         self.listening = listening
         self.decider: Decider | None = None
         self.loaded = asyncio.Event()  #: its state is there, and kept
+        self.problem: str | None = None  #: why its state is not there
         self.began_at: float | None = None  #: when it began (``time.monotonic``); None: it goes on
         self._context = context
         self._evaluator = evaluator
@@ -94,6 +96,7 @@ class Serving:
         self._told = (decider.state.dropped, 0.0)
         self._kept_at = time.monotonic()
         self.loaded.set()
+        self._say_next()
 
     async def reload(self, *, newest: int) -> None:
         """The API lost events (a backup was restored): go on with the state that it has.
@@ -172,6 +175,7 @@ class Serving:
         outcomes = decider.take(seen_of(event, self.listening, key=key, hops=hops), judge=judge)
         self._dirty = True
         self._tell()
+        self._say_next()
         return self._reports(outcomes, last=event)
 
     def advance(self, now: int) -> list[EventReport]:
@@ -184,6 +188,7 @@ class Serving:
             return []
         outcomes = self.decider.advance(now)
         self._dirty = self._dirty or bool(outcomes)
+        self._say_next()
         return self._reports(outcomes, last=None)
 
     def _reports(self, outcomes: Sequence[Outcome], *, last: StoredEvent | None) -> list[EventReport]:
@@ -223,6 +228,12 @@ class Serving:
         except UnusableKeyError as error:
             self._context.refused(self.rule, str(error))
             return None
+
+    def _say_next(self) -> None:
+        """Say in the Rule's status when it is decided next, where that is a time of the calendar."""
+        if self.listening.scheduled and self.decider is not None:
+            due = self.decider.next_deadline
+            self._context.next_occurrence(self.rule, None if due is None else moment(due))
 
     def _tell(self) -> None:
         """Say in the condition how many keys were given up."""

@@ -7,90 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.api_process import SENSOR as REPORTER
-from support.api_process import TYPE, ApiProcess
 from support.eventually import until
 from support.nats_server import NatsServer
-from support.rule_stream import RuleStream, rule_state
-from support.sensor_process import SensorProcess, serve, stored_events
+from support.pattern_stage import BEAT, OTHERS, TYPES, Stage, pattern
+from support.rule_stream import rule_state
+from support.sensor_process import serve
 
-from attune_contract.derived import DERIVED_TRIGGER_TYPES
-from attune_contract.identity import SensorRef
-from attune_contract.messages import AckState, RuleState
+from attune_contract.messages import AckState
 
 pytestmark = pytest.mark.nats
-
-REF = SensorRef("attune-system", "core.patterns")
-TYPES = sorted(DERIVED_TRIGGER_TYPES)
-BEAT = rule_state(900, name="beat")
-OTHERS = rule_state(901, name="beat", namespace="secret")
-
-
-class Stage:
-    """The API with NATS, the sensor, and Rules of another sensor that events are reported for."""
-
-    def __init__(self, directory: Path, nats: NatsServer) -> None:
-        self.api = ApiProcess(directory / "api", nats_url=nats.url)
-        (directory / "sensor").mkdir(parents=True)
-        self.sensor = SensorProcess(
-            "attune_patterns",
-            directory=directory / "sensor",
-            ref=REF,
-            trigger_type="core.absent",
-            api=self.api,
-            nats=nats,
-            ATTUNE_TRIGGER_TYPES=",".join(TYPES),
-        )
-        self.token = self.api.minter.token(login=REF.login, metadata={"trigger_types": TYPES})
-        self.sensor.token_file.write_text(self.token)
-        self.rules = RuleStream(nats.url, sensor=REF)
-        self.reported = RuleStream(nats.url, sensor=REPORTER)
-
-    async def start(self) -> None:
-        for stream in (self.rules, self.reported):
-            await stream.connect()
-        await self.rules.make_streams()
-        self.api.start(path="/ready")
-        await self.reported.put_many([BEAT, OTHERS])
-        await self.sensor.start()
-
-    async def end(self) -> None:
-        await self.sensor.kill()
-        self.api.stop()
-        await self.rules.close()
-        await self.reported.close()
-
-    async def report(self, *keys: str, rule: RuleState = BEAT, ago: float = 0.0) -> dict[str, datetime]:
-        """Report an event of each key; returns when they occurred."""
-        at = {key: datetime.now(UTC) - timedelta(seconds=ago) for key in keys}
-        events = [
-            {
-                "id": str(uuid.uuid4()),
-                "trigger_type": TYPE,
-                "rule_uid": rule.uid,
-                "rule_namespace": rule.namespace,
-                "rule_name": rule.name,
-                "occurred_at": moment.isoformat(),
-                "payload": {"key": key},
-            }
-            for key, moment in at.items()
-        ]
-        async with self.api.client() as client:
-            answer = await client.post("/api/v1/events/batch", json={"events": events})
-        assert {each["status"] for each in answer.json()["data"]} == {"stored"}
-        return at
-
-    async def events(self, rule: RuleState) -> list[dict[str, Any]]:
-        return await stored_events(self.api, rule_uid=rule.uid)
-
-    async def count(self, rule: RuleState, number: int) -> list[dict[str, Any]]:
-        """The rule's events, when there are so many."""
-
-        async def enough() -> list[dict[str, Any]] | None:
-            found = await self.events(rule)
-            return found if len(found) >= number else None
-
-        return await until(enough, within=60, every=0.2, what=f"{number} events of {rule.name}")
 
 
 @pytest.fixture
@@ -103,14 +28,10 @@ async def stage(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Stage]
         await stage.end()
 
 
-def rule(number: int, kind: str, **parameters: Any) -> RuleState:
-    return rule_state(number, trigger_type=kind, parameters={"rules": ["beat"], **parameters})
-
-
 async def test_a_sensor_that_is_killed_over_a_deadline_tells_each_absence_once(stage: Stage) -> None:
     within = timedelta(seconds=3)
-    absent = rule(1, "core.absent", within="3s", key="event.payload.key", returns=True)
-    count = rule(2, "core.count", within="1h", count=3, key="event.payload.key", when="event.payload.key != 'b'")
+    absent = pattern(1, "core.absent", within="3s", key="event.payload.key", returns=True)
+    count = pattern(2, "core.count", within="1h", count=3, key="event.payload.key", when="event.payload.key != 'b'")
     await serve(stage.rules, [absent, count])
     at = await stage.report("a", "b", "c")
     await stage.sensor.kill()
@@ -146,7 +67,7 @@ async def test_a_sensor_that_is_killed_over_a_deadline_tells_each_absence_once(s
 
 async def test_it_reads_events_of_the_namespaces_of_its_own_rules_only(stage: Stage) -> None:
     """A Rule with one of these types lets its Sensor read its namespace. Nothing else does."""
-    count = rule(1, "core.count", within="1h", count=2)
+    count = pattern(1, "core.count", within="1h", count=2)
     await serve(stage.rules, [count])
     await stage.report("a")
     await stage.report("x", rule=OTHERS)
@@ -178,7 +99,7 @@ async def test_it_reads_events_of_the_namespaces_of_its_own_rules_only(stage: St
 
 
 async def test_a_rule_that_is_changed_or_switched_on_again_begins_anew(stage: Stage) -> None:
-    count = rule(1, "core.count", within="1h", count=2)
+    count = pattern(1, "core.count", within="1h", count=2)
     await serve(stage.rules, [count])
     await stage.report("a")
     renamed = rule_state(1, trigger_type="core.count", generation=2, parameters=count.parameters)

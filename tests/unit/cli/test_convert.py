@@ -97,6 +97,43 @@ def test_a_patch_of_an_object() -> None:
     }
 
 
+def test_a_trigger_that_waits_for_several_events_is_a_rule_about_rules() -> None:
+    rules, _ = converted("argo.yaml")
+    assert rules["build-both"]["trigger"] == {
+        "type": "core.all",
+        "parameters": {
+            "rules": ["build-push", "build-night"],
+            "within": "744h",
+            "when": '(event.rule.name == "build-push" && string(event.payload.body.ref).matches("^refs/heads/main$") && '
+            'double(event.payload.body.commits[0].size) > 50.0) || (event.rule.name == "build-night")',
+        },
+    }
+    assert "actions" not in rules["build-push"]
+    assert rules["build-push"]["trigger"] == rules["build-workflow"]["trigger"]
+    assert rules["build-night"]["trigger"] == rules["build-tell-night"]["trigger"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "action", "note"),
+    [
+        ("(push || night) && failed", "log: {}", "is not translated"),
+        ("push && gone", "log: {}", "names a dependency"),
+        (
+            "push && night",
+            "http: {url: https://x.example/, payload: [{src: {dependencyName: push, dataKey: body.ref}, dest: ref}]}",
+            "actions with data of several events",
+        ),
+    ],
+)
+def test_of_several_events_what_cannot_be_said_is_listed(conditions: str, action: str, note: str) -> None:
+    text = (SAMPLES / "argo.yaml").read_text()
+    text = text.replace("conditions: push && night\n        log: {}", f"conditions: {conditions}\n        {action}")
+    done = convert([("argo.yaml", text)])
+    assert "build-both" not in {each["metadata"]["name"] for each in done.objects}
+    [found] = [each for each in done.notes if each.field == "spec.triggers[3].template.conditions"]
+    assert note in found.message
+
+
 def test_an_event_that_no_sensor_uses_is_a_rule_without_actions() -> None:
     rules, _ = converted("argo.yaml")
     assert rules["sources-often"] == {
@@ -113,7 +150,6 @@ def test_an_event_that_no_sensor_uses_is_a_rule_without_actions() -> None:
         ("{name: gone,", "spec.dependencies[3]"),
         ("generateName", "spec.triggers[0].template.argoWorkflow"),
         ("factor: 2", "spec.triggers[0].retryStrategy.factor"),
-        ("conditions: push && night", "spec.triggers[3].template.conditions"),
         ("slack:", "spec.triggers[4].template.slack"),
     ],
 )

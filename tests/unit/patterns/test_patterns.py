@@ -17,7 +17,7 @@ from attune_contract.resources import Sensor as SensorResource
 from attune_patterns.calendar import Daily
 from attune_patterns.decide import Decider, Outcome, Pattern, begin
 from attune_patterns.events import UnusableKeyError, hops_behind, key_of, report_of, seen_of
-from attune_patterns.operators import Absent, Count, Debounce
+from attune_patterns.operators import Absent, AbsentAt, Count, Debounce
 from attune_patterns.parameters import listening_of
 from attune_patterns.state import KeyState, Mark, PackedError, State, pack, unpack
 from attune_sensor import InvalidRuleError, Rule, StoredEvent
@@ -224,6 +224,18 @@ def test_an_absence_that_nobody_ever_heard_of_begins_with_the_rule() -> None:
     pattern = Pattern(operator=Absent(within=5 * SECOND, tells_return=True), most_keys=1, expected=frozenset({""}))
     found = live(pattern, [], until=START + 3600 * SECOND)
     assert list(found.values()) == [("", "missing", START + 5 * SECOND, ())]
+
+
+def test_a_time_of_the_day_counts_when_all_of_its_time_before_lies_after_the_beginning() -> None:
+    hour = 3600 * SECOND
+    at = AbsentAt(within=2 * hour, next_time=lambda after: (after // hour + 1) * hour, tells_return=False)
+    pattern = Pattern(operator=at, most_keys=1, expected=frozenset({""}))
+    first = ((START + 2 * hour) // hour + 1) * hour
+    found = live(pattern, [], until=first + hour)
+    assert [when for _, _, when, _ in found.values()] == [first, first + hour]
+    heard = [Entry(first - 10 * SECOND, first - 10 * SECOND, "")]
+    assert live(pattern, heard, until=first + hour) == {}
+    assert [when for _, _, when, _ in live(pattern, heard, until=first + 2 * hour).values()] == [first + 2 * hour]
 
 
 def test_events_that_come_late_together_are_counted_by_when_they_occurred() -> None:
