@@ -12,9 +12,8 @@ from support.postgres import PostgresServer, unprivileged_account, wait_until_re
 
 from attune_local.ports import free_port
 
-PROGRAM: Final = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-#: The first version that keeps prepared statements in transaction mode (PgBouncer's changelog).
-_KEEPS_STATEMENTS: Final = (1, 21)
+#: Another one than Debian's by ``PGBOUNCER``.
+PROGRAM: Final = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 def version() -> tuple[int, int]:
@@ -48,8 +47,6 @@ class PgBouncer:
             "max_client_conn": "200",
             "logfile": str(self.directory / "pgbouncer.log"),
         }
-        if mode == "transaction" and version() >= _KEEPS_STATEMENTS:
-            settings["max_prepared_statements"] = "200"
         if account := unprivileged_account():  # it refuses to be root
             settings["user"] = account.pw_name
             os.chown(self.directory, account.pw_uid, -1)

@@ -185,9 +185,9 @@ class PostgresServer:
         self.query("SELECT pg_reload_conf()")
         eventually(lambda: self.query(f"SHOW {name}") == value, within=30, what=f"{name} is {value}")
 
-    def query(self, statement: str, database: str = "postgres") -> str:
-        """What a statement returns, as ``psql`` shows it."""
-        connection = ("-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, "-d", database)
+    def query(self, statement: str, database: str = "postgres", *, port: int | None = None) -> str:
+        """What a statement returns, as ``psql`` shows it; by another port, through what stands there."""
+        connection = ("-h", "127.0.0.1", "-p", str(port or self.port), "-U", _USER, "-d", database)
         return self._run("psql", "-X", "-A", "-t", *connection, "-c", statement).strip()
 
     def end_connections(self, database: str) -> None:

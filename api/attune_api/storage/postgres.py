@@ -9,6 +9,9 @@ server that was must go in each case, all at once: every other pooled connection
 - Work that takes long makes a look at the server, by a connection of its own: when there is no answer, or that of another
   server, the pools are thrown away, which ends the work that waits. A server that is only slow, or a row that is locked,
   is waited for.
+
+There may be a pooler in between that gives each transaction another process of the server (PgBouncer in transaction mode). So
+nothing is kept in a session then: statements have no names, and settings are made in each transaction.
 """
 
 import asyncio
@@ -21,9 +24,12 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
+from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.util import await_only
 
 from attune_api.postgres_url import parse
 from attune_api.storage.database import (
@@ -36,7 +42,7 @@ from attune_api.storage.database import (
     Work,
 )
 from attune_api.storage.faults import OUTAGES, ConnectError, is_about_the_end, is_dead, sqlstate
-from attune_api.storage.postgres_connect import Connector, Session, set_up, started_at
+from attune_api.storage.postgres_connect import Connector, Session, local_settings, set_up, started_at
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +58,12 @@ _ANSWER_WITHIN: Final = 2.0
 _LOOKS: Final = 2
 #: Seconds for saying goodbye to the server.
 _CLOSE_TIMEOUT: Final = 2.0
-_CANCELLED: Final = "57014"  # PostgreSQL manual, appendix A: query_canceled
+_POOLED: Final = "pooled"  # whether there is a pooler, among what is known of a connection
+# PostgreSQL manual, appendix A.
+_CANCELLED: Final = "57014"  # query_canceled
+#: A statement's name is taken, or not known: duplicate_prepared_statement, invalid_sql_statement_name. In a session of our own
+#: that cannot be.
+_OTHERS_STATEMENTS: Final = ("42P05", "26000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +102,19 @@ class PostgresDatabase(Database):
         self._to_read = connector(settings=settings, attributes="primary")
         self._to_migrate = Connector(url, settings=settings, attributes="read-write", command_timeout=None)
         # No ping, which would be three round trips each time: work is done once more on a dead connection instead.
-        self._writer = _engine(partial(self._open, self._to_write, {}), pool_size=4, max_overflow=4)
+        self._writer = _engine(partial(self._open, self._to_write, {}), **POOLED, pool_size=4, max_overflow=4)
         # A page is made of several queries, which must see the same rows, as they do in SQLite's read transactions.
         self._reader = _engine(
-            partial(self._open, self._to_read, reads), pool_size=8, max_overflow=8, isolation_level="REPEATABLE READ"
+            partial(self._open, self._to_read, reads),
+            local=reads,
+            **POOLED,
+            pool_size=8,
+            max_overflow=8,
+            isolation_level="REPEATABLE READ",
         )
         self._connections: dict[asyncpg.Connection, _Origin] = {}
         self._generation = 0
-        self._pooled = False
-        self._shared = False
+        self._pooled: bool | None = None  # as long as no connection has told
         self._late: set[object] = set()
         self._look: asyncio.Task[None] | None = None
 
@@ -147,12 +162,7 @@ class PostgresDatabase(Database):
 
     async def migrate(self, work: Work[_T]) -> _T:
         """See :meth:`Database.migrate`. On a connection of its own, whose statements have no bound."""
-        engine = create_async_engine(
-            "postgresql+asyncpg://",
-            poolclass=NullPool,
-            connect_args={"async_creator_fn": self._to_migrate.connect},
-            **ENGINE,
-        )
+        engine = _engine(partial(self._connect, self._to_migrate, {}), **ENGINE, poolclass=NullPool)
         async with engine.begin() as connection:
             return await connection.run_sync(work)
 
@@ -167,38 +177,37 @@ class PostgresDatabase(Database):
                 await self._writer.dispose()
         self._throw_away(list(self._connections))
 
-    async def _open(self, connector: Connector, session: Mapping[str, str]) -> asyncpg.Connection:
+    async def _open(self, connector: Connector, session: Mapping[str, str]) -> tuple[asyncpg.Connection, Session]:
+        """A connection that is thrown away with the others when one of them ends."""
         generation = self._generation
-        connection = await connector.connect()
-        try:
-            made = await set_up(connection, session)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            connection.terminate()
-            raise ConnectError(str(error)) from error
-        except BaseException:
-            connection.terminate()
-            raise
-        self._judge_pooler(made)
+        connection, made = await self._connect(connector, session)
         self._connections[connection] = _Origin(generation, made)
         connection.add_termination_listener(lambda ended: self._connections.pop(ended, None))
-        return connection
+        return connection, made
 
-    def _judge_pooler(self, made: Session) -> None:
-        """Say, once, that there is a pooler, and, once, that it is not in session mode: then two have one process."""
-        if not made.pooled:
-            return
-        if not self._pooled:
-            self._pooled = True
-            log.warning("pooler_in_between", advice="it must be in session mode: docs/api.md, Poolers")
-        if not self._shared and any(
-            of.session == made for connection, of in self._connections.items() if not connection.is_closed()
-        ):
-            self._shared = True
-            log.error(
-                "pooler_not_in_session_mode",
-                advice="requests fail, and events are not published: take the server's own address, or session mode "
-                "(docs/api.md, Poolers)",
-            )
+    async def _connect(self, connector: Connector, session: Mapping[str, str]) -> tuple[asyncpg.Connection, Session]:
+        """A connection that keeps statements only where there is no pooler; opened again when that is another way than before."""
+        while True:
+            keeps_statements = self._pooled is False
+            try:
+                connection = await connector.connect(keeps_statements=keeps_statements)
+                try:
+                    made = await set_up(connection, session)
+                except BaseException:
+                    connection.terminate()
+                    raise
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if keeps_statements and sqlstate(error) in _OTHERS_STATEMENTS:
+                    self._pooled = None
+                    continue
+                raise error if isinstance(error, OSError) else ConnectError(str(error)) from error
+            if made.pooled != self._pooled:
+                self._pooled = made.pooled
+                if made.pooled:
+                    log.info("pooler_in_between")
+            if made.pooled != keeps_statements:
+                return connection, made
+            connection.terminate()
 
     def _is_over(self, error: Exception, generation: int) -> bool:
         """Throw away all connections up to a generation if an error of one of them says so; returns whether it does."""
@@ -276,6 +285,45 @@ def _may_live(started_at: datetime, answer: datetime | Exception) -> bool:
     return bool(sqlstate(answer)) and not is_about_the_end(sqlstate(answer))
 
 
-def _engine(open_connection: Callable[[], Awaitable[asyncpg.Connection]], **options: Any) -> AsyncEngine:
-    connect = {"async_creator_fn": open_connection}
-    return create_async_engine("postgresql+asyncpg://", connect_args=connect, pool_recycle=1800, **POOLED, **options)
+def _engine(
+    open_connection: Callable[[], Awaitable[tuple[asyncpg.Connection, Session]]],
+    *,
+    local: Mapping[str, str] | None = None,
+    **options: Any,
+) -> AsyncEngine:
+    """An engine whose connections keep nothing for longer than a transaction where there is a pooler.
+
+    Args:
+        open_connection: opens one.
+        local: settings that each transaction makes then.
+        options: of the engine.
+    """
+    if "poolclass" not in options:
+        options["pool_recycle"] = 1800
+    engine = create_async_engine("postgresql+asyncpg://", **options)
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _connect(
+        dialect: Any, record: ConnectionPoolEntry | None, _: Any, parameters: dict[str, Any]
+    ) -> DBAPIConnection:
+        connection, made = await_only(open_connection())
+        if record is not None:
+            record.info[_POOLED] = made.pooled
+
+        async def opened() -> asyncpg.Connection:
+            return connection
+
+        if made.pooled:
+            parameters["prepared_statement_cache_size"] = 0
+        adapted: DBAPIConnection = dialect.connect(async_creator_fn=opened, **parameters)
+        return adapted
+
+    if local:
+        statement, values = local_settings(local)
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def _begin(connection: Connection) -> None:
+            if connection.info[_POOLED]:
+                connection.exec_driver_sql(statement, values)
+
+    return engine

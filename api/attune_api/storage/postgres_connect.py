@@ -50,8 +50,12 @@ class Connector:
         if url.tls.get("sslrootcert") == "system":  # the machine's certificates, as libpq has it; always verify-full
             self._arguments |= {"dsn": "postgresql:///", "ssl": ssl.create_default_context()}
 
-    async def connect(self) -> asyncpg.Connection:
+    async def connect(self, *, keeps_statements: bool = False) -> asyncpg.Connection:
         """Open a connection to the first server that is good enough.
+
+        Args:
+            keeps_statements: whether the driver keeps prepared statements, which have names then. A pooler may give the
+                connection another server process, which does not know them, or knows others by the same names.
 
         The servers are tried in turn. One that does not answer within half a second is not waited for alone: the next one,
         or the same one again, is tried beside it.
@@ -67,7 +71,7 @@ class Connector:
         try:
             while True:
                 place = (self._first + tried) % len(self._hosts)
-                running[loop.create_task(self._attempt(place))] = place
+                running[loop.create_task(self._attempt(place, keeps_statements))] = place
                 tried += 1
                 wait = min(_COMPANY_AFTER, max(ends - loop.time(), 0))
                 done, _ = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
@@ -91,9 +95,11 @@ class Connector:
                 if isinstance(connected, asyncpg.Connection):
                     connected.terminate()
 
-    async def _attempt(self, place: int) -> asyncpg.Connection:
+    async def _attempt(self, place: int, keeps_statements: bool) -> asyncpg.Connection:
         where = self._hosts[place]
         arguments = self._arguments if where is None else {**self._arguments, "host": where[0], "port": where[1]}
+        if not keeps_statements:
+            arguments = {**arguments, "statement_cache_size": 0}
         # The caller ends it; asyncpg's own bound is only there because it has one.
         return await asyncpg.connect(**arguments, timeout=self._timeout)
 
@@ -110,22 +116,35 @@ class Session:
 
     Attributes:
         started_at: as :func:`started_at` has it.
-        backend: id of the server's process.
-        pooled: whether a pooler is in between, which gives process ids of its own to its clients.
+        pooled: whether a pooler is in between. It may give each transaction another process of the server, so nothing may be
+            set or prepared for longer than a transaction.
     """
 
     started_at: datetime
-    backend: int
     pooled: bool
 
 
+def local_settings(settings: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """A statement that makes settings for the transaction that it is in, and its parameters."""
+    columns = (f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
+    return f"SELECT {', '.join(columns)}", tuple(part for item in settings.items() for part in item)
+
+
 async def set_up(connection: asyncpg.Connection, settings: Mapping[str, str]) -> Session:
-    """Set what the session has, when it is not known to poolers and would be refused while connecting (PgBouncer)."""
-    sets = [f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, false)" for n in range(len(settings))]
-    columns = ["pg_catalog.pg_postmaster_start_time()", "pg_catalog.pg_backend_pid()", *sets]
+    """Make settings for the session, unless there is a pooler. Not while connecting, since a pooler refuses those it does not
+    know (PgBouncer).
+    """
+    # A pooler gives process ids of its own to its clients.
+    columns = ["pg_catalog.pg_postmaster_start_time()", "pg_catalog.pg_backend_pid() <> $1::int4"]
+    columns += [
+        f"CASE WHEN pg_catalog.pg_backend_pid() = $1 THEN pg_catalog.set_config(${2 * n + 2}, ${2 * n + 3}, false) END"
+        for n in range(len(settings))
+    ]
     values = [part for item in settings.items() for part in item]
-    row = await connection.fetchrow(f"SELECT {', '.join(columns)}", *values)
-    return Session(started_at=row[0], backend=row[1], pooled=row[1] != connection.get_server_pid())
+    # Without a name, also where names are kept: it may be the first that tells of a pooler.
+    statement = await connection.prepare(f"SELECT {', '.join(columns)}", name="")
+    row = await statement.fetchrow(connection.get_server_pid(), *values)
+    return Session(started_at=row[0], pooled=row[1])
 
 
 async def started_at(connection: asyncpg.Connection) -> datetime:
