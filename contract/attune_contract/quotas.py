@@ -52,6 +52,16 @@ class Quotas(BaseModel):
         """Whether any namespace may keep a number of events only."""
         return self.stored_events > 0 or any(each.stored_events for each in self.namespaces.values())
 
+    @property
+    def limits_rules(self) -> bool:
+        """Whether any Sensor serves a number of Rules only."""
+        return (
+            self.rules_per_sensor > 0
+            or self.rules_per_sensor_total > 0
+            or self.processes_per_sensor > 0
+            or any(each.rules_per_sensor for each in self.namespaces.values())
+        )
+
     def rules_per_sensor_of(self, namespace: str) -> int:
         """Rules of this namespace that a Sensor serves; 0 for any number."""
         return _own(self.namespaces.get(namespace), "rules_per_sensor", self.rules_per_sensor)

@@ -213,6 +213,7 @@ class Operator:
                 sweep_interval=settings.sweep_interval.total_seconds(),
                 stream_replicas=settings.nats_replicas,
                 trusted_namespaces=settings.trusted_namespaces,
+                quotas=settings.quotas,
                 sensor_namespaces=frozenset(settings.sensor_namespaces),
                 rules_api=subjects.PLAIN_API if nats_auth is None else subjects.RULES_API,
             ),

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from attune_contract import __version__, claims
+from attune_contract.quotas import Quotas
 from attune_contract.resources.durations import parse_duration
 from attune_kit.logs import Style, given_style, style_named
 
@@ -50,6 +51,9 @@ class Settings(BaseSettings):
     trusted_sensor_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces, in addition to NAMESPACE, whose Sensors may serve Rules of other namespaces without being allowed there,
     comma-separated; * for all."""
+
+    quotas: Quotas = Quotas()
+    """How many Rules Sensors serve (JSON); the API has the same."""
 
     nats_url: str = "nats://nats:4222"
     """URL of NATS for the operator."""

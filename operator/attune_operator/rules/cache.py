@@ -9,7 +9,11 @@ from itertools import chain
 from typing import Final
 
 from attune_contract.identity import SensorRef
+from attune_contract.quotas import Quotas
+from attune_operator.rules import metrics
+from attune_operator.rules.binding import Binding, Bound, bind
 from attune_operator.rules.entry import AckEntry, RuleEntry
+from attune_operator.rules.places import Places, Seat
 from attune_operator.rules.records import NamespaceRecord, ObservedRule, RuleRecord, SensorRecord
 from attune_operator.rules.stream_numbers import StreamNumbers
 from attune_operator.runtime.cache import ListClock, ObjectCache, Seen
@@ -18,6 +22,7 @@ from attune_operator.runtime.cache import ListClock, ObjectCache, Seen
 _MAX_ORPHANS: Final = 10_000
 #: And up to so many before the first complete list: until then every Rule may be one of them.
 _MAX_UNLISTED: Final = 200_000
+_NO_QUOTAS: Final = Quotas()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,7 @@ class RuleCache:
         believe_own_write: seconds for which a status that we wrote is believed more than events, which may be older.
         trusted: the namespaces whose Sensors may serve Rules of all others; None: every one's.
         sensor_namespaces: those where Sensors run; empty means all.
+        quotas: how many Rules Sensors serve.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class RuleCache:
         believe_own_write: float = 10.0,
         trusted: frozenset[str] | None = None,
         sensor_namespaces: frozenset[str] = frozenset(),
+        quotas: Quotas = _NO_QUOTAS,
     ) -> None:
         self.trusted = trusted
         self.sensor_namespaces = sensor_namespaces
@@ -84,6 +91,8 @@ class RuleCache:
         self.stream = StreamState()
         self.known_types: frozenset[str] = frozenset()
         """Every trigger type and alias that some Sensor offers."""
+        self.places = Places(quotas)
+        """Which Rules have a place at their Sensors."""
         self._by_type: dict[str, set[str]] = {}
         self._by_namespace: dict[str, set[str]] = {}
         self._offering: dict[str, dict[SensorRef, SensorRecord]] = {}
@@ -116,6 +125,41 @@ class RuleCache:
     def candidates(self, trigger_type: str) -> Iterable[SensorRecord]:
         """The Sensors that offer the trigger type by any name."""
         return self._offering.get(trigger_type, {}).values()
+
+    def binding(self, rule: RuleRecord) -> Binding:
+        """Which Sensor serves the Rule."""
+        return bind(
+            namespace=rule.namespace,
+            trigger_type=rule.trigger_type,
+            candidates=self.candidates(rule.trigger_type),
+            labels=self.labels(rule.namespace),
+            known_types=self.known_types,
+            trusted=self.trusted,
+            run_in=self.sensor_namespaces,
+        )
+
+    def _seated(self, affected: set[str]) -> set[str]:
+        """Give these Rules their places; returns them, and those that got a place by it or lost theirs."""
+        if not self.places.active or not affected:
+            return affected
+        seats: dict[str, Seat | None] = dict.fromkeys(affected)
+        bindings: dict[tuple[str, str], Binding] = {}
+        for uid in affected:
+            entry = self.rules.get(uid)
+            if entry is None or (rule := entry.rule) is None:
+                continue
+            key = rule.namespace, rule.trigger_type
+            if key not in bindings:
+                bindings[key] = self.binding(rule)
+            if isinstance(bound := bindings[key], Bound):
+                sensor = bound.sensor
+                seats[uid] = Seat(sensor.ref, rule.namespace, rule.created_at, process=sensor.process_per_rule)
+        found = set(affected)
+        # The oldest first: then each comes behind the others, which costs least.
+        for uid in sorted(seats, key=lambda each: _age(seats[each])):
+            found |= self.places.put(uid, seats[uid])
+        metrics.OVER_QUOTA.set(self.places.refused)
+        return found
 
     def was_deleted(self, uid: str) -> bool:
         """Whether the object with this uid is known to be gone for good."""
@@ -168,16 +212,16 @@ class RuleCache:
         uid = seen.rule.uid
         if self._clock.was_deleted(uid) or _generation(self.rules.get(uid)) > seen.rule.generation:
             return set()  # an old event
-        return self._store_rule(seen, tick=self.tick, now=now)
+        return self._seated(self._store_rule(seen, tick=self.tick, now=now))
 
     def delete_rule(self, uid: str) -> set[str]:
         """An event said that a Rule is gone."""
         self._clock.delete(uid)
-        return self._remove_rule(uid)
+        return self._seated(self._remove_rule(uid))
 
     def forget_rules(self, namespace: str) -> set[str]:
         """The Rules of this namespace are not ours any more. They exist, and may come back."""
-        return {found for uid in self._in_namespace(namespace) for found in self._remove_rule(uid)}
+        return self._seated({found for uid in self._in_namespace(namespace) for found in self._remove_rule(uid)})
 
     def _store_rule(self, seen: ObservedRule, *, tick: int, now: float) -> set[str]:
         uid = seen.rule.uid
@@ -238,12 +282,12 @@ class RuleCache:
     def put_sensor(self, record: SensorRecord) -> set[str]:
         """An event showed a Sensor."""
         before = self._sensors.get(record.ref)
-        return self._reindex(before, record) if self._sensors.put(_seen_sensor(record)) else set()
+        return self._seated(self._reindex(before, record)) if self._sensors.put(_seen_sensor(record)) else set()
 
     def delete_sensor(self, ref: SensorRef, uid: str) -> set[str]:
         """An event said that a Sensor is gone. Another one of the same name stays."""
         record = self._sensors.remove(ref, uid=uid)
-        return self._reindex(record, None)
+        return self._seated(self._reindex(record, None))
 
     def _reindex(self, before: SensorRecord | None, after: SensorRecord | None) -> set[str]:
         """Offer what the Sensor declares now; returns the Rules that ask for what it declares or declared."""
@@ -267,11 +311,13 @@ class RuleCache:
 
     def put_namespace(self, record: NamespaceRecord) -> set[str]:
         """An event showed a namespace."""
-        return self._in_namespace(record.name) if self._namespaces.put(_seen_namespace(record)) else set()
+        known = not self._namespaces.put(_seen_namespace(record))
+        return set() if known else self._seated(self._in_namespace(record.name))
 
     def delete_namespace(self, name: str, uid: str) -> set[str]:
         """An event said that a namespace is gone; so are, soon, the Rules in it."""
-        return self._in_namespace(name) if self._namespaces.remove(name, uid=uid) is not None else set()
+        gone = self._namespaces.remove(name, uid=uid)
+        return set() if gone is None else self._seated(self._in_namespace(name))
 
     def _in_namespace(self, name: str) -> set[str]:
         return set(self._by_namespace.get(name, ()))
@@ -306,7 +352,12 @@ class RuleCache:
         for uid in [uid for uid, entry in self.rules.items() if uid not in listed and entry.touched < began]:
             affected |= self._remove_rule(uid)
         self._clock.complete(began)
-        return affected
+        return self._seated(affected)
+
+
+def _age(seat: Seat | None) -> float:
+    """What seats are sorted by; what loses its place comes first."""
+    return float("-inf") if seat is None else seat.created_at.timestamp()
 
 
 def _generation(entry: RuleEntry | None) -> int:

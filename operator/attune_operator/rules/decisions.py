@@ -10,7 +10,7 @@ from attune_contract.identity import SensorRef
 from attune_contract.messages import RuleState, encode
 from attune_contract.names import AcceptedReason
 from attune_operator.rules import validation
-from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType, bind
+from attune_operator.rules.binding import Bound, NotAllowed, UnknownTriggerType
 from attune_operator.rules.cache import RuleCache
 from attune_operator.rules.conditions import Acceptance
 from attune_operator.rules.projection import Desired
@@ -26,22 +26,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
     """Decide about a Rule."""
-    binding = bind(
-        namespace=rule.namespace,
-        trigger_type=rule.trigger_type,
-        candidates=cache.candidates(rule.trigger_type),
-        labels=cache.labels(rule.namespace),
-        known_types=cache.known_types,
-        trusted=cache.trusted,
-        run_in=cache.sensor_namespaces,
-    )
-    match binding:
+    match cache.binding(rule):
         case UnknownTriggerType(message):
             return _refused(AcceptedReason.UNKNOWN_TRIGGER_TYPE, message)
         case NotAllowed(message):
             return _refused(AcceptedReason.NOT_ALLOWED, message)
         case Bound(sensor, trigger):
             pass
+    if (problem := cache.places.refusal(rule.uid)) is not None:
+        return _refused(AcceptedReason.QUOTA_EXCEEDED, problem)
     if (problem := validation.actions_too_large(len(rule.actions))) is not None:
         return _refused(AcceptedReason.ACTIONS_TOO_LARGE, problem)
     parameters = msgspec.json.decode(rule.parameters)

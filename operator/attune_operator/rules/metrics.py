@@ -16,6 +16,9 @@ CONFLICTS: Final = Counter(
 )
 PUBLISH_FAILURES: Final = Counter("attune_rule_publish_failures_total", "Messages that the rule stream refused.")
 ACTIONS_PUBLISHED: Final = Counter("attune_actions_messages_total", "Messages about Rules' actions that were written.")
+OVER_QUOTA: Final = Gauge(
+    "attune_rules_over_quota", "Rules that are not accepted because their Sensor serves as many as it may."
+)
 CONTESTED: Final = Gauge("attune_rules_contested", "Rules whose subject on the stream somebody else wrote last.")
 SESSIONS: Final = Counter(
     "attune_rule_stream_sessions_total", "Connections to NATS after which everything was compared again."

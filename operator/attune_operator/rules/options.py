@@ -1,8 +1,12 @@
 """Options of the Rule side."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from attune_contract.quotas import Quotas
 from attune_contract.subjects import PLAIN_API
+
+_NO_QUOTAS: Final = Quotas()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +18,7 @@ class RulesOptions:
         check_interval: between checks of whether somebody else changed the rule stream.
         rules_api: prefix of the JetStream API that reaches the rule stream.
         trusted_namespaces: those whose Sensors may serve Rules of all others; None: every one's.
+        quotas: how many Rules Sensors serve.
         sensor_namespaces: those where Sensors run; empty means all.
         stream_replicas: replicas of each stream; 3 for a NATS cluster.
         max_in_flight: rule messages that wait for NATS's answer.
@@ -37,6 +42,7 @@ class RulesOptions:
     check_interval: float = 10.0
     rules_api: str = PLAIN_API
     trusted_namespaces: frozenset[str] | None = None
+    quotas: Quotas = _NO_QUOTAS
     sensor_namespaces: frozenset[str] = frozenset()
     stream_replicas: int = 1
     max_in_flight: int = 256

@@ -122,6 +122,7 @@ class SensorRecord(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
     triggers: tuple[TriggerDeclaration, ...]
     namespaces: NamespacePolicy
+    process_per_rule: bool = False
 
     def declaration(self, trigger_type: str) -> TriggerDeclaration | None:
         """Return the declaration of the trigger type with this name or alias."""
@@ -209,6 +210,8 @@ def parse_sensor(body: Mapping[str, Any]) -> SensorRecord:
             created_at=_time(metadata.get("creationTimestamp")),
             paused=bool(spec.get("paused", False)),
             triggers=tuple(_declaration(declared) for declared in spec["triggerTypes"]),
+            process_per_rule=spec.get("runner") == "Stdio"
+            and (spec.get("stdio") or {}).get("mode", "perRule") == "perRule",
             namespaces=NamespacePolicy(
                 source=source,
                 selector=canonical_json(policy.get("selector") or {}) if source == "Selector" else b"",

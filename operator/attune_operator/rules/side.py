@@ -83,6 +83,7 @@ class RuleSide:
             believe_own_write=options.believe_own_write,
             trusted=options.trusted_namespaces,
             sensor_namespaces=options.sensor_namespaces,
+            quotas=options.quotas,
         )
         self._queue = queue = rule_queue()
         conditions: PriorityQueue[str] = PriorityQueue(yields_to=queue)

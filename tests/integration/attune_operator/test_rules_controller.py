@@ -14,6 +14,7 @@ from support.rule_side import Stream, rule_side
 from attune_contract import subjects
 from attune_contract.identity import SensorRef
 from attune_contract.messages import AckState
+from attune_contract.quotas import Quotas
 from attune_kit.nats.connection import NatsEndpoint, open_connection
 from attune_operator.rules.history import read_history
 from attune_operator.runtime.views import SensorRuntime
@@ -137,6 +138,39 @@ async def test_a_rule_that_is_not_accepted_says_why_and_disturbs_nobody(
         said_so = [("Warning", reason)]
         await until(lambda: [(e.type, e.reason) for e in cluster.events if e.regarding.name == "bad"] == said_so)
         assert side.controller.summary(SensorRef.parse(REF)).bound == 1
+
+
+async def test_a_rule_above_the_quota_says_so_and_takes_a_place_when_one_is_free(
+    cluster: MemoryCluster, nats_server: NatsServer, stream: Stream
+) -> None:
+    for name in ("first", "second"):
+        cluster.rule("default", name, interval=1)
+    cluster.rule("attune-system", "other", interval=1)
+    async with rule_side(cluster, nats_server.url, quotas=Quotas(rules_per_sensor=1)) as side:
+        await side.synced(REF)
+
+        def without() -> list[str]:
+            names = ("first", "second")
+            return [
+                name for name in names if cluster.condition("default", name, "Accepted") == ("False", "QuotaExceeded")
+            ]
+
+        await until(lambda: len(without()) == 1)
+        [late] = without()
+        [early] = {"first", "second"} - {late}
+        await until(lambda: cluster.condition("default", early, "Accepted") == ("True", "Accepted"))
+        await until(lambda: cluster.condition("attune-system", "other", "Accepted") == ("True", "Accepted"))
+        assert f"The Sensor {REF} serves at most 1 Rule of the namespace default" in cluster.message(
+            "default", late, "Accepted"
+        )
+        assert sorted(state.name for state in (await stream.states()).values()) == sorted([early, "other"])
+        cluster.rule("default", "newcomer", interval=1)
+        await until(lambda: cluster.condition("default", "newcomer", "Accepted") == ("False", "QuotaExceeded"))
+        assert cluster.condition("default", early, "Accepted") == ("True", "Accepted")
+        cluster.delete("Rule", "default", early)
+        cluster.delete("Rule", "default", "newcomer")
+        await until(lambda: cluster.condition("default", late, "Accepted") == ("True", "Accepted"))
+        await until(lambda: side.controller.summary(SensorRef.parse(REF)).bound == 2)
 
 
 async def test_an_accepted_rule_that_is_spoilt_is_taken_from_its_sensor_and_comes_back(

@@ -360,6 +360,12 @@ def test_quotas_reach_the_api_as_they_are_written(helm: Path) -> None:
     assert (quotas.events_per_second_of("any"), quotas.events_per_second_of("shop")) == (1_000_000, 7)
 
 
+def test_quotas_reach_the_operator_and_limit_no_rules_by_default(helm: Path) -> None:
+    for arguments, limited in ([], False), (["--set", "quotas.namespaces.shop.rulesPerSensor=5"], True):
+        manifests = render(helm, arguments)
+        assert Quotas.model_validate_json(_operator_env(manifests)["ATTUNE_OPERATOR_QUOTAS"]).limits_rules is limited
+
+
 def policies(manifests: list[Manifest]) -> dict[str, Manifest]:
     return {m["metadata"]["name"]: m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"}
 
