@@ -39,7 +39,7 @@ class Deliveries:
         return name
 
     def acknowledge(self, packet_id: int) -> None:
-        """A message is about to be acknowledged: its number may be another message's from now on."""
+        """A message was acknowledged: its number may be another message's from now on."""
         self._names.pop(packet_id, None)
 
     def forget(self) -> None:

@@ -85,14 +85,15 @@ class MqttTopic:
         self._check()
         taken: list[Message] = []
         size = 0
-        while client.waiting and len(taken) < self._server.prefetch and size < _BATCH_BYTES:
-            received = client.take()
-            if not self._wanted(received):
-                self._pass_over(received, taken)
-                continue
-            message = self._message(received)
-            size += message.size
-            taken.append(message)
+        async with self._told():
+            while client.waiting and len(taken) < self._server.prefetch and size < _BATCH_BYTES:
+                received = client.take()
+                if not self._wanted(received):
+                    self._pass_over(received, taken)
+                    continue
+                message = self._message(received)
+                size += message.size
+                taken.append(message)
         return taken
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
@@ -135,8 +136,8 @@ class MqttTopic:
             self._acknowledge(received)
 
     def _acknowledge(self, received: MQTTMessage) -> None:
-        self._deliveries.acknowledge(received.mid)
         self._client.acknowledge(received)
+        self._deliveries.acknowledge(received.mid)  # not before: what could not be sent is delivered again
 
     def _check(self) -> None:
         """Raise why nothing is read any more: what has arrived cannot be acknowledged then."""

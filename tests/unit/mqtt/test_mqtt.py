@@ -14,6 +14,7 @@ from aiomqtt import MqttError
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.client import MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
@@ -360,6 +361,19 @@ async def test_what_nobody_wants_is_acknowledged_after_what_came_before_it() -> 
     assert acknowledged == [1]
     await topic.acknowledge(taken)
     assert acknowledged == [1, 2, 3, 4]
+
+
+async def test_what_could_not_be_acknowledged_keeps_its_name() -> None:
+    topic = source()
+    topic._client._client = SimpleNamespace(ack=lambda _packet_id, _qos: MQTTErrorCode.MQTT_ERR_NO_CONN)
+    topic._client._on_message(None, None, message(1))
+    taken = await topic.read()
+    with pytest.raises(SourceError, match="broker:1883: the connection has ended"):
+        await topic.acknowledge(taken)
+    assert len(topic._deliveries) == 1
+    topic._client._on_message(None, None, message(2, retain=True))
+    with pytest.raises(SourceError, match="broker:1883: the connection has ended"):
+        await topic.read()
 
 
 async def test_no_more_is_read_at_once_than_may_be_under_way() -> None:
