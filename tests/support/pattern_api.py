@@ -17,6 +17,7 @@ class PatternApi(FakeApi):
         log: what is stored, oldest first.
         states: by the rule's uid.
         refused: rules for which it answers 403.
+        unwritable: whether it cannot keep states now.
         after: behind which place it was asked last.
         ahead: how far its clock is ahead of the machine's.
     """
@@ -26,6 +27,7 @@ class PatternApi(FakeApi):
         self.log: list[dict[str, Any]] = []
         self.states: dict[str, bytes] = {}
         self.refused: set[str] = set()
+        self.unwritable = False
         self.after = -1
         self.ahead = timedelta()
 
@@ -67,6 +69,8 @@ class PatternApi(FakeApi):
         match method:
             case "GET":
                 return (200, self.states[uid]) if uid in self.states else (404, b"")
+            case "PUT" if self.unwritable:
+                return 503, b'{"detail": "The test says so."}'
             case "PUT":
                 assert body is not None
                 self.states[uid] = body

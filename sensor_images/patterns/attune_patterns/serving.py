@@ -55,6 +55,7 @@ class Serving:
         self._ended = False
         self._keeping = asyncio.Lock()
         self._dirty = False
+        self._too_large = False
         self._kept_at = 0.0
         self._pause = _PAUSE
         self._told: tuple[int, float] = (0, 0.0)
@@ -136,19 +137,23 @@ class Serving:
         wanted = self._dirty and (now or since >= self._pause)
         if self._ended or decider is None or not (wanted or since >= _REFRESH):
             return
-        self._dirty = False
         packed = await asyncio.to_thread(pack, decider.state)
         self._kept_at = time.monotonic()
+        self._pause = max(_PAUSE, len(packed) * _PAUSE_PER_BYTE)
         if len(packed) > MOST_STATE_BYTES:
+            self._too_large = True
             self._context.failing(
                 self.rule,
                 f"what is to be remembered has {len(packed)} bytes; at most {MOST_STATE_BYTES} can be kept. "
                 "Lower parameters.maxKeys",
             )
             return
-        self._pause = max(_PAUSE, len(packed) * _PAUSE_PER_BYTE)
         # Another pod may have kept a newer one. That is as good: it has decided the same.
         await self._context.source_events.save(self.rule, position=decider.state.position, state=packed)
+        self._dirty = False
+        if self._too_large:
+            self._too_large = False
+            self._context.recovered(self.rule)
 
     # -- events ------------------------------------------------------------------------------------------------------------
 

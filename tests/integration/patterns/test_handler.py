@@ -122,6 +122,21 @@ async def test_keys_that_are_given_up_are_in_the_condition(monkeypatch: pytest.M
         )
 
 
+async def test_a_state_that_could_not_be_kept_is_kept_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_PAUSE", 0.0)
+    api = PatternApi()
+    async with sensor(api) as harness:
+        rule = await active(harness, "core.count", count=2, within="1h")
+        before = api.states[rule.uid]
+        api.unwritable = True
+        api.store("a", {})
+        assert "The test says so" in await harness.wait_for(rule, AckState.FAILING)
+        assert api.states[rule.uid] == before
+        api.unwritable = False
+        await harness.wait_for(rule, AckState.ACTIVE)
+        await until(lambda: api.states[rule.uid] != before, within=30)
+
+
 async def test_a_restored_database_is_read_from_where_it_ends() -> None:
     api = PatternApi()
     async with sensor(api) as harness:
