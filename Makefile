@@ -103,6 +103,10 @@ integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd a
 	$(RUN)/pytest tests/integration -m "not alone" -n $(WAITING_WORKERS) --dist worksteal
 	$(RUN)/pytest tests/integration -m alone
 
+.PHONY: browser
+browser: .venv/.synced  ## The console in a real Chromium (Debian: apt-get install chromium); pictures in .cache/console/
+	$(RUN)/pytest tests/browser
+
 .PHONY: e2e
 e2e: .venv/.synced cluster  ## Tests on the whole system in the cluster
 	@mkdir -p .cache; failed=0; \

@@ -84,14 +84,17 @@ class Visit:
         """Whether a part of a page is asked for, by a page that is already shown."""
         return self.request.headers.get("HX-Request") == "true"
 
-    def namespace(self) -> str:
-        """The namespace that was asked for, or chosen before; empty for all."""
+    async def namespace(self) -> str:
+        """The namespace that was asked for; empty for all.
+
+        Who may not see all is asked once: the namespace that was chosen is kept until another one is.
+        """
         session = self.visitor.session
         asked = self.request.query_params.get("namespace")
         if asked is None:
             return "" if session is None else session.namespace
         if session is not None:
-            session.namespace = asked
+            session.namespace = asked if asked and not await self.allows("list", "") else ""
         return asked
 
     async def allows(self, verb: str, namespace: str, name: str = "", *, resource: str = "rules") -> bool:

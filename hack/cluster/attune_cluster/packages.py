@@ -67,7 +67,6 @@ TESTS = (
         present=lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists(),
     ),
     Need(debian="mosquitto", why="is the broker that the MQTT sensor is tested with", present=_program("mosquitto")),
-    Need(debian="chromium", why="is the browser that the console is tested with", present=_program("chromium")),
     Need(
         debian="default-jre-headless",
         why="runs the broker that the Kafka sensor is tested with",

@@ -2,17 +2,21 @@
 "use strict";
 (() => {
   // A one-time code in the fragment, which no server and no log ever sees, signs in (attune ui).
-  const form = document.getElementById("sign-in");
-  const code = /^#code=([A-Za-z0-9_-]{20,100})$/.exec(location.hash);
-  if (form && code) {
+  const signIn = () => {
+    const form = document.getElementById("sign-in");
+    const code = /^#code=([A-Za-z0-9_-]{20,100})$/.exec(location.hash);
+    if (!form || !code) return false;
     history.replaceState(null, "", location.pathname + location.search);
     form.code.disabled = false;
     form.code.value = code[1];
     form.token.required = false;
     form.token.disabled = true;
     form.submit();
-    return;
-  }
+    return true;
+  };
+  if (signIn()) return;
+  // The link was opened in a window that shows the page for signing in already: then nothing is loaded again.
+  window.addEventListener("hashchange", signIn);
 
   // What nobody sees need not be asked for; it is asked for at once when the page is seen again.
   document.addEventListener("htmx:beforeRequest", (event) => {

@@ -26,7 +26,7 @@ _RUNS: Final = 50
 
 async def search(visit: Visit) -> Response:
     """``GET /console/events``."""
-    namespace, query = visit.namespace(), visit.query
+    namespace, query = await visit.namespace(), visit.query
     await visit.require("list", namespace)
     now = datetime.now(UTC)
     try:

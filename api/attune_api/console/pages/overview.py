@@ -19,7 +19,7 @@ _SENSORS: Final = 12
 
 async def show(visit: Visit) -> Response:
     """``GET /console/``; asked for by a page that shows it already, only what may have changed."""
-    namespace, query = visit.namespace(), visit.query
+    namespace, query = await visit.namespace(), visit.query
     try:
         rules = await visit.listing(RULES, namespace)
     except ProblemError as problem:

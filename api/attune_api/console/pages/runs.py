@@ -28,7 +28,7 @@ _FIELDS: Final = ("rule_name", "action", "state", "reason", "after", "before")
 
 async def search(visit: Visit) -> Response:
     """``GET /console/runs``."""
-    namespace, query = visit.namespace(), visit.query
+    namespace, query = await visit.namespace(), visit.query
     await visit.require("list", namespace)
     now = datetime.now(UTC)
     try:
