@@ -54,12 +54,15 @@ _TABLE: Final = METADATA.tables["outbox"]
 NAME: Final = "jetstream"
 #: Name of the lease of the replica that publishes.
 _LEASE: Final = "outbox"
-_RETRY: Final = Backoff(initial=0.2, maximum=2.0)
+_RETRY: Final = Backoff(initial=0.2, maximum=1.0)
 #: Messages in flight, and the bytes of their payloads: what is read at once.
 _CHUNK: Final = 500
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
-#: Seconds that JetStream has to acknowledge a chunk.
-_ACK_TIMEOUT: Final = 10.0
+#: Seconds that JetStream has to acknowledge a chunk, and to answer a request. What is sent to a stream that has no leader is not
+#: answered later either. So they are a part of how long publishing stands still after a NATS cluster has its quorum again.
+#: A chunk that takes longer is not lost: what is stored of it is found in the stream.
+_ACK_TIMEOUT: Final = 3.0
+_REQUEST_TIMEOUT: Final = 2.0
 #: Seconds that a replica which got the lease waits for its connection to NATS.
 _CONNECT_TIMEOUT: Final = 2.0
 #: Seconds between looks at the table, for what other replicas stored.
@@ -225,7 +228,7 @@ class Outbox:
     async def _publish_all(self, held: Held, progressed: Callable[[], None]) -> None:
         async with asyncio.timeout(_CONNECT_TIMEOUT):  # without a connection the lease is better given to somebody else
             connection = await self._connector.wait_connected()
-        jetstream = connection.client.jetstream(timeout=5)
+        jetstream = connection.client.jetstream(timeout=_REQUEST_TIMEOUT)
         start = await self._database.write(partial(begin_epoch, epoch=held.epoch))
         newest = await self._ensure_stream(jetstream)
         start = await already_there(
