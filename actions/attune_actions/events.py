@@ -203,9 +203,11 @@ class Events:
             data = await self._whole(event)
             event = _EVENTS.decode(data)
         with processing(self._tracer, event) as span, structlog.contextvars.bound_contextvars(**_named(event, span)):
-            if span.trace.traceparent != event.traceparent and not event.traceparent:
+            if span.trace.traceparent and not event.traceparent:
                 # The trace begins here, and what is tried later, out of the queue, belongs to it.
-                event = msgspec.structs.replace(event, traceparent=span.trace.traceparent)
+                event = msgspec.structs.replace(
+                    event, traceparent=span.trace.traceparent, tracestate=span.trace.tracestate
+                )
                 data = msgspec.json.encode(event)
             await self._run_all(plan, event, data, attempt, known, enabled=enabled, begin_by=begin_by, trace=span.trace)
 

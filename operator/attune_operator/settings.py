@@ -209,7 +209,10 @@ class Settings(BaseSettings):
     def masked(self) -> dict[str, Any]:
         """Return the settings for the log, with passwords in URLs masked. They contain no other secrets."""
         shown = self.model_dump(mode="json")
-        return {key: _without_password(value) if key.endswith("_url") else value for key, value in shown.items()}
+        return {
+            key: _without_password(value) if key.endswith(("_url", "_endpoint")) else value
+            for key, value in shown.items()
+        }
 
 
 def _without_password(urls: str) -> str:

@@ -80,6 +80,11 @@ def test_what_a_sensor_s_author_sets_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == ENDPOINT
 
 
+def test_a_password_of_a_collector_is_not_in_the_log() -> None:
+    settings = Settings(namespace="n", sensor_otlp_endpoint="http://user:secret@collector.example:4318")
+    assert "secret" not in str(settings.masked()["sensor_otlp_endpoint"])
+
+
 def test_one_value_says_how_all_programs_write_their_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     for value, of_pod in (("json", None), ("text", "text")):
         values = (f"logFormat={value}",)
