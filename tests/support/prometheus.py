@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Prometheus:
         targets = (await self._get("targets"))["activeTargets"]
         return bool(targets) and all(target["health"] == "up" for target in targets)
 
+    async def jobs(self) -> set[str]:
+        """The jobs that have a target."""
+        return {target["scrapePool"] for target in (await self._get("targets"))["activeTargets"]}
+
     async def _get(self, path: str, **query: str) -> dict[str, Any]:
         async with aiohttp.ClientSession() as session, session.get(f"{self._url}/{path}", params=query) as answer:
             found: dict[str, Any] = (await answer.json())["data"]
@@ -52,16 +56,19 @@ def hasty_alerts() -> str:
 
 
 @contextlib.asynccontextmanager
-async def prometheus(directory: Path, targets: Mapping[str, int]) -> AsyncIterator[Prometheus]:
+async def prometheus(
+    directory: Path, targets: Mapping[str, int], *, more: Sequence[Mapping[str, Any]] = ()
+) -> AsyncIterator[Prometheus]:
     """Run one until the end of the block.
 
     Args:
         directory: for its files.
         targets: ports on loopback by the name of what serves metrics there.
+        more: further scrape configurations.
     """
     program, port = shutil.which("prometheus"), free_port()
     assert program is not None, "it comes with Debian's package prometheus"
-    await asyncio.to_thread(configure, directory, targets)
+    await asyncio.to_thread(configure, directory, targets, more)
     with (directory / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             program,
@@ -79,7 +86,7 @@ async def prometheus(directory: Path, targets: Mapping[str, int]) -> AsyncIterat
         await process.wait()
 
 
-def configure(directory: Path, targets: Mapping[str, int]) -> None:
+def configure(directory: Path, targets: Mapping[str, int], more: Sequence[Mapping[str, Any]]) -> None:
     """Write what it reads when it starts."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "alerts.yaml").write_text(hasty_alerts())
@@ -92,6 +99,7 @@ def configure(directory: Path, targets: Mapping[str, int]) -> None:
                 "static_configs": [{"targets": [f"127.0.0.1:{target}"], "labels": {"namespace": "test", "pod": name}}],
             }
             for name, target in targets.items()
-        ],
+        ]
+        + [dict(each) for each in more],
     }
     (directory / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
