@@ -1,6 +1,6 @@
 """The reference: reads so many messages with the sensor's client, acknowledges them, and keeps nothing. Prints the seconds.
 
-``python bare_source.py redis|nats|amqp|mqtt URL COUNT``; what is read is named as in ``bench_sources.py``.
+``python bare_source.py redis|nats|amqp|mqtt|kafka URL COUNT``; what is read is named as in ``bench_sources.py``.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ GROUP = "bare"
 _REDIS_BATCH = 500
 _NATS_BATCH = 256
 _AMQP_PREFETCH = 200
+_KAFKA_BATCH = 500
 
 
 async def read_redis(url: str, count: int) -> float:
@@ -104,9 +105,33 @@ async def read_mqtt(url: str, count: int) -> float:
     return time.perf_counter() - began
 
 
+async def read_kafka(url: str, count: int) -> float:
+    """A topic, from its beginning. The time counts from the first batch: a group takes a while to form."""
+    from confluent_kafka import Consumer
+
+    consumer = Consumer(
+        {"bootstrap.servers": url, "group.id": GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe(["orders"])
+    read, first, began = 0, 0, 0.0
+    while read < count:
+        messages = consumer.consume(_KAFKA_BATCH, 1.0)
+        if not messages:
+            continue
+        consumer.commit(message=messages[-1], asynchronous=False)
+        read += len(messages)
+        if not first:
+            first, began = read, time.perf_counter()
+    took = time.perf_counter() - began
+    consumer.close()
+    return took * count / (count - first)
+
+
 def main() -> None:
     """Read what the arguments say."""
-    read = {"redis": read_redis, "nats": read_nats, "amqp": read_amqp, "mqtt": read_mqtt}[sys.argv[1]]
+    read = {"redis": read_redis, "nats": read_nats, "amqp": read_amqp, "mqtt": read_mqtt, "kafka": read_kafka}[
+        sys.argv[1]
+    ]
     print(asyncio.run(read(sys.argv[2], int(sys.argv[3]))))
 
 

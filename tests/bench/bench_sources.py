@@ -2,8 +2,8 @@
 a consumer with the same client that acknowledges and keeps nothing. Both read what waits in the broker already.
 
 ``BENCH_SOURCES_MESSAGES`` is how many are read (20,000 unless given), ``BENCH_SOURCES_ROUNDS`` how often (1), and
-``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt``). With ``BENCH_SOURCES_PROFILE`` the sensors run under cProfile, and leave
-their figures in that folder; rates mean nothing then.
+``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt,kafka``). With ``BENCH_SOURCES_PROFILE`` the sensors run under cProfile,
+and leave their figures in that folder; rates mean nothing then.
 """
 
 import asyncio
@@ -22,9 +22,10 @@ import nats
 from bare_source import GROUP
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support import amqp_queue, mqtt_topic, nats_queue, redis_queue
+from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, redis_queue
 from support.api_process import ApiProcess
 from support.eventually import until
+from support.kafka_server import KafkaServer
 from support.mosquitto_server import MosquittoServer
 from support.nats_server import NatsServer
 from support.process_figures import cpu_seconds
@@ -35,12 +36,13 @@ from support.sensor_process import SensorProcess, newest_seq, serve, stored_even
 from support.source_chaos import number_of, sensor_of
 
 from attune_contract.identity import SensorRef
+from attune_kafka.parameters import own_group
 from attune_mqtt.parameters import Subscription, client_id
 
 BARE = Path(__file__).parent / "bare_source.py"
 MESSAGES = int(os.environ.get("BENCH_SOURCES_MESSAGES", "20000"))
 ROUNDS = int(os.environ.get("BENCH_SOURCES_ROUNDS", "1"))
-KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt").split(",")
+KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt,kafka").split(",")
 PROFILE = os.environ.get("BENCH_SOURCES_PROFILE")
 LOWEST = 0.3
 LARGEST_MIB = 90.0
@@ -238,7 +240,34 @@ async def mqtt_stage(directory: Path) -> AsyncIterator[Stage]:
         await asyncio.to_thread(server.stop)
 
 
-STAGES = {"redis": redis_stage, "nats": nats_stage, "amqp": amqp_stage, "mqtt": mqtt_stage}
+@contextlib.asynccontextmanager
+async def kafka_stage(directory: Path) -> AsyncIterator[Stage]:
+    """A broker with a topic of one partition, of which both groups have all."""
+    server = KafkaServer(directory / "kafka")
+    await asyncio.to_thread(server.start)
+    group = own_group(str(kafka_queue.REF), kafka_queue.TOPIC, "earliest")
+
+    async def send(numbers: range) -> None:
+        await asyncio.to_thread(server.send, kafka_queue.TOPIC, *(body(number) for number in numbers))
+
+    try:
+        await asyncio.to_thread(server.make, kafka_queue.TOPIC)
+        yield Stage(
+            url=server.address,
+            send=send,
+            left=lambda: server.behind(kafka_queue.TOPIC, group),
+            ref=kafka_queue.REF,
+            trigger_type=kafka_queue.TYPE,
+            module="attune_kafka",
+            config={"servers": {"default": {"bootstrapServers": server.address}}},
+            parameters={"topic": kafka_queue.TOPIC, "from": "earliest"},
+            variables={},
+        )
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+STAGES = {"redis": redis_stage, "nats": nats_stage, "amqp": amqp_stage, "mqtt": mqtt_stage, "kafka": kafka_stage}
 
 
 async def bare_rate(kind: str, stage: Stage) -> float:

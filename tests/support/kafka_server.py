@@ -5,7 +5,7 @@ import functools
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -191,12 +191,12 @@ class KafkaServer:
         """Make a topic, and return when it can be used."""
         config = {name.replace("_", "."): value for name, value in settings.items()}
         made = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config)
-        self._done(self.admin.create_topics([made], request_timeout=30))
+        self._do(lambda: self.admin.create_topics([made], request_timeout=30), KafkaError.TOPIC_ALREADY_EXISTS)
         eventually(lambda: len(self.ends(topic)) == partitions, within=30, what=f"{topic} is there")
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and return when it is gone."""
-        self._done(self.admin.delete_topics([topic], request_timeout=30))
+        self._do(lambda: self.admin.delete_topics([topic], request_timeout=30), KafkaError.UNKNOWN_TOPIC_OR_PART)
 
         def gone() -> bool:
             return topic not in self.admin.list_topics(timeout=10).topics
@@ -205,12 +205,14 @@ class KafkaServer:
 
     def widen(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions."""
-        self._done(self.admin.create_partitions([NewPartitions(topic, partitions)], request_timeout=30))
+        wanted = NewPartitions(topic, partitions)
+        self._do(lambda: self.admin.create_partitions([wanted], request_timeout=30), KafkaError.INVALID_PARTITIONS)
         eventually(lambda: len(self.ends(topic)) == partitions, within=30, what=f"{topic} is wider")
 
     def forget(self, topic: str, before: int, *, partition: int = 0) -> None:
         """Delete the records before an offset, as retention does."""
-        self._done(self.admin.delete_records([TopicPartition(topic, partition, before)], request_timeout=30))
+        place = TopicPartition(topic, partition, before)
+        self._do(lambda: self.admin.delete_records([place], request_timeout=30))
 
     def send(self, topic: str, *values: bytes | str | None, **given: Any) -> None:
         """Send records, in order, each once, and see that the broker has them.
@@ -271,6 +273,21 @@ class KafkaServer:
         return sum(end - max(0, committed.get(partition, 0)) for partition, end in self.ends(topic).items())
 
     @staticmethod
-    def _done(futures: dict[Any, Any]) -> None:
-        for future in futures.values():
-            future.result(60)
+    def _do(ask: Callable[[], dict[Any, Any]], *done: int) -> None:
+        """Ask until it is so: a broker on a busy machine may be out of its cluster for a moment.
+
+        Args:
+            ask: the request.
+            done: error codes that say that it is so already.
+        """
+
+        def is_so() -> bool:
+            for future in ask().values():
+                try:
+                    future.result(60)
+                except KafkaException as error:
+                    if error.args[0].code() not in done:
+                        raise
+            return True
+
+        eventually(is_so, within=120, every=0.2, what="Kafka does what it is asked")

@@ -1,5 +1,6 @@
 """One consumer of one topic. Its methods block: they are for a thread of its own (source.py), one at a time."""
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,6 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     TopicCollection,
     TopicPartition,
 )
@@ -87,13 +87,13 @@ class TopicReader:
         self._connection = connection
         self._settings = consumer
         self._consumer: Consumer | None = None
-        self._admin = AdminClient(connection)
+        self._admin: AdminClient | None = None
         self._topic_id = ""
         self._turns = Turns()
         self._held = False
         self._looked = time.monotonic()
         self._troubles: dict[int, str] = {}
-        self._waiting: list[Message] = []
+        self._waiting: list[tuple[Content, Place]] = []  # what came while nothing was to be read
         #: What was found to be lost since somebody looked.
         self.gaps: list[Gap] = []
 
@@ -112,6 +112,7 @@ class TopicReader:
             AbsentError: the topic is not there.
             SourceError: it cannot be read.
         """
+        self._admin = AdminClient(self._connection)
         self._consumer = consumer = Consumer({**self._connection, **self._settings, "error_cb": self._on_error})
         self._connect(consumer)
         self._topic_id, partitions = self._described()
@@ -132,9 +133,11 @@ class TopicReader:
         if self._held:
             self._held = False
             consumer.resume(self._places(self._turns.partitions))
-        came, self._waiting = self._waiting, []
-        if not came and (first := consumer.poll(_BLOCK)) is not None:
-            came = [first, *consumer.consume(_MOST - 1, 0)]
+        waiting, self._waiting = self._waiting, []
+        if kept := [(content, place) for content, place in waiting if self._turns.of(place.partition) == place.turn]:
+            return kept
+        first = consumer.poll(_BLOCK)
+        came = [] if first is None else [first, *consumer.consume(_MOST - 1, 0)]
         self._check()
         return [record for message in came if (record := self._record(message)) is not None]
 
@@ -169,7 +172,7 @@ class TopicReader:
             self._held = True
             consumer.pause(self._places(self._turns.partitions))
         if (message := consumer.poll(0)) is not None:
-            self._waiting.append(message)
+            self._waiting += [record for record in [self._record(message)] if record is not None]
         self._check()
 
     def close(self) -> None:
@@ -200,6 +203,7 @@ class TopicReader:
 
     def _described(self) -> tuple[str, list[int]]:
         """The topic's id and its partitions."""
+        assert self._admin is not None  # noqa: S101 - it is open
         found = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=_ANSWERS)
         try:
             description = found[self._topic].result(2 * _ANSWERS)
@@ -228,6 +232,9 @@ class TopicReader:
         offsets = consumer.offsets_for_times(
             [TopicPartition(self._topic, place.partition, asked) for place in places], timeout=_ANSWERS
         )
+        for each in offsets:
+            if each.error is not None:
+                raise KafkaException(each.error)
         try:
             self._commit([TopicPartition(self._topic, each.partition, each.offset) for each in offsets])
         except KafkaException as error:
@@ -327,7 +334,8 @@ class TopicReader:
             self._troubles.clear()
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
-            self._same_topic()
+            with contextlib.suppress(KafkaException):  # brokers that do not answer are said above
+                self._same_topic()
 
     def _answers(self) -> bool:
         try:

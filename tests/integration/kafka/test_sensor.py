@@ -137,6 +137,7 @@ async def test_a_topic_that_comes_later_is_read_from_its_beginning(kafka: KafkaS
     async with sensor(kafka) as harness:
         rule = harness.apply(TYPE, {"topic": "later"})
         assert "the topic later is not there" in await harness.wait_for(rule, AckState.FAILING)
+        assert "later" not in kafka.admin.list_topics(timeout=30).topics  # it is the broker that would make it
         kafka.make("later")
         kafka.send("later", "1")
         assert await offsets(harness, 1) == [0]

@@ -373,3 +373,23 @@ async def test_what_is_under_way_at_the_end_is_stored_and_acknowledged(monkeypat
     # What was read is stored; whether the rest was read depends on when the sensor ended.
     assert broker.acknowledged == occurrences(sensor.api.events) == broker.messages[: len(broker.acknowledged)]
     assert broker.acknowledged
+
+
+async def test_a_loss_is_said_in_the_rules_that_read_it_and_they_stay_active() -> None:
+    broker = Broker()
+    handlers: list[SourceHandler] = []
+
+    def handler(context: SensorContext) -> SourceHandler:
+        handlers.append(SourceHandler(context, Kind(broker), retry=SOON))
+        return handlers[-1]
+
+    async with SensorHarness(handler, trigger_types=[TYPE]) as sensor:
+        mine = sensor.apply(TYPE, {"queue": "jobs"}, name="mine")
+        other = sensor.apply(TYPE, {"queue": "other"}, name="other")
+        for rule in (mine, other):
+            await sensor.wait_for(rule, AckState.ACTIVE)
+        handlers[0].remark("jobs", "the messages 1 to 3 are gone")
+        await until(lambda: "the last reason: the messages 1 to 3 are gone" in sensor.message(mine))
+        await sensor.wait_for(mine, AckState.ACTIVE)
+        assert sensor.message(other) == ""
+        handlers[0].remark("unknown", "no rule reads it")
