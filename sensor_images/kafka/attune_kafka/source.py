@@ -88,10 +88,11 @@ class KafkaTopic:
 
     async def close(self) -> None:
         """Leave the group: others go on at what was committed."""
-        try:
-            await self._do(self._reader.close)
-        finally:
-            self._thread.shutdown(wait=False)
+        # The caller may give up waiting. It is done all the same, after the call that runs: a consumer that is not closed
+        # stays in its group, and keeps its partitions from the next one.
+        closing = self._thread.submit(self._reader.close)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(closing))
 
     def _read(self) -> list[Message]:
         topic_id = self._reader.topic_id

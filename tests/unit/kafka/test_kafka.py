@@ -1,5 +1,7 @@
 """The Kafka sensor's rules, payloads, positions and configuration; and that its manifest agrees with its program."""
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from attune_kafka.config import connection_settings, consumer_settings, servers_
 from attune_kafka.parameters import Subscription, own_group, subscription_of
 from attune_kafka.payload import Content, header_of, occurred_at, occurrence_of, payload_of, size_of
 from attune_kafka.positions import Gap, Place, Turns, is_new
+from attune_kafka.reader import TopicReader
+from attune_kafka.source import KafkaTopic
 from attune_sensor import InvalidRuleError, Rule, SettingsError
 
 PACK = Path(__file__).parents[3] / "packs" / "kafka" / "core.kafka.yaml"
@@ -181,6 +185,31 @@ def test_a_gap_says_what_is_lost() -> None:
 def test_a_configuration_that_cannot_be_used_is_refused(server: dict[str, Any], problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         servers_of({"servers": {"default": server}})
+
+
+async def test_a_consumer_is_closed_although_whoever_waits_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, closed = threading.Event(), threading.Event()
+    monkeypatch.setattr(TopicReader, "read", lambda self: reading.wait(30) and [])
+    monkeypatch.setattr(TopicReader, "close", lambda self: closed.set())
+    wanted = subscription_of(rule(topic="orders"), servers=["default"], sensor="a/b")
+    server = servers_of({"servers": {"default": {"bootstrapServers": "127.0.0.1:9"}}})["default"]
+    source = KafkaTopic(
+        wanted,
+        connection=connection_settings(server, name="n", password=None, ca_file=None),
+        consumer=consumer_settings(server, group=wanted.group),
+        seen={},
+        on_gap=lambda gap: None,
+    )
+    read = asyncio.create_task(source.read())
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(source.close())
+    await asyncio.sleep(0)
+    for task in (read, closing):
+        task.cancel()
+    await asyncio.wait({read, closing})
+    assert not closed.is_set()  # the read before it still runs
+    reading.set()
+    assert await asyncio.to_thread(closed.wait, 30)
 
 
 def test_names_of_servers_are_part_of_event_ids() -> None:
