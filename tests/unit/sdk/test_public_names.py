@@ -6,6 +6,9 @@ import attune_sensor
 from attune_sensor import testing
 
 NAMES = [
+    "DERIVED_TRIGGER_TYPES",
+    "MOST_RULES",
+    "MOST_STATE_BYTES",
     "AckState",
     "ApiHealth",
     "ApiRefusedError",
