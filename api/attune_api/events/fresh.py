@@ -76,5 +76,8 @@ class FreshEvents:
 
 def _event(seq: int, row: Row) -> Event:
     """The event as it would be read."""
-    times = {name: rfc3339(row[name]) for name in ("occurred_at", "received_at")}
-    return Event(**{**row, **times, "seq": seq})
+    values = dict(row)
+    values["seq"] = seq
+    values["occurred_at"] = rfc3339(row["occurred_at"])
+    values["received_at"] = rfc3339(row["received_at"])
+    return Event(**values)

@@ -11,9 +11,10 @@ nats-py's ``publish_async`` never completes the future of a message that the ser
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import nats.errors
@@ -53,27 +54,42 @@ class _Answer(msgspec.Struct):
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
+class _Part:
+    """Messages for which there is one answer."""
+
+    __slots__ = ("messages", "over", "refusal", "sent_at")
+
+    def __init__(self, messages: int, sent_at: float) -> None:
+        self.messages = messages
+        self.sent_at = sent_at
+        self.over = False
+        self.refusal: str | None = None
+
+
 class Chain:
-    """Publishes to one stream on one connection, one call of :meth:`publish` after the other, until one fails.
+    """Publishes to one stream on one connection until something fails.
 
     Args:
         connection: the connection; a chain ends with it.
         stream: the stream that must store the messages.
         newest: number of its last message.
         timeout: seconds that JetStream has to answer.
+        answered: is set with each answer, and when the connection ends.
     """
 
-    def __init__(self, connection: NatsConnection, *, stream: str, newest: int, timeout: float) -> None:
+    def __init__(
+        self, connection: NatsConnection, *, stream: str, newest: int, timeout: float, answered: asyncio.Event
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._newest = newest
         self._timeout = timeout
+        self._answered = answered
         self._inbox = connection.client.new_inbox()
-        self._calls = 0
-        self._places: dict[str, int] = {}  # of the answers that are waited for, by the end of their subjects
-        self._stored: set[int] = set()
-        self._failure: NotPublishedError | None = None
-        self._over = asyncio.Event()
+        self._count = 0
+        self._parts: deque[_Part] = deque()  # in their order
+        self._waiting: dict[str, _Part] = {}  # by the end of the answer's subject
+        connection.ended.add_done_callback(lambda _: answered.set())
 
     async def start(self) -> None:
         """Listen for answers.
@@ -81,66 +97,62 @@ class Chain:
         Raises:
             nats.errors.Error, OSError: the connection is no good.
         """
-        await self._connection.client.subscribe(f"{self._inbox}.*", cb=self._answered, pending_msgs_limit=0)
+        await self._connection.client.subscribe(f"{self._inbox}.*", cb=self._take, pending_msgs_limit=0)
 
-    async def publish(self, messages: Sequence[Message], *, each_answered: bool) -> Sent:
-        """Publish messages in their order.
+    async def send(self, messages: Sequence[Message], *, each_answered: bool) -> None:
+        """Send messages in their order, behind those that were sent before, without waiting for their answers.
 
         Args:
-            messages: all that are sent at once; there must be one.
+            messages: what is sent at once; there must be one.
             each_answered: whether the server says of each that it is stored, or only of the last.
 
         Raises:
             nats.errors.Error, OSError: the connection is no good; it is not known what was stored.
         """
-        self._calls += 1
-        self._places, self._stored, self._failure = {}, set(), None
-        self._over.clear()
-        last = len(messages) - 1
+        now = asyncio.get_running_loop().time()
         prepared: list[bytes] = []
-        for place, (subject, body, headers) in enumerate(messages):
-            number = str(self._newest + place)
-            expected = {"Nats-Expected-Stream": self._stream, "Nats-Expected-Last-Sequence": number}
+        for place, (subject, body, headers) in enumerate(messages, 1):
+            block = prepare_headers(
+                {
+                    **headers,
+                    "Nats-Expected-Stream": self._stream,
+                    "Nats-Expected-Last-Sequence": str(self._newest),
+                }
+            )
+            self._newest += 1
             reply = ""
-            if each_answered or place == last:
-                token = f"{self._calls:x}-{place:x}"
-                self._places[token] = place
+            if each_answered or place == len(messages):
+                self._count += 1
+                token = f"{self._count:x}"
+                part = self._waiting[token] = _Part(1 if each_answered else len(messages), now)
+                self._parts.append(part)
                 reply = f"{self._inbox}.{token}"
-            block = prepare_headers({**headers, **expected})
             prepared.append(prepared_message(subject=subject, reply=reply, headers=block, body=body))
         await self._connection.client.publish_many(prepared)
-        failure = await self._wait()
-        self._newest += len(messages)
-        if not each_answered:
-            return Sent(0 if failure else len(messages), failure)
-        acknowledged = next((place for place in range(len(messages)) if place not in self._stored), len(messages))
+
+    def settle(self) -> Sent:
+        """What became of what was sent, since the last call: how many more are stored, in their order, and what failed."""
+        acknowledged = 0
+        while self._parts and self._parts[0].over:
+            part = self._parts.popleft()
+            if part.refusal is not None:
+                return Sent(acknowledged, NotPublishedError(part.refusal))
+            acknowledged += part.messages
+        failure = None
+        if self._parts:
+            waited = asyncio.get_running_loop().time() - self._parts[0].sent_at
+            if self._connection.closed:
+                failure = NotPublishedError(self._connection.reason)
+            elif waited > self._timeout:
+                failure = NotPublishedError(f"no acknowledgement within {self._timeout:.0f} s")
         return Sent(acknowledged, failure)
 
-    async def _wait(self) -> NotPublishedError | None:
-        """Wait for all answers, or for one that is no good; why that is, or None."""
-        over = asyncio.ensure_future(self._over.wait())
-        waits: set[asyncio.Future[Any]] = {over, self._connection.ended}
-        try:
-            await asyncio.wait(waits, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            over.cancel()
-        if self._over.is_set():
-            return self._failure
-        if self._connection.closed:
-            return NotPublishedError(self._connection.reason)
-        return NotPublishedError(f"no acknowledgement within {self._timeout:.0f} s")
-
-    async def _answered(self, message: Msg) -> None:
-        place = self._places.pop(message.subject.rpartition(".")[2], None)
-        if place is None:
-            return  # of a call that was given up
-        why = _refusal(message)
-        if why is None:
-            self._stored.add(place)
-        else:
-            self._failure = self._failure or NotPublishedError(why)
-        if why is not None or not self._places:
-            self._over.set()
+    async def _take(self, message: Msg) -> None:
+        part = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        if part is not None:
+            part.refusal = _refusal(message)
+            part.over = True
+            self._answered.set()
 
 
 def _refusal(message: Msg) -> str | None:

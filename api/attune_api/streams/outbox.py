@@ -20,6 +20,7 @@ A replica that begins to publish looks first which of the events behind the posi
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -55,7 +56,9 @@ NAME: Final = "jetstream"
 #: Name of the lease of the replica that publishes.
 _LEASE: Final = "outbox"
 _RETRY: Final = Backoff(initial=0.2, maximum=1.0)
-#: Messages in flight, and the bytes of their payloads: what is read at once.
+#: Messages that are sent at once, with one answer. The server begins with them while the next ones are made.
+_PART: Final = 100
+#: Messages in flight above which no more are looked for. So many, and bytes of their payloads, are read at once.
 _CHUNK: Final = 500
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Seconds that JetStream has to acknowledge a chunk, and to answer a request. What is sent to a stream that has no leader is not
@@ -67,6 +70,8 @@ _REQUEST_TIMEOUT: Final = 2.0
 _CONNECT_TIMEOUT: Final = 2.0
 #: Seconds between looks at the table, for what other replicas stored.
 _POLL: Final = 1.0
+#: Seconds between looks at how long answers take.
+_PAUSE: Final = 0.25
 #: Seconds in which JetStream recognises an event that is published again.
 _DUPLICATE_WINDOW: Final = 120.0
 #: Room for headers when a message is compared with the server's largest payload.
@@ -198,7 +203,8 @@ class Outbox:
         self._database = database
         self._leases = leases
         self._connector = connector
-        self._stored = stored
+        self._woken = stored
+        self._look_at = 0.0  # when the table is to be looked at for what other replicas stored (the loop's time)
         self._fresh = fresh
         self._careful = True  # as long as it is not known what became of what was sent before
         self._metrics = metrics
@@ -239,55 +245,80 @@ class Outbox:
             newest=newest,
             name=message_id,
         )
-        chain = Chain(connection, stream=EVENTS_STREAM, newest=newest, timeout=_ACK_TIMEOUT)
+        chain = Chain(connection, stream=EVENTS_STREAM, newest=newest, timeout=_ACK_TIMEOUT, answered=self._woken)
         await chain.start()
         position = MovingPosition(start, write=partial(self._move, epoch=held.epoch))
         self._metrics.outbox_position.set(position.value)
+        in_flight: deque[int] = deque()  # the seq of each message without an answer
+        reached, self._look_at = start, 0.0
         async with position.kept() as writing:
             self._fresh.wanted = True
             try:
                 while not writing.done():
+                    self._woken.clear()  # before looking: what is stored or answered from here on sets it again
+                    acknowledged = self._settle(chain, in_flight, position)
+                    events, at_the_end = await self._next(reached, room=_CHUNK - len(in_flight))
+                    if acknowledged or not (events or in_flight):
+                        progressed()
+                    for start in range(0, len(events), _PART):
+                        held.check()
+                        part = events[start : start + _PART]
+                        messages = [message(event, largest=connection.client.max_payload) for event in part]
+                        in_flight.extend(event.seq for event in part)
+                        reached = part[-1].seq
+                        await chain.send(messages, each_answered=self._careful)
                     held.check()
-                    events, at_the_end = await self._next(position.value)
-                    if events:
-                        await self._publish(chain, events, position=position, largest=connection.client.max_payload)
-                    elif connection.closed:
+                    if connection.closed:
                         raise NotPublishedError("not connected")
-                    progressed()
                     if at_the_end:
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_POLL):
-                                await self._stored.wait()
+                        await self._wait(for_answers=bool(in_flight))
                 writing.result()
             finally:
                 self._fresh.forget()
+                self._careful = self._careful or bool(in_flight)
 
-    async def _next(self, position: int) -> tuple[Sequence[Event], bool]:
-        """The next events, and whether there was nothing behind them."""
-        self._stored.clear()  # before looking: what is stored from here on sets it again
-        fresh, more = self._fresh.take(beyond=position, limit=_CHUNK)
+    async def _next(self, reached: int, *, room: int) -> tuple[Sequence[Event], bool]:
+        """The next events behind those that were sent, and whether there is no use in looking for more at once.
+
+        The table is read for what this replica stored and ``fresh`` does not have, and for what others stored.
+        """
+        if room <= 0:
+            return (), True
+        fresh, more = self._fresh.take(beyond=reached, limit=room)
         if fresh:
             return fresh, not more
-        found = await self._database.read(partial(next_events, beyond=position))
+        now = asyncio.get_running_loop().time()
+        if not more and now < self._look_at:
+            return (), True
+        self._look_at = now + _POLL
+        found = await self._database.read(partial(next_events, beyond=reached))
         return found.events, found.reached is None
 
-    async def _publish(self, chain: Chain, events: Sequence[Event], *, position: MovingPosition, largest: int) -> None:
-        """Publish events in their order, which are few enough to be in flight at once.
+    async def _wait(self, *, for_answers: bool) -> None:
+        """Wait until something is stored or answered, or it is time to look at the table."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + _PAUSE if for_answers else self._look_at):
+                await self._woken.wait()
+
+    def _settle(self, chain: Chain, in_flight: deque[int], position: MovingPosition) -> bool:
+        """Move the position behind the events that JetStream has acknowledged; whether there are such events.
 
         Raises:
-            NotPublishedError: not all were. The position is behind those that are known to be, and the next ones are sent with
-                an answer for each, so that it is known how far they got.
+            NotPublishedError: not all were published. The next ones are sent with an answer for each, so that it is known how
+                far they got.
         """
-        careful, self._careful = self._careful, True
-        sent = await chain.publish([message(event, largest=largest) for event in events], each_answered=careful)
+        sent = chain.settle()
         if sent.acknowledged:
-            seq = events[sent.acknowledged - 1].seq
+            for _ in range(sent.acknowledged):
+                seq = in_flight.popleft()
             position.move(seq)
             self._metrics.outbox_published.inc(sent.acknowledged)
             self._metrics.outbox_position.set(seq)
         if sent.failure is not None:
             raise sent.failure
-        self._careful = False
+        if not in_flight and sent.acknowledged:
+            self._careful = False
+        return sent.acknowledged > 0
 
     async def _move(self, position: int, *, epoch: int) -> None:
         await self._database.write(partial(move_position, position=position, epoch=epoch))

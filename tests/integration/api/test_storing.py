@@ -5,10 +5,12 @@ import random
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select
+from support.eventually import until
 
 from attune_api.events.blocks import BLOCKS, SIZE
 from attune_api.events.ingest.sql import Outcome, Status, store_events
@@ -126,3 +128,14 @@ async def test_replicas_that_store_at_once_share_no_number(database: Database) -
         seqs = [outcome.seq for outcome in group]
         assert seqs == sorted(seqs, key=lambda seq: seq or 0)
     assert len({outcome.seq for group in outcomes for outcome in group}) == 1500
+
+
+async def test_sqlite_copies_its_log_when_nothing_is_written(tmp_path: Path) -> None:
+    """Fewer pages than those at which a commit would do it."""
+    file = tmp_path / "attune.db"
+    opened = open_database(Settings(database_url=f"sqlite:///{file}").database_url)
+    await upgrade(opened)
+    await _store(opened, [_row(k) for k in range(1000)])
+    await until(lambda: file.stat().st_size > 300_000, within=30, what="the events are in the file itself")
+    assert len(await _stored(opened)) == 1000
+    await opened.close()

@@ -20,13 +20,12 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from attune_api.events.ingest import postgresql, sqlite
+from attune_api.events.ingest import sqlite
 from attune_api.events.ingest.rows import Key, Row, key_of
 from attune_api.events.table import EVENTS
 
 #: What tells one event from another; see the table's unique index.
 _KEY: Final = (EVENTS.c.id, EVENTS.c.rule_uid)
-_INSERTS: Final = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 class Status(StrEnum):
@@ -73,7 +72,7 @@ def store_events(connection: Connection, *, rows: Sequence[Row]) -> list[Outcome
         unique = {}
         for key, row in zip(keys, rows, strict=True):
             unique.setdefault(key, row)
-    seqs = _INSERTS[connection.dialect.name](connection, list(unique.values()))
+    seqs = _insert(connection, list(unique.values()))
     stored = {key: seq for key, seq in zip(unique, seqs, strict=True) if seq is not None}
     if len(stored) == len(rows):
         return [Outcome(status=Status.STORED, seq=seq) for seq in seqs]
@@ -86,6 +85,14 @@ def store_events(connection: Connection, *, rows: Sequence[Row]) -> list[Outcome
         outcomes.append(Outcome(status=Status.STORED, seq=stored[key]))
         known[key] = _Owner(stored[key], row["sensor_ref"])
     return outcomes
+
+
+def _insert(connection: Connection, rows: Sequence[Row]) -> Sequence[int | None]:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(connection, rows)
+    from attune_api.events.ingest import postgresql  # asyncpg, which SQLite does without
+
+    return postgresql.insert(connection, rows)
 
 
 @dataclass(frozen=True, slots=True)
