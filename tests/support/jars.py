@@ -1,35 +1,70 @@
 """Programs in Java, with their parts as Maven resolves them."""
 
 import asyncio
+import fcntl
 import hashlib
-import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from support.environments import CACHE
-from support.known_programs import run
 
 SOAK = Path(__file__).resolve().parents[1] / "soak"
+#: What Maven has fetched stays there, so that another try goes on from it.
+_TRIES: Final = 3
+_SECONDS: Final = 120
+
+
+class JarsError(Exception):
+    """Maven cannot get them here; the text has what it said."""
 
 
 async def jars(name: str) -> Path:
-    """What ``tests/soak/<name>/pom.xml`` asks for, with what that needs; several may ask at a time."""
+    """What ``tests/soak/<name>/pom.xml`` asks for, with what that needs; several may ask at a time.
+
+    Raises:
+        JarsError: Maven cannot get it.
+    """
+    return await asyncio.to_thread(_jars, name)
+
+
+def _jars(name: str) -> Path:
     pom = SOAK / name / "pom.xml"
-    digest = hashlib.sha256(await asyncio.to_thread(pom.read_bytes)).hexdigest()[:12]
-    folder = CACHE / f"{name}-{digest}"
-    if not await asyncio.to_thread(folder.exists):
-        await asyncio.to_thread(CACHE.mkdir, parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=CACHE))
-        try:
-            await asyncio.to_thread(shutil.copy, pom, place)
-            command = ["mvn", "-q", "-B", "-f", str(place / "pom.xml"), "dependency:copy-dependencies"]
-            await run(*command, f"-DoutputDirectory={place / 'jars'}")
+    folder = CACHE / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # the workers of a run share Maven's folder, too
+        if not folder.exists():
+            place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=CACHE))
             try:
-                await asyncio.to_thread(os.rename, place / "jars", folder)
-            except OSError:
-                if not await asyncio.to_thread(folder.exists):  # else somebody else was faster
-                    raise
-        finally:
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+                shutil.copy(pom, place)
+                _fetch(place)
+                (place / "jars").rename(folder)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
     return folder
+
+
+def _fetch(place: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(place / "pom.xml"), "dependency:copy-dependencies"]
+    said = ""
+    for _ in range(_TRIES):
+        try:
+            done = subprocess.run(
+                [*command, f"-DoutputDirectory={place / 'jars'}"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            said = f"it took more than {_SECONDS} s"
+            continue
+        if not done.returncode:
+            return
+        said = (done.stdout + done.stderr)[-500:]
+    raise JarsError(f"Maven, {_TRIES} times: {said}")

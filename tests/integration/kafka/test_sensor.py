@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.eventually import until
 from support.harness_events import payloads
+from support.jars import JarsError, jars
 from support.kafka_server import PRESENT, KafkaServer
 
 from attune_kafka.__main__ import handler
@@ -23,6 +24,10 @@ pytestmark = pytest.mark.skipif(not PRESENT, reason="needs Java and Maven")
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     """One broker for this module: it takes seconds to start. Each test has a topic of its own."""
+    try:
+        asyncio.run(jars("kafka"))
+    except JarsError as error:
+        pytest.skip(f"Apache Kafka cannot be had here: {error}")
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server
 
