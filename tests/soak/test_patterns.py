@@ -8,17 +8,14 @@ import asyncio
 import os
 import statistics
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter
 from datetime import datetime
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.eventually import until
 from support.nats_server import NatsServer
-from support.pattern_model import SECOND, START, Entry, Happened, absent_of, counts_of
+from support.pattern_model import SECOND, absent_of, counts_of, entries_of, happened_of, of_each_key
 from support.pattern_stage import BEAT, Stage, pattern
 from support.process_memory import peak_mib
 from support.sensor_process import serve
@@ -72,13 +69,12 @@ async def test_ten_thousand_keys_through_kills(nats_server: NatsServer, tmp_path
         assert await stage.sensor.stop() == 0
     finally:
         await stage.end()
-    entries = [Entry(_us(event["received_at"]), _us(event["occurred_at"]), event["payload"]["key"]) for event in log]
+    entries = entries_of(log)
     until_end = entries[-1].received + 3600 * SECOND
-    places = {event["id"]: place for place, event in enumerate(log, 1)}
-    wanted_absent = _by_model(entries, absent_of, within=WITHIN * SECOND, until=until_end)
-    wanted_counts = _by_model(entries, counts_of, window=3600 * SECOND, count=ROUNDS)
-    assert _of(found[absent.name], places) == wanted_absent
-    assert _of(found[count.name], places) == wanted_counts
+    assert happened_of(found[absent.name], log) == of_each_key(
+        entries, absent_of, within=WITHIN * SECOND, until=until_end
+    )
+    assert happened_of(found[count.name], log) == of_each_key(entries, counts_of, window=3600 * SECOND, count=ROUNDS)
     late = [
         (_us(event["received_at"]) - _us(event["occurred_at"])) / 1e6
         for event in found[absent.name]
@@ -95,28 +91,6 @@ async def test_ten_thousand_keys_through_kills(nats_server: NatsServer, tmp_path
 
 def _us(text: str) -> int:
     return instant(datetime.fromisoformat(text))
-
-
-def _of(events: list[dict[str, Any]], places: dict[str, int]) -> list[Happened]:
-    return sorted(
-        (
-            event["payload"]["key"],
-            event["payload"]["status"],
-            _us(event["occurred_at"]),
-            tuple(places[each["id"]] for each in event["payload"]["events"]),
-        )
-        for event in events
-    )
-
-
-def _by_model(log: list[Entry], model: Callable[..., list[Happened]], **more: int) -> list[Happened]:
-    clock = list(accumulate((entry.received for entry in log), max, initial=START))
-    keys = defaultdict(list)
-    for place, entry in enumerate(log, 1):
-        keys[entry.key].append((place, entry))
-    return sorted(
-        each for entries in keys.values() for each in model(entries, clock=lambda place: clock[place], **more)
-    )
 
 
 async def _reads(stage: Stage) -> None:

@@ -3,9 +3,12 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
+from typing import Any
 
 from attune_patterns.decide import Decider, Outcome, Pattern, Seen, begin
+from attune_patterns.events import instant
 from attune_patterns.operators import LATE
 from attune_patterns.state import Mark, pack, unpack
 
@@ -125,3 +128,41 @@ def counts_of(
             found.append((entry.key, "reached", open_[-1][0], tuple(place for _, place in open_)))
             open_ = []
     return found
+
+
+def of_each_key(log: Log, model: Callable[..., list[Happened]], **more: int) -> list[Happened]:
+    """What a model of one key says of all keys of a log."""
+    clock = list(accumulate((entry.received for entry in log), max, initial=START))
+    keys: dict[str, list[tuple[int, Entry]]] = {}
+    for place, entry in enumerate(log, 1):
+        keys.setdefault(entry.key, []).append((place, entry))
+    found = (model(entries, clock=lambda place: clock[place], **more) for entries in keys.values())
+    return sorted(each for of_key in found for each in of_key)
+
+
+def entries_of(events: Sequence[dict[str, Any]]) -> Log:
+    """Events as the API has them, whose key is in their payload, as a log."""
+    return [Entry(_us(each["received_at"]), _us(each["occurred_at"]), each["payload"]["key"]) for each in events]
+
+
+def happened_of(events: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]]) -> list[Happened]:
+    """Events of a rule about events, in a form that can be compared with a model's.
+
+    Args:
+        events: the events.
+        log: those that they are about, as the API has them.
+    """
+    places = {event["id"]: place for place, event in enumerate(log, 1)}
+    return sorted(
+        (
+            event["payload"]["key"],
+            event["payload"]["status"],
+            _us(event["occurred_at"]),
+            tuple(places[each["id"]] for each in event["payload"]["events"]),
+        )
+        for event in events
+    )
+
+
+def _us(text: str) -> int:
+    return instant(datetime.fromisoformat(text))

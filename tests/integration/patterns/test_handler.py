@@ -41,6 +41,7 @@ async def test_after_an_outage_nothing_is_missing_before_sensors_have_delivered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reader, "_OUTAGE", 0.0)
+    monkeypatch.setattr(reader, "SETTLE", 3600.0)  # however long this machine takes
     api = PatternApi()
     async with sensor(api) as harness:
         absent = await active(harness, "core.absent", "absent", within="1m")

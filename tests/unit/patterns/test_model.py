@@ -1,14 +1,11 @@
 """Whatever is killed, asked or set in between, the same log gives the same events, and those of a simple model."""
 
 import random
-from collections import defaultdict
-from collections.abc import Callable
-from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.pattern_model import SECOND, START, Entry, Happened, Log, absent_of, counts_of, live
+from support.pattern_model import SECOND, START, Entry, Log, absent_of, counts_of, live, of_each_key
 
 from attune_patterns.decide import Pattern
 from attune_patterns.operators import (
@@ -48,15 +45,6 @@ def end_of(log: Log) -> int:
     return max(entry.received for entry in log) + HOUR
 
 
-def by_model(log: Log, model: Callable[..., list[Happened]], **more: int) -> list[Happened]:
-    times = list(accumulate((entry.received for entry in log), max, initial=START))[1:]
-    keys = defaultdict(list)
-    for place, entry in enumerate(log, 1):
-        keys[entry.key].append((place, entry))
-    found = (model(entries, clock=lambda place: times[place - 1], **more) for entries in keys.values())
-    return sorted(each for of_key in found for each in of_key)
-
-
 OPERATORS: list[Operator] = [
     Absent(within=WITHIN, tells_return=True),
     AbsentAt(within=WITHIN, next_time=lambda after: (after // (60 * SECOND) + 1) * 60 * SECOND, tells_return=True),
@@ -80,14 +68,14 @@ def test_kills_and_looks_in_between_change_nothing(operator: Operator, log: Log,
 @settings(max_examples=100, deadline=None)
 def test_absent_is_what_the_model_says(log: Log) -> None:
     found = live(pattern(Absent(within=WITHIN, tells_return=True)), log, until=end_of(log))
-    assert sorted(found.values()) == by_model(log, absent_of, within=WITHIN, until=end_of(log))
+    assert sorted(found.values()) == of_each_key(log, absent_of, within=WITHIN, until=end_of(log))
 
 
 @given(log=logs(), count=st.integers(2, 5))
 @settings(max_examples=100, deadline=None)
 def test_count_is_what_the_model_says(log: Log, count: int) -> None:
     found = live(pattern(Count(count=count, window=WITHIN)), log, until=end_of(log))
-    assert sorted(found.values()) == by_model(log, counts_of, window=WITHIN, count=count)
+    assert sorted(found.values()) == of_each_key(log, counts_of, window=WITHIN, count=count)
 
 
 @pytest.mark.parametrize("operator", [OPERATORS[0], OPERATORS[3]], ids=["Absent", "Count"])
@@ -101,9 +89,9 @@ def test_ten_thousand_keys(operator: Operator) -> None:
     found = live(pattern(operator), log, until=end_of(log), chance=Rarely(1))
     assert len(found) > 1000
     if isinstance(operator, Absent):
-        wanted = by_model(log, absent_of, within=WITHIN, until=end_of(log))
+        wanted = of_each_key(log, absent_of, within=WITHIN, until=end_of(log))
     else:
-        wanted = by_model(log, counts_of, window=WITHIN, count=3)
+        wanted = of_each_key(log, counts_of, window=WITHIN, count=3)
     assert sorted(found.values()) == wanted
 
 
