@@ -184,6 +184,32 @@ def test_a_rule_is_tried_and_a_failed_run_is_retried(window: Visit, target: int)
             server.shutdown()
 
 
+def test_a_rule_is_written_from_a_trigger_type_s_schema(window: Visit) -> None:
+    page = window.page
+    page.locator("#n-attune-system-core\\.timer").click()
+    page.wait_for_url("**/sensors/attune-system/core.timer*")
+    expect(page.locator("#state .badge").first).to_have_text("Ready", timeout=PATIENCE)
+    page.get_by_role("link", name="New Rule of type core.intervaltimer").click()
+    page.get_by_label("Namespace").fill("team-b")
+    page.locator("#f-name").fill("written")
+    page.get_by_label("unit", exact=True).select_option("hours")
+    page.get_by_role("button", name="Show the YAML").click()
+    expect(page.get_by_label("interval")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_text("'interval' is a required property")).to_be_visible()
+    assert window.barriers() == []
+    window.keep("new-rule-wrong")
+    page.get_by_label("interval").fill("12")
+    page.keyboard.press("Enter")
+    expect(page.locator("#yaml pre")).to_contain_text("interval: 12\n      unit: hours")
+    window.keep("new-rule")
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_url("**/rules/team-b/written*")
+    expect(page.get_by_text("The Rule was made.")).to_be_visible()
+    expect(page.locator("#state .badge")).to_have_text("Active", timeout=PATIENCE)
+    # Chromium logs that the form came back with 422, as it should.
+    window.faults = [fault for fault in window.faults if "status of 422" not in fault]
+
+
 def test_everything_is_reached_by_keyboard(window: Visit) -> None:
     page = window.page
     expect(page.locator("#r-team-a-steady")).to_be_visible(timeout=PATIENCE)
@@ -234,6 +260,8 @@ def test_pages_have_no_barriers_and_fit(browser: Browser, up: AttuneUp, look: st
             ("rule", "/rules/team-a/steady"),
             ("rule-with-actions", "/rules/team-a/telling"),
             ("rule-not-accepted", "/rules/team-b/astray"),
+            ("sensor", "/sensors/attune-system/core.timer"),
+            ("new-rule", "/sensors/attune-system/core.timer/types/core.crontimer/new-rule"),
             ("events", "/events"),
             ("event", f"/events/{event['id']}"),
             ("runs", "/runs"),

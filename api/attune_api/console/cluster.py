@@ -77,6 +77,20 @@ class ConsoleCluster:
         )
         return _decoded(answer)
 
+    async def create(self, bearer: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object; returns it.
+
+        Args:
+            bearer: the token.
+            path: of the list that it will be in.
+            body: the object.
+
+        Raises:
+            KubernetesError: it was not made; ``status`` says why (409: there is one of that name).
+        """
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        return _decoded(await self._client.request("POST", path, query=query, body=body, bearer=bearer))
+
     def pages(self, bearer: str, path: str) -> AsyncGenerator[Page]:
         """A complete list, page by page."""
         return self._client.pages(path, {}, bearer=bearer)

@@ -4,11 +4,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from attune_api.console.answers import asset, redirect
-from attune_api.console.pages import events, overview, rule, runs, sign_in
+from attune_api.console.pages import events, new_rule, overview, rule, runs, sensor, sign_in
 from attune_api.console.visit import console_of, fault_page, reading, root_of, writing
 from attune_api.web.problems import ProblemError
 
 _RULE = "/console/rules/{namespace}/{name}"
+_SENSOR = "/console/sensors/{namespace}/{name}"
+_NEW_RULE = f"{_SENSOR}/types/{{type}}/new-rule"
 
 
 async def _start(request: Request) -> Response:
@@ -52,6 +54,9 @@ def install(app: FastAPI) -> None:
     get(f"{_RULE}/history", reading(rule.history))
     post(f"{_RULE}/enabled", writing(rule.switch))
     post(f"{_RULE}/test", writing(rule.attempt))
+    get(_SENSOR, reading(sensor.show))
+    get(_NEW_RULE, reading(new_rule.show))
+    post(_NEW_RULE, writing(new_rule.write))
     get("/console/events", reading(events.search))
     get("/console/events/{event_id}", reading(events.show))
     get("/console/runs", reading(runs.search))

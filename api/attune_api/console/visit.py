@@ -321,8 +321,13 @@ _TITLES: Final = {
 }
 
 
+def said_by(error: KubernetesError) -> str:
+    """What the Kubernetes API said, without the call that it said it about."""
+    return str(error).partition(": ")[2] or str(error)
+
+
 def _cluster_told(error: KubernetesError) -> tuple[str, str, int]:
-    said = str(error).partition(": ")[2] or str(error)
+    said = said_by(error)
     match error.status:
         case 401:
             return "The cluster does not accept your token", "Sign out, and sign in with a new one.", _FORBIDDEN

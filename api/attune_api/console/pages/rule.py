@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-import yaml
 from fastapi.responses import Response
 from sqlalchemy import Connection
 
@@ -14,6 +13,7 @@ from attune_api.console.answers import redirect, unchanged
 from attune_api.console.cluster import path_of
 from attune_api.console.rows import rule_tone
 from attune_api.console.views import chart as charts
+from attune_api.console.views.as_yaml import as_yaml
 from attune_api.console.views.events import newest_rate, shown_event
 from attune_api.console.views.next_times import next_times
 from attune_api.console.views.search import payload_filters
@@ -88,7 +88,7 @@ async def show(visit: Visit, namespace: str, name: str) -> Response:
         runs=runs.runs,
         summary=summary,
         may_change=may_change,
-        text=yaml.safe_dump(_for_people(rule), sort_keys=False, allow_unicode=True, width=100),
+        text=as_yaml(_for_people(rule)),
         spans=list(charts.SPANS),
         said=visit.query.get("said", ""),
     )
@@ -213,7 +213,7 @@ async def attempt(visit: Visit, namespace: str, name: str) -> Response:
         name=name,
         trial=trial,
         problem=problem,
-        as_text=lambda value: yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True).rstrip(),
+        as_text=lambda value: as_yaml(msgspec.to_builtins(value)).rstrip(),
     )
 
 

@@ -96,7 +96,7 @@ def _sensor(rule: Object, sensor: Object | None) -> Step:
         says = "It runs the Rule."
     elif tone == "good" and rule_side:
         tone, says = ("off" if not enabled(rule) else rule_tone(rule)[0]), sentence(rule_side)
-    return Step(part="sensor", title="Sensor", value=served, says=says, tone=tone, path=f"/?sensor={served}")
+    return Step(part="sensor", title="Sensor", value=served, says=says, tone=tone, path=f"/sensors/{served}")
 
 
 def _events(rule: Object, newest: str | None, rate: str, now: datetime) -> Step:
