@@ -21,7 +21,7 @@ SIZE: Final = 4096
 
 
 def spans_of(
-    seqs: Sequence[int | None], times: Sequence[datetime], *, size: int = SIZE
+    seqs: Sequence[int | None], times: Sequence[datetime], *, size: int
 ) -> dict[int, tuple[datetime, datetime]]:
     """The earliest and the latest time in each block. Pure.
 

@@ -200,7 +200,9 @@ class PostgresDatabase(Database):
                 if keeps_statements and sqlstate(error) in _OTHERS_STATEMENTS:
                     self._pooled = None
                     continue
-                raise error if isinstance(error, OSError) else ConnectError(str(error)) from error
+                if isinstance(error, OSError):  # as it is: what a ConnectError was caused by says what to do
+                    raise
+                raise ConnectError(str(error)) from error
             if made.pooled != self._pooled:
                 self._pooled = made.pooled
                 if made.pooled:

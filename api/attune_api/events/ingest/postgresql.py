@@ -13,7 +13,8 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import Column, Connection, make_url
 
-from attune_api.events.blocks import SIZE, postgresql_note_times
+from attune_api.events import blocks
+from attune_api.events.blocks import postgresql_note_times
 from attune_api.events.ingest.rows import COLUMNS, NAMES, Row, columns_of, key_of
 from attune_api.storage.types import RawJson, encode_json
 
@@ -83,7 +84,7 @@ def insert(connection: Connection, rows: Sequence[Row]) -> Sequence[int | None]:
         if seqs is not None:
             return seqs
     # Straight at the driver, for which SQLAlchemy would write a text for each size.
-    found = connection.exec_driver_sql(_INSERT, (*columns, SIZE))
+    found = connection.exec_driver_sql(_INSERT, (*columns, blocks.SIZE))
     stored = {(key.int, rule_uid): seq for key, rule_uid, seq in found}
     return [stored.get(key_of(row)) for row in rows]
 
@@ -92,7 +93,9 @@ def _copy(connection: Connection, rows: Sequence[Row], columns: Sequence[Sequenc
     """The ``seq`` of each row when all are new and the server takes them; else None, and nothing was done."""
     times = [row["occurred_at"] for row in rows]
     connection.exec_driver_sql("SAVEPOINT copying")
-    seqs: Sequence[int] = connection.exec_driver_sql(_DRAW, (len(rows), SIZE, min(times), max(times))).scalar_one()
+    seqs: Sequence[int] = connection.exec_driver_sql(
+        _DRAW, (len(rows), blocks.SIZE, min(times), max(times))
+    ).scalar_one()
     driver: Any = connection.connection.dbapi_connection
     try:
         driver.run_async(

@@ -15,7 +15,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from attune_api.events.blocks import SIZE, spans_of
+from attune_api.events import blocks
+from attune_api.events.blocks import spans_of
 from attune_api.events.ingest.rows import COLUMNS, NAMES, Key, Row, columns_of, key_of
 from attune_api.storage.types import RawJson, UtcTime, encode_json, sqlite_time
 
@@ -65,7 +66,7 @@ def insert(connection: Connection, rows: Sequence[Row]) -> Sequence[int | None]:
             seqs = range(last - inserted + 1, last + 1)
         else:
             seqs = _seqs(cursor, rows, inserted)
-        for block, (first, last_time) in spans_of(seqs, [row["occurred_at"] for row in rows], size=SIZE).items():
+        for block, (first, last_time) in spans_of(seqs, [row["occurred_at"] for row in rows], size=blocks.SIZE).items():
             cursor.execute(_NOTE_TIMES, (block, sqlite_time(first), sqlite_time(last_time)))
     except sqlite3.Error as error:
         raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
