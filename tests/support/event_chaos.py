@@ -242,11 +242,16 @@ async def streamed_ids(server: NatsServer, wanted: set[str]) -> list[str]:
     missing = set(wanted)
     deadline = time.monotonic() + 180
     try:
-        subscription = await client.jetstream(timeout=60).pull_subscribe(
-            ALL_EVENTS,
-            stream=EVENTS_STREAM,
-            config=ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL),
-        )
+        subscription = None
+        while subscription is None:
+            # A server that has just joined the others again loses the request.
+            with contextlib.suppress(nats.errors.TimeoutError):
+                subscription = await client.jetstream(timeout=10).pull_subscribe(
+                    ALL_EVENTS,
+                    stream=EVENTS_STREAM,
+                    config=ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL),
+                )
+            assert subscription is not None or time.monotonic() < deadline, "no consumer could be made"
         while missing and time.monotonic() < deadline:
             with contextlib.suppress(nats.errors.TimeoutError):
                 for message in await subscription.fetch(500, timeout=1):
