@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fastapi.responses import Response
-from pydantic import ValidationError
 
 from attune_api.console.views.events import shown_event
-from attune_api.console.views.search import moment, payload_filters
+from attune_api.console.views.search import beyond, filters_told, moment, payload_filters
 from attune_api.console.visit import Visit, link
 from attune_api.events.query.filters import EventFilter
 from attune_api.events.query.parameters import EventQuery
@@ -16,7 +15,7 @@ from attune_api.events.query.routes import readable_event
 from attune_api.events.query.service import read_page
 from attune_api.runs.query import RunFilter
 from attune_api.runs.query import read_page as read_runs
-from attune_api.web.cursors import Cursor, InvalidCursorError
+from attune_api.web.cursors import Cursor
 from attune_api.web.problems import ProblemError
 
 _PAGE: Final = 50
@@ -29,7 +28,7 @@ async def search(visit: Visit) -> Response:
     namespace, query = await visit.namespace(), visit.query
     await visit.require("list", namespace)
     now = datetime.now(UTC)
-    try:
+    with filters_told():
         wanted = EventQuery(
             rule_namespace=namespace or None,
             rule_name=query.get("rule_name"),
@@ -38,10 +37,6 @@ async def search(visit: Visit) -> Response:
             occurred_after=moment(query.get("after", ""), now),
             occurred_before=moment(query.get("before", ""), now),
         )
-    except ValidationError as error:
-        raise ProblemError(
-            422, f"The filter cannot be meant: {error.errors()[0]['msg']}.", kind="invalid-request"
-        ) from None
     where = EventFilter(
         rule_namespace=wanted.rule_namespace,
         rule_name=wanted.rule_name,
@@ -52,7 +47,7 @@ async def search(visit: Visit) -> Response:
         payload=payload_filters(query.get("where", "")),
     )
     page = await read_page(
-        visit.services.database, where=where, order="desc", beyond=_beyond(query.get("cursor")), limit=_PAGE
+        visit.services.database, where=where, order="desc", beyond=beyond(query.get("cursor")), limit=_PAGE
     )
     kept = {"namespace": namespace, **{name: query.get(name, "") for name in _FIELDS}}
     return visit.page(
@@ -66,15 +61,6 @@ async def search(visit: Visit) -> Response:
         newest=link("/events", **kept),
         begun="cursor" in query,
     )
-
-
-def _beyond(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        return Cursor.decode(cursor, order="desc").seq
-    except InvalidCursorError as error:
-        raise ProblemError(400, str(error), kind="invalid-cursor") from None
 
 
 async def show(visit: Visit, event_id: str) -> Response:

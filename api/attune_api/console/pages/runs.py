@@ -6,11 +6,10 @@ from typing import Final
 
 import msgspec
 from fastapi.responses import Response
-from pydantic import ValidationError
 
 from attune_api.console.answers import redirect
 from attune_api.console.pages.sign_in import way_back
-from attune_api.console.views.search import moment
+from attune_api.console.views.search import beyond, filters_told, moment
 from attune_api.console.visit import Visit, link, root_of
 from attune_api.runs.parameters import RunQuery
 from attune_api.runs.query import read_page
@@ -18,7 +17,7 @@ from attune_api.runs.requests import RetryRequest
 from attune_api.runs.retry import retry_runs
 from attune_api.runs.table import get_run, view
 from attune_api.runs.views import RunView
-from attune_api.web.cursors import Cursor, InvalidCursorError
+from attune_api.web.cursors import Cursor
 from attune_api.web.problems import ProblemError
 from attune_contract.actions import RunReason, RunState
 
@@ -31,7 +30,7 @@ async def search(visit: Visit) -> Response:
     namespace, query = await visit.namespace(), visit.query
     await visit.require("list", namespace)
     now = datetime.now(UTC)
-    try:
+    with filters_told():
         wanted = RunQuery(
             rule_namespace=namespace or None,
             rule_name=query.get("rule_name"),
@@ -41,17 +40,9 @@ async def search(visit: Visit) -> Response:
             updated_after=moment(query.get("after", ""), now),
             updated_before=moment(query.get("before", ""), now),
         )
-    except ValidationError as error:
-        raise ProblemError(
-            422, f"The filter cannot be meant: {error.errors()[0]['msg']}.", kind="invalid-request"
-        ) from None
-    beyond = None
-    if cursor := query.get("cursor"):
-        try:
-            beyond = Cursor.decode(cursor, order="desc").seq
-        except InvalidCursorError as error:
-            raise ProblemError(400, str(error), kind="invalid-cursor") from None
-    page = await read_page(visit.services.database, where=wanted.chosen(), order="desc", beyond=beyond, limit=_PAGE)
+    page = await read_page(
+        visit.services.database, where=wanted.chosen(), order="desc", beyond=beyond(query.get("cursor")), limit=_PAGE
+    )
     kept = {"namespace": namespace, **{name: query.get(name, "") for name in _FIELDS}}
     return visit.page(
         "runs.html",

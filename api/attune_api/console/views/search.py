@@ -1,10 +1,15 @@
 """What people write into the fields of a search, as the API's filters have it."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pydantic import ValidationError
+
 from attune_api.events.query.filters import MAX_PAYLOAD_FILTERS, InvalidFilterError, PayloadFilter
+from attune_api.web.cursors import Cursor, InvalidCursorError
 from attune_api.web.problems import ProblemError
 
 _AGO: Final = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)(\s+ago)?")
@@ -51,3 +56,32 @@ def payload_filters(text: str) -> tuple[PayloadFilter, ...]:
         except InvalidFilterError as error:
             raise ProblemError(422, f"{part[:80]}: {error}.", kind="invalid-request") from None
     return tuple(found)
+
+
+@contextlib.contextmanager
+def filters_told() -> Iterator[None]:
+    """Say what is wrong with filters that the API's models refuse.
+
+    Raises:
+        ProblemError: 422, they cannot be meant.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise ProblemError(
+            422, f"The filter cannot be meant: {error.errors()[0]['msg']}.", kind="invalid-request"
+        ) from None
+
+
+def beyond(cursor: str | None) -> int | None:
+    """The place behind which the next page begins, newest first; None for the first page.
+
+    Raises:
+        ProblemError: 400, it is no cursor of such a list.
+    """
+    if not cursor:
+        return None
+    try:
+        return Cursor.decode(cursor, order="desc").seq
+    except InvalidCursorError as error:
+        raise ProblemError(400, str(error), kind="invalid-cursor") from None

@@ -66,7 +66,7 @@ drawn AS MATERIALIZED (
 ),
 noted AS ({postgresql_note_times("drawn", size="$2", first="first", last="last")})
 SELECT array_agg(seq ORDER BY seq) FROM drawn
-"""  # noqa: S608
+"""  # noqa: S608 - put together from names that stand above
 
 
 def insert(connection: Connection, rows: Sequence[Row]) -> Sequence[int | None]:

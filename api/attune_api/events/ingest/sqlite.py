@@ -24,7 +24,7 @@ _ROW: Final = f"({', '.join('?' * len(NAMES))})"
 #: For 256, 128, … 1 rows. ``OR FAIL``: one that fails need not be undone by itself, since its transaction is rolled back. With
 #: the default, ``ABORT``, SQLite would write each page that several rows change to a temporary file first.
 _INSERTS: Final = {
-    size: f"INSERT OR FAIL INTO events ({', '.join(NAMES)}) VALUES {', '.join([_ROW] * size)} ON CONFLICT DO NOTHING"  # noqa: S608
+    size: f"INSERT OR FAIL INTO events ({', '.join(NAMES)}) VALUES {', '.join([_ROW] * size)} ON CONFLICT DO NOTHING"  # noqa: S608 - of names
     for size in (2**n for n in range(8, -1, -1))
 }
 _NEWEST: Final = "SELECT id, rule_uid, seq FROM events ORDER BY seq DESC LIMIT ?"
