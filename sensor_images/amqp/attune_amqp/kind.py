@@ -8,9 +8,8 @@ from attune_amqp.lenient import use_lenient_decoders
 from attune_amqp.parameters import Subscription, subscription_of
 from attune_amqp.payload import content_of, payload_of
 from attune_amqp.source import AmqpQueue
-from attune_kit.secret_files import SecretFiles
-from attune_kit.servers import place_of
-from attune_kit.tls import TlsError, client_context
+from attune_kit.server_secrets import ServerSecrets
+from attune_kit.tls import TlsError
 from attune_sensor import Message, Rule, SensorContext, SourceError
 
 
@@ -27,7 +26,7 @@ class AmqpQueues:
     def __init__(self, context: SensorContext) -> None:
         use_lenient_decoders()
         self._servers = servers_of(context.config)
-        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._sensor = str(context.settings.sensor)
 
     def subscription(self, rule: Rule) -> Subscription:
@@ -53,7 +52,7 @@ class AmqpQueues:
         return AmqpQueue(
             server,
             subscription.queue,
-            password=None if server.password is None else self._password(server, server.password),
+            password=self._secrets.text(server.name, "password", server.password),
             tls=self._tls(server) if server.tls else None,
             name=f"attune {self._sensor}",
         )
@@ -62,12 +61,8 @@ class AmqpQueues:
         """What the rule's event carries."""
         return payload_of(rule.ref, content_of(message), whole=whole)
 
-    def _password(self, server: Server, reference: str) -> str:
-        return self._secrets.require(reference, where=place_of(server.name, "password")).decode()
-
     def _tls(self, server: Server) -> ssl.SSLContext:
-        authority = None if server.ca is None else self._secrets.path(server.ca, where=place_of(server.name, "ca"))
         try:
-            return client_context(authority) or ssl.create_default_context()
+            return self._secrets.tls(server.name, server.ca)
         except TlsError as error:
             raise SourceError(str(error)) from None

@@ -10,8 +10,7 @@ from attune_kafka.parameters import Subscription, subscription_of
 from attune_kafka.payload import payload_of
 from attune_kafka.positions import Gap
 from attune_kafka.source import KafkaTopic
-from attune_kit.secret_files import SecretFiles
-from attune_kit.servers import place_of
+from attune_kit.server_secrets import ServerSecrets
 from attune_sensor import Message, Rule, SensorContext
 
 
@@ -31,7 +30,7 @@ class KafkaTopics:
     def __init__(self, context: SensorContext) -> None:
         self.tell: Callable[[Subscription, str], None] = lambda subscription, why: None
         self._servers = servers_of(context.config)
-        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._sensor = str(context.settings.sensor)
         self._log = context.log
         self._seen: dict[Subscription, str] = {}
@@ -60,13 +59,13 @@ class KafkaTopics:
             MissingSecretError: a secret is missing.
         """
         server = self._servers[subscription.server]
+        password = self._secrets.text(subscription.server, "password", server.password)
+        authority = self._secrets.file(subscription.server, "ca", server.ca)
         connection = connection_settings(
             server,
             name=f"attune/{self._sensor}",
-            password=None if server.password is None else self._password(subscription.server, server.password),
-            ca_file=None
-            if server.ca is None
-            else str(self._secrets.path(server.ca, where=place_of(subscription.server, "ca"))),
+            password=password,
+            ca_file=None if authority is None else str(authority),
         )
         return KafkaTopic(
             subscription,
@@ -79,9 +78,6 @@ class KafkaTopics:
     def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
         """What the rule's event carries."""
         return payload_of(rule.ref, message.content, size=message.size, whole=whole)
-
-    def _password(self, server: str, reference: str) -> str:
-        return self._secrets.require(reference, where=place_of(server, "password")).decode()
 
     def _gap(self, subscription: Subscription, gap: Gap) -> None:
         self._lost.inc(gap.lost)

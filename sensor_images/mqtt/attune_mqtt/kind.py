@@ -5,9 +5,8 @@ import uuid
 from functools import partial
 from typing import Any
 
-from attune_kit.secret_files import SecretFiles
-from attune_kit.servers import place_of
-from attune_kit.tls import TlsError, client_context
+from attune_kit.server_secrets import ServerSecrets
+from attune_kit.tls import TlsError
 from attune_mqtt.config import Server, servers_of
 from attune_mqtt.deliveries import Deliveries
 from attune_mqtt.lenient import use_lenient_decoder
@@ -30,7 +29,7 @@ class MqttTopics:
     def __init__(self, context: SensorContext) -> None:
         use_lenient_decoder()
         self._servers = servers_of(context.config)
-        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._sensor = str(context.settings.sensor)
         self._log = context.log
         self._deliveries: dict[Subscription, Deliveries] = {}  # of each session
@@ -60,7 +59,7 @@ class MqttTopics:
         return MqttTopic(
             server,
             subscription,
-            password=None if server.password is None else self._password(server, server.password),
+            password=self._secrets.text(server.name, "password", server.password),
             tls=self._tls(server) if server.tls else None,
             client_id=session,
             deliveries=self._deliveries.setdefault(subscription, Deliveries(lambda: uuid.uuid4().hex)),
@@ -79,12 +78,8 @@ class MqttTopics:
             log.info("session_opened", resumed=resumed)
         self._read_before.add(subscription)
 
-    def _password(self, server: Server, reference: str) -> str:
-        return self._secrets.require(reference, where=place_of(server.name, "password")).decode()
-
     def _tls(self, server: Server) -> ssl.SSLContext:
-        authority = None if server.ca is None else self._secrets.path(server.ca, where=place_of(server.name, "ca"))
         try:
-            return client_context(authority) or ssl.create_default_context()
+            return self._secrets.tls(server.name, server.ca)
         except TlsError as error:
             raise SourceError(str(error)) from None

@@ -3,8 +3,7 @@
 from typing import Any
 
 from attune_kit.nats.connection import NatsEndpoint
-from attune_kit.secret_files import SecretFiles
-from attune_kit.servers import place_of
+from attune_kit.server_secrets import ServerSecrets
 from attune_nats.config import servers_of
 from attune_nats.parameters import Subscription, subscription_of
 from attune_nats.payload import payload_of
@@ -24,7 +23,7 @@ class NatsStreams:
 
     def __init__(self, context: SensorContext) -> None:
         self._servers = servers_of(context.config)
-        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._sensor = str(context.settings.sensor)
         self._latest: dict[Subscription, NatsStream] = {}
 
@@ -65,13 +64,9 @@ class NatsStreams:
         return NatsEndpoint(
             url=server.url,
             username=server.username,
-            password=None
-            if server.password is None
-            else self._secrets.require(server.password, where=place_of(name, "password")).decode(),
+            password=self._secrets.text(name, "password", server.password),
             name=f"sensor {self._sensor}",
-            creds_file=None
-            if server.credentials is None
-            else self._secrets.path(server.credentials, where=place_of(name, "credentials")),
-            ca_file=None if server.ca is None else self._secrets.path(server.ca, where=place_of(name, "ca")),
+            creds_file=self._secrets.file(name, "credentials", server.credentials),
+            ca_file=self._secrets.file(name, "ca", server.ca),
             system_ca=True,
         )

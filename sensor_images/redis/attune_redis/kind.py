@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from attune_kit.secret_files import SecretFiles
-from attune_kit.servers import place_of
-from attune_redis.config import Server, servers_of
+from attune_kit.server_secrets import ServerSecrets
+from attune_redis.config import servers_of
 from attune_redis.parameters import Subscription, parameters_of, subscription_of
 from attune_redis.payload import payload_of
 from attune_redis.source import RedisStream
@@ -23,7 +22,7 @@ class RedisStreams:
 
     def __init__(self, context: SensorContext) -> None:
         self._servers = servers_of(context.config)
-        self._secrets = SecretFiles(context.settings.secrets_dir)
+        self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._group = f"attune.{context.settings.sensor.namespace}.{context.settings.sensor.name}"
         self._latest: dict[Subscription, RedisStream] = {}
 
@@ -46,14 +45,14 @@ class RedisStreams:
             MissingSecretError: a secret is missing.
         """
         server = self._servers[subscription.server]
+        password = self._secrets.text(server.name, "password", server.password)
+        authority = self._secrets.file(server.name, "ca", server.ca)
         before = self._latest.get(subscription)
         made = self._latest[subscription] = RedisStream(
             server,
             subscription,
-            password=None if server.password is None else self._password(server, server.password),
-            ca_file=None
-            if server.ca is None
-            else str(self._secrets.path(server.ca, where=place_of(server.name, "ca"))),
+            password=password,
+            ca_file=None if authority is None else str(authority),
             # A group that was deleted while we read begins where we were.
             after=None if before is None else before.last,
         )
@@ -63,6 +62,3 @@ class RedisStreams:
         """What the rule's event carries."""
         entry, fields = message.content
         return payload_of(rule.ref, parameters_of(rule), entry=entry, fields=fields, whole=whole)
-
-    def _password(self, server: Server, reference: str) -> str:
-        return self._secrets.require(reference, where=place_of(server.name, "password")).decode()
