@@ -1,9 +1,7 @@
-"""Delivers events to the API: at once when it can, later when it must, each rule's in order, none silently lost.
+"""Takes events from their reporters and has them delivered: at once when it can, later when it must.
 
-Events wait in memory; while the API is away they move to the spool, if there is one, and from then on all take that way
-until it is empty, so that order is kept. One request is under way at a time: an event that comes while nothing is under
-way leaves at once, and those that come meanwhile leave together with the next request
-(:mod:`attune_sensor._grouping`).
+An event that comes while no request is under way leaves at once, and those that come meanwhile leave together with the
+next request (:mod:`attune_sensor._grouping`). Where they go is :mod:`attune_sensor._forwarder`'s.
 """
 
 import asyncio
@@ -20,31 +18,27 @@ from attune_contract.events import EventReport
 from attune_kit.backoff import Backoff
 from attune_kit.outage import Outage
 from attune_kit.supervisor import end
-from attune_sensor._api_client import MAX_EVENTS, MAX_EVENTS_BYTES, Unavailable
+from attune_sensor._api_client import MAX_EVENTS_BYTES, Unavailable
 from attune_sensor._confirmations import Confirmation, Disposition, PendingConfirmation, confirm, is_pending
-from attune_sensor._delivery import Delivered, Delivery, Poster
+from attune_sensor._delivery import Delivery, Poster
 from attune_sensor._errors import StoppingError
 from attune_sensor._event_queue import EventQueue
-from attune_sensor._grouping import ENOUGH, group_size
+from attune_sensor._forwarder import Forwarder
+from attune_sensor._grouping import ENOUGH
 from attune_sensor._held_back import HeldBack
 from attune_sensor._metrics import Metrics
 from attune_sensor._outcomes import Outcomes
 from attune_sensor._settings import WhenFull
-from attune_sensor._spool import Position, Spool
+from attune_sensor._spool import Spool
 from attune_sensor._spool_thread import SpoolThread
 
 _RETRY: Final = Backoff(initial=0.25, maximum=15.0)
 _MEMORY_BYTES: Final = 32 * 1024 * 1024
-#: With more than this in memory, events move to the spool even while the API answers.
-_SPILL_BYTES: Final = 8 * 1024 * 1024
-_SPILL_CHUNK: Final = 2000
 #: Requests begin at least so many seconds after each other, unless so many events wait. A lone event leaves at once.
 _PACE: Final = 0.02
 _GATHERED: Final = 200
 #: Turns of the event loop without a new event, after which none is expected: a request takes two from socket to queue.
 _QUIET_TURNS: Final = 3
-#: Seconds that a confirmation waits for the API; then the event is written to disk.
-_PATIENCE: Final = 1.0
 #: Events of other threads that wait for the event loop, above which it is stuck.
 _MAX_INBOUND: Final = 100_000
 
@@ -91,9 +85,6 @@ class Emitter:
             log=log,
             outcomes=outcomes,
         )
-        self._from_spool: tuple[list[bytes], Position] | None = None  # read there, and parted from what is kept already
-        self._others_turn = True  # while namespaces over their quotas are tried again
-        self._delivery = Delivery(api=api, metrics=metrics, log=log, each=log_each, outcomes=outcomes)
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
         self._log = log
@@ -101,13 +92,19 @@ class Emitter:
         self._retry = retry
         self._chance = chance
         self._queue = EventQueue(limit=memory_bytes)
+        self._forwarder = Forwarder(
+            queue=self._queue,
+            spool=self._spool,
+            held_back=self._held_back,
+            delivery=Delivery(api=api, metrics=metrics, log=log, each=log_each, outcomes=outcomes),
+            drop_oldest=when_full is WhenFull.DROP_OLDEST,
+            on_room=self._has_room,
+            on_dropped=self._dropped,
+        )
         self._inbound: collections.deque[bytes] = collections.deque()  # from other threads
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sleeping = False  # until _wake is set
         self._began = 0.0  # when the last request began
-        self._took = 0.0  # seconds that it took
-        self._under_way: list[bytes] = []  # taken from the queue, not answered yet
-        self._spilling: list[bytes] = []  # taken from the queue, not on the disk yet
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing = False
@@ -200,12 +197,12 @@ class Emitter:
     @property
     def waiting(self) -> int:
         """Events that are not delivered yet, in memory, in the spool, and of namespaces that are over their quotas."""
-        return self._held + self._spooled() + len(self._held_back)
+        return self._held + self._forwarder.spooled + len(self._held_back)
 
     @property
     def spooled(self) -> int:
         """Events in the spool."""
-        return self._spooled()
+        return self._forwarder.spooled
 
     @property
     def problem(self) -> str | None:
@@ -242,7 +239,7 @@ class Emitter:
         attempt = 0
         while True:
             self._take_inbound()
-            if not self._queue and not self._spooled() and self._held_back.due() is None:
+            if not self._queue and not self._forwarder.spooled and self._held_back.due() is None:
                 next_due = self._held_back.next_due()
                 if self._closing and (next_due is None or time.monotonic() + next_due > self._ends):
                     return
@@ -250,10 +247,10 @@ class Emitter:
                 self._wake.clear()
                 continue
             await self._pace()
-            failure = await self._step()
+            failure = await self._forwarder.step()
             if failure is None:
                 attempt = 0
-                self._api_outage.recovered(spooled=self._spooled())
+                self._api_outage.recovered(spooled=self._forwarder.spooled)
                 continue
             attempt += 1
             self._api_outage.failed(failure.kind, failure.reason)
@@ -278,14 +275,11 @@ class Emitter:
         self._room.set()
         await asyncio.wait({run}, timeout=grace_seconds)
         await end(run)
-        self._queue.put_back(self._spilling)
-        self._spilling = []
-        self._queue.put_back(self._under_way)
-        self._under_way = []
+        self._forwarder.put_back()
         self._queue.put_back(await self._held_back.close())
         self._take_inbound()
         if self._queue and self._spool is not None:
-            await self._spill()
+            await self._forwarder.spill()
         lost = len(self._queue)
         for record in self._queue:
             confirm(record, Disposition.DROPPED, "the sensor stopped before it could be delivered")
@@ -319,7 +313,7 @@ class Emitter:
     @property
     def _held(self) -> int:
         """Events in memory."""
-        return len(self._inbound) + len(self._queue) + len(self._under_way) + len(self._spilling)
+        return len(self._inbound) + len(self._queue) + self._forwarder.taken
 
     async def _admit(self, body: bytes) -> bool:
         while not self._queue.fits(len(body)):
@@ -351,7 +345,7 @@ class Emitter:
     async def _pace(self) -> None:
         """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
         deadline = self._began + _PACE
-        if time.monotonic() < deadline and not self._spooled() and not self._closing:
+        if time.monotonic() < deadline and not self._forwarder.spooled and not self._closing:
             if self._queue and is_pending(self._queue.first):
                 await self._gather(deadline)
             elif len(self._queue) < _GATHERED:
@@ -393,117 +387,6 @@ class Emitter:
             self._metrics.events.labels("dropped").inc(number)
             self._full_outage.failed(where, f"events are dropped ({self._when_full}): the {where} for them is full")
 
-    # Delivery.
-
-    def _spooled(self) -> int:
-        return self._spool.count if self._spool is not None else 0
-
-    async def _step(self) -> Unavailable | None:
-        """Deliver one batch; what could not be delivered is where it was, or in the spool."""
-        namespace = self._held_back.due()
-        if namespace is not None and not (self._others_turn and (self._queue or self._spooled())):
-            self._others_turn = True
-            return await self._step_held_back(namespace)
-        self._others_turn = False
-        if self._spool is not None and (self._spooled() or self._queue.bytes > _SPILL_BYTES):
-            await self._spill()
-            if self._spooled():
-                return await self._step_from_spool(self._spool)
-        reporters_wait = bool(self._queue) and is_pending(self._queue.first)
-        most = group_size(len(self._queue), reporters_wait=reporters_wait, took=self._took)
-        self._under_way = self._queue.take_batch(most=most, size=MAX_EVENTS_BYTES)
-        self._under_way = await self._held_back.part(self._under_way)
-        delivered = await self._post(self._under_way)
-        self._took = time.monotonic() - self._began
-        await self._held_back.hold(delivered.deferred)
-        self._under_way = delivered.rest
-        failure = delivered.failure
-        if failure is not None:
-            self._queue.put_back(self._under_way)
-            self._under_way = []
-            await self._spill()
-        self._has_room()
-        return failure
-
-    async def _step_from_spool(self, spool: SpoolThread) -> Unavailable | None:
-        if self._from_spool is not None:
-            records, position = self._from_spool
-        else:
-            # Records are joined by commas, which count as well.
-            found = await spool.peek(max_records=MAX_EVENTS, max_bytes=MAX_EVENTS_BYTES - MAX_EVENTS)
-            if found is None:
-                return None
-            records, position = found
-            free = await self._held_back.part(records)
-            if len(free) < len(records):
-                self._from_spool = free, position
-            records = free
-        delivered = await self._post(records)
-        if delivered.failure is None:
-            await self._held_back.hold(delivered.deferred)
-            self._from_spool = None
-            await spool.advance(position)
-            self._has_room()
-        return delivered.failure
-
-    async def _step_held_back(self, namespace: str) -> Unavailable | None:
-        """Try again what waits of a namespace that was over its quota."""
-        most = MAX_EVENTS_BYTES - MAX_EVENTS
-        records, position = await self._held_back.peek(namespace, max_records=MAX_EVENTS, max_bytes=most)
-        if not records:
-            return None
-        delivered = await self._post(records)
-        if delivered.deferred:
-            await self._held_back.hold(delivered.deferred, held=namespace)
-        elif delivered.failure is None:
-            await self._held_back.advance(namespace, position)
-        return delivered.failure
-
-    async def _post(self, records: list[bytes]) -> Delivered:
-        """Deliver records.
-
-        Confirmations that wait for too long come from the disk.
-        """
-        # Delivered here and not in a task of its own, so that the next request leaves at once, before the reporters of
-        # these events are answered. The API would wait for that.
-        delivered = asyncio.Event()
-        securing: list[asyncio.Task[None]] = []
-
-        def begin_securing() -> None:
-            securing.append(asyncio.create_task(self._keep_secure(records, delivered), name="securing"))
-
-        patience = asyncio.get_running_loop().call_later(_PATIENCE, begin_securing)
-        try:
-            return await self._delivery.deliver(records)
-        finally:
-            patience.cancel()
-            delivered.set()
-            for task in securing:
-                await task
-
-    async def _keep_secure(self, records: list[bytes], delivered: asyncio.Event) -> None:
-        while not delivered.is_set():
-            await self._secure(records)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
-                    await delivered.wait()
-
-    async def _secure(self, records: list[bytes]) -> None:
-        """Write pending confirmations to disk: copies of what is in flight, and all that queues behind it."""
-        if self._spool is None:
-            return
-        if waiting := [record for record in records if is_pending(record)]:
-            await self._append(self._spool, waiting)
-        if any(map(is_pending, self._queue)):
-            await self._spill()
-
-    async def _append(self, spool: SpoolThread, records: list[bytes]) -> int | None:
-        """Write records to the spool and confirm them; returns as :meth:`SpoolThread.append`."""
-        written = await spool.append(records, durable=any(map(is_pending, records)))
-        for record in records[: written or 0]:
-            confirm(record, Disposition.SPOOLED)
-        return written
-
     async def _wait_out(self, seconds: float) -> None:
         """Wait before the next try. Events that come meanwhile go to the spool."""
         if self._closing:
@@ -513,7 +396,7 @@ class Emitter:
         while (left := deadline - time.monotonic()) > 0:
             self._wake.clear()
             self._take_inbound()
-            await self._spill()
+            await self._forwarder.spill()
             if self._closing and not was_closing:
                 return
             if self._queue and self._spool is not None:
@@ -522,35 +405,8 @@ class Emitter:
                 continue
             await self._sleep(left)
 
-    async def _spill(self) -> None:
-        """Move what waits in memory to the end of the spool. When the disk fails it stays in memory."""
-        spool = self._spool
-        if spool is None:
-            return
-        while self._queue:
-            # Taken out first: while the disk works, the front of the queue may be dropped to make room.
-            while self._queue and len(self._spilling) < _SPILL_CHUNK:
-                self._spilling.append(self._queue.take())
-            written = await self._append(spool, self._spilling)
-            del self._spilling[: written or 0]
-            left = bool(self._spilling)
-            self._queue.put_back(self._spilling)
-            self._spilling = []
-            if written is None or (left and not await self._make_room_in(spool)):
-                return
-        self._has_room()
-
-    async def _make_room_in(self, spool: SpoolThread) -> bool:
-        """The spool is full. Returns whether it is worth trying again."""
-        if self._when_full is WhenFull.DROP_OLDEST:
-            lost = await spool.drop_oldest()
-            self._dropped(lost, "spool")
-            return lost > 0
-        # Under drop-newest and block, memory fills up next, and there the rule is applied to newcomers.
-        return False
-
     def _has_room(self) -> None:
         if self._queue.bytes < self._queue.limit:
             self._room.set()
-            if self._queue.bytes < self._queue.limit // 2 and not self._spooled():
+            if self._queue.bytes < self._queue.limit // 2 and not self._forwarder.spooled:
                 self._full_outage.recovered()

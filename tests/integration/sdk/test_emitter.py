@@ -314,7 +314,7 @@ async def test_killed_process_loses_nothing_that_was_spooled(bench: Bench, api: 
     async with bench.emitter(spool=True, grace=0.3) as emitter:
         for number in range(100):
             emitter.emit_nowait(event(number))
-        await until(lambda: not emitter._queue and not emitter._under_way, what="all are in the spool")
+        await until(lambda: not emitter._queue and not emitter._forwarder.taken, what="all are in the spool")
     last = max(bench.spool_directory.glob("*.segment"))
     last.write_bytes(last.read_bytes()[:-10])
     await api.start()
@@ -330,8 +330,8 @@ async def test_full_spool_drops_the_oldest_and_counts_them(bench: Bench, api: Sc
         for number in range(1000):
             emitter.emit_nowait(event(number))
             if number % 50 == 0:
-                await until(lambda: not emitter._queue and not emitter._under_way)
-        await until(lambda: not emitter._queue and not emitter._under_way)
+                await until(lambda: not emitter._queue and not emitter._forwarder.taken)
+        await until(lambda: not emitter._queue and not emitter._forwarder.taken)
         dropped = bench.count("dropped")
         assert dropped > 0
         await api.start()

@@ -106,7 +106,7 @@ async def test_the_next_process_goes_on_with_what_waited(tmp_path: Path) -> None
             for k in range(1200):
                 await emitter.emit(event("shop", k))
             await until(lambda: emitter.waiting and not emitter.spooled and len(emitter._held_back) > 0)
-            await until(lambda: not emitter._queue and not emitter._under_way)
+            await until(lambda: not emitter._queue and not emitter._forwarder.taken)
             taken = len(await stored(api, "shop"))
         assert taken < 1200
         api.environment["ATTUNE_API_QUOTAS"] = "{}"
