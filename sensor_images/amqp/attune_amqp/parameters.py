@@ -6,9 +6,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from attune_kit.parameters import sentence
-from attune_kit.servers import DEFAULT_SERVER, unknown_server
-from attune_sensor import InvalidRuleError, Rule
+from attune_kit.servers import DEFAULT_SERVER
+from attune_sensor import Rule, read_server_parameters
 
 #: AMQP's limit of 255 bytes holds for longer alphabets too: the broker says so.
 _Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]+\Z", max_length=255)]
@@ -38,10 +37,5 @@ def subscription_of(rule: Rule, *, servers: Iterable[str]) -> Subscription:
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    try:
-        parameters = msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
-    if (problem := unknown_server(parameters.server, servers)) is not None:
-        raise InvalidRuleError(problem)
+    parameters = read_server_parameters(rule, Parameters, servers)
     return Subscription(server=parameters.server, queue=parameters.queue)

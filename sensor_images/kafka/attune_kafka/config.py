@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from attune_kit.servers import Reference
-from attune_sensor import SettingsError
+from attune_sensor import read_servers
 
 #: One broker: a name or an address (IPv6 in brackets) and a port. Names with a ``_`` occur inside of clusters.
 _BROKER: Final = re.compile(r"([-_.a-zA-Z0-9]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
@@ -41,38 +41,27 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     session_seconds: Annotated[int, Meta(ge=1, le=1800)] = 10
 
 
-class _Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    servers: dict[str, Server] = {}
-
-
 def servers_of(config: dict[str, Any]) -> dict[str, Server]:
     """The clusters by name.
 
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    try:
-        servers = msgspec.convert(config, type=_Config).servers
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
-    for name, server in servers.items():
-        if (problem := _problem(name, server)) is not None:
-            raise SettingsError(f"spec.config.servers.{name} of the Sensor: {problem}")
-    return servers
+    return read_servers(config, Server, _checked)
 
 
-def _problem(name: str, server: Server) -> str | None:
-    if not name or "/" in name:
-        return f"{name!r} is no name; it must not be empty or hold a '/'"
+def _checked(_: str, server: Server) -> Server:
     for broker in server.bootstrap_servers.split(","):
         found = _BROKER.fullmatch(broker.strip())
         if found is None or not 1 <= int(found[2]) <= _LARGEST_PORT:
-            return f"bootstrapServers: {broker.strip()!r} is not like host:9092; several are separated by commas"
+            raise ValueError(
+                f"bootstrapServers: {broker.strip()!r} is not like host:9092; several are separated by commas"
+            )
     if server.ca is not None and not server.tls:
-        return "tls is false, so ca is never used; set tls: true"
+        raise ValueError("tls is false, so ca is never used; set tls: true")
     if len({server.username is None, server.password is None, server.mechanism is None}) > 1:
-        return "username, password and mechanism belong together; one of them is missing"
-    return None
+        raise ValueError("username, password and mechanism belong together; one of them is missing")
+    return server
 
 
 def connection_settings(server: Server, *, name: str, password: str | None, ca_file: str | None) -> dict[str, Any]:

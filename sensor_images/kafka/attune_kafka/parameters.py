@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from attune_kit.parameters import sentence
-from attune_kit.servers import DEFAULT_SERVER, unknown_server
-from attune_sensor import InvalidRuleError, Rule
+from attune_kit.servers import DEFAULT_SERVER
+from attune_sensor import InvalidRuleError, Rule, read_server_parameters
 
 Start = Literal["latest", "earliest"]
 _Topic = Annotated[str, Meta(pattern=r"^[-._a-zA-Z0-9]+\Z", max_length=249)]
@@ -44,14 +43,9 @@ def subscription_of(rule: Rule, *, servers: Iterable[str], sensor: str) -> Subsc
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    try:
-        parameters = msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
+    parameters = read_server_parameters(rule, Parameters, servers)
     if parameters.topic in (".", ".."):
         raise InvalidRuleError(f"parameters.topic: {parameters.topic!r} is no name of a topic")
-    if (problem := unknown_server(parameters.server, servers)) is not None:
-        raise InvalidRuleError(problem)
     return Subscription(
         server=parameters.server,
         topic=parameters.topic,

@@ -4,13 +4,12 @@ They stand here and not in rules: see decision 96.
 """
 
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from attune_kit.servers import Reference
-from attune_sensor import SettingsError
+from attune_kit.servers import Reference, read_address
+from attune_sensor import read_servers
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 #: Messages of a session that may be under way to the API.
@@ -29,10 +28,6 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     version: Literal["5", "3.1.1"] = "5"
     prefetch: Annotated[int, Meta(ge=1, le=500)] = PREFETCH
     session_seconds: Annotated[int, Meta(ge=60, le=2**32 - 2)] = KEPT
-
-
-class _Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    servers: dict[str, _Given] = {}
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,36 +64,22 @@ def servers_of(config: dict[str, Any]) -> dict[str, Server]:
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    try:
-        given = msgspec.convert(config, type=_Config)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
-    return {name: _server(name, each) for name, each in given.servers.items()}
+    return read_servers(config, _Given, _server)
 
 
 def _server(name: str, given: _Given) -> Server:
-    where = f"spec.config.servers.{name} of the Sensor"
-    if not name or "/" in name:
-        raise SettingsError(f"{where}: {name!r} is no name; it must not be empty or hold a '/'")
-    url = urlsplit(given.url)
-    if url.scheme not in _PORTS or not url.hostname or url.path not in ("", "/") or url.query or url.fragment:
-        raise SettingsError(f"{where}: url is not like mqtt://host:1883, or mqtts://… with TLS")
-    if url.username or url.password:
-        raise SettingsError(f"{where}: url holds credentials; write username, and password as a reference secret/key")
-    if given.ca is not None and url.scheme == "mqtt":
-        raise SettingsError(f"{where}: url begins with mqtt://, so ca is never used; write mqtts://")
+    like = "mqtt://host:1883, or mqtts://… with TLS"
+    address = read_address(given.url, ports=_PORTS, like=like, ca=given.ca is not None)
     if given.password is not None and given.username is None:
-        raise SettingsError(f"{where}: password is given without username")
+        raise ValueError("password is given without username")
     new = given.version == "5"
     if not new and given.session_seconds != KEPT:
-        raise SettingsError(
-            f"{where}: sessionSeconds needs version 5; with 3.1.1 the broker says how long it keeps sessions"
-        )
+        raise ValueError("sessionSeconds needs version 5; with 3.1.1 the broker says how long it keeps sessions")
     return Server(
         name=name,
-        host=url.hostname,
-        port=_port(url, where),
-        tls=url.scheme == "mqtts",
+        host=address.host,
+        port=address.port,
+        tls=address.scheme == "mqtts",
         username=given.username,
         password=given.password,
         ca=given.ca,
@@ -106,10 +87,3 @@ def _server(name: str, given: _Given) -> Server:
         prefetch=given.prefetch,
         session_seconds=given.session_seconds,
     )
-
-
-def _port(url: SplitResult, where: str) -> int:
-    try:
-        return url.port or _PORTS[url.scheme]
-    except ValueError:
-        raise SettingsError(f"{where}: the port in url is no number from 1 to 65535") from None

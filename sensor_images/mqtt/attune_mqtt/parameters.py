@@ -7,10 +7,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from attune_kit.parameters import sentence
-from attune_kit.servers import DEFAULT_SERVER, unknown_server
+from attune_kit.servers import DEFAULT_SERVER
 from attune_mqtt.config import Server
-from attune_sensor import InvalidRuleError, Rule
+from attune_sensor import InvalidRuleError, Rule, read_server_parameters
 
 _LEVEL: Final = r"[^+#/\x00-\x1f\x7f]"
 #: A topic filter: ``+`` is a whole level, ``#`` all that are left.
@@ -59,12 +58,7 @@ def subscription_of(rule: Rule, *, servers: Mapping[str, Server]) -> Subscriptio
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    try:
-        parameters = msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
-    if (problem := unknown_server(parameters.server, servers)) is not None:
-        raise InvalidRuleError(problem)
+    parameters = read_server_parameters(rule, Parameters, servers)
     if parameters.id_property is not None and not servers[parameters.server].new:
         raise InvalidRuleError(
             f"parameters.idProperty: the server {parameters.server} is read with MQTT 3.1.1, which has no properties; "

@@ -3,15 +3,15 @@
 They stand here and not in rules: see decision 96.
 """
 
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
-from attune_kit.servers import Reference
-from attune_sensor import SettingsError
+from attune_kit.servers import Reference, read_address
+from attune_sensor import read_servers
 
+_PORTS: Final = {"nats": 4222, "tls": 4222}
 _Token = Annotated[str, Meta(pattern=r"^[^\s.*>]+\Z", max_length=255)]
 
 
@@ -35,40 +35,20 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     domain: _Token | None = None
 
 
-class _Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    servers: dict[str, Server] = {}
-
-
 def servers_of(config: dict[str, Any]) -> dict[str, Server]:
     """The servers by name.
 
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    try:
-        servers = msgspec.convert(config, type=_Config).servers
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
-    for name, server in servers.items():
-        _check(name, server)
-    return servers
+    return read_servers(config, Server, _checked)
 
 
-def _check(name: str, server: Server) -> None:
-    where = f"spec.config.servers.{name} of the Sensor"
-    if not name or "/" in name:
-        raise SettingsError(f"{where}: {name!r} is no name; it must not be empty or hold a '/'")
-    for address in server.url.split(","):
-        url = urlsplit(address.strip())
-        if url.scheme not in ("nats", "tls") or not url.hostname or url.path not in ("", "/"):
-            raise SettingsError(f"{where}: url is not like nats://host:4222, or tls://… with TLS")
-        if url.username or url.password:
-            raise SettingsError(f"{where}: url holds credentials; write password as a reference like secret/key")
-        try:
-            _ = url.port
-        except ValueError:
-            raise SettingsError(f"{where}: the port in url is no number from 1 to 65535") from None
+def _checked(_: str, server: Server) -> Server:
+    for url in server.url.split(","):
+        read_address(url.strip(), ports=_PORTS, like="nats://host:4222, or tls://… with TLS")
     if server.credentials is not None and server.password is not None:
-        raise SettingsError(f"{where}: credentials and password exclude each other")
+        raise ValueError("credentials and password exclude each other")
     if server.username is not None and server.password is None:
-        raise SettingsError(f"{where}: username is given without password")
+        raise ValueError("username is given without password")
+    return server

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from attune_kit.parameters import sentence
-from attune_kit.servers import DEFAULT_SERVER, unknown_server
-from attune_sensor import InvalidRuleError, Rule
+from attune_kit.servers import DEFAULT_SERVER
+from attune_sensor import Rule, read_server_parameters
 
 #: Names of streams and consumers become tokens of subjects.
 _Name = Annotated[str, Meta(pattern=r"^[^\s.*>/\\]+\Z", max_length=255)]
@@ -52,12 +51,7 @@ def subscription_of(rule: Rule, *, servers: Iterable[str], sensor: str) -> Subsc
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    try:
-        parameters = msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
-    if (problem := unknown_server(parameters.server, servers)) is not None:
-        raise InvalidRuleError(problem)
+    parameters = read_server_parameters(rule, Parameters, servers)
     return Subscription(
         server=parameters.server,
         stream=parameters.stream,

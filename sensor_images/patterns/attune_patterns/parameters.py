@@ -7,11 +7,11 @@ import msgspec
 from msgspec import Meta
 
 from attune_kit.cel.evaluator import Program
-from attune_kit.parameters import microseconds, sentence
+from attune_kit.parameters import microseconds
 from attune_patterns.calendar import DAYS, Daily, UnknownZoneError
 from attune_patterns.decide import Pattern
 from attune_patterns.operators import MOST_MARKS, Absent, AbsentAt, All, Count, Debounce, InOrder, Operator, Throttle
-from attune_sensor import InvalidRuleError, Rule
+from attune_sensor import InvalidRuleError, Rule, read_parameters
 
 #: The trigger types.
 ABSENT: Final = "core.absent"
@@ -115,10 +115,7 @@ def listening_of(rule: Rule) -> Listening:
     kind = rule.trigger_type
     if kind not in _TYPES:
         raise InvalidRuleError(f"the trigger type is {kind}; expected one of: {', '.join(sorted(_TYPES))}")
-    try:
-        given = msgspec.convert(rule.parameters, type=_TYPES[kind])
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
+    given = read_parameters(rule.parameters, _TYPES[kind])
     if rule.state.name in given.rules:
         raise InvalidRuleError(
             f"parameters.rules names this rule itself, {rule.state.name}: its events would make further ones"

@@ -5,14 +5,13 @@ make the sensor connect to any address. And the server's name is part of event i
 """
 
 from typing import Any, Final
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from attune_kit.servers import Reference
-from attune_sensor import SettingsError
+from attune_kit.servers import Reference, read_address
+from attune_sensor import read_servers
 
-_PORT: Final = 6379
+_PORTS: Final = {"redis": 6379, "rediss": 6379}
 
 
 class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -22,10 +21,6 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     username: str | None = None
     password: Reference | None = None
     ca: Reference | None = None
-
-
-class _Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    servers: dict[str, _Given] = {}
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,43 +53,22 @@ def servers_of(config: dict[str, Any]) -> dict[str, Server]:
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    try:
-        given = msgspec.convert(config, type=_Config)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
-    return {name: _server(name, each) for name, each in given.servers.items()}
+    return read_servers(config, _Given, _server)
 
 
 def _server(name: str, given: _Given) -> Server:
-    where = f"spec.config.servers.{name}.url of the Sensor"
-    if not name or "/" in name:
-        raise SettingsError(
-            f"spec.config.servers of the Sensor: {name!r} is no name; it must not be empty or hold a '/'"
-        )
-    url = urlsplit(given.url)
-    if url.scheme not in ("redis", "rediss") or not url.hostname or url.query or url.fragment:
-        raise SettingsError(f"{where} is not like redis://host:6379/0, or rediss://… with TLS")
-    if url.username or url.password:
-        raise SettingsError(f"{where} holds credentials; write username, and password as a reference like secret/key")
-    if given.ca is not None and url.scheme == "redis":
-        raise SettingsError(f"{where} begins with redis://, so ca is never used; write rediss://")
-    database = unquote(url.path).removeprefix("/") or "0"
+    like = "redis://host:6379/0, or rediss://… with TLS"
+    address = read_address(given.url, ports=_PORTS, like=like, path=True, ca=given.ca is not None)
+    database = address.path or "0"
     if not database.isdecimal():
-        raise SettingsError(f"{where}: {database!r} is not the number of a database")
+        raise ValueError(f"url: {database!r} is not the number of a database")
     return Server(
         name=name,
-        host=url.hostname,
-        port=_port(url, where),
+        host=address.host,
+        port=address.port,
         database=int(database),
-        tls=url.scheme == "rediss",
+        tls=address.scheme == "rediss",
         username=given.username,
         password=given.password,
         ca=given.ca,
     )
-
-
-def _port(url: SplitResult, where: str) -> int:
-    try:
-        return url.port or _PORT
-    except ValueError:
-        raise SettingsError(f"{where}: the port is no number from 1 to 65535") from None

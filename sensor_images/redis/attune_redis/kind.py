@@ -4,10 +4,10 @@ from typing import Any
 
 from attune_kit.server_secrets import ServerSecrets
 from attune_redis.config import servers_of
-from attune_redis.parameters import Subscription, parameters_of, subscription_of
+from attune_redis.parameters import Parameters, Subscription, subscription_of
 from attune_redis.payload import payload_of
 from attune_redis.source import RedisStream
-from attune_sensor import Message, Rule, SensorContext
+from attune_sensor import Message, Rule, SensorContext, read_parameters
 
 
 class RedisStreams:
@@ -61,4 +61,6 @@ class RedisStreams:
     def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
         """What the rule's event carries."""
         entry, fields = message.content
-        return payload_of(rule.ref, parameters_of(rule), entry=entry, fields=fields, whole=whole)
+        return payload_of(
+            rule.ref, read_parameters(rule.parameters, Parameters), entry=entry, fields=fields, whole=whole
+        )

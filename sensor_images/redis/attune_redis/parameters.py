@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from attune_kit.parameters import sentence
-from attune_kit.servers import DEFAULT_SERVER, unknown_server
-from attune_sensor import InvalidRuleError, Rule
+from attune_kit.servers import DEFAULT_SERVER
+from attune_sensor import Rule, read_server_parameters
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
 
@@ -32,18 +31,6 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     start: str
 
 
-def parameters_of(rule: Rule) -> Parameters:
-    """A rule's parameters.
-
-    Raises:
-        InvalidRuleError: they cannot be used.
-    """
-    try:
-        return msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
-
-
 def subscription_of(rule: Rule, *, servers: Iterable[str], group: str) -> Subscription:
     """What the rule wants to read.
 
@@ -55,9 +42,7 @@ def subscription_of(rule: Rule, *, servers: Iterable[str], group: str) -> Subscr
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    parameters = parameters_of(rule)
-    if (problem := unknown_server(parameters.server, servers)) is not None:
-        raise InvalidRuleError(problem)
+    parameters = read_server_parameters(rule, Parameters, servers)
     return Subscription(
         server=parameters.server,
         stream=parameters.stream,

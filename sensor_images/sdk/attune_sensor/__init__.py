@@ -21,9 +21,11 @@ from attune_sensor._errors import (
 )
 from attune_sensor._functions import Sensor, Trigger
 from attune_sensor._last_events import LastEvent
+from attune_sensor._parameters import read_parameters
 from attune_sensor._reports import event_of
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._runtime import SensorRuntime, run_sensor
+from attune_sensor._servers import read_server_parameters, read_servers
 from attune_sensor._settings import SensorSettings, WhenFull
 from attune_sensor._source_events import (
     DERIVED_TRIGGER_TYPES,
@@ -83,6 +85,9 @@ __all__ = [
     "WhenFull",
     "event_id",
     "event_of",
+    "read_parameters",
+    "read_server_parameters",
+    "read_servers",
     "read_trace",
     "run_sensor",
     "scheduled",

@@ -15,16 +15,14 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar, cast
-
-import msgspec
+from typing import Any, Final, Generic, TypeVar
 
 from attune_contract.messages import AckState
 from attune_kit.backoff import Backoff
-from attune_kit.parameters import sentence
 from attune_sensor._context import SensorContext
 from attune_sensor._errors import InvalidRuleError
 from attune_sensor._last_events import LastEvent
+from attune_sensor._parameters import read_parameters
 from attune_sensor._reports import event_of
 from attune_sensor._rule_supervisor import describe
 from attune_sensor._rules import Rule
@@ -253,32 +251,3 @@ class FunctionHandler:
                 return
             finally:
                 healthy.cancel()
-
-
-def read_parameters(parameters: dict[str, Any], wanted: type[P] | None) -> P:
-    """A rule's parameters as the type that the author wants.
-
-    Raises:
-        InvalidRuleError: they do not fit; the text names each field that is wrong.
-    """
-    if wanted is None:
-        return cast("P", parameters)
-    # pydantic is not imported for those who do not use it: it costs memory.
-    validate = getattr(wanted, "model_validate", None)
-    try:
-        if validate is not None:
-            return cast("P", validate(parameters))
-        return msgspec.convert(parameters, type=wanted)
-    except ValueError as error:
-        raise InvalidRuleError(_sentence(error)) from None
-
-
-def _sentence(error: ValueError) -> str:
-    problems = getattr(error, "errors", None)
-    if problems is None:
-        return sentence(error)
-    sentences = []
-    for problem in problems():
-        place = ".".join(["parameters", *(str(part) for part in problem["loc"])])
-        sentences.append(f"{place}: {problem['msg']}")
-    return "; ".join(sentences)

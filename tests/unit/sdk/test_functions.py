@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field
 import attune_sensor
 from attune_kit.backoff import Backoff
 from attune_sensor import AckState, InvalidRuleError, Sensor, Trigger
-from attune_sensor._functions import FunctionHandler, read_parameters
+from attune_sensor._functions import FunctionHandler
+from attune_sensor._parameters import read_parameters
 from attune_sensor.testing import FakeClock, SensorHarness
 
 TYPE = "acme.queue"
