@@ -110,6 +110,11 @@ class PostgresServer:
         log_file = self.directory / "postgres.log"
         wait_until_ready(self._process, self._bin / "pg_isready", self.port, log=log_file, what="PostgreSQL")
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """End it (fast shutdown); connections are cut."""
         if self._process is not None and self._process.poll() is None:
