@@ -41,6 +41,7 @@ class Visit:
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.url = url
         self.faults: list[str] = []
+        self._expected: set[str] = set()
         self.context: BrowserContext = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         self.context.set_default_timeout(PATIENCE)
         self.page: Page = self.context.new_page()
@@ -50,7 +51,7 @@ class Visit:
 
     def _said(self, message: ConsoleMessage) -> None:
         # A policy's violations are among the errors, too.
-        if message.type == "error":
+        if message.type == "error" and not any(each in message.text for each in self._expected):
             self.faults.append(f"console: {message.text}")
 
     def _asked(self, request: Request) -> None:
@@ -61,6 +62,10 @@ class Visit:
         """Go to a page of the console."""
         self.page.goto(f"{self.url}/console{path}")
         return self.page
+
+    def expect_status(self, status: int) -> None:
+        """From now on pages may be answered with this one of 4xx: Chromium logs each as an error."""
+        self._expected.add(f"the server responded with a status of {status}")
 
     def keep(self, name: str) -> None:
         """Keep a picture of the page."""
@@ -93,6 +98,6 @@ def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
     window = Visit(browser, url, **options)
     try:
         yield window
-        assert window.faults == []
+        assert window.faults == [], f"pages did what they must not: {window.faults}"
     finally:
         window.close()

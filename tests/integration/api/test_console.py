@@ -7,99 +7,29 @@ from typing import Any
 import httpx
 import pytest
 from support.api_process import ApiProcess, report
-from support.definitions import definitions_served
+from support.console_cluster import RULES, Kubernetes, console, kubernetes
 from support.eventually import eventually
-
-from attune_cluster.apiserver import ApiServer
-from attune_contract.names import API_VERSION
 
 pytest_plugins = ["support.api_fixtures"]
 pytestmark = pytest.mark.apiserver
 
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
-_RULES = f"/apis/{API_VERSION}/namespaces/{{}}/rules"
-
-
-class Kubernetes:
-    """What an administrator does."""
-
-    def __init__(self, server: ApiServer) -> None:
-        self.server = server
-        self.request = server.api().request
-
-    def account(self, name: str, *, verbs: list[str], within: str | None) -> None:
-        """A ServiceAccount team-a/<name> with rights for Rules in a namespace, or in all."""
-        self.request("POST", "/api/v1/namespaces/team-a/serviceaccounts", {"metadata": {"name": name}})
-        kind, base = ("ClusterRole", _RBAC) if within is None else ("Role", f"{_RBAC}/namespaces/{within}")
-        rules = [{"apiGroups": ["attune.dev"], "resources": ["rules", "sensors"], "verbs": verbs}]
-        self.request("POST", f"{base}/{kind.lower()}s", {"metadata": {"name": name}, "rules": rules})
-        self.bind(name, kind=kind, subject=("team-a", name), base=base)
-
-    def bind(self, role: str, *, kind: str, subject: tuple[str, str], base: str = _RBAC) -> None:
-        body = {
-            "metadata": {"name": f"{role.replace(':', '-')}-{subject[1]}"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
-            "subjects": [{"kind": "ServiceAccount", "namespace": subject[0], "name": subject[1]}],
-        }
-        self.request("POST", f"{base}/{'clusterrolebindings' if base == _RBAC else 'rolebindings'}", body)
-
-    def token(self, name: str, *, namespace: str = "team-a") -> str:
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        return str(self.request("POST", path, body)["status"]["token"])
-
-    def rule(self, namespace: str, name: str) -> dict[str, Any]:
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": "Rule",
-            "metadata": {"name": name},
-            "spec": {"trigger": {"type": "core.intervaltimer", "parameters": {"interval": 5}}},
-        }
-        made: dict[str, Any] = self.request("POST", _RULES.format(namespace), body)
-        return made
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
-    with ApiServer(tmp_path_factory.mktemp("kubernetes")) as server:
-        definitions_served(server.api())
-        kubernetes = Kubernetes(server)
-        for namespace in ("attune-system", "team-a", "team-b"):
-            kubernetes.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        kubernetes.request(
-            "POST", "/api/v1/namespaces/attune-system/serviceaccounts", {"metadata": {"name": "attune-api"}}
-        )
-        kubernetes.bind("system:auth-delegator", kind="ClusterRole", subject=("attune-system", "attune-api"))
-        kubernetes.account("reader", verbs=["get", "list", "watch"], within="team-a")
-        kubernetes.account("lister", verbs=["get", "list"], within="team-a")
-        kubernetes.account("editor", verbs=["get", "list", "watch", "update", "patch"], within="team-a")
-        kubernetes.account("viewer", verbs=["get", "list", "watch"], within=None)
-        kubernetes.account("leaver", verbs=["get", "list", "watch"], within=None)
+    with kubernetes(tmp_path_factory.mktemp("kubernetes")) as made:
+        made.account("reader", verbs=["get", "list", "watch"], within="team-a")
+        made.account("lister", verbs=["get", "list"], within="team-a")
+        made.account("editor", verbs=["get", "list", "watch", "update", "patch"], within="team-a")
+        made.account("viewer", verbs=["get", "list", "watch"], within=None)
+        made.account("leaver", verbs=["get", "list", "watch"], within=None)
         for namespace, name in (("team-a", "mine"), ("team-a", "switched"), ("team-b", "theirs")):
-            kubernetes.rule(namespace, name)
-        yield kubernetes
-
-
-@contextmanager
-def _console(directory: Any, cluster: Kubernetes, **settings: str) -> Iterator[ApiProcess]:
-    directory.mkdir(exist_ok=True)
-    token_file = directory / "service-account-token"
-    token_file.write_text(cluster.token("attune-api", namespace="attune-system"))
-    with ApiProcess(
-        directory,
-        kubernetes_auth="on",
-        kubernetes_url=cluster.server.server,
-        kubernetes_token_file=str(token_file),
-        kubernetes_ca_file=str(cluster.server.authority),
-        console="true",
-        **settings,
-    ) as process:
-        yield process
+            made.rule(namespace, name)
+        yield made
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, cluster: Kubernetes) -> Iterator[ApiProcess]:
-    with _console(tmp_path_factory.mktemp("api"), cluster) as process:
+    with console(tmp_path_factory.mktemp("api"), cluster) as process:
         yield process
 
 
@@ -156,7 +86,7 @@ async def test_a_reader_of_one_namespace_sees_that_one(api: ApiProcess, cluster:
 
 
 def test_a_rule_is_switched_by_who_may_change_it_and_in_their_name(api: ApiProcess, cluster: Kubernetes) -> None:
-    path, where = "/rules/team-a/switched", _RULES.format("team-a") + "/switched"
+    path, where = "/rules/team-a/switched", RULES.format("team-a") + "/switched"
     with _visit(api, cluster.token("reader")) as reader, _visit(api, cluster.token("editor")) as editor:
         page = reader.get(path).text
         assert "You may not update this Rule" in page
@@ -191,7 +121,7 @@ def test_the_overview_follows_what_changes_and_says_when_nothing_has(api: ApiPro
             return answer.status_code == 200 and 'id="r-team-b-brand-new"' in answer.text
 
         eventually(told, within=60, what="the new Rule is shown")
-        cluster.request("DELETE", _RULES.format("team-b") + "/brand-new")
+        cluster.request("DELETE", RULES.format("team-b") + "/brand-new")
         eventually(
             lambda: 'id="r-team-b-brand-new"' not in viewer.get("/").text, within=60, what="it is shown no longer"
         )
@@ -215,7 +145,7 @@ def test_a_token_that_is_withdrawn_ends_the_session(api: ApiProcess, cluster: Ku
 
 def test_behind_a_proxy_each_request_brings_its_token(cluster: Kubernetes, tmp_path: Any) -> None:
     reader = {"Authorization": f"Bearer {cluster.token('reader')}"}
-    with _console(tmp_path / "proxied", cluster, console_proxy="true") as api:
+    with console(tmp_path / "proxied", cluster, console_proxy="true") as api:
         with httpx.Client(base_url=f"{api.url}/console", headers=reader, trust_env=False, timeout=60) as browser:
             _shows(browser, "team-a-mine", without=("team-b-theirs",), namespace="team-a")
             assert browser.get("/rules/team-b/theirs").status_code == 403
@@ -225,7 +155,7 @@ def test_behind_a_proxy_each_request_brings_its_token(cluster: Kubernetes, tmp_p
                 answer = browser.post("/rules/team-a/mine/enabled", data={"enabled": "false"}, headers=headers)
                 assert (answer.status_code, "another site" in answer.text) == (403, True)
         assert httpx.get(f"{api.url}/console/", trust_env=False).status_code == 303
-    with _console(tmp_path / "plain", cluster) as api:
+    with console(tmp_path / "plain", cluster) as api:
         assert httpx.get(f"{api.url}/console/", headers=reader, trust_env=False).status_code == 303
 
 
