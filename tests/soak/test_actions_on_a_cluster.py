@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.eventually import eventually
-from support.kubectl import Manifest
+from support.pods import pod
 from support.system import SYSTEM, AppliedRule, System
 
 EVENTS = int(os.environ.get("EVENTS", "10000"))
@@ -55,28 +55,6 @@ web.run_app(app, port=8000, access_log=None)
 
 def must_fail(key: str) -> bool:
     return sha256(key.encode()).digest()[1] < 8
-
-
-def pod(image: str, name: str, command: list[str]) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {
-                    "name": name,
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": command,
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                }
-            ],
-        },
-    }
 
 
 @pytest.fixture
