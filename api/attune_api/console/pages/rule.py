@@ -19,8 +19,8 @@ from attune_api.console.views.next_times import next_times
 from attune_api.console.views.search import payload_filters
 from attune_api.console.views.way import told_conditions, way
 from attune_api.console.visit import Visit, link, root_of
-from attune_api.events.query.counts import count_events
 from attune_api.events.query.filters import EventFilter
+from attune_api.events.query.recent_counts import count_recent
 from attune_api.events.query.service import read_page as read_events
 from attune_api.rules.routes import read_history
 from attune_api.runs.query import RunFilter, read_summaries
@@ -165,13 +165,10 @@ async def chart(visit: Visit, namespace: str, name: str) -> Response:
         rule_uid=visit.query.get("uid", ""), rule_namespace=namespace, rule_name=name,
         occurred_after=after, occurred_before=before,
     )  # fmt: skip
-    found = await visit.services.database.read(
-        lambda connection: count_events(connection, where=where, interval=interval)
-    )
-    counts = {datetime.fromisoformat(count.at): count.count for rule in found for count in rule.counts}
-    drawn = charts.chart(counts, after=after, before=before, interval=interval)
+    found = await count_recent(visit.services.database, where=where, interval=interval)
+    drawn = charts.chart(found.counts, after=after, before=before, interval=interval)
     lasts, each = charts.WORDS[span]
-    return visit.page("chart.html", chart=drawn, lasts=lasts, each=each)
+    return visit.page("chart.html", chart=drawn, lasts=lasts, each=each, since=found.since, until=before)
 
 
 async def history(visit: Visit, namespace: str, name: str) -> Response:

@@ -72,7 +72,7 @@ def count_events(connection: Connection, *, where: EventFilter, interval: int) -
     if span is None:
         return []
     dialect = connection.dialect.name
-    uid, at = EVENTS.c.rule_uid, _interval(dialect, interval).label("at")
+    uid, at = EVENTS.c.rule_uid, interval_of(EVENTS.c.occurred_at, dialect, interval).label("at")
     rows = connection.execute(
         select(uid, func.max(EVENTS.c.rule_namespace), func.max(EVENTS.c.rule_name), at, func.count())
         .where(EVENTS.c.seq > span[0], EVENTS.c.seq < span[1], *where.given.clauses(EVENTS.c, dialect))
@@ -88,9 +88,14 @@ def count_events(connection: Connection, *, where: EventFilter, interval: int) -
     return by_rule([tuple(row) for row in rows], interval=interval)
 
 
-def _interval(dialect: str, seconds: int) -> ColumnElement[int]:
-    """Which interval since 1970 an event is in."""
-    time = EVENTS.c.occurred_at
+def interval_of(time: ColumnElement[datetime], dialect: str, seconds: int) -> ColumnElement[int]:
+    """Which interval since 1970 a time is in.
+
+    Args:
+        time: a column of the events, or of a subquery.
+        dialect: name of SQLAlchemy's dialect.
+        seconds: how long an interval is.
+    """
     if dialect == "postgresql":
         return cast(func.floor(func.extract("epoch", time) / seconds), BigInteger)
     return cast(func.strftime("%s", time), Integer).op("/")(seconds)
