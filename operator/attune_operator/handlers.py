@@ -1,4 +1,4 @@
-"""Everything that the operator reacts to: every kopf handler, and nothing else.
+"""Everything that the operator reacts to but Rules (``runtime.rule_watch``): every kopf handler, and nothing else.
 
 All are ``on.event``: they need no finalizer and no annotation, so nothing is stuck in Terminating if the operator is gone,
 and Rules carry nothing of ours (docs/decisions/0004, 0009). Handlers only pass on what was seen; what to do is decided
@@ -34,7 +34,7 @@ def registry(
     Args:
         observers: what they call.
         login: how kopf reaches the API server.
-        ours: whether Sensors and Rules are watched.
+        ours: whether Sensors are watched.
         namespaces: whether namespaces may be watched (not if the operator is limited to some).
         children: the other kinds that are watched, where they have the operator's label.
     """
@@ -49,10 +49,6 @@ def registry(
         @kopf.on.event(names.GROUP, names.VERSION, names.SENSORS, registry=handlers)
         async def sensor(event: kopf.RawEvent, **_: Any) -> None:
             observers.observe_sensor(*_seen(event))
-
-        @kopf.on.event(names.GROUP, names.VERSION, names.RULES, registry=handlers)
-        async def rule(event: kopf.RawEvent, **_: Any) -> None:
-            observers.observe_rule(*_seen(event))
 
     if namespaces:
 

@@ -60,6 +60,10 @@ class Observers:
         """A Rule of a namespace of ours was seen, changed or deleted."""
         self._rules.observe_rule(kind, body)
 
+    def list_rules(self) -> None:
+        """Rules may have changed unseen: list them all."""
+        self._rules.request_list()
+
     def observe_namespace(self, kind: WatchEventType, body: Body) -> None:
         """A namespace was seen, changed or deleted."""
         self._rules.observe_namespace(kind, body)

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     """How long the next key is published before it signs. The kubelet may take two minutes to update the API's files."""
 
     sweep_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
-    """How often everything is listed and compared; watch events are only hints."""
+    """How often everything is listed and compared; watch events are only hints. Lists that take long are made less often."""
     key_check_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
     """How often the signing keys are checked."""
     workers: Annotated[int, Field(ge=1, le=64)] = 8

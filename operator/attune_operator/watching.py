@@ -1,4 +1,4 @@
-"""How the operator uses kopf: only to watch (docs/decisions/0009). Settings, login, start and stop."""
+"""How the operator uses kopf: only to watch (docs/decisions/0009), and not Rules. Settings, login, start and stop."""
 
 import asyncio
 import base64
@@ -16,6 +16,7 @@ from attune_kit.kubernetes.access import Access
 from attune_operator.handlers import registry
 from attune_operator.observers import Observers
 from attune_operator.resources.kinds import CONFIG_MAP, WATCHED, Kind
+from attune_operator.runtime.rule_watch import RuleWatch
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class Scope:
     """What is watched in some namespaces; in all if there are none."""
 
     namespaces: tuple[str, ...]
-    ours: bool  #: Sensors and Rules; and namespaces, if all are watched
+    ours: bool  #: Sensors; and namespaces, if all are watched
     children: tuple[Kind, ...]
     only_marks: bool = False  #: of ConfigMaps only the marks of installations: a right to their name is enough
 
@@ -141,6 +142,7 @@ class Watches:
         self._observers = observers
         self._access = access
         self._scopes = scopes(namespaces, sensor_namespaces)
+        self._namespaces = namespaces
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -154,6 +156,13 @@ class Watches:
             for scope in self._scopes:
                 # Each in a task of its own, since kopf keeps credentials and settings in context variables.
                 tasks += await asyncio.create_task(self._spawn(scope))
+            rules = RuleWatch(
+                access=self._access,
+                namespaces=self._namespaces,
+                on_change=self._observers.observe_rule,
+                on_begun=self._observers.list_rules,
+            )
+            tasks.append(asyncio.create_task(rules.run(), name="rule watch"))
             on_started()
             # Not kopf.run_tasks(): it treats every later task of the loop as its own, and cancels it.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -69,6 +69,8 @@ class ApiServer:
         self.kubeconfig = self.data_dir / "kubeconfig"
         self.authority = self.data_dir / "pki" / "ca.crt"
         self.admin = Pair.named(self.data_dir / "pki", "admin")
+        self.etcd = ""
+        """Where etcd takes requests (host:port), once it was started."""
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         wanted = ["etcd", "kube-apiserver", *(["kube-controller-manager"] if controllers else [])]
         self._programs = tools(Settings.from_environment(), wanted)
@@ -86,9 +88,9 @@ class ApiServer:
         """Start everything and wait until the API server is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            etcd = self._start_etcd()
+            self.etcd = self._start_etcd()
             self._prepare()
-            self._start_apiserver(etcd)
+            self._start_apiserver(self.etcd)
             self._start_controllers()
         except BaseException:
             self.stop()

@@ -171,6 +171,10 @@ class RuleSide:
         else:
             self._queue.enqueue_all(self._cache.put_namespace(record))
 
+    def request_list(self) -> None:
+        """Something may have happened unseen: list everything soon."""
+        self._sweeper.request()
+
     def forget_namespace(self, namespace: str) -> None:
         """Another installation looks after the namespace now: take its Rules off the stream, and list its Sensors no more."""
         self._queue.enqueue_all(self._cache.forget_rules(namespace))

@@ -1,6 +1,7 @@
 """Lists everything from Kubernetes again and again, so that a watch event that never came does no harm.
 
-At start, periodically, after a connection to NATS began, and when somebody else's message on the rule stream is contested.
+At start, periodically, when the watch of Rules may have missed something, after a connection to NATS began, and when somebody
+else's message on the rule stream is contested.
 """
 
 import asyncio
@@ -36,9 +37,26 @@ _SHORTEST: Final = 1.0
 _FIRST: Final = 1.0
 #: Objects that are read before the loop lets others run.
 _CHUNK: Final = 100
-_LIST_TIMEOUT: Final = 120.0
+#: The longest time for a list, in seconds. Each of its pages has a timeout of its own; a busy API server needs minutes for 200.
+_LIST_TIMEOUT: Final = 600.0
+#: Lists that took less processor time than this, in seconds, are made as often as they should be.
+_CHEAP: Final = 0.5
+#: Seconds until the next list for each second of processor time that the last one took.
+_SPARING: Final = 100.0
+#: And the longest of these pauses, unless lists should be rarer.
+_LONGEST: Final = 900.0
 
 _Parsed = TypeVar("_Parsed")
+
+
+def pause_after(spent: float, *, interval: float) -> float:
+    """Seconds until the next list, so that lists take at most a hundredth of a core (docs/decisions/0141).
+
+    Args:
+        spent: processor time of the last list, in seconds.
+        interval: how often lists should be made, in seconds.
+    """
+    return interval if spent < _CHEAP else max(interval, min(spent * _SPARING, _LONGEST))
 
 
 class Sweeper:
@@ -78,6 +96,7 @@ class Sweeper:
         retries = Backoff(initial=0.5, maximum=self._options.backoff_limit).start(chance=self._rng.random)
         while True:
             self._requested.clear()
+            spent = time.process_time()
             try:
                 await self.sweep()
             except (ClusterError, TimeoutError, OSError) as error:
@@ -88,8 +107,9 @@ class Sweeper:
             if retries.failures:
                 _log.info("rules_listed_again")
                 retries.reset()
+            pause = pause_after(time.process_time() - spent, interval=self._options.sweep_interval)
             await asyncio.sleep(_SHORTEST * self._rng.uniform(0.5, 1.0))
-            await self._wait(self._options.sweep_interval * self._rng.uniform(0.8, 1.2))
+            await self._wait(pause * self._rng.uniform(0.8, 1.2))
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
