@@ -104,19 +104,15 @@ class AmqpQueue:
         Raises:
             SourceError: they cannot be read.
         """
-        self._arrived.clear()
-        if not self._waiting:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BLOCK):
-                    await self._arrived.wait()
-        self._check()
-        taken: list[Message] = []
-        size = 0
-        while self._waiting and size < _BATCH_BYTES:
-            message = self._message(self._waiting.popleft())
-            size += message.size
-            taken.append(message)
-        return taken
+        return await self._next(wait=True)
+
+    async def read_ahead(self) -> Sequence[Message]:
+        """The next messages that have arrived.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        return await self._next(wait=False)
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Acknowledge, and see that the broker has it.
@@ -161,6 +157,21 @@ class AmqpQueue:
                 f"{self._where} does not open the virtual host {self._server.vhost}: "
                 "it is not there, or the user may not use it"
             ) from error
+
+    async def _next(self, *, wait: bool) -> Sequence[Message]:
+        self._arrived.clear()
+        if wait and not self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BLOCK):
+                    await self._arrived.wait()
+        self._check()
+        taken: list[Message] = []
+        size = 0
+        while self._waiting and size < _BATCH_BYTES:
+            message = self._message(self._waiting.popleft())
+            size += message.size
+            taken.append(message)
+        return taken
 
     async def _receive(self, delivered: DeliveredMessage) -> None:
         self._waiting.append(delivered)

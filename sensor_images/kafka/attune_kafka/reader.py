@@ -123,8 +123,11 @@ class TopicReader:
             self._begin(consumer, places, "earliest" if other else self._wanted.start)
         consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
-    def read(self) -> list[tuple[Content, Place]]:
+    def read(self, *, wait: bool) -> list[tuple[Content, Place]]:
         """The next records; none if none came.
+
+        Args:
+            wait: wait a moment for them.
 
         Raises:
             SourceError: they cannot be read.
@@ -136,7 +139,7 @@ class TopicReader:
         waiting, self._waiting = self._waiting, []
         if kept := [(content, place) for content, place in waiting if self._turns.of(place.partition) == place.turn]:
             return kept
-        first = consumer.poll(_BLOCK)
+        first = consumer.poll(_BLOCK if wait else 0)
         came = [] if first is None else [first, *consumer.consume(_MOST - 1, 0)]
         self._check()
         return [record for message in came if (record := self._record(message)) is not None]

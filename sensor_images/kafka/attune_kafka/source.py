@@ -62,8 +62,19 @@ class KafkaTopic:
         Raises:
             SourceError: they cannot be read.
         """
+        return await self._next(wait=True)
+
+    async def read_ahead(self) -> Sequence[Message]:
+        """The next records that were fetched already.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        return await self._next(wait=False)
+
+    async def _next(self, *, wait: bool) -> Sequence[Message]:
         try:
-            return await self._do(self._read)
+            return await self._do(lambda: self._read(wait))
         finally:
             gaps, self._reader.gaps = self._reader.gaps, []
             for gap in gaps:
@@ -94,7 +105,7 @@ class KafkaTopic:
         self._thread.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(closing))
 
-    def _read(self) -> list[Message]:
+    def _read(self, wait: bool) -> list[Message]:
         topic_id = self._reader.topic_id
         return [
             Message(
@@ -109,7 +120,7 @@ class KafkaTopic:
                 tracestate=header_of(content, "tracestate"),
                 handle=place,
             )
-            for content, place in self._reader.read()
+            for content, place in self._reader.read(wait=wait)
         ]
 
     async def _do(self, call: Callable[[], T]) -> T:

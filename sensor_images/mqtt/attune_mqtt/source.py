@@ -54,6 +54,8 @@ class MqttTopic:
         self._client = SessionClient(server, client_id=client_id, password=password, tls=tls)
         self._deliveries = deliveries
         self._opened = opened
+        self._taken = 0  # messages that were read and are not acknowledged
+        self._last: Message | None = None
 
     async def open(self) -> None:
         """Connect, and ask for the messages.
@@ -76,25 +78,15 @@ class MqttTopic:
         Raises:
             SourceError: they cannot be read.
         """
-        client = self._client
-        client.arrived.clear()
-        if not client.waiting and client.ended is None and client.refused is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BLOCK):
-                    await client.arrived.wait()
-        self._check()
-        taken: list[Message] = []
-        size = 0
-        async with self._told():
-            while client.waiting and len(taken) < self._server.prefetch and size < _BATCH_BYTES:
-                received = client.take()
-                if not self._wanted(received):
-                    self._pass_over(received, taken)
-                    continue
-                message = self._message(received)
-                size += message.size
-                taken.append(message)
-        return taken
+        return await self._next(wait=True)
+
+    async def read_ahead(self) -> Sequence[Message]:
+        """The next messages that have arrived.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        return await self._next(wait=False)
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Acknowledge, in the order in which they came.
@@ -107,6 +99,7 @@ class MqttTopic:
             for message in messages:
                 for received in message.handle:
                     self._acknowledge(received)
+                self._taken -= 1
 
     async def hold(self, messages: Sequence[Message]) -> None:
         """See that the connection is there: while it is, nobody else gets these.
@@ -125,13 +118,36 @@ class MqttTopic:
 
     # -- messages ----------------------------------------------------------------------------------------------------------
 
+    async def _next(self, *, wait: bool) -> Sequence[Message]:
+        client = self._client
+        client.arrived.clear()
+        if wait and not client.waiting and client.ended is None and client.refused is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BLOCK):
+                    await client.arrived.wait()
+        self._check()
+        taken: list[Message] = []
+        size = 0
+        async with self._told():
+            while client.waiting and self._taken < self._server.prefetch and size < _BATCH_BYTES:
+                received = client.take()
+                if not self._wanted(received):
+                    self._pass_over(received)
+                    continue
+                self._taken += 1
+                message = self._message(received)
+                size += message.size
+                self._last = message
+                taken.append(message)
+        return taken
+
     def _wanted(self, received: MQTTMessage) -> bool:
         return self._subscription.retained or not received.retain
 
-    def _pass_over(self, received: MQTTMessage, taken: list[Message]) -> None:
+    def _pass_over(self, received: MQTTMessage) -> None:
         """Acknowledge what nobody wants: after what came before it, as MQTT asks for."""
-        if taken:
-            taken[-1].handle.append(received)
+        if self._taken and self._last is not None:
+            self._last.handle.append(received)
         else:
             self._acknowledge(received)
 

@@ -87,25 +87,15 @@ class NatsStream:
         Raises:
             SourceError: they cannot be read.
         """
-        if time.monotonic() < self._ordered_at and await self._others_pending():
-            # New messages would come before those that were read by somebody who is gone.
-            await asyncio.sleep(_LOOK)
-            return []
-        self._ordered_at = 0.0
-        if not self._waiting:
-            await self._pull()
-        taken: list[Message] = []
-        while self._waiting:
-            message = self._waiting.popleft()
-            if message.reply:
-                self._asked -= 1
-                taken.append(self._message(message))
-            else:
-                self._status(message.headers or {})
-        taken.sort(key=lambda message: int(message.content.sequence))
-        if taken:
-            self.last = max(self.last or 0, taken[-1].content.sequence)
-        return taken
+        return await self._next(wait=True)
+
+    async def read_ahead(self) -> Sequence[Message]:
+        """The next messages that have arrived.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        return await self._next(wait=False)
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Acknowledge, and see that the server has it.
@@ -179,16 +169,48 @@ class NatsStream:
 
     # -- messages ----------------------------------------------------------------------------------------------------------
 
-    async def _pull(self) -> None:
-        """Wait for something to arrive; ask for it unless a pull is under way."""
+    async def _next(self, *, wait: bool) -> Sequence[Message]:
+        if time.monotonic() < self._ordered_at and await self._others_pending():
+            # New messages would come before those that were read by somebody who is gone.
+            await asyncio.sleep(_LOOK)
+            return []
+        self._ordered_at = 0.0
+        if not self._waiting:
+            await self._ask()
+            if wait:
+                await self._wait()
+        if self._open_connection.closed:
+            raise SourceError(self._open_connection.reason)
+        taken: list[Message] = []
+        while self._waiting:
+            message = self._waiting.popleft()
+            if message.reply:
+                self._asked -= 1
+                taken.append(self._message(message))
+            else:
+                self._status(message.headers or {})
+        await self._ask()  # they come while those that are here are stored
+        taken.sort(key=lambda message: int(message.content.sequence))
+        if taken:
+            self.last = max(self.last or 0, taken[-1].content.sequence)
+        return taken
+
+    async def _ask(self) -> None:
+        """Ask for messages, unless a pull is under way."""
+        if self._asked > 0:
+            return
+        self._asked = _BATCH
+        request = {"batch": _BATCH, "expires": int(_EXPIRES * 1e9), "max_bytes": _BATCH_BYTES}
+        subject = f"{self._api}.CONSUMER.MSG.NEXT.{self._wanted.stream}.{self._wanted.consumer}"
+        async with self._told():
+            await self._open_connection.client.publish(subject, msgspec.json.encode(request), reply=self._inbox)
+
+    async def _wait(self) -> None:
+        """Wait for something to arrive."""
         connection = self._open_connection
         self._arrived.clear()
-        if self._asked <= 0:
-            self._asked = _BATCH
-            request = {"batch": _BATCH, "expires": int(_EXPIRES * 1e9), "max_bytes": _BATCH_BYTES}
-            subject = f"{self._api}.CONSUMER.MSG.NEXT.{self._wanted.stream}.{self._wanted.consumer}"
-            async with self._told():
-                await connection.client.publish(subject, msgspec.json.encode(request), reply=self._inbox)
+        if self._waiting:
+            return
         arrived = asyncio.ensure_future(self._arrived.wait())
         either: set[asyncio.Future[Any]] = {arrived, connection.ended}
         try:

@@ -111,13 +111,15 @@ class RedisStream:
         Raises:
             SourceError: they cannot be read.
         """
-        try:
-            entries = await self._read()
-        except (RedisError, OSError) as error:
-            raise self._error(error) from error
-        messages = [self._message(identifier, fields) for identifier, fields in entries]
-        self._count = next_count(self._count, [message.size for message in messages])
-        return messages
+        return await self._next(block=_BLOCK)
+
+    async def read_ahead(self) -> Sequence[Message]:
+        """The next entries that are there.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        return await self._next(block=None)
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Take entries off the group's list of what is pending.
@@ -149,7 +151,16 @@ class RedisStream:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
 
-    async def _read(self) -> list[Entry]:
+    async def _next(self, *, block: int | None) -> list[Message]:
+        try:
+            entries = await self._read(block=block)
+        except (RedisError, OSError) as error:
+            raise self._error(error) from error
+        messages = [self._message(identifier, fields) for identifier, fields in entries]
+        self._count = next_count(self._count, [message.size for message in messages])
+        return messages
+
+    async def _read(self, *, block: int | None) -> list[Entry]:
         if self._history is not None:
             entries = await self._entries(self._history)
             if entries:
@@ -160,7 +171,7 @@ class RedisStream:
             self._reviewed = time.monotonic()
             if entries := await self._abandoned():
                 return entries
-        entries = await self._entries(">", block=_BLOCK)
+        entries = await self._entries(">", block=block)
         if entries:
             self.last = entries[-1][0].decode()
         return entries

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from attune_contract.events import EventReport
 from attune_contract.messages import AckState
 from attune_kit.tracing import OFF, Tracer
 from attune_sensor._clock import Clock, SystemClock
-from attune_sensor._confirmations import Confirmation
+from attune_sensor._confirmations import Answers, Confirmation, Course
 from attune_sensor._emitter import Emitter
 from attune_sensor._http_server import Check
 from attune_sensor._last_events import LastEvent, LastEvents
@@ -85,6 +85,16 @@ class SensorContext:
     async def submit(self, event: EventReport) -> "asyncio.Future[Confirmation]":
         """Report an event now and learn later whether it is safe; see :meth:`attune_sensor._emitter.Emitter.submit`."""
         return await self._emitter.submit(event)
+
+    def encode(self, event: EventReport) -> bytes:
+        """An event for :meth:`submit_all`; see :meth:`attune_sensor._emitter.Emitter.encode`."""
+        return self._emitter.encode(event)
+
+    def submit_all(self, bodies: Sequence[bytes], course: Course, *, at_least: int) -> Answers:
+        """Report events together and learn later whether they are safe; see
+        :meth:`attune_sensor._emitter.Emitter.submit_all`.
+        """
+        return self._emitter.submit_all(bodies, course, at_least=at_least)
 
     @property
     def spooled(self) -> int:

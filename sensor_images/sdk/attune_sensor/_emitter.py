@@ -5,11 +5,10 @@ next request (:mod:`attune_sensor._grouping`). Where they go is :mod:`attune_sen
 """
 
 import asyncio
-import collections
-import contextlib
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +17,19 @@ from attune_contract.events import EventReport
 from attune_kit.backoff import Backoff
 from attune_kit.outage import Outage
 from attune_kit.supervisor import end
+from attune_sensor._admission import Admission
 from attune_sensor._api_client import MAX_EVENTS_BYTES, Unavailable
-from attune_sensor._confirmations import Confirmation, Disposition, PendingConfirmation, confirm, is_pending
+from attune_sensor._arrivals import Arrivals
+from attune_sensor._confirmations import (
+    NO_ROOM,
+    Answers,
+    Confirmation,
+    Course,
+    Disposition,
+    PendingConfirmation,
+    confirm,
+    is_pending,
+)
 from attune_sensor._delivery import Delivery, Poster
 from attune_sensor._errors import StoppingError
 from attune_sensor._event_queue import EventQueue
@@ -39,8 +49,8 @@ _PACE: Final = 0.02
 _GATHERED: Final = 200
 #: Turns of the event loop without a new event, after which none is expected: a request takes two from socket to queue.
 _QUIET_TURNS: Final = 3
-#: Events of other threads that wait for the event loop, above which it is stuck.
-_MAX_INBOUND: Final = 100_000
+
+_STOPPING: Final = "the sensor is stopping and accepts no more events"
 
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -88,29 +98,24 @@ class Emitter:
         self._spool = SpoolThread(spool=spool, metrics=metrics, log=log) if spool is not None else None
         self._metrics = metrics
         self._log = log
-        self._when_full = when_full
         self._retry = retry
         self._chance = chance
         self._queue = EventQueue(limit=memory_bytes)
+        self._admission = Admission(queue=self._queue, when_full=when_full, metrics=metrics, log=log)
         self._forwarder = Forwarder(
             queue=self._queue,
             spool=self._spool,
             held_back=self._held_back,
             delivery=Delivery(api=api, metrics=metrics, log=log, each=log_each, outcomes=outcomes),
             drop_oldest=when_full is WhenFull.DROP_OLDEST,
-            on_room=self._has_room,
-            on_dropped=self._dropped,
+            on_room=self._note_room,
+            on_dropped=self._admission.dropped,
         )
-        self._inbound: collections.deque[bytes] = collections.deque()  # from other threads
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._sleeping = False  # until _wake is set
+        self._arrivals = Arrivals()
         self._began = 0.0  # when the last request began
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
         self._closing = False
         self._ends = 0.0  # while closing: when there is no more time
         self._api_outage = Outage(log=log, name="api")
-        self._full_outage = Outage(log=log, name="event_queue")
         self._emitted = metrics.events.labels("emitted")
         metrics.queued_events.set_function(lambda: self._held)
         metrics.over_quota_events.set_function(lambda: len(self._held_back))
@@ -127,19 +132,19 @@ class Emitter:
             TypeError: the payload has something that JSON does not know.
             ValueError: the event is larger than what the API takes, or the emitter is closed.
         """
-        body = self._encode(event)
-        if not self._queue.fits(len(body)) and not self._make_room(len(body)):
-            return False
-        self._queue.put(body)
-        self._wake.set()
-        return True
+        body = self.encode(event)
+        self._emitted.inc()
+        self._arrivals.note()
+        return self._admission.put_nowait(body)
 
     async def emit(self, event: EventReport) -> bool:
         """Take an event for delivery. Under ``block`` this waits until there is room for it.
 
         Returns and raises as :meth:`emit_nowait`.
         """
-        return await self._admit(self._encode(event))
+        body = self.encode(event)
+        self._emitted.inc()
+        return await self._admit(body)
 
     async def emit_confirmed(self, event: EventReport) -> Confirmation:
         """Take an event for delivery and wait for its disposition: stored, or on disk if the API does not confirm it
@@ -162,10 +167,67 @@ class Emitter:
             TypeError: the payload has something that JSON does not know.
             ValueError: the event is larger than what the API takes, or the emitter is closed.
         """
-        record = PendingConfirmation.of(self._encode(event))
+        record, confirmation = PendingConfirmation.of(self.encode(event))
+        self._emitted.inc()
         if not await self._admit(record):
-            confirm(record, Disposition.DROPPED, "too many events wait for the API")
-        return record.confirmation
+            confirm(record, Disposition.DROPPED, NO_ROOM.reason)
+        return confirmation
+
+    def encode(self, event: EventReport, *, here: bool = True) -> bytes:
+        """The event as JSON, with its span, for :meth:`submit_all`.
+
+        Args:
+            event: the event.
+            here: this is the event loop's thread.
+
+        Raises:
+            TypeError: the payload has something that JSON does not know.
+            ValueError: the event is larger than what the API takes, or the emitter is closed.
+        """
+        if self._closing:
+            raise StoppingError(_STOPPING)
+        if self._spans is not None:
+            event = self._spans(event)
+        body = _ENCODER.encode(event)
+        if len(body) > MAX_EVENTS_BYTES:
+            why = f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}"
+            if self._outcomes is not None and here:
+                self._outcomes.refused(event.rule_uid, why)
+            raise ValueError(why)
+        return body
+
+    def submit_all(self, bodies: Sequence[bytes], course: Course, *, at_least: int) -> Answers:
+        """Take events for delivery, as :meth:`encode` made them; returns what will hold their dispositions.
+
+        Those for which there is no room are ``DROPPED``, whatever becomes of other reporters' events then: this reporter has
+        to report them again, and so holds its own sender back.
+
+        Args:
+            bodies: the events, in their order.
+            at_least: so many of them are taken in any case when no others wait, however large they are.
+            course: what they belong to. As soon as one of it has to be reported again (it is ``DEFERRED`` or ``DROPPED``),
+                those behind it are ``DROPPED``, so that they are not stored before it.
+
+        Raises:
+            StoppingError: the emitter is closed.
+        """
+        if self._closing:
+            raise StoppingError(_STOPPING)
+        self._emitted.inc(len(bodies))
+        answers = Answers(bodies, course)
+        if not (course.closed or course.broken) and self._queue.fits(sum(map(len, bodies))):
+            self._queue.put_all(answers.records)
+            self._arrivals.note()
+            return answers
+        taken = at_least if not self._queue else 0
+        for place, record in enumerate(answers.records):
+            course.closed = course.closed or not (place < taken or self._queue.fits(len(record)))
+            if course.closed or course.broken:
+                record.confirmation.set_result(NO_ROOM)
+            else:
+                self._queue.put(record)
+        self._arrivals.note()
+        return answers
 
     def emit_from_thread(self, event: EventReport) -> bool:
         """Take an event for delivery; may be called in any thread. While a request is under way, the event loop is left
@@ -181,18 +243,12 @@ class Emitter:
         """
         if self._closing:
             return False
-        body = self._encode(event, here=False)
-        if len(self._inbound) >= _MAX_INBOUND:
-            self._emitted.inc()
-            self._metrics.events.labels("dropped").inc()
-            return False
-        self._inbound.append(body)
-        # The loop sets the flag and then looks at the queue once more, so one of the two sees the other.
-        if self._sleeping and self._loop is not None:
-            self._sleeping = False
-            with contextlib.suppress(RuntimeError):  # the loop was closed
-                self._loop.call_soon_threadsafe(self._wake.set)
-        return True
+        body = self.encode(event, here=False)
+        if self._arrivals.put_from_thread(body):
+            return True
+        self._emitted.inc()
+        self._metrics.events.labels("dropped").inc()
+        return False
 
     @property
     def waiting(self) -> int:
@@ -207,11 +263,11 @@ class Emitter:
     @property
     def problem(self) -> str | None:
         """Why events cannot be delivered, or are dropped, now; None while all is well."""
-        return self._api_outage.problem or self._full_outage.problem
+        return self._api_outage.problem or self._admission.outage.problem
 
     def faults(self) -> dict[str, str]:
         """What prevents delivery now, by part, in words that do not change while it lasts."""
-        found = {"api": self._api_outage.fault, "events": self._full_outage.fault}
+        found = {"api": self._api_outage.fault, "events": self._admission.outage.fault}
         if self._spool is not None:
             found["spool"] = self._spool.fault
         return {name: text for name, text in found.items() if text is not None}
@@ -232,7 +288,7 @@ class Emitter:
 
     async def run(self) -> None:
         """Deliver until :meth:`close`."""
-        self._loop = asyncio.get_running_loop()
+        self._arrivals.attach()
         if self._spool is not None:
             await self._spool.open()
         await self._held_back.open()
@@ -243,8 +299,8 @@ class Emitter:
                 next_due = self._held_back.next_due()
                 if self._closing and (next_due is None or time.monotonic() + next_due > self._ends):
                     return
-                await self._sleep(next_due)
-                self._wake.clear()
+                await self._arrivals.sleep(next_due)
+                self._arrivals.forget()
                 continue
             await self._pace()
             failure = await self._forwarder.step()
@@ -271,8 +327,8 @@ class Emitter:
         """
         self._closing = True
         self._ends = time.monotonic() + grace_seconds
-        self._wake.set()
-        self._room.set()
+        self._arrivals.note()
+        self._admission.close()
         await asyncio.wait({run}, timeout=grace_seconds)
         await end(run)
         self._forwarder.put_back()
@@ -280,8 +336,9 @@ class Emitter:
         self._take_inbound()
         if self._queue and self._spool is not None:
             await self._forwarder.spill()
-        lost = len(self._queue)
-        for record in self._queue:
+        left = self._queue.take_batch(most=sys.maxsize, size=sys.maxsize)
+        lost = len(left)
+        for record in left:
             confirm(record, Disposition.DROPPED, "the sensor stopped before it could be delivered")
         if lost:
             self._metrics.events.labels("dropped").inc(lost)
@@ -292,55 +349,24 @@ class Emitter:
 
     # The queue in memory.
 
-    def _encode(self, event: EventReport, *, here: bool = True) -> bytes:
-        """The event as JSON; ``here``: in the event loop's thread. Those of other threads are counted when it takes them
-        over.
-        """
-        if self._closing:
-            raise StoppingError("the sensor is stopping and accepts no more events")
-        if self._spans is not None:
-            event = self._spans(event)
-        body = _ENCODER.encode(event)
-        if len(body) > MAX_EVENTS_BYTES:
-            why = f"the event has {len(body)} bytes; the API takes at most {MAX_EVENTS_BYTES}"
-            if self._outcomes is not None and here:
-                self._outcomes.refused(event.rule_uid, why)
-            raise ValueError(why)
-        if here:
-            self._emitted.inc()
-        return body
-
     @property
     def _held(self) -> int:
         """Events in memory."""
-        return len(self._inbound) + len(self._queue) + self._forwarder.taken
+        return len(self._arrivals) + len(self._queue) + self._forwarder.taken
 
     async def _admit(self, body: bytes) -> bool:
-        while not self._queue.fits(len(body)):
-            if self._when_full is not WhenFull.BLOCK:
-                if not self._make_room(len(body)):
-                    return False
-                break
-            self._full_outage.failed("full", "too many events wait for the API; the sensor waits for room")
-            self._room.clear()
-            await self._room.wait()
-            if self._closing:
-                raise StoppingError("the sensor is stopping and accepts no more events")
-        self._queue.put(body)
-        self._wake.set()
-        return True
+        admitted = await self._admission.put(body)
+        self._arrivals.note()
+        return admitted
 
     def _take_inbound(self) -> None:
         """Take over what other threads reported."""
-        inbound = self._inbound
-        taken = [inbound.popleft() for _ in range(len(inbound))]
+        taken = self._arrivals.take()
         self._emitted.inc(len(taken))
-        if self._queue.fits(sum(map(len, taken))):
-            self._queue.put_all(taken)
-            return
-        for body in taken:
-            if self._queue.fits(len(body)) or self._make_room(len(body)):
-                self._queue.put(body)
+        self._admission.put_all(taken)
+
+    def _note_room(self) -> None:
+        self._admission.note_room(spooled=self._forwarder.spooled)
 
     async def _pace(self) -> None:
         """Under load, let a few events gather: what a request costs is then shared, here and at the API."""
@@ -361,32 +387,6 @@ class Emitter:
             seen = len(self._queue)
             await asyncio.sleep(0)
 
-    async def _sleep(self, seconds: float | None = None) -> None:
-        """Wait until there is something to do, at most so long."""
-        self._sleeping = True
-        if not self._inbound:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
-        self._sleeping = False
-
-    def _make_room(self, needed: int) -> bool:
-        dropped = 0
-        if self._when_full is WhenFull.DROP_OLDEST:
-            while self._queue and not self._queue.fits(needed):
-                confirm(self._queue.take(), Disposition.DROPPED, "newer events took its room")
-                dropped += 1
-        fits = self._queue.fits(needed)
-        if not fits:
-            dropped += 1
-        self._dropped(dropped, "memory")
-        return fits
-
-    def _dropped(self, number: int, where: str) -> None:
-        if number:
-            self._metrics.events.labels("dropped").inc(number)
-            self._full_outage.failed(where, f"events are dropped ({self._when_full}): the {where} for them is full")
-
     async def _wait_out(self, seconds: float) -> None:
         """Wait before the next try. Events that come meanwhile go to the spool."""
         if self._closing:
@@ -394,7 +394,7 @@ class Emitter:
         was_closing = self._closing
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            self._wake.clear()
+            self._arrivals.forget()
             self._take_inbound()
             await self._forwarder.spill()
             if self._closing and not was_closing:
@@ -403,10 +403,4 @@ class Emitter:
                 # The disk is full, or the spool. Do not try again for each event.
                 await asyncio.sleep(min(1.0, left))
                 continue
-            await self._sleep(left)
-
-    def _has_room(self) -> None:
-        if self._queue.bytes < self._queue.limit:
-            self._room.set()
-            if self._queue.bytes < self._queue.limit // 2 and not self._forwarder.spooled:
-                self._full_outage.recovered()
+            await self._arrivals.sleep(left)

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterator, Sequence
 
-from attune_sensor._confirmations import is_spooled
+from attune_sensor._confirmations import Disposition, confirm, is_overtaking, is_spooled
 
 
 class EventQueue:
@@ -52,12 +52,16 @@ class EventQueue:
 
     def take_batch(self, *, most: int, size: int) -> list[bytes]:
         """Remove those that came first: at least one if there is any, at most so many, and of no more bytes than ``size``
-        together with a comma each.
+        together with a comma each. Those that must not overtake another one are dropped on the way.
         """
         records = self._records
         batch: list[bytes] = []
         while records and len(batch) < most:
             length = len(records[0])
+            if is_overtaking(records[0]):
+                confirm(records.popleft(), Disposition.DROPPED, "one before it has to be reported again")
+                self.bytes -= length
+                continue
             size -= length + 1
             if size < 0 and batch:
                 break

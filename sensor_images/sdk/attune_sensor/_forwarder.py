@@ -6,6 +6,7 @@ time.
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -115,8 +116,7 @@ class Forwarder:
             return
         while self._queue:
             # Taken out first: while the disk works, the front of the queue may be dropped to make room.
-            while self._queue and len(self._spilling) < _SPILL_CHUNK:
-                self._spilling.append(self._queue.take())
+            self._spilling = self._queue.take_batch(most=_SPILL_CHUNK, size=sys.maxsize)
             written = await self._append(spool, self._spilling)
             del self._spilling[: written or 0]
             left = bool(self._spilling)

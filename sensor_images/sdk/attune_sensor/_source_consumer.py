@@ -1,7 +1,6 @@
 """Reads one source for the rules that share it: messages in, events out, acknowledgements back."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -13,13 +12,14 @@ from attune_kit.backoff import Backoff
 from attune_kit.outage import Outage
 from attune_kit.secret_files import MissingSecretError
 from attune_kit.supervisor import end
-from attune_sensor._confirmations import Confirmation
+from attune_sensor._confirmations import Course
 from attune_sensor._context import SensorContext
 from attune_sensor._errors import StoppingError
 from attune_sensor._reports import event_of
 from attune_sensor._rules import Rule
-from attune_sensor._source_progress import is_settled, settle
-from attune_sensor._sources import Message, Source, SourceError, SourceKind
+from attune_sensor._source_progress import settle
+from attune_sensor._source_window import Budget, Window
+from attune_sensor._sources import Message, ReadsAhead, Source, SourceError, SourceKind
 
 #: Bytes of a message's content above which its events refer to it. As base64 it still fits into what the API takes.
 LARGEST: Final = 716_800
@@ -29,8 +29,10 @@ _OPENS: Final = 15.0
 _READS: Final = 60.0
 _WRITES: Final = 15.0
 _CLOSES: Final = 5.0
-#: Seconds between two calls of ``hold``.
+#: Seconds that messages are under way before ``hold`` is called, and between two calls.
 _HOLD: Final = 2.0
+#: How soon (seconds) to look for more messages while some are under way; longer and longer while none come.
+_SHORTEST: Final = 0.001
 #: How often (seconds) to see whether the rules were read, and whether the spool is empty.
 _LOOK: Final = 0.1
 #: Seconds that messages on their way have at the end, to be stored and acknowledged.
@@ -45,6 +47,7 @@ class SourceConsumer:
         subscription: what is read.
         context: how events are reported.
         messages: where messages are counted by what became of them.
+        budget: shared with the other sources of the sensor.
         retry: how long to wait before the source is opened again.
         chance: random numbers in [0, 1), for jitter.
 
@@ -60,6 +63,7 @@ class SourceConsumer:
         *,
         context: SensorContext,
         messages: Counter,
+        budget: Budget,
         retry: Backoff = _RETRY,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -74,6 +78,7 @@ class SourceConsumer:
         self._retries = retry.start(chance=chance)
         self._outage = Outage(log=self._log, name="source")
         self._reason: str | None = None
+        self._budget = budget
         self._delivering = False
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -135,15 +140,32 @@ class SourceConsumer:
         # Until every rule is known, a message might be acknowledged before one of its rules has its event.
         while not self._context.rules_started:  # noqa: ASYNC110 - nobody tells, and it is short
             await asyncio.sleep(_LOOK)
-        while not self._stopping:
-            messages = await _within(_READS, source.read(), "read")
-            self._retries.reset()
-            if messages:
-                self._delivering = True
-                try:
-                    await self._deliver(source, messages)
-                finally:
-                    self._delivering = False
+        window = Window(self._budget)
+        try:
+            pause = _SHORTEST
+            while window or not self._stopping:
+                came = await self._read_on(source, window)
+                self._delivering = bool(window)
+                if not window:
+                    continue
+                # What comes while the API stores is read at once; when nothing comes, less and less often.
+                pause = _SHORTEST if came else min(2 * pause, _HOLD)
+                full = self._stopping or not _has_room(source, window)
+                await self._settle(source, window, seconds=0.0 if came and not full else _HOLD if full else pause)
+        finally:
+            self._delivering = False
+            window.abandon()
+
+    async def _read_on(self, source: Source, window: Window) -> bool:
+        """Report the next messages, if there is room for them; returns whether some came."""
+        if self._stopping or not _has_room(source, window):
+            return False
+        reading = source.read_ahead() if window and isinstance(source, ReadsAhead) else source.read()
+        messages = await _within(_READS, reading, "read")
+        self._retries.reset()
+        if messages:
+            await self._report(window, messages, count=True)
+        return bool(messages)
 
     async def _close(self, source: Source) -> None:
         try:
@@ -170,50 +192,69 @@ class SourceConsumer:
 
     # -- messages ----------------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, source: Source, messages: Sequence[Message]) -> None:
-        """Report the events of messages until the API has all of them; acknowledge each message when it has its."""
-        left = list(messages)
-        first = True
-        pause = 0.0
-        while left:
-            if not self.rules:
-                raise StoppingError("no rule is left that reads these messages")
-            if not first:
-                await self._worth_trying(source, left, pause)
-            confirmations = await self._report(left, count=first)
-            await self._hold_until(source, left, confirmations)
-            first = False
-            pause = max((future.result().wait for of_message in confirmations for future in of_message), default=0.0)
-            settled = [is_settled(future.result() for future in of_message) for of_message in confirmations]
-            done, left = settle(left, settled)
-            if done:
-                await _within(_WRITES, source.acknowledge(done), "acknowledge")
-                self._messages.labels("acknowledged").inc(len(done))
+    async def _settle(self, source: Source, window: Window, *, seconds: float) -> None:
+        """Acknowledge the messages whose events the API has, after waiting so long for the oldest batch."""
+        await self._wait_for([window.oldest], source, window, seconds=seconds)
+        await self._acknowledge(source, window.take_settled())
+        if window.broken:
+            await self._report_again(source, window)
 
-    async def _report(self, messages: Sequence[Message], *, count: bool) -> "list[list[asyncio.Future[Confirmation]]]":
-        """Report the events of these messages, in order; returns what each message waits for."""
+    async def _report_again(self, source: Source, window: Window) -> None:
+        """Something has to be reported again, and so has all that was read after it, in order: read nothing meanwhile."""
+        while True:
+            while unknown := window.unknown:
+                await self._wait_for(unknown, source, window, seconds=_HOLD)
+            messages, settled, wait = window.take_all()
+            done, left = settle(messages, settled)
+            await self._acknowledge(source, done)
+            if not left:
+                return
+            await self._worth_trying(source, left, wait)
+            window.course = Course()
+            await self._report(window, left, count=False)
+
+    async def _wait_for(
+        self, answers: "Sequence[asyncio.Future[None]]", source: Source, window: Window, *, seconds: float
+    ) -> None:
+        """Wait for answers, so long at most; meanwhile tell the server that somebody works on the messages."""
+        loop = asyncio.get_running_loop()
+        if seconds > 0 and not all(answer.done() for answer in answers):
+            await asyncio.wait(answers, timeout=min(seconds, max(0.0, window.since + _HOLD - loop.time())))
+        if loop.time() - window.since >= _HOLD and not all(answer.done() for answer in answers):
+            await _within(_WRITES, source.hold(window.messages), "hold")
+            window.held_at = loop.time()
+
+    async def _acknowledge(self, source: Source, messages: Sequence[Message]) -> None:
+        if messages:
+            await _within(_WRITES, source.acknowledge(messages), "acknowledge")
+            self._messages.labels("acknowledged").inc(len(messages))
+
+    async def _report(self, window: Window, messages: Sequence[Message], *, count: bool) -> None:
+        """Report the events of these messages, in order: one for each rule."""
         rules = tuple(self.rules.values())
-        return [[await self._submit(rule, message, count=count) for rule in rules] for message in messages]
+        if not rules:
+            raise StoppingError("no rule is left that reads these messages")
+        bodies = [self._encoded(rule, message, count=count) for message in messages for rule in rules]
+        self._delivering = True
+        answers = self._context.submit_all(bodies, window.course, at_least=len(rules))
+        window.add(messages, answers, rules=len(rules), now=asyncio.get_running_loop().time())
+        await asyncio.sleep(0)  # the first of them may leave for the API while more are read
 
-    async def _submit(self, rule: Rule, message: Message, *, count: bool) -> "asyncio.Future[Confirmation]":
+    def _encoded(self, rule: Rule, message: Message, *, count: bool) -> bytes:
         if message.size <= LARGEST:
-            with contextlib.suppress(_TooLargeError):
-                return await self._offer(self._event(rule, message, whole=True))
+            try:
+                return self._context.encode(self._event(rule, message, whole=True))
+            except StoppingError:
+                raise
+            except ValueError:  # what JSON makes of it is larger than what the API takes; the SDK counts that
+                pass
         elif count:
             self._context.refused(
                 rule, f"the content has {message.size} bytes; an event holds at most {LARGEST}", what="contents"
             )
         if count:
             self._messages.labels("by_reference").inc()
-        return await self._offer(self._event(rule, message, whole=False))
-
-    async def _offer(self, event: EventReport) -> "asyncio.Future[Confirmation]":
-        try:
-            return await self._context.submit(event)
-        except StoppingError:
-            raise
-        except ValueError as error:  # what JSON makes of it is larger than what the API takes; the SDK counts that
-            raise _TooLargeError from error
+        return self._context.encode(self._event(rule, message, whole=False))
 
     def _event(self, rule: Rule, message: Message, *, whole: bool) -> EventReport:
         return event_of(
@@ -224,19 +265,6 @@ class SourceConsumer:
             traceparent=message.traceparent,
             tracestate=message.tracestate,
         )
-
-    async def _hold_until(
-        self,
-        source: Source,
-        messages: Sequence[Message],
-        confirmations: "list[list[asyncio.Future[Confirmation]]]",
-    ) -> None:
-        """Wait for the confirmations; meanwhile tell the server that somebody works on the messages."""
-        pending = {future for of_message in confirmations for future in of_message if not future.done()}
-        while pending:
-            _, pending = await asyncio.wait(pending, timeout=_HOLD)
-            if pending:
-                await _within(_WRITES, source.hold(messages), "hold")
 
     async def _worth_trying(self, source: Source, messages: Sequence[Message], pause: float) -> None:
         """Wait until the API has taken what is in the spool: then it knows these events, if they are not lost. And wait as long
@@ -255,8 +283,9 @@ class SourceConsumer:
                 held = loop.time()
 
 
-class _TooLargeError(Exception):
-    """The event is larger than what the API takes."""
+def _has_room(source: Source, window: Window) -> bool:
+    """Whether to read on."""
+    return not window or (window.room and isinstance(source, ReadsAhead))
 
 
 async def _within(seconds: float, call: Any, name: str) -> Any:

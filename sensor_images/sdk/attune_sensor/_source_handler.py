@@ -11,6 +11,7 @@ from attune_kit.backoff import Backoff
 from attune_sensor._context import SensorContext
 from attune_sensor._rules import Rule
 from attune_sensor._source_consumer import SourceConsumer
+from attune_sensor._source_window import Budget
 from attune_sensor._sources import SourceKind
 
 _RETRY: Final = Backoff(initial=0.5, maximum=30.0)
@@ -24,7 +25,8 @@ class SourceHandler:
     """A :class:`attune_sensor.RuleHandler` for a :class:`attune_sensor.SourceKind`.
 
     A message is acknowledged when the API has stored its events, one for each rule. What is read again, because a process
-    was killed in between, has the same ids and is stored once. While the API is away no more is read. While a source
+    was killed in between, has the same ids and is stored once. While the API is
+    away, no more is read than may be under way. While a source
     cannot be read, its rules are ``Failing`` with the reason, and it is opened again with backoff.
 
     Args:
@@ -37,6 +39,7 @@ class SourceHandler:
         self._context = context
         self._kind = kind
         self._retry = retry
+        self._budget = Budget()
         self._consumers: dict[Hashable, SourceConsumer] = {}
         self._reading: dict[str, Hashable] = {}  # of each rule, its subscription
         self._messages = Counter(
@@ -63,7 +66,12 @@ class SourceHandler:
         consumer = self._consumers.get(subscription)
         if consumer is None:
             consumer = self._consumers[subscription] = SourceConsumer(
-                self._kind, subscription, context=self._context, messages=self._messages, retry=self._retry
+                self._kind,
+                subscription,
+                context=self._context,
+                messages=self._messages,
+                budget=self._budget,
+                retry=self._retry,
             )
             consumer.start()
         consumer.rules[rule.uid] = rule

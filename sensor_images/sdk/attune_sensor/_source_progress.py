@@ -2,16 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from attune_sensor._confirmations import Confirmation, Disposition
+from attune_sensor._confirmations import SETTLED, Confirmation
 from attune_sensor._sources import Message
-
-#: The API has it, or never will. On the spool it is safe from a crash, but not from the loss of the pod.
-_SETTLED = frozenset({Disposition.STORED, Disposition.DUPLICATE, Disposition.REFUSED})
 
 
 def is_settled(confirmations: Iterable[Confirmation]) -> bool:
     """Whether a message with these confirmations, one for each rule, needs not be delivered again."""
-    return all(confirmation.disposition in _SETTLED for confirmation in confirmations)
+    return all(confirmation.disposition in SETTLED for confirmation in confirmations)
 
 
 def settle(messages: Sequence[Message], settled: Sequence[bool]) -> tuple[list[Message], list[Message]]:

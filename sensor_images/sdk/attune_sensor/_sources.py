@@ -7,7 +7,7 @@ events, and only when the API has stored the events of a message is it acknowled
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from attune_sensor._errors import SensorError
 from attune_sensor._rules import Rule
@@ -63,13 +63,28 @@ class Source(Protocol):
         ...
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
-        """These are safe: never deliver them again. They were all read from this source."""
+        """These are safe: never deliver them again. They were all read from this source, and of each partition there is
+        none before them that is not safe.
+        """
 
     async def hold(self, messages: Sequence[Message]) -> None:
         """These wait for the API. Called every few seconds, so that the server does not give them to others."""
 
     async def close(self) -> None:
         """Disconnect. What was read and not acknowledged must be delivered again, to anybody."""
+
+
+@runtime_checkable
+class ReadsAhead(Source, Protocol):
+    """A source that can go on reading while what it read before is under way. Others are read one batch at a time, which is
+    slower: nothing is read while the API stores.
+    """
+
+    async def read_ahead(self) -> Sequence[Message]:
+        """What is there by now, in order, and comes after all that was read; none if there is none. It must not wait for
+        messages: an acknowledgement may be next.
+        """
+        ...
 
 
 class SourceKind(Protocol):

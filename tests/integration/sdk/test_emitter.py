@@ -372,7 +372,7 @@ async def test_full_memory_blocks_until_there_is_room(bench: Bench, api: Scripte
                 assert await emitter.emit(event(number))
 
         emitting = asyncio.create_task(emit_all())
-        await until(lambda: emitter._full_outage.ongoing)
+        await until(lambda: emitter._admission.outage.ongoing)
         assert not emitting.done()
         assert emitter._queue.bytes <= 10_000
         gate.set()

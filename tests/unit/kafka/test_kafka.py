@@ -189,7 +189,7 @@ def test_a_configuration_that_cannot_be_used_is_refused(server: dict[str, Any], 
 
 async def test_a_consumer_is_closed_although_whoever_waits_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, closed = threading.Event(), threading.Event()
-    monkeypatch.setattr(TopicReader, "read", lambda self: reading.wait(30) and [])
+    monkeypatch.setattr(TopicReader, "read", lambda self, *, wait: reading.wait(30) and [])
     monkeypatch.setattr(TopicReader, "close", lambda self: closed.set())
     wanted = subscription_of(rule(topic="orders"), servers=["default"], sensor="a/b")
     server = servers_of({"servers": {"default": {"bootstrapServers": "127.0.0.1:9"}}})["default"]

@@ -363,6 +363,24 @@ async def test_what_nobody_wants_is_acknowledged_after_what_came_before_it() -> 
     assert acknowledged == [1, 2, 3, 4]
 
 
+async def test_what_nobody_wants_waits_for_what_an_earlier_read_has_under_way() -> None:
+    topic = source()
+    acknowledged: list[int] = []
+
+    def ack(packet_id: int, _qos: int) -> int:
+        acknowledged.append(packet_id)
+        return 0
+
+    topic._client._client = SimpleNamespace(ack=ack)
+    topic._client._on_message(None, None, message(1))
+    first = await topic.read()
+    topic._client._on_message(None, None, message(2, retain=True))
+    assert await topic.read_ahead() == []
+    assert acknowledged == []
+    await topic.acknowledge(first)
+    assert acknowledged == [1, 2]
+
+
 async def test_what_could_not_be_acknowledged_keeps_its_name() -> None:
     topic = source()
     topic._client._client = SimpleNamespace(ack=lambda _packet_id, _qos: MQTTErrorCode.MQTT_ERR_NO_CONN)
@@ -371,6 +389,7 @@ async def test_what_could_not_be_acknowledged_keeps_its_name() -> None:
     with pytest.raises(SourceError, match="broker:1883: the connection has ended"):
         await topic.acknowledge(taken)
     assert len(topic._deliveries) == 1
+    topic._taken = 0  # with others under way, it would be acknowledged after them
     topic._client._on_message(None, None, message(2, retain=True))
     with pytest.raises(SourceError, match="broker:1883: the connection has ended"):
         await topic.read()
@@ -380,7 +399,11 @@ async def test_no_more_is_read_at_once_than_may_be_under_way() -> None:
     topic = source()
     for number in range(250):
         topic._client._on_message(None, None, message(number + 1))
-    assert [len(await topic.read()) for _ in range(3)] == [100, 100, 50]
+    taken = await topic.read()
+    assert len(taken) == 100
+    assert await topic.read_ahead() == []
+    await topic.acknowledge(taken[:30])
+    assert [len(await topic.read_ahead()) for _ in range(2)] == [30, 0]
 
 
 async def test_a_topic_that_the_broker_refuses_is_said_whenever_it_answers() -> None:

@@ -21,6 +21,7 @@ NAMES = [
     "InvalidRuleError",
     "LastEvent",
     "Message",
+    "ReadsAhead",
     "Rule",
     "RuleHandler",
     "RuleMemory",

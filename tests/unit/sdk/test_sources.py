@@ -1,13 +1,17 @@
 """What reads queues: acknowledged only when stored, in order, each message one event, whatever fails or is killed."""
 
 import asyncio
+import contextlib
 import itertools
-from collections import defaultdict
+import json
+import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +20,8 @@ from support.eventually import PATIENCE, until
 
 from attune_contract.events import EventReport, event_id
 from attune_kit.backoff import Backoff
-from attune_sensor import AckState, InvalidRuleError, Message, Rule, SensorContext, SourceError, SourceHandler
+from attune_sensor import AckState, InvalidRuleError, Message, Rule, SensorContext, Source, SourceError, SourceHandler
+from attune_sensor._api_client import Accepted, EventResult, Outcome, Unavailable
 from attune_sensor._confirmations import Confirmation, Disposition
 from attune_sensor._source_consumer import LARGEST
 from attune_sensor._source_progress import is_settled, settle
@@ -35,6 +40,8 @@ class Broker:
     faults: list[str] = field(default_factory=list)
     sizes: dict[tuple[str, int], int] = field(default_factory=dict)
     batch: int = 3
+    reads: int = 0
+    rules: int = 1
     away: str | None = None
     opened: int = 0
     held: int = 0
@@ -74,17 +81,19 @@ class BrokerSource:
         self.broker.opened += 1
 
     async def read(self) -> Sequence[Message]:
+        if messages := await self.read_ahead():
+            return messages
+        self.broker.sent.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await self.broker.sent.wait()
+        return []
+
+    async def read_ahead(self) -> Sequence[Message]:
         await asyncio.sleep(0)
         self.broker.fault("read")
+        self.broker.reads += 1
         fresh = [message for message in self.broker.open_messages if message not in self.delivered]
-        if not fresh:
-            self.broker.sent.clear()
-            try:
-                async with asyncio.timeout(0.02):
-                    await self.broker.sent.wait()
-            except TimeoutError:
-                return []
-            return []
         taken = fresh[: self.broker.batch]
         self.delivered.update(taken)
         return [
@@ -102,8 +111,10 @@ class BrokerSource:
         self.broker.fault("acknowledge")
         await asyncio.sleep(0)
         if self.broker.api is not None:
-            stored = {event.payload["occurrence"] for event in self.broker.api.events}
-            self.broker.early += [message.handle for message in messages if message.occurrence not in stored]
+            stored = Counter(event.payload["occurrence"] for event in self.broker.api.events)
+            self.broker.early += [
+                message.handle for message in messages if stored[message.occurrence] < self.broker.rules
+            ]
         self.broker.acknowledged += [message.handle for message in messages]
         self.broker.fault("after-acknowledge")
 
@@ -114,9 +125,23 @@ class BrokerSource:
         self.broker.fault("close")
 
 
+class OneBatchSource:
+    """The same without ``read_ahead``."""
+
+    def __init__(self, broker: Broker) -> None:
+        made = BrokerSource(broker)
+        self.open, self.acknowledge, self.hold, self.close = made.open, made.acknowledge, made.hold, made.close
+        self._made = made
+
+    async def read(self) -> Sequence[Message]:
+        assert not self._made.delivered - set(self._made.broker.acknowledged), "the batch before is under way"
+        return await self._made.read()
+
+
 @dataclass
 class Kind:
     broker: Broker
+    ahead: bool = True
 
     def subscription(self, rule: Rule) -> Hashable:
         if "queue" not in rule.parameters:
@@ -126,17 +151,19 @@ class Kind:
     def describe(self, subscription: Any) -> str:
         return f"queue {subscription}"
 
-    def connect(self, subscription: Any) -> BrokerSource:
-        return BrokerSource(self.broker)
+    def connect(self, subscription: Any) -> Source:
+        return BrokerSource(self.broker) if self.ahead else OneBatchSource(self.broker)
 
     def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
         content = "x" * message.size if message.size > 10 and whole else message.content
         return {"occurrence": message.occurrence, "content": content if whole else None}
 
 
-def harness(broker: Broker, *, api: FakeApi | None = None, spool: Path | None = None) -> SensorHarness:
+def harness(
+    broker: Broker, *, api: FakeApi | None = None, spool: Path | None = None, ahead: bool = True
+) -> SensorHarness:
     def handler(context: SensorContext) -> SourceHandler:
-        return SourceHandler(context, Kind(broker), retry=SOON)
+        return SourceHandler(context, Kind(broker, ahead), retry=SOON)
 
     made = SensorHarness(handler, trigger_types=[TYPE], api=api, spool=spool)
     broker.api = made.api
@@ -242,6 +269,96 @@ def _under_way(broker: Broker, sensor: SensorHarness) -> bool:
     return sensor.undelivered > 0 or not broker.open_messages
 
 
+class SlowApi(FakeApi):
+    """Answers its first request when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def post(self, events: Sequence[bytes]) -> Outcome:
+        self.asked.set()
+        await self.answer.wait()
+        return await super().post(events)
+
+
+class TroubledApi(FakeApi):
+    """What happens to its next requests stands in ``plan``; then it works.
+
+    ``late`` comes after some turns of the loop, ``away`` is no answer, ``lost`` stores and is no answer, ``bad`` is no JSON,
+    and the name of a namespace has that namespace's events deferred for a moment.
+    """
+
+    def __init__(self, plan: Sequence[str]) -> None:
+        super().__init__()
+        self.plan = list(plan)
+
+    async def post(self, events: Sequence[bytes]) -> Outcome:
+        trouble = self.plan.pop(0) if self.plan else ""
+        for _ in range(20 if trouble == "late" else 1):
+            await asyncio.sleep(0)
+        if trouble == "away":
+            return Unavailable("connection", "the test says so")
+        over = [trouble in ("both", json.loads(event)["rule_namespace"]) for event in events]
+        taken = await super().post([event for event, deferred in zip(events, over, strict=True) if not deferred])
+        if trouble == "lost":
+            return Unavailable("connection", "the test has lost it")
+        assert isinstance(taken, Accepted)
+        results = iter(taken.results)
+        later = EventResult("deferred", reason="the namespace is over its quota", retry_after=0.0001)
+        return Accepted([later if deferred else next(results) for deferred in over])
+
+
+WINDOWS = st.fixed_dictionaries(
+    {
+        "partitions": st.lists(st.sampled_from("abc"), min_size=1, max_size=40),
+        "batch": st.integers(1, 9),
+        "ahead": st.integers(1, 30),
+        "group": st.integers(1, 8),
+        "troubles": st.lists(st.sampled_from(["", "late", "away", "lost", "one", "two", "both"]), max_size=8),
+        "faults": st.lists(st.sampled_from(["read", "acknowledge", "after-acknowledge", "close"]), max_size=3),
+        "memory": st.sampled_from([None, 400, 5_000]),
+        "spool": st.booleans(),
+        "reads_ahead": st.sampled_from([True, True, True, False]),
+    }
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(WINDOWS)
+def test_order_is_kept_and_nothing_is_lost_doubled_or_acknowledged_early_whatever_becomes_of_what_is_under_way(
+    plan: dict[str, Any],
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        mock.patch("attune_sensor._source_window.AHEAD", plan["ahead"]),
+        mock.patch("attune_sensor._source_consumer._LOOK", 0.001),
+        mock.patch("attune_sensor._forwarder.group_size", return_value=plan["group"]),
+    ):
+        asyncio.run(go_through(plan, Path(directory) if plan["spool"] else None))
+
+
+async def go_through(plan: dict[str, Any], spool: Path | None) -> None:
+    """Two rules in two namespaces read what is there; requests to the API and calls of the source fail by plan."""
+    broker, api = Broker(batch=plan["batch"], rules=2), TroubledApi(plan["troubles"])
+    async with harness(broker, api=api, spool=spool, ahead=plan["reads_ahead"]) as sensor:
+        if plan["memory"] is not None:
+            sensor._emitter._queue.limit = plan["memory"]
+        rules = [sensor.apply(TYPE, {"queue": "jobs"}, name=f"rule-{each}", namespace=each) for each in ("one", "two")]
+        for rule in rules:
+            await sensor.wait_for(rule, AckState.ACTIVE)
+        broker.faults = list(plan["faults"])
+        for number, partition in enumerate(plan["partitions"]):
+            broker.send(number, partition=partition)
+        await until(lambda: not broker.open_messages, every=0)
+    for rule in rules:
+        events = occurrences([event for event in api.events if event.rule_uid == rule.uid])
+        assert sorted(events) == sorted(broker.messages)
+        assert of_partition(events) == of_partition(broker.messages)
+    assert broker.early == []
+
+
 async def test_rules_with_the_same_subscription_share_a_source() -> None:
     broker = Broker()
     async with harness(broker) as sensor:
@@ -253,6 +370,7 @@ async def test_rules_with_the_same_subscription_share_a_source() -> None:
         assert {event.id for event in events} == {event_id(rule.uid, "p/1") for rule in rules}
         assert broker.opened == 1
         sensor.delete(rules[0])
+        await until(lambda: rules[0].uid not in sensor._acks.latest)
         broker.send(2)
         assert (await sensor.next_event()).rule_uid == rules[1].uid
         assert broker.opened == 1
@@ -294,19 +412,59 @@ async def test_a_client_that_cancels_its_own_call_does_not_end_the_reading(call:
     assert not broker.faults
 
 
-async def test_nothing_is_read_while_the_api_is_away() -> None:
+@pytest.mark.parametrize("bound", ["AHEAD", "AHEAD_BYTES", "SHARED_BYTES"])
+async def test_no_more_is_read_while_the_api_is_away_than_may_be_under_way(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attune_sensor._source_consumer._HOLD", 0.05)
+    monkeypatch.setattr(f"attune_sensor._source_window.{bound}", 5 if bound == "AHEAD" else 50)
     broker = Broker()
     async with harness(broker) as sensor:
         await sensor.wait_for(sensor.apply(TYPE, {"queue": "jobs"}), AckState.ACTIVE)
         sensor.api.available = False
         for number in range(20):
-            broker.send(number)
-        await until(lambda: sensor.undelivered == broker.batch)
+            broker.send(number, size=10)
+        await until(lambda: sensor.undelivered == 6)
+        reads = broker.reads
+        await until(lambda: broker.held > 0)
+        assert (broker.reads, sensor.undelivered) == (reads, 6)
         assert broker.acknowledged == []
         sensor.api.available = True
         await until(lambda: not broker.open_messages)
         assert occurrences(sensor.api.events) == broker.messages
         assert broker.early == []
+
+
+async def test_messages_that_come_while_the_api_stores_are_read() -> None:
+    """The API answers nothing until all are read, in several batches."""
+    broker = Broker(batch=10)
+    api = SlowApi()
+    async with harness(broker, api=api) as sensor:
+        await sensor.wait_for(sensor.apply(TYPE, {"queue": "jobs"}), AckState.ACTIVE)
+        for number in range(10):
+            broker.send(number)
+        await api.asked.wait()
+        for number in range(10, 30):
+            broker.send(number)
+        await until(lambda: sensor.undelivered == 30)
+        assert broker.acknowledged == []
+        api.answer.set()
+        await until(lambda: not broker.open_messages)
+    assert occurrences(api.events) == broker.messages
+    assert broker.early == []
+
+
+async def test_what_comes_after_something_deferred_is_not_stored_before_it() -> None:
+    """Two requests' worth of messages: the first request is deferred, for less time than the second needs."""
+    broker = Broker(batch=100)
+    api = TroubledApi(["late", "default"])
+    async with harness(broker, api=api) as sensor:
+        await sensor.wait_for(sensor.apply(TYPE, {"queue": "jobs"}), AckState.ACTIVE)
+        for number in range(300):
+            broker.send(number)
+        await until(lambda: not broker.open_messages)
+    assert not api.plan
+    assert occurrences(api.events) == broker.messages
 
 
 async def test_what_is_on_the_spool_is_acknowledged_when_the_api_has_it(tmp_path: Path) -> None:
