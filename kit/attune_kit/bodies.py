@@ -1,7 +1,6 @@
 """From bytes to what an event can carry: JSON, text or base64. What somebody sends is never lost because it is no JSON."""
 
 import base64
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -10,8 +9,7 @@ import msgspec
 _DEEPEST: Final = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A body as it is carried.
 
     Attributes:

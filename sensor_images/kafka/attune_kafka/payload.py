@@ -65,12 +65,14 @@ def occurred_at(content: Content) -> datetime | None:
 
 def size_of(content: Content) -> int:
     """Bytes of its key, headers and value."""
-    headers = sum(len(name) + len(value or b"") for name, value in content.headers)
+    headers = sum(len(name) + len(value or b"") for name, value in content.headers) if content.headers else 0
     return len(content.key or b"") + len(content.value or b"") + headers
 
 
 def header_of(content: Content, name: str) -> str:
     """The last value of a header as text; empty when there is none."""
+    if not content.headers:
+        return ""
     found = next((value for each, value in reversed(content.headers) if each == name), None)
     return (found or b"").decode("utf-8", "replace")
 

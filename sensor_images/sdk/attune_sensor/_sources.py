@@ -5,9 +5,10 @@ events, and only when the API has stored the events of a message is it acknowled
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
+
+import msgspec
 
 from attune_sensor._errors import SensorError
 from attune_sensor._rules import Rule
@@ -20,8 +21,7 @@ class SourceError(SensorError):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was read.
 
     Attributes:
