@@ -18,7 +18,8 @@ from attune_cli.targets.portforward import PodPort
 _CHUNK: Final = 64 * 1024
 #: Connections at once; a browser opens six to a host.
 _MOST: Final = 64
-_CONNECT: Final = 10.0
+#: Seconds that each try to reach the pod gets. Now and then the API server does not answer a try, and does the next.
+_CONNECT: Final = (3.0, 5.0, 10.0)
 
 
 class Tunnel:
@@ -79,16 +80,23 @@ class Tunnel:
             self._open.release()
 
     def _connect(self) -> httpcore.NetworkStream:
-        try:
-            far = self._pod.connect_tcp("pod", 0, timeout=_CONNECT)
-        except httpcore.ConnectTimeout as error:
-            raise httpcore.ConnectError(str(error)) from error
+        """A connection to the pod; nothing was sent yet, so it can be tried again.
+
+        Raises:
+            httpcore.ConnectError: it was refused, or no try was answered in time.
+        """
+        for within in _CONNECT:
+            with contextlib.suppress(httpcore.ConnectTimeout):
+                return self._secured(self._pod.connect_tcp("pod", 0, timeout=within), within)
+        raise httpcore.ConnectError(f"{len(_CONNECT)} tries were not answered in time")
+
+    def _secured(self, far: httpcore.NetworkStream, within: float) -> httpcore.NetworkStream:
         if not self._secure:
             return far
         context = no_certificates()
         context.check_hostname = False  # first: ssl takes no CERT_NONE while names are checked
         context.verify_mode = ssl.CERT_NONE
-        return far.start_tls(context, "pod", _CONNECT)
+        return far.start_tls(context, "pod", within)
 
     @staticmethod
     def _back(near: socket.socket, far: httpcore.NetworkStream) -> None:
