@@ -39,6 +39,14 @@ def freeze_startup_objects() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
+    release_memory()
+
+
+def release_memory() -> None:
+    """Give the system back what the allocator holds free, after something large was read. It takes a few milliseconds.
+
+    It has no effect where the C library is not glibc.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -57,7 +57,9 @@ def _status(number: int) -> dict[str, Any]:
         {**each, "lastTransitionTime": "2026-11-28T02:00:00Z", "observedGeneration": 1}
         for each in (accepted, active, {**active, "type": "Ready"})
     ]
-    return {"status": {"conditions": conditions, "sensor": "attune-system/core.timer", "observedGeneration": 1}}
+    times = {"lastEventTime": "2026-11-28T02:00:05Z", "nextTime": "2026-11-28T02:00:10Z"}
+    sensor = "attune-system/core.timer"
+    return {"status": {"conditions": conditions, "sensor": sensor, "observedGeneration": 1, **times}}
 
 
 async def fill_cluster(server: ApiServer) -> str:

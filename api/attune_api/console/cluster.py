@@ -21,6 +21,8 @@ from attune_kit.watched_file import WatchedFile
 #: Who changed a field, as ``managedFields`` have it.
 FIELD_MANAGER: Final = "attune-console"
 _TIMEOUT: Final = 10.0
+#: Connections for requests at once; asyncio keeps a quarter of a MiB for each that is open.
+_REQUESTS: Final = 6
 #: Seconds of silence after which a watch counts as lost; the API server ends one before that.
 _SILENCE: Final = 330.0
 _MERGE_PATCH: Final = "application/merge-patch+json"
@@ -31,16 +33,19 @@ class ConsoleCluster:
 
     Args:
         client: for requests; its own token is not used. Closed by :meth:`close`.
+        watching: for watches, which each hold a connection for as long as they last. Closed by :meth:`close`.
         admin: the token that stands for the admin's; None where the admin has none.
     """
 
-    def __init__(self, client: KubernetesClient, *, admin: WatchedFile[str] | None) -> None:
+    def __init__(self, client: KubernetesClient, *, watching: KubernetesClient, admin: WatchedFile[str] | None) -> None:
         self._client = client
+        self._watching = watching
         self._admin = admin
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+        await self._watching.close()
 
     def bearer(self, caller: Caller, token: str) -> str:
         """The token that a caller's requests are sent with.
@@ -98,7 +103,7 @@ class ConsoleCluster:
     def watch(self, bearer: str, path: str, version: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """What changes after a version of a list, one line of JSON for each."""
         query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
-        return self._client.stream(path, query, silence=_SILENCE, bearer=bearer)
+        return self._watching.stream(path, query, silence=_SILENCE, bearer=bearer)
 
 
 def connect(*, url: str, ca_file: Path, admin_token_file: Path | None) -> ConsoleCluster:
@@ -116,11 +121,14 @@ def connect(*, url: str, ca_file: Path, admin_token_file: Path | None) -> Consol
         bearer=lambda: None,  # each request brings the caller's
         origin="the console",
     )
-    client = KubernetesClient(access, user_agent="attune-console", timeout=_TIMEOUT)
+    client = KubernetesClient(access, user_agent="attune-console", timeout=_TIMEOUT, connections=_REQUESTS)
+    watching = KubernetesClient(
+        access, user_agent="attune-console", connections=0
+    )  # one for each list, of which few are kept
     admin = None
     if admin_token_file is not None:
         admin = WatchedFile(admin_token_file, lambda content: content.decode().strip())
-    return ConsoleCluster(client, admin=admin)
+    return ConsoleCluster(client, watching=watching, admin=admin)
 
 
 def path_of(plural: str, namespace: str = "", name: str = "") -> str:

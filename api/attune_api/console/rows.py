@@ -1,9 +1,10 @@
 """Sensors and Rules as lines of a list: what is kept of each while somebody looks at the console. Pure.
 
-A line has some 300 bytes, so that 10,000 Rules take a few MiB.
+A line has some 300 bytes, so that 10,000 Rules take 3 MiB.
 """
 
 import sys
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -47,9 +48,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         advice: what to do about it; empty if nothing is to be done.
         kind: the Rule's trigger type; the Sensor's image.
         sensor: which Sensor serves the Rule; empty for a Sensor.
-        since: when it became so (RFC 3339).
-        last_event: when it last had one; empty if never.
-        next_time: when the Rule fires next, as far as its sensor says; when the Sensor's token expires.
+        since: since when it is bad, or waits (RFC 3339); empty for others, of which there are thousands.
+        last_event_at: when it last had one, in seconds since 1970, which take less room than a text; 0 if never.
+        next_at: when the Rule fires next, as far as its sensor says; when the Sensor's token expires. Likewise.
         bound: of a Sensor: how many Rules it serves.
         active: of a Sensor: how many of them are active.
         enabled: whether it is to work.
@@ -64,8 +65,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: str
     sensor: str
     since: str
-    last_event: str
-    next_time: str
+    last_event_at: int = 0
+    next_at: int = 0
     bound: int = 0
     active: int = 0
     enabled: bool = True
@@ -74,6 +75,24 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def ref(self) -> str:
         """``namespace/name``."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def last_event(self) -> str:
+        """When it last had an event (RFC 3339); empty if never."""
+        return _text(self.last_event_at)
+
+    @property
+    def next_time(self) -> str:
+        """When it fires next, or its token expires (RFC 3339); empty if that is not known."""
+        return _text(self.next_at)
+
+
+def _seconds(time: object) -> int:
+    return int(datetime.fromisoformat(str(time)).timestamp()) if time else 0
+
+
+def _text(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}" if seconds else ""
 
 
 def rule_line(body: Object) -> Line:
@@ -90,9 +109,9 @@ def rule_line(body: Object) -> Line:
         advice=sys.intern(rule_advice(body)) if problem else "",
         kind=sys.intern(str(body["spec"]["trigger"]["type"])),
         sensor=sys.intern(str(status.get("sensor") or "")),
-        since=trouble_since(body),
-        last_event=str(status.get("lastEventTime") or ""),
-        next_time=str(status.get("nextTime") or ""),
+        since=trouble_since(body) if tone in ("bad", "wait") else "",
+        last_event_at=_seconds(status.get("lastEventTime")),
+        next_at=_seconds(status.get("nextTime")),
         enabled=enabled(body),
     )
 
@@ -131,9 +150,9 @@ def sensor_line(body: Object) -> Line:
         advice=sys.intern(sensor_advice(body)) if problem else "",
         kind=sys.intern(str(body["spec"].get("image") or "")),
         sensor="",
-        since=trouble_since(body),
-        last_event=str(status.get("lastEventTime") or ""),
-        next_time=str((status.get("token") or {}).get("expiresAt") or ""),
+        since=trouble_since(body) if tone in ("bad", "wait") else "",
+        last_event_at=_seconds(status.get("lastEventTime")),
+        next_at=_seconds((status.get("token") or {}).get("expiresAt")),
         bound=int(counts.get("bound") or 0),
         active=int(counts.get("active") or 0),
         enabled=not body["spec"].get("paused"),

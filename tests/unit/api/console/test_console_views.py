@@ -62,6 +62,14 @@ def test_a_rule_s_line_says_how_it_is(body: dict[str, Any], tone: str, word: str
     assert bool(line.advice) is (tone in ("bad", "wait"))
 
 
+def test_a_line_has_its_times_to_the_second() -> None:
+    body = rule(ACCEPTED, ACTIVE, READY)
+    assert (rule_line(body).last_event, rule_line(body).next_time, rule_line(body).since) == ("", "", "")
+    body["status"] |= {"lastEventTime": "2026-11-28T05:00:00Z", "nextTime": "2026-11-28T05:00:05.250000Z"}
+    assert rule_line(body).last_event == "2026-11-28T05:00:00Z"
+    assert rule_line(body).next_time == "2026-11-28T05:00:05Z"
+
+
 def test_a_sensor_s_line_says_how_it_is() -> None:
     body = {
         "metadata": {"namespace": "attune-system", "name": "core.timer"},
@@ -90,8 +98,6 @@ def lines(number: int) -> list[Line]:
             kind="core.intervaltimer" if place % 2 else "core.webhook",
             sensor="attune-system/core.timer",
             since="",
-            last_event="",
-            next_time="",
         )
         for place in range(number)
     ]
