@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -24,7 +25,7 @@ from attune_api.services import Services, running
 from attune_api.settings import Settings
 from attune_api.storage.backup import back_up, sqlite_directory
 from attune_api.storage.faults import OUTAGES, explain
-from attune_api.tls import renew_certificate
+from attune_api.tls import renew_certificate, server_context
 from attune_kit.logs import STYLES, configure_logs
 from attune_kit.memory import freeze_startup_objects, limit_allocator
 
@@ -38,11 +39,20 @@ _GRACE = 20
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its habit of killing itself by the signal that stopped it: a stop that was asked for is exit 0."""
+    """uvicorn, without its habit of killing itself by the signal that stopped it: a stop that was asked for is exit 0.
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    Args:
+        config: of its first port.
+        app: what answers.
+        second: another port of the same address, and TLS for it; None for one port alone.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, *, second: tuple[int, ssl.SSLContext] | None = None
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._second = second
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,10 +72,24 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # First: when the port that probes ask answers, both do.
+        second = None if self._second is None else await self._listen_with_tls(*self._second)
         await super().startup(sockets=sockets)
         if self.started:
+            if second is not None:
+                self.servers.append(second)
             freeze_startup_objects()
             log.info("listening", addresses=[listener.getsockname()[:2] for listener in self._listeners()])
+
+    async def _listen_with_tls(self, port: int, context: ssl.SSLContext) -> asyncio.Server:
+        """The second port is one more of this server: connections of both are counted, and ended, together."""
+        config = self.config
+
+        def protocol() -> asyncio.Protocol:
+            return AbortableProtocol(config=config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(protocol, host=config.host, port=port, ssl=context, backlog=config.backlog)
 
     def _listeners(self) -> Iterator[socket.socket]:
         for server in self.servers:
@@ -73,17 +97,16 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _fresh_certificate(config: uvicorn.Config, settings: Settings) -> AsyncIterator[None]:
-    """Look after the certificate while the server runs, if it has one."""
+async def _certified(settings: Settings) -> AsyncIterator[ssl.SSLContext | None]:
+    """TLS with the certificate of the settings, which is looked after meanwhile; None without one."""
     certificate, key = settings.tls_certificate_file, settings.tls_key_file
     if certificate is None or key is None:
-        yield
+        yield None
         return
-    config.load()
-    assert config.ssl is not None  # noqa: S101 - uvicorn makes it where it is given a certificate
-    task = asyncio.create_task(renew_certificate(config.ssl, certificate=certificate, key=key))
+    context = await asyncio.to_thread(server_context, certificate=certificate, key=key)
+    task = asyncio.create_task(renew_certificate(context, certificate=certificate, key=key))
     try:
-        yield
+        yield context
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -108,25 +131,26 @@ async def _listen(settings: Settings, services: Services) -> bool:
     """Answer requests until a signal comes; returns whether it could."""
     app = create_app()
     app.state.services = services
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=AbortableProtocol,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        backlog=2048,
-        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close them and not we
-        timeout_graceful_shutdown=_GRACE,
-        ssl_certfile=settings.tls_certificate_file,
-        ssl_keyfile=settings.tls_key_file,
-    )
-    server = _Server(config, app)
-    async with _fresh_certificate(config, settings):
+    async with _certified(settings) as context:
+        second = None if context is None or settings.tls_port is None else (settings.tls_port, context)
+        alone = context if second is None else None
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=AbortableProtocol,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=2048,
+            timeout_keep_alive=75,  # longer than clients keep idle connections, so that they close them and not we
+            timeout_graceful_shutdown=_GRACE,
+            ssl_context_factory=None if alone is None else lambda _config, _default: alone,
+        )
+        server = _Server(config, app, second=second)
         await server.serve()
     return server.started
 

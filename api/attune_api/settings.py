@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     """Certificate chain (PEM) to serve HTTPS with; read again when it is renewed. Not set: plain HTTP."""
     tls_key_file: Path | None = None
     """The certificate's private key (PEM)."""
+    tls_port: Annotated[int | None, Field(ge=0, le=65535)] = None
+    """Port for HTTPS beside plain HTTP on ``port``, for the time in which clients change; 0 takes a free one. Not set: HTTPS
+    alone, on ``port``, where there is a certificate."""
     events_stream_max_age: Annotated[int, Field(ge=1)] = 7 * 24 * 3600
     """Seconds that events stay in the stream ``ATTUNE_EVENTS``, if this API has to create it."""
     events_stream_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
@@ -143,6 +146,10 @@ class Settings(BaseSettings):
     def _both_or_neither(self) -> Self:
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("set both ATTUNE_API_TLS_CERTIFICATE_FILE and ATTUNE_API_TLS_KEY_FILE, or neither")
+        if self.tls_port is not None and self.tls_certificate_file is None:
+            raise ValueError("ATTUNE_API_TLS_PORT needs ATTUNE_API_TLS_CERTIFICATE_FILE and ATTUNE_API_TLS_KEY_FILE")
+        if self.tls_port is not None and self.tls_port == self.port != 0:
+            raise ValueError("ATTUNE_API_TLS_PORT and ATTUNE_API_PORT are the same; leave out TLS_PORT for HTTPS alone")
         return self
 
     @field_validator("log_level", mode="before")

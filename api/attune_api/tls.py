@@ -17,6 +17,17 @@ def _signature(*files: Path) -> tuple[tuple[int, int], ...]:
     return tuple((stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in files))
 
 
+def server_context(*, certificate: Path, key: Path) -> ssl.SSLContext:
+    """A server's side of TLS 1.2 and later, with a certificate.
+
+    Raises:
+        OSError: a file cannot be read, or the key is not the certificate's (``ssl.SSLError``).
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 async def renew_certificate(context: ssl.SSLContext, *, certificate: Path, key: Path, every: float = _LOOK) -> None:
     """Load the certificate into ``context`` again whenever its files change, until cancelled.
 

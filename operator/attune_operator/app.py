@@ -176,7 +176,7 @@ class Operator:
 
         certificate = await self._certificate(client) if settings.tls_secret else None
         if certificate is not None:
-            settings = settings.model_copy(update=certificate.files)
+            settings = settings.model_copy(update=certificate.files(settings.nats_url))
 
         recorder = EventRecorder(client, instance=settings.instance)
         ownership = Ownership(

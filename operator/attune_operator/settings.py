@@ -65,7 +65,8 @@ class Settings(BaseSettings):
     """NATS's certificate (PEM). With NATS_AUTH managed, the server is asked to read it again while it serves another."""
     tls_secret: str = ""
     """Secret in which the operator keeps the certificate of NATS and API; empty: they have none, or others' ones. With it, the
-    settings NATS_CA_FILE, NATS_CERTIFICATE_FILE and SENSOR_CA_FILE are the operator's own files."""
+    setting SENSOR_CA_FILE is the operator's own file, and so are NATS_CA_FILE and NATS_CERTIFICATE_FILE, unless NATS_URL has
+    a host that is not in TLS_HOSTS."""
     tls_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """DNS names of NATS and API in that certificate, comma-separated."""
     nats_auth: Literal["none", "managed"] = "none"

@@ -79,7 +79,7 @@ def _watch(stage: Stage, setting: str) -> None:
     stage.kube("rollout", "status", "deployment/attune-operator", "-n", SYSTEM, "--timeout=120s")
 
 
-_API = r"(cannot reach|no answer from|no pod).{0,40}(http://attune-api|API|namespace attune-system)|API +problem"
+_API = r"(cannot reach|no answer from|no pod).{0,40}(https?://attune-api|API|namespace attune-system)|API +problem"
 _NATS = r"NATS.{0,80}(cannot|no pod|not|away|unreachable|closed|refused)|cannot reach.{0,40}nats|No health report"
 
 add(

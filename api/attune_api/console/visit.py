@@ -154,7 +154,14 @@ def console_of(services: Services) -> Console:
 
 
 def is_secure(request: Request) -> bool:
-    """Whether the browser came by TLS, to us or to a proxy in front."""
+    """Whether the browser came by TLS, to us or to a proxy in front.
+
+    It says so itself where it sends ``Origin``: with ``attune ui`` TLS begins behind it. (A page's policy of referrers may
+    have it send ``null``, which says nothing.)
+    """
+    scheme, separator, _ = request.headers.get("Origin", "").partition("://")
+    if separator:
+        return scheme == "https"
     return request.url.scheme == "https" or request.headers.get("X-Forwarded-Proto", "").startswith("https")
 
 

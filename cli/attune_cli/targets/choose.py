@@ -20,6 +20,8 @@ DEFAULT_SYSTEM_NAMESPACE: Final = "attune-system"
 #: The ServiceAccount that the chart creates for callers whose kubeconfig has no token.
 READER: Final = "attune-cli"
 _API_SELECTOR: Final = "app.kubernetes.io/name=attune-api"
+#: The API's port for HTTPS, where it has one beside plain HTTP.
+TLS_PORT: Final = "https"
 _TOKEN_SECONDS: Final = 3600
 _SLACK: Final = timedelta(minutes=2)
 
@@ -297,7 +299,7 @@ def _forwarded(options: TargetOptions, kube: Kube) -> Api:
 
 
 def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
-    """Name and port of a pod of the API that is ready, and whether it speaks TLS.
+    """Name and port of a pod of the API that is ready, and whether it speaks TLS. With two ports, that with TLS.
 
     Raises:
         UnreachableError: there is none.
@@ -307,9 +309,9 @@ def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
         if conditions.get("Ready") != "True" or pod["metadata"].get("deletionTimestamp"):
             continue
         for container in pod["spec"]["containers"]:
-            for port in container.get("ports", ()):
-                if port.get("name") == "http":
-                    return pod["metadata"]["name"], int(port["containerPort"]), speaks_tls(container)
+            ports = {port.get("name"): int(port["containerPort"]) for port in container.get("ports", ())}
+            if found := ports.get(TLS_PORT) or ports.get("http"):
+                return pod["metadata"]["name"], found, speaks_tls(container)
     if pods:
         names = ", ".join(pod["metadata"]["name"] for pod in pods)
         raise UnreachableError(f"The API is not ready: see `kubectl describe pod -n {namespace} {names}`.")
@@ -320,9 +322,9 @@ def api_pod(pods: Any, namespace: str) -> tuple[str, int, bool]:
 
 
 def speaks_tls(container: Mapping[str, Any]) -> bool:
-    """Whether a container of the API speaks TLS: then its readiness probe does, too."""
+    """Whether a container of the API speaks TLS: on a port of its own, or on its only one, as its readiness probe then does."""
     probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
-    return probe.get("scheme") == "HTTPS"
+    return probe.get("scheme") == "HTTPS" or any(port.get("name") == TLS_PORT for port in container.get("ports") or ())
 
 
 def _caller(options: TargetOptions, kube: Kube) -> tuple[Callable[[], str | None], str]:

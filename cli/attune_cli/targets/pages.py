@@ -13,7 +13,7 @@ from typing import Any, Final
 from attune_cli.errors import CliError, RefusedError, UnreachableError
 from attune_cli.metrics import Sample, total
 from attune_cli.targets.api import no_certificates
-from attune_cli.targets.choose import Target, speaks_tls
+from attune_cli.targets.choose import TLS_PORT, Target, speaks_tls
 from attune_cli.targets.http import clock_ahead, unreachable
 from attune_cli.targets.httpx_client import httpx
 from attune_cli.targets.kube import Object
@@ -85,6 +85,8 @@ def parts_of_pods(pods: Iterable[Mapping[str, Any]], *, local: bool) -> Iterator
         if not role:
             continue
         numbers = _local_ports(status) if local else _container_ports(pod)
+        if role == "api" and TLS_PORT in numbers:
+            pages = dict.fromkeys(pages, TLS_PORT)
         ports = {page: numbers[port] for page, port in pages.items() if port in numbers}
         yield Part(
             role=role,

@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
                 system.sample(kube, settings.repository)
                 say(LOOK_AROUND.format(kubeconfig=settings.kubeconfig))
                 token = system.reader_token(kube)
-                with kube.port_forward(f"service/{system.RELEASE}-api", 80, system.NAMESPACE) as port:
-                    follow.show(f"http://127.0.0.1:{port}", token, count=options.count)
+                with system.api(kube) as (url, trusted):
+                    follow.show(url, token, trusted=trusted, count=options.count)
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,22 @@ def reader_token(kube: Kube) -> str:
     items = {"apiVersion": "v1", "kind": "List", "items": [account, binding]}
     kube.run_kubectl("apply", "-f", "-", stdin=json.dumps(items))
     return kube.run_kubectl("create", "token", READER, "-n", NAMESPACE, "--duration=1h").strip()
+
+
+@contextlib.contextmanager
+def api(kube: Kube) -> Iterator[tuple[str, ssl.SSLContext | None]]:
+    """The API's address on loopback, and trust in its certificate; None where it has no TLS."""
+    service = f"service/{RELEASE}-api"
+    ports = {port["name"]: port["port"] for port in kube.get(service, "-n", NAMESPACE)["spec"]["ports"]}
+    if "https" not in ports:
+        with kube.port_forward(service, ports["http"], NAMESPACE) as port:
+            yield f"http://127.0.0.1:{port}", None
+        return
+    secret = kube.get(f"secret/{RELEASE}-tls", "-n", NAMESPACE)
+    trusted = ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
+    trusted.check_hostname = False  # a tunnel's name is localhost
+    with kube.port_forward(service, ports["https"], NAMESPACE) as port:
+        yield f"https://127.0.0.1:{port}", trusted
 
 
 def uninstall(kube: Kube) -> None:

@@ -7,6 +7,9 @@ the call instead.
 
 The same happens to its reconnecting: ``Client.close`` cancels that once and goes. When it is swallowed, the closed client
 tries to connect for ever, and an event loop that waits for its tasks (``asyncio.run``) does not end.
+
+It also goes on without TLS to a server that only allows TLS (``allow_non_tls``) or has none, whatever the URL says, and
+what the server says can be changed on the way. Here ``tls://`` means TLS or nothing.
 """
 
 import asyncio
@@ -49,6 +52,14 @@ class NatsClient(Client):  # type: ignore[misc]
             self._reconnecting.add(task)
             task.add_done_callback(self._reconnecting.discard)
         await super()._attempt_reconnect()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._current_server.uri.scheme == "tls":
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise Error("the server offers no TLS, which its URL (tls://) asks for")
+            # Client decides by this, before it sends anything.
+            self._server_info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def close(self) -> None:
         """As in ``Client``, and end the reconnecting."""

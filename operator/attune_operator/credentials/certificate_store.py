@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -63,14 +64,16 @@ class CertificateStore:
         """Names of both Secrets."""
         return self._secret, f"{self._secret}-authority"
 
-    @property
-    def files(self) -> dict[str, Path]:
-        """The operator's own copies, by the settings that name them."""
-        return {
-            "nats_ca_file": self.ca_file,
-            "sensor_ca_file": self.ca_file,
-            "nats_certificate_file": self.certificate_file,
-        }
+    def files(self, nats_url: str) -> dict[str, Path]:
+        """The operator's own copies, by the settings that name them. A NATS server of the user's own has another certificate.
+
+        Args:
+            nats_url: servers, separated by commas.
+        """
+        ours = {"sensor_ca_file": self.ca_file}
+        if all(urlsplit(url.strip()).hostname in self._hosts for url in nats_url.split(",")):
+            ours |= {"nats_ca_file": self.ca_file, "nats_certificate_file": self.certificate_file}
+        return ours
 
     def nudge(self) -> None:
         """Check again soon: one of the Secrets was touched."""

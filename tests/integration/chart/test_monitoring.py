@@ -187,10 +187,9 @@ def ports(pod: Manifest) -> set[str]:
     return {port["name"] for container in pod["spec"]["containers"] for port in container.get("ports", [])}
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_each_part_is_scraped_once_at_a_port_that_it_has(tls: bool) -> None:
-    on = ("--set", "tls.enabled=true", "--set", "tls.existingSecret=certificate") if tls else ()
-    manifests = rendered(*_ALL, *on)
+@pytest.mark.parametrize("tls", ["transition", "true", "false"])
+def test_each_part_is_scraped_once_at_a_port_that_it_has(tls: str) -> None:
+    manifests = rendered(*_ALL, "--set", f"tls.enabled={tls}")
     monitors = [manifest for manifest in manifests if manifest["kind"] == "PodMonitor"]
     assert all(monitor["metadata"]["labels"]["release"] == "prometheus" for monitor in monitors)
     pods = {
@@ -213,4 +212,4 @@ def test_each_part_is_scraped_once_at_a_port_that_it_has(tls: bool) -> None:
         [monitor] = [each for each in monitors if selected(each, pod["metadata"]["labels"])]
         [endpoint] = monitor["spec"]["podMetricsEndpoints"]
         assert endpoint["port"] in ports(pod), name
-        assert endpoint.get("scheme", "http") == ("https" if tls and name == "attune-api" else "http")
+        assert endpoint.get("scheme", "http") == ("https" if tls != "false" and name == "attune-api" else "http")

@@ -34,6 +34,7 @@ CONFIGURATIONS = {
     "no volumes": ["--set", "nats.persistence.enabled=false", "--set", "api.persistence.enabled=false"],
     "tls": ["--set", "tls.enabled=true", "--set", "tls.existingSecret=certificate"],
     "tls by the operator": ["--set", "tls.enabled=true"],
+    "tls and who comes without": ["--set", "tls.enabled=transition"],
     "tls by cert-manager": [
         *("--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"),
         *("--set", "tls.certManager.issuerRef.name=authority"),
@@ -281,7 +282,8 @@ def test_nothing_random_is_rendered(helm: Path) -> None:
         (["--set", "nats.enabled=false"], "externalUrl"),
         (["--set", "api.logLevel=loud"], "/api/logLevel"),
         (["--set", "api.replica=2"], "replica"),
-        (["--set", "tls.enabled=true", *OWN_NATS], "tls.existingSecret"),
+        (["--set", "tls.enabled=sometimes"], "/tls/enabled"),
+        (["--set", "tls.enabled=transition", "--set", "api.service.port=443"], "api.service.tlsPort"),
         (["--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"], "issuerRef"),
         (["--set", "nats.replicas=3", "--set", "nats.auth=none"], "managed"),
         (["--set", "nats.replicas=2"], "/nats/replicas"),

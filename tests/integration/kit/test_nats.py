@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 import nats.errors
 import pytest
 from nats.js import api
+from support.certificates import Authority
 from support.eventually import until
 from support.nats_server import NatsServer
 
@@ -48,6 +50,60 @@ async def create_stream(connection: NatsConnection) -> None:
 
 def subject(number: int) -> str:
     return f"states.number-{number}"
+
+
+class TestTls:
+    """A server that allows TLS (``allow_non_tls``): a client that is to have TLS never goes on without."""
+
+    @pytest.fixture
+    async def server(self, tmp_path: Path) -> AsyncIterator[NatsServer]:
+        authority = Authority()
+        certificate, key = authority.issue("localhost")
+        files = {"ca.crt": authority.pem, "tls.crt": certificate, "tls.key": key}
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        tls = f'tls {{ cert_file: "{tmp_path}/tls.crt", key_file: "{tmp_path}/tls.key" }}\nallow_non_tls: true'
+        server = NatsServer(tmp_path / "nats", extra_config=tls)
+        await asyncio.to_thread(server.start)
+        yield server
+        await asyncio.to_thread(server.stop)
+
+    async def test_each_client_has_what_its_url_says(self, server: NatsServer, tmp_path: Path) -> None:
+        secure = NatsEndpoint(url=f"tls://localhost:{server.port}", ca_file=tmp_path / "ca.crt")
+        for endpoint, encrypted in ((NatsEndpoint(url=server.url), False), (secure, True)):
+            async with open_connection(endpoint) as opened:
+                assert (opened.client._transport._io_writer.get_extra_info("ssl_object") is not None) == encrypted
+                await opened.client.flush()
+
+    async def test_a_certificate_of_others_is_refused_and_not_gone_around(self, server: NatsServer) -> None:
+        with pytest.raises(NatsUnavailableError, match="certificate"):
+            async with open_connection(NatsEndpoint(url=f"tls://localhost:{server.port}")):
+                pass
+
+    @pytest.mark.parametrize("kept", [{"tls_available"}, set()], ids=["offered", "hidden"])
+    async def test_somebody_between_who_hides_tls_is_told_nothing(self, kept: set[str]) -> None:
+        """What the server says at first is not encrypted: whoever passes it on can change it."""
+        heard = bytearray()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            info = {"server_id": "x", "version": "2.15.1", "max_payload": 1000, "nonce": "abc", "auth_required": True}
+            writer.write(f"INFO {json.dumps(info | dict.fromkeys(kept, True))}\r\n".encode())
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(5):
+                    heard.extend(await reader.read(100))
+            writer.close()
+
+        between = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with between:
+            port = between.sockets[0].getsockname()[1]
+            endpoint = NatsEndpoint(url=f"tls://me:secret@127.0.0.1:{port}", connect_timeout=5)
+            with pytest.raises(NatsUnavailableError) as refused:
+                async with open_connection(endpoint):
+                    pass
+        assert "secret" not in str(refused.value)
+        # Nothing, or the beginning of a handshake (RFC 8446 §5.1).
+        assert bytes(heard[:1]) in (b"", b"\x16")
+        assert b"CONNECT" not in heard
 
 
 class TestConnection:

@@ -2,11 +2,13 @@
 
 import ssl
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from cryptography import x509
 
 from attune_operator.credentials import certificates
+from attune_operator.credentials.certificate_store import CertificateStore
 from attune_operator.credentials.certificates import (
     AUTHORITY_LEAD,
     CERTIFICATE_LIFE,
@@ -18,6 +20,7 @@ from attune_operator.credentials.certificates import (
     renewal_reason,
     signing_authority,
 )
+from attune_operator.runtime.client import Client
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 HOSTS = ["attune-api.attune-system.svc", "attune-nats.attune-system.svc"]
@@ -142,3 +145,20 @@ def test_what_was_stored_is_read_and_what_is_damaged_is_refused() -> None:
 def test_no_key_is_in_a_representation() -> None:
     authority = make_authority(now=NOW)
     assert "PRIVATE" not in repr(authority) + repr(issue(authority, HOSTS, now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("url", "ours"),
+    [
+        ("tls://attune-nats.attune-system.svc:4222", True),
+        ("nats://nats.example:4222", False),
+        ("tls://attune-nats.attune-system.svc:4222, tls://nats.example", False),
+    ],
+)
+def test_a_nats_server_of_ones_own_is_not_checked_with_our_authority(url: str, ours: bool) -> None:
+    store = CertificateStore(cast("Client", None), namespace="attune-system", secret="attune-tls", hosts=HOSTS)
+    try:
+        nats = {"nats_ca_file", "nats_certificate_file"} if ours else set[str]()
+        assert store.files(url).keys() == {"sensor_ca_file", *nats}
+    finally:
+        store.close()

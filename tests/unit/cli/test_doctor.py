@@ -336,6 +336,7 @@ def test_parts_and_their_pages_are_found_by_the_pods_labels_and_ports() -> None:
         parts_of_pods(
             [
                 pod("api", {label: "attune-api"}, {"http": 8000}),
+                pod("api", {label: "attune-api"}, {"http": 8000, "https": 8443}),
                 pod("operator", {label: "attune-operator"}, {"metrics": 9090, "liveness": 8081}),
                 pod("nats", {label: "attune-nats"}, {"nats": 4222}),
                 pod("timer", {"attune.dev/sensor": "core.timer"}, {"metrics": 8080}),
@@ -346,6 +347,7 @@ def test_parts_and_their_pages_are_found_by_the_pods_labels_and_ports() -> None:
     )
     assert [(each.role, each.sensor, dict(each.ports), each.secure) for each in found] == [
         ("api", "", {"/ready": 8000, "/metrics": 8000}, True),
+        ("api", "", {"/ready": 8443, "/metrics": 8443}, True),
         ("operator", "", {"/readyz": 8081, "/metrics": 9090}, False),
         ("sensor", "attune-system/core.timer", {"/ready": 8080, "/metrics": 8080}, False),
     ]

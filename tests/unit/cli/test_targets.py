@@ -146,6 +146,9 @@ def pod(name: str, *, ready: str = "True", **probe: str) -> dict[str, Any]:
 def test_a_ready_pod_of_the_api_is_chosen() -> None:
     assert api_pod([pod("a", ready="False"), pod("b"), pod("c")], "x") == ("b", 8000, False)
     assert api_pod([pod("a", scheme="HTTPS")], "x") == ("a", 8000, True)
+    both = pod("a")
+    both["spec"]["containers"][0]["ports"].append({"name": "https", "containerPort": 8443})
+    assert api_pod([both], "x") == ("a", 8443, True)
     with pytest.raises(UnreachableError, match="not ready: see `kubectl describe pod -n x a`"):
         api_pod([pod("a", ready="False")], "x")
     with pytest.raises(UnreachableError, match="--system-namespace"):

@@ -116,14 +116,15 @@ spec:
 
 {{- define "attune.natsUrl" -}}
 {{- if .Values.nats.enabled -}}
-{{ ternary "tls" "nats" .Values.tls.enabled }}://{{ include "attune.fullname" . }}-nats.{{ .Release.Namespace }}.svc:4222
+{{ ternary "tls" "nats" (eq "true" (include "attune.tls" .)) }}://{{ include "attune.fullname" . }}-nats.{{ .Release.Namespace }}.svc:4222
 {{- else -}}
 {{ required "nats.externalUrl is needed when nats.enabled is false, like nats://nats.messaging.svc:4222" .Values.nats.externalUrl }}
 {{- end -}}
 {{- end -}}
 
 {{- define "attune.apiUrl" -}}
-{{ ternary "https" "http" .Values.tls.enabled }}://{{ include "attune.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.api.service.port }}
+{{- $tls := include "attune.tls" . -}}
+{{ ternary "https" "http" (eq "true" $tls) }}://{{ include "attune.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ ternary (include "attune.tlsPort" .) (toString .Values.api.service.port) (eq "true" $tls) }}
 {{- end -}}
 
 {{/* The restricted Pod Security level, for a pod and for a container. */}}
@@ -170,6 +171,26 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* "true" where NATS and the API have TLS, be it alone or beside what comes without. */}}
+{{- define "attune.tls" -}}
+{{- if .Values.tls.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/* "true" while clients without TLS are taken beside those with it. */}}
+{{- define "attune.tlsTransition" -}}
+{{- if eq "transition" (toString .Values.tls.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{/* The port of the API's Service for HTTPS. (A release that keeps the values of an older chart has none among them.) */}}
+{{- define "attune.tlsPort" -}}
+{{- int (default 443 .Values.api.service.tlsPort) -}}
+{{- end -}}
+
+{{/* "true" where NATS's certificate is checked by that Secret's ca.crt. The operator makes none for a server of your own. */}}
+{{- define "attune.tlsOfNats" -}}
+{{- if and (include "attune.tls" .) (or .Values.nats.enabled (not (include "attune.tlsManaged" .))) -}}true{{- end -}}
+{{- end -}}
+
 {{/* The Secret with the certificate; empty without TLS. */}}
 {{- define "attune.tlsSecret" -}}
 {{- if .Values.tls.enabled -}}
@@ -179,12 +200,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 
 {{/* "true" when the operator makes the certificate. */}}
 {{- define "attune.tlsManaged" -}}
-{{- if and .Values.tls.enabled (not .Values.tls.certManager.enabled) (not .Values.tls.existingSecret) -}}
-{{- if not .Values.nats.enabled -}}
-{{- fail "tls: with a NATS server of your own, name tls.existingSecret or let cert-manager make the certificate; its ca.crt has to verify your server, too." -}}
-{{- end -}}
-true
-{{- end -}}
+{{- if and .Values.tls.enabled (not .Values.tls.certManager.enabled) (not .Values.tls.existingSecret) -}}true{{- end -}}
 {{- end -}}
 
 {{/* How many servers store each stream. */}}
@@ -206,7 +222,7 @@ true
 
 {{/* The DNS names of API and NATS, as a list in YAML. */}}
 {{- define "attune.tlsHosts" -}}
-{{- range list "api" "nats" }}
+{{- range ternary (list "api" "nats") (list "api") .Values.nats.enabled }}
 - {{ include "attune.fullname" $ }}-{{ . }}.{{ $.Release.Namespace }}.svc
 - {{ include "attune.fullname" $ }}-{{ . }}.{{ $.Release.Namespace }}.svc.cluster.local
 {{- end }}

@@ -3,9 +3,11 @@
 import itertools
 
 import pytest
+from starlette.requests import Request
 
 from attune_api.console.pages.sign_in import way_back
 from attune_api.console.session import CODE_LIFE, IDLE, LONGEST, MOST_CODES, Sessions, same_secret, written_here
+from attune_api.console.visit import is_secure
 
 
 class Clock:
@@ -123,6 +125,26 @@ def test_secrets_are_compared_whole() -> None:
 )
 def test_only_a_page_of_ours_may_write(site: str | None, origin: str | None, own: bool) -> None:
     assert written_here(site=site, origin=origin, hosts=frozenset({"attune.example"})) is own
+
+
+@pytest.mark.parametrize(
+    ("scheme", "headers", "secure"),
+    [
+        ("http", {}, False),
+        ("https", {}, True),
+        ("http", {"X-Forwarded-Proto": "https"}, True),
+        ("http", {"Origin": "https://attune.example"}, True),
+        # As with `attune ui`, where TLS begins behind the browser: it would not take a cookie that is for TLS only.
+        ("https", {"Origin": "http://127.0.0.1:5000"}, False),
+        ("https", {"Origin": "null"}, True),
+    ],
+)
+def test_a_cookie_is_for_tls_only_where_the_browser_came_by_tls(
+    scheme: str, headers: dict[str, str], secure: bool
+) -> None:
+    raw = [(name.lower().encode(), value.encode()) for name, value in {"Host": "attune.example", **headers}.items()]
+    scope = {"type": "http", "method": "POST", "scheme": scheme, "path": "/console/sign-in", "query_string": b""}
+    assert is_secure(Request({**scope, "headers": raw})) is secure
 
 
 @pytest.mark.parametrize(
