@@ -1,63 +1,65 @@
-"""TLS switched on and off again under running sensors, with a certificate that the operator makes."""
+"""TLS is the default of the chart: everything of ours uses it, and clients from before are taken, too."""
 
-import base64
-import ssl
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import json
+import socket
 
-import httpx
-import pytest
 from support.eventually import eventually
-from support.system import REPOSITORY, SYSTEM, System
-
-CHART = str(REPOSITORY / "deploy" / "helm" / "attune")
-pytestmark = pytest.mark.last(rank=1, reason="restarts every part twice")
+from support.kubectl import Manifest
+from support.system import SYSTEM, Api, System, authority
 
 
-@pytest.fixture
-def authority(system: System) -> Iterator[str]:
-    """TLS on; returns the authority (PEM). Off afterwards."""
-    try:
-        switch(system, "--set", "tls.enabled=true")
-        secret = system.kube.get("secret", "attune-tls", SYSTEM)
-        yield base64.b64decode(secret["data"]["ca.crt"]).decode()
-    finally:
-        switch(system, "--set", "tls.enabled=false")
-        for name in ("attune-tls", "attune-tls-authority"):
-            system.kube.delete("secret", name, SYSTEM)
-        system.api.close()
+def environment_of(pod: Manifest) -> dict[str, str]:
+    return {
+        entry["name"]: entry.get("value", "")
+        for container in pod["spec"]["containers"]
+        for entry in container.get("env", ())
+    }
 
 
-def switch(system: System, *values: str) -> None:
-    system.kube.run_helm("upgrade", "attune", CHART, "-n", SYSTEM, "--reuse-values", *values)
-    system.kube("rollout", "status", "deployment/attune-operator", "-n", SYSTEM, "--timeout=180s")
-    for kind in ("statefulset/attune-nats", "deployment/attune-api"):
-        system.kube("rollout", "status", kind, "-n", SYSTEM, "--timeout=180s")
-
-
-def test_sensors_go_on_over_tls(system: System, authority: str) -> None:
+def test_everything_of_ours_uses_tls(system: System) -> None:
     rule = system.rule("encrypted", parameters={"interval": 1})
     rule.wait_condition("Active", "True", within=90)
-    context = ssl.create_default_context(cadata=authority)
-    context.check_hostname = False  # port-forward: the name is localhost
+    pods = system.kube.list("pods", SYSTEM, "app.kubernetes.io/instance=attune")
+    urls = {
+        value
+        for pod in [*pods, system.wait_ready_pod("core.timer", SYSTEM)]
+        for name, value in environment_of(pod).items()
+        if name.startswith("ATTUNE_") and name.endswith(("NATS_URL", "API_URL"))
+    }
+    assert urls == {f"tls://attune-nats.{SYSTEM}.svc:4222", f"https://attune-api.{SYSTEM}.svc:443"}
+    rule.wait_events(lambda events: len(events) >= 2, within=30)
 
-    def ask(path: str, scheme: str = "https", **options: Any) -> httpx.Response:
-        # Its own tunnel each time: one may stall or end.
-        with system.kube.port_forward("service/attune-api", 80, SYSTEM) as port:
-            return httpx.get(f"{scheme}://127.0.0.1:{port}{path}", verify=context, timeout=30, **options)
 
-    eventually(lambda: ask("/health").status_code == 200, within=60, what="the API answers over TLS")
-    with pytest.raises(httpx.TransportError):
-        ask("/health", "http")
-    now, uid = datetime.now(UTC), rule.uid
+def test_a_client_from_before_reads_by_plain_http(system: System) -> None:
+    old = Api(system.kube, system.api.token, secure=False)
+    try:
+        assert old.request("GET", "/api/v1/events", params={"limit": "1"}).status_code == 200
+    finally:
+        old.close()
 
-    def late() -> bool:
-        answer = ask(
-            "/api/v1/events",
-            params={"rule_uid": uid, "occurred_after": (now + timedelta(seconds=2)).isoformat()},
-            headers={"Authorization": f"Bearer {system.api.token}"},
-        )
-        return answer.status_code == 200 and len(answer.json()["data"]) >= 2
 
-    eventually(late, within=30, what="events that came over TLS")
+def test_nats_has_the_certificate_and_refuses_strangers_over_tls_too(system: System) -> None:
+    trusted = authority(system.kube)
+
+    def answers() -> tuple[bool, bytes]:
+        with (
+            system.kube.port_forward("service/attune-nats", 4222, SYSTEM) as port,
+            socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+        ):
+            with plain.makefile("rb", buffering=0) as greeting:
+                info = json.loads(greeting.readline().removeprefix(b"INFO "))
+            with (
+                trusted.wrap_socket(plain, server_hostname=f"attune-nats.{SYSTEM}.svc") as secure,
+                secure.makefile("rwb") as stream,
+            ):
+                stream.write(b'CONNECT {"verbose": true}\r\nSUB attune.> 1\r\n')
+                stream.flush()
+                return info.get("tls_required", False), stream.readline()
+
+    def refused() -> bool:
+        required, answer = answers()
+        assert b"Authentication Timeout" not in answer  # whoever takes more than two seconds is refused for that
+        assert answer, "the tunnel ended before the answer came"
+        return (required, answer) == (False, b"-ERR 'Authorization Violation'\r\n")
+
+    eventually(refused, within=60, what="the server refuses a stranger")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,16 +41,21 @@ class Tunnel:
     Requests are sent again, too: send what is the same when it comes twice.
     """
 
-    def __init__(self, kube: Kubectl, service: str) -> None:
+    def __init__(self, kube: Kubectl, service: str, *, secure: bool = False) -> None:
         self._kube = kube
         self._service = service
+        self._secure = secure  # by HTTPS, with the operator's certificate
         self._stack = ExitStack()
         self._client: httpx.Client | None = None
 
     def _connected(self) -> httpx.Client:
         if self._client is None:
-            port = self._stack.enter_context(self._kube.port_forward(f"service/{self._service}", 80, SYSTEM))
-            self._client = self._stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+            number, scheme = (443, "https") if self._secure else (80, "http")
+            trusted = authority(self._kube) if self._secure else True
+            port = self._stack.enter_context(self._kube.port_forward(f"service/{self._service}", number, SYSTEM))
+            self._client = self._stack.enter_context(
+                httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted)
+            )
         return self._client
 
     def close(self) -> None:
@@ -62,6 +69,9 @@ class Tunnel:
         does.
         """
 
+        if self._secure:
+            options["extensions"] = {"sni_hostname": f"{self._service}.{SYSTEM}.svc"}  # not the tunnel's name
+
         def answered() -> list[httpx.Response]:
             try:
                 answer = self._connected().request(method, path, **options)
@@ -74,11 +84,17 @@ class Tunnel:
         return eventually(answered, within=120, what=f"{self._service} answers {method} {path}")[0]
 
 
-class Api(Tunnel):
-    """The API, and a reader's token."""
+def authority(kube: Kubectl) -> ssl.SSLContext:
+    """Trust in the certificate that the operator has made, and in no other."""
+    secret = kube.get("secret", "attune-tls", SYSTEM)
+    return ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
 
-    def __init__(self, kube: Kubectl, token: str) -> None:
-        super().__init__(kube, "attune-api")
+
+class Api(Tunnel):
+    """The API, and a reader's token. It is asked by HTTPS, unless as a client from before TLS was the default (`secure`)."""
+
+    def __init__(self, kube: Kubectl, token: str, *, secure: bool = True) -> None:
+        super().__init__(kube, "attune-api", secure=secure)
         self.token = token
 
     def request(self, method: str, path: str, *, token: str | None = None, **options: Any) -> httpx.Response:

@@ -102,6 +102,7 @@ def test_a_namespace_that_is_missing_is_named_before_anything_is_installed(clust
 def test_the_notes_name_everything_that_an_uninstall_leaves_behind(cluster: Cluster) -> None:
     namespace, said = cluster.install()
     written = {
+        *("attune-tls", "attune-tls-authority"),
         *(keystore.KEYS_SECRET, keystore.JWKS_CONFIG_MAP, names.INSTALLATION_MARK),
         *(nats_auth.AUTH_SECRET, nats_auth.CONFIG_SECRET, nats_auth.API_SECRET, nats_auth.ACTIONS_SECRET),
     }

@@ -34,7 +34,7 @@ CONFIGURATIONS = {
     "no volumes": ["--set", "nats.persistence.enabled=false", "--set", "api.persistence.enabled=false"],
     "tls": ["--set", "tls.enabled=true", "--set", "tls.existingSecret=certificate"],
     "tls by the operator": ["--set", "tls.enabled=true"],
-    "tls and who comes without": ["--set", "tls.enabled=transition"],
+    "no tls": ["--set", "tls.enabled=false"],
     "tls by cert-manager": [
         *("--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"),
         *("--set", "tls.certManager.issuerRef.name=authority"),
@@ -102,7 +102,8 @@ def test_the_operators_rights_are_those_of_the_document(helm: Path) -> None:
 def test_in_its_own_namespace_the_operator_has_rights_to_what_it_makes_there_by_name(helm: Path) -> None:
     made = {KEYS_SECRET, AUTH_SECRET, CONFIG_SECRET, API_SECRET, ACTIONS_SECRET}
     for configuration, more in (
-        ("defaults", set[str]()),
+        ("defaults", {"attune-tls", "attune-tls-authority"}),
+        ("no tls", set()),
         ("tls", set()),
         ("tls by the operator", {"attune-tls", "attune-tls-authority"}),
     ):
@@ -283,7 +284,7 @@ def test_nothing_random_is_rendered(helm: Path) -> None:
         (["--set", "api.logLevel=loud"], "/api/logLevel"),
         (["--set", "api.replica=2"], "replica"),
         (["--set", "tls.enabled=sometimes"], "/tls/enabled"),
-        (["--set", "tls.enabled=transition", "--set", "api.service.port=443"], "api.service.tlsPort"),
+        (["--set", "api.service.port=443"], "api.service.tlsPort"),
         (["--set", "tls.enabled=true", "--set", "tls.certManager.enabled=true"], "issuerRef"),
         (["--set", "nats.replicas=3", "--set", "nats.auth=none"], "managed"),
         (["--set", "nats.replicas=2"], "/nats/replicas"),

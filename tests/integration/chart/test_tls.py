@@ -1,4 +1,4 @@
-"""What the chart makes of `tls.enabled`: TLS and who comes without (transition), TLS alone, and none."""
+"""What the chart makes of `tls.enabled`: by default TLS and who comes without, TLS alone, and none."""
 
 import json
 import re
@@ -55,8 +55,8 @@ def urls(manifests: list[Manifest]) -> set[str]:
     }
 
 
-def test_in_transition_ours_use_tls_and_clients_from_before_go_on() -> None:
-    manifests = template("tls.enabled=transition")
+def test_by_default_ours_use_tls_and_clients_from_before_go_on() -> None:
+    manifests = template()
     assert ports(manifests) == {"https": (443, 8443, "https"), "http": (80, 8000, "http")}
     settings = env(manifests, "api")
     assert (settings["ATTUNE_API_PORT"], settings["ATTUNE_API_TLS_PORT"]) == ("8000", "8443")
@@ -108,12 +108,12 @@ def test_nats_is_started_again_when_it_takes_others_than_before() -> None:
 
 
 def test_a_nats_server_of_ones_own_is_reached_as_before() -> None:
-    manifests = template(*OWN_NATS, "tls.enabled=transition")
+    manifests = template(*OWN_NATS)
     assert urls(manifests) == {HTTPS, "nats://nats.example:4222"}
     assert not any("nats" in host for host in env(manifests, "operator")["ATTUNE_OPERATOR_TLS_HOSTS"].split(","))
     # The operator's authority has not signed that server's certificate.
     assert not any(f"ATTUNE_{part.upper()}_NATS_CA_FILE" in env(manifests, part) for part in PARTS)
     assert "ATTUNE_ACTIONS_API_CA_FILE" in env(manifests, "actions")
     # That of a certificate of one's own is said to verify that server, too.
-    own = template(*OWN_NATS, "tls.enabled=transition", "tls.existingSecret=certificate")
+    own = template(*OWN_NATS, "tls.existingSecret=certificate")
     assert all(f"ATTUNE_{part.upper()}_NATS_CA_FILE" in env(own, part) for part in PARTS)
