@@ -1,9 +1,11 @@
 """Random objects of a tenant, up to what Kubernetes stores, in front of the operator's Rule side and of the API's checks.
 
 Whatever stands in them, no step of the event loop takes longer than 100 ms of the processor's time, memory stays bounded,
-and Rules of others go on being reconciled.
+and Rules of others go on being reconciled. The time of the garbage collector is told apart: it looks at the test's own
+cluster as well, which keeps every object decoded.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -23,6 +25,8 @@ from attune_api.events.ingest.payloads import Payload, PayloadChecks
 from attune_api.identity.revocation import IdentityStates
 from attune_api.metrics import Metrics
 from attune_contract.messages import IdentityState
+from attune_contract.resources import Sensor
+from attune_operator.sensors import schemas
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(3600)]
 
@@ -179,12 +183,51 @@ async def test_the_operators_loop_is_never_held_up(nats_server: NatsServer) -> N
                     cluster.rule("good", "mine", "core.timer", interval=number + 1)
                     generation = cluster.get("Rule", "good", "mine")["metadata"]["generation"]
                     await until(lambda least=generation: _observed(cluster) >= least, within=60)  # type: ignore[misc]
-    print(
-        f"{ROUNDS} rounds, {longest.steps} steps, longest {longest.seconds * 1000:.1f} ms, "
-        f"memory {before:.0f} → {_peak():.0f} MiB"
-    )
+    print(f"Rules: {ROUNDS} rounds, {longest}, memory {before:.0f} → {_peak():.0f} MiB, load {os.getloadavg()[0]:.1f}")
     assert longest.seconds < LONGEST_STEP, longest.what
     assert _peak() - before < 400
+
+
+async def test_the_operators_loop_is_not_held_up_by_a_sensors_schemas() -> None:
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    before, usable = _peak(), 0
+    metadata = {"name": "evil", "namespace": "evil", "uid": "u", "creationTimestamp": "2026-11-23T12:00:00Z"}
+    with watching_steps() as longest:
+        for number in range(ROUNDS // 4):
+            sensor = Sensor.model_validate(
+                {"metadata": metadata, "spec": {"image": "a:1", "triggerTypes": _trigger_types(rng, number)}}
+            )
+            await longest.excuse()
+            await schemas.look_at(sensor)
+            usable += schemas.problem(sensor) is None
+            schemas.payload_schemas(sensor)
+            await asyncio.sleep(0)
+    print(f"Sensors: {ROUNDS // 4}, {usable} usable, {longest}, memory {before:.0f} → {_peak():.0f} MiB")
+    assert longest.seconds < LONGEST_STEP, longest.what
+    assert _peak() - before < 400
+
+
+def _trigger_types(rng: random.Random, number: int) -> list[dict[str, Any]]:
+    """Those of one Sensor, with schemas of as many bytes as Kubernetes stores."""
+    found: list[dict[str, Any]] = []
+    left = _LARGEST
+    kinds = rng.choice([["random"], ["names", "lists", "random"]])
+    while len(found) < 32:
+        schema: Any
+        match rng.choice(kinds):
+            case "names":
+                schema = {"properties": {f"p{number}-{k}": {"type": "string"} for k in range(rng.randint(1, 990))}}
+            case "lists":
+                schema = {"title": str(number), "examples": [[[]] * rng.randint(1, 80_000)]}
+            case _:
+                schema = _schema(rng)
+        left -= len(json.dumps(schema))
+        if left < 0:
+            break
+        field = rng.choice(["parametersSchema", "payloadSchema"])
+        found.append({"name": f"evil.t{len(found)}", field: schema if isinstance(schema, dict) else {"not": {}}})
+    return found or [{"name": "evil.t0"}]
 
 
 def _observed(cluster: MemoryCluster) -> int:
@@ -215,6 +258,6 @@ async def test_the_apis_loop_is_never_held_up() -> None:
             await checks.check(kept)
             judged += len(kept)
             assert time.monotonic() - began < 60
-    print(f"{judged} payloads, longest step {longest.seconds * 1000:.1f} ms, memory {before:.0f} → {_peak():.0f} MiB")
+    print(f"API: {judged} payloads, {longest}, memory {before:.0f} → {_peak():.0f} MiB, load {os.getloadavg()[0]:.1f}")
     assert longest.seconds < LONGEST_STEP, longest.what
     assert _peak() - before < 400

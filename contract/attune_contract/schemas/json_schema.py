@@ -33,8 +33,8 @@ BUDGET: Final = 1_000_000
 _USUAL_DEPTH: Final = 6
 #: Mistakes that one document may have to be described one by one: some 40 ms.
 MAX_MISTAKES: Final = 2000
-# Bytes: each mistake has a copy of the value that it is about.
-_MAX_COPIED: Final = 64 * 1024 * 1024
+# Bytes: each mistake has a copy of the value that it is about. Some 1.5 ms for each MiB.
+_MAX_COPIED: Final = 16 * 1024 * 1024
 # Bytes of a compiled pattern, and of the cache of its automaton, one for each pattern.
 _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=256 * 1024, dfa_size_limit=64 * 1024)
 #: The library checks these by itself as we do, but for leap seconds and the year 0.
@@ -107,8 +107,7 @@ class JsonSchema:
         """
         if value is msgspec.UNSET:
             value = msgspec.json.decode(text)
-        if self._ceiling is None or len(text) * self._ceiling > BUDGET:
-            self._check_cost(text, value)
+        self._check_cost(text, value)
         return self._validator_for(text).is_valid(value)
 
     def violations(self, text: bytes, *, value: Any = msgspec.UNSET, limit: int) -> list[Violation]:
@@ -125,11 +124,12 @@ class JsonSchema:
         """
         if value is msgspec.UNSET:
             value = msgspec.json.decode(text)
-        if self.fits(text, value=value):
+        walked = self._check_cost(text, value)
+        if self._validator_for(text).is_valid(value):
             return []
         mistakes = _values(text) * self._costs.most(_depth(text)).mistakes
-        if mistakes > MAX_MISTAKES:
-            _, mistakes = self._costs.walk(value)
+        if mistakes > MAX_MISTAKES or mistakes * len(text) > _MAX_COPIED:
+            _, mistakes = walked or self._costs.walk(value)
         if mistakes <= MAX_MISTAKES and mistakes * len(text) <= _MAX_COPIED:
             errors = islice(self._validator_for(text).iter_errors(value), limit)
             return [violation(error, schema=self._schema) for error in errors]
@@ -149,17 +149,29 @@ class JsonSchema:
             self._strict = _validator(self._schema, formats=FORMATS)
         return self._strict
 
-    def _check_cost(self, text: bytes, value: Any) -> None:
-        """Make sure that a check stays within the budget: by the document's length, by its number of values, or by a walk."""
+    def prepare(self, text: bytes) -> None:
+        """Compile now what :meth:`violations` would have to compile for this document."""
+        self._validator_for(text)
+
+    def _check_cost(self, text: bytes, value: Any) -> tuple[float, float] | None:
+        """Make sure that a check stays within the budget: by the document's length, by its number of values, or by a walk.
+
+        Returns:
+            What the walk has counted (:meth:`.Costs.walk`); None where there was no need for one.
+        """
+        if self._ceiling is not None and len(text) * self._ceiling <= BUDGET:
+            return None
         most = self._costs.most(_depth(text))
         if self._costs.complete or not _may_be_deep(text):
             # There are fewer values than bytes.
             if len(text) * (most.units + most.per_character + most.per_descendant) <= BUDGET:
-                return
+                return None
             if _values(text) * (most.units + most.per_descendant) + len(text) * most.per_character <= BUDGET:
-                return
-        if self._costs.walk(value)[0] > BUDGET:
+                return None
+        walked = self._costs.walk(value)
+        if walked[0] > BUDGET:
             raise CheckTooCostlyError("the schema takes more work to check than is allowed")
+        return walked
 
 
 def _validator(schema: Any, *, formats: dict[str, Callable[[str], bool]]) -> jsonschema_rs.Draft202012Validator:

@@ -32,6 +32,8 @@ from attune_operator.credentials.nats_keys import NatsKeys
 RESOLVER_DIRECTORY: Final = "accounts"
 #: A user's JWT is part of one line of the protocol; a sensor's is longer than the default of 4 KiB.
 _CONTROL_LINE: Final = "64KB"
+#: Connections of all sensors together: each costs the server some 30 KB, and operator, API and runner must find room.
+SENSOR_CONNECTIONS: Final = 5000
 _RULES_STREAM_CALLS: Final = (
     f"CONSUMER.CREATE.{subjects.RULES_STREAM}.*.{subjects.ALL_RULES}",
     f"CONSUMER.MSG.NEXT.{subjects.RULES_STREAM}.*",
@@ -98,6 +100,7 @@ def account_jwts(keys: NatsKeys, *, issued_at: datetime, revoked: Mapping[str, i
             issued_at=issued_at,
             signing_keys=[public(keys.sensors_signing)],
             jetstream=False,
+            connections=SENSOR_CONNECTIONS,
             imports=(
                 _service("acks", subjects.ALL_ACKS, account=ours),
                 *(

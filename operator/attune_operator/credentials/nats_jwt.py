@@ -86,6 +86,7 @@ def account_jwt(
     name: str,
     issued_at: datetime,
     jetstream: bool,
+    connections: int = _UNLIMITED,
     signing_keys: Sequence[str] = (),
     exports: Sequence[Mapping[str, Any]] = (),
     imports: Sequence[Mapping[str, Any]] = (),
@@ -99,12 +100,14 @@ def account_jwt(
         name: for people.
         issued_at: a server keeps the newest of two.
         jetstream: whether it may have streams.
+        connections: how many it may have at once.
         signing_keys: public keys that may sign its users in addition to its own.
         exports: what other accounts may import, as NATS's jwt library writes it.
         imports: what it imports.
         revocations: users by their public keys, and the latest ``iat`` that is refused, seconds since 1970.
     """
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _UNLIMITED)
+    limits["conn"] = connections
     storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _UNLIMITED if jetstream else 0)
     nats: dict[str, Any] = {
         "type": "account",
@@ -137,10 +140,19 @@ def _account_claims(token: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """The subjects that a user may publish and subscribe to; others are refused."""
+    """The subjects that a user may publish and subscribe to; others are refused.
+
+    Attributes:
+        publish: subjects.
+        subscribe: subjects.
+        subscriptions: how many one connection may have.
+        payload: largest message, in bytes.
+    """
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    subscriptions: int = _UNLIMITED
+    payload: int = _UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +189,9 @@ def user_creds(
             "issuer_account": account,
             "pub": {"allow": list(permissions.publish)},
             "sub": {"allow": list(permissions.subscribe)},
-            "subs": _UNLIMITED,
+            "subs": permissions.subscriptions,
             "data": _UNLIMITED,
-            "payload": _UNLIMITED,
+            "payload": permissions.payload,
             "tags": [f"uid:{subject}"] if subject else [],
         },
     }
@@ -221,7 +233,10 @@ def read_creds(text: str) -> UserClaims:
         claims = json.loads(_decode(payload))
         nats = claims["nats"]
         permissions = Permissions(
-            publish=tuple(nats.get("pub", {}).get("allow", ())), subscribe=tuple(nats.get("sub", {}).get("allow", ()))
+            publish=tuple(nats.get("pub", {}).get("allow", ())),
+            subscribe=tuple(nats.get("sub", {}).get("allow", ())),
+            subscriptions=int(nats.get("subs", _UNLIMITED)),
+            payload=int(nats.get("payload", _UNLIMITED)),
         )
         tags = [tag for tag in nats.get("tags") or () if tag.startswith("uid:")]
         expires = claims.get("exp")

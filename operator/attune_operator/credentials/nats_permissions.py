@@ -11,6 +11,11 @@ from attune_contract import actions, subjects
 from attune_contract.identity import SensorRef
 from attune_operator.credentials.nats_jwt import Permissions
 
+#: Subscriptions of one connection of a sensor: one for answers and one for each consumer are needed. And its largest message,
+#: in bytes; acks and health reports are smaller still.
+SENSOR_SUBSCRIPTIONS: Final = 64
+SENSOR_PAYLOAD: Final = 64 * 1024
+
 EVERYTHING: Final = Permissions(publish=(">",), subscribe=(">",))
 
 #: What the operator does as a user of the system account: reads and replaces the JWTs of accounts.
@@ -43,6 +48,8 @@ def sensor_permissions(ref: SensorRef, *, uid: str) -> Permissions:
             f"{subjects.acks_prefix(ref)}.>",
         ),
         subscribe=(f"{ref.inbox_prefix}.>",),
+        subscriptions=SENSOR_SUBSCRIPTIONS,
+        payload=SENSOR_PAYLOAD,
     )
 
 

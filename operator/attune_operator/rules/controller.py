@@ -5,6 +5,8 @@ and a new connection only enqueue the Rules that they concern.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -13,10 +15,11 @@ from attune_kit.backoff import Backoff
 from attune_operator.rules import metrics
 from attune_operator.rules.actions_projector import ActionsProjector
 from attune_operator.rules.cache import RuleCache
-from attune_operator.rules.decisions import decide
+from attune_operator.rules.decisions import decide, prepare
 from attune_operator.rules.entry import RuleEntry
 from attune_operator.rules.expressions import ExpressionChecks
 from attune_operator.rules.projector import Projector
+from attune_operator.rules.records import RuleRecord
 from attune_operator.rules.statuses import Statuses
 from attune_operator.rules.summaries import Summaries
 from attune_operator.rules.sweeper import Sweeper
@@ -28,6 +31,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 #: Waits until a Rule that could not be handled is tried again.
 _RETRY: Final = Backoff(initial=1.0, maximum=300.0)
+#: Seconds of one step of a Rule's reconciliation, after which other tasks have their turn.
+_LONG: Final = 0.005
 
 
 def rule_queue() -> PriorityQueue[str]:
@@ -52,8 +57,10 @@ class RuleController(Controller[str]):
         statuses: Statuses,
         summaries: Summaries,
         expressions: ExpressionChecks,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         super().__init__("rules", queue=queue)
+        self._clock = clock
         self._cache = cache
         self._sweeper = sweeper
         self._statuses = statuses
@@ -81,9 +88,16 @@ class RuleController(Controller[str]):
             self._cache.stream.actions_contested.discard(key)
             return None
         desired = None
-        if entry.rule is not None:
-            decision = decide(entry.rule, self._cache)
+        if (rule := entry.rule) is not None:
+            if await self._compiled_first(rule) and entry.rule is not rule:
+                return None  # it changed meanwhile, and so waits again
+            began = self._clock()
+            decision = decide(rule, self._cache)
             entry.acceptance, desired = decision.acceptance, decision.desired
+            if self._clock() - began > _LONG:
+                await asyncio.sleep(0)
+                if entry.rule is not rule:
+                    return None
             self._expressions.see(entry, urgent=urgent)
         if self.actions is not None and (urgent or not self.idle.may_wait(entry)):
             # First: what is to be done for events is known before the sensor can report one.
@@ -102,6 +116,15 @@ class RuleController(Controller[str]):
         else:
             self._statuses.queue.enqueue(key, urgent=False)
         return None
+
+    async def _compiled_first(self, rule: RuleRecord) -> bool:
+        """Compile the schema that a Rule is checked by; returns whether that took long, and so others had their turn."""
+        began = self._clock()
+        prepare(rule, self._cache)
+        if self._clock() - began <= _LONG:
+            return False
+        await asyncio.sleep(0)
+        return True
 
     async def on_error(self, key: str, error: Exception) -> None:
         """One Rule that cannot be handled must not stop the others."""

@@ -24,6 +24,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     desired: Desired | None = None
 
 
+def prepare(rule: RuleRecord, cache: RuleCache) -> None:
+    """Compile what :func:`decide` needs for this Rule, so that it can be done in a step of its own."""
+    bound = cache.binding(rule)
+    if isinstance(bound, Bound) and validation.too_large(len(rule.parameters)) is None:
+        validation.prepare(parameters=rule.parameters, trigger=bound.trigger)
+
+
 def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
     """Decide about a Rule."""
     match cache.binding(rule):
@@ -37,6 +44,8 @@ def decide(rule: RuleRecord, cache: RuleCache) -> Decision:
         return _refused(AcceptedReason.QUOTA_EXCEEDED, problem)
     if (problem := validation.actions_too_large(len(rule.actions))) is not None:
         return _refused(AcceptedReason.ACTIONS_TOO_LARGE, problem)
+    if (problem := validation.too_large(len(rule.parameters))) is not None:  # before anything is done with them
+        return _refused(AcceptedReason.INVALID_PARAMETERS, problem)
     parameters = msgspec.json.decode(rule.parameters)
     problem = validation.check_parameters(
         parameters=rule.parameters, value=parameters, trigger=trigger, sensor=sensor.ref

@@ -1,10 +1,10 @@
 """Whether a Rule's parameters match the schema of its trigger type, in words that help the author."""
 
-from functools import lru_cache
 from typing import Any, Final
 
 from attune_contract.identity import SensorRef
-from attune_contract.schemas.json_schema import CheckTooCostlyError, JsonSchema
+from attune_contract.schemas.compiled import CompiledSchemas
+from attune_contract.schemas.json_schema import CheckTooCostlyError
 from attune_contract.schemas.structure import UnusableSchemaError
 from attune_contract.schemas.violations import cut, describe
 from attune_operator.resources.limits import MAX_STATE_BYTES
@@ -12,6 +12,13 @@ from attune_operator.rules.records import TriggerDeclaration
 
 _MAX_ERRORS: Final = 3
 _ROOT: Final = "parameters"
+_SCHEMAS: Final = CompiledSchemas()
+
+
+def prepare(*, parameters: bytes, trigger: TriggerDeclaration) -> None:
+    """Compile what :func:`check_parameters` needs. Of a large schema this takes as long as the check itself."""
+    if trigger.schema and not isinstance(compiled := _SCHEMAS.get(trigger.schema), UnusableSchemaError):
+        compiled.prepare(parameters)
 
 
 def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclaration, sensor: SensorRef) -> str | None:
@@ -28,7 +35,7 @@ def check_parameters(*, parameters: bytes, value: Any, trigger: TriggerDeclarati
     """
     if not trigger.schema:
         return None
-    compiled = _compiled(trigger.schema)
+    compiled = _SCHEMAS.get(trigger.schema)
     if isinstance(compiled, UnusableSchemaError):
         return (
             f"The parametersSchema of {trigger.name} in the Sensor {sensor} cannot be used: {cut(str(compiled))}. "
@@ -59,12 +66,3 @@ def actions_too_large(size: int) -> str | None:
         f"spec: the rule's actions, data, labels and annotations have {size} bytes; at most {MAX_STATE_BYTES} can be sent to "
         "attune-actions."
     )
-
-
-@lru_cache(maxsize=1024)
-def _compiled(schema: bytes) -> JsonSchema | UnusableSchemaError:
-    """The schema, ready to check parameters; or why it cannot be used, which is remembered as well."""
-    try:
-        return JsonSchema(schema)
-    except UnusableSchemaError as error:
-        return error

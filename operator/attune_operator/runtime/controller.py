@@ -9,8 +9,9 @@ from typing import Final, Generic
 
 from attune_operator.runtime.queue import Key, PriorityQueue
 
-#: Keys that one worker reconciles before it lets other tasks run.
+#: Keys that one worker reconciles before it lets other tasks run, and seconds after which it does so earlier.
 _BATCH: Final = 32
+_SLICE: Final = 0.005
 
 
 class Controller(ABC, Generic[Key]):
@@ -44,7 +45,8 @@ class Controller(ABC, Generic[Key]):
                 group.create_task(self._work(), name=f"{self.name}: worker {number}")
 
     async def _work(self) -> None:
-        count = 0
+        count, clock = 0, asyncio.get_running_loop().time
+        turn = clock()
         while True:
             key, urgent = self.queue.get_nowait() or await self.queue.get()
             try:
@@ -58,5 +60,6 @@ class Controller(ABC, Generic[Key]):
             else:
                 self.queue.done(key, requeue_after=requeue_after)
             count += 1
-            if count % _BATCH == 0:
+            if count % _BATCH == 0 or clock() - turn > _SLICE:
                 await asyncio.sleep(0)
+                turn = clock()

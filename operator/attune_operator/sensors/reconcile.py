@@ -119,6 +119,7 @@ class Reconciler:
             await self._refuse_unreadable(body, error)
             return _REFUSED_RETRY
         context = ReconcileContext(sensor=sensor, body=body)
+        await schemas.look_at(sensor)
         if (outside := rights.outside(ref.namespace, self._sensor_namespaces)) is not None:
             without = replace(outside, warn=False)
             await self._report(context, ready=self._refused(context, outside), credentials=without, token=None)

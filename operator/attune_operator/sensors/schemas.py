@@ -1,8 +1,12 @@
 """Whether the JSON Schemas that a Sensor declares are valid and can be used."""
 
+import asyncio
+import hashlib
 import json
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
-from functools import lru_cache
+from typing import Final
 
 from attune_contract.resources import Sensor
 from attune_contract.schemas.json_schema import JsonSchema
@@ -10,14 +14,39 @@ from attune_contract.schemas.structure import UnusableSchemaError
 from attune_operator.resources.canonical import canonical_json
 from attune_operator.resources.limits import MAX_PAYLOAD_SCHEMAS
 
+#: What was found of schemas, by their digests: the schemas themselves would be hundreds of MiB.
+_FOUND: Final[OrderedDict[bytes, str | None]] = OrderedDict()
+_MOST_FOUND: Final = 4096
+#: Seconds after which other tasks have their turn.
+_LONG: Final = 0.005
 
-@lru_cache(maxsize=1024)
+
 def _problem(schema: bytes) -> str | None:
+    key = hashlib.sha256(schema).digest()
+    if key in _FOUND:
+        _FOUND.move_to_end(key)
+        return _FOUND[key]
     try:
         JsonSchema(schema)
+        found = None
     except UnusableSchemaError as error:
-        return str(error)
-    return None
+        found = str(error)
+    _FOUND[key] = found
+    if len(_FOUND) > _MOST_FOUND:
+        _FOUND.popitem(last=False)
+    return found
+
+
+async def look_at(sensor: Sensor) -> None:
+    """Check each schema in a step of its own. All together may take seconds; :func:`problem` then only looks them up."""
+    for declared in sensor.spec.trigger_types:
+        for schema in (declared.parameters_schema, declared.payload_schema):
+            if schema is None:
+                continue
+            began = time.perf_counter()
+            _problem(canonical_json(schema))
+            if time.perf_counter() - began > _LONG:
+                await asyncio.sleep(0)
 
 
 def payload_schemas(sensor: Sensor) -> dict[str, str]:

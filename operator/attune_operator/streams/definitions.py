@@ -28,6 +28,9 @@ MAX_ACKS: Final = 1_000_000
 MAX_ACK_BYTES: Final = 256 * 1024 * 1024
 #: Largest ack, in bytes. Sensors write them, so they are bounded where they arrive.
 MAX_ACK_MESSAGE: Final = 16 * 1024
+#: Seconds for which the server remembers the ids of messages (``Nats-Msg-Id``), in memory and without a bound: the shortest
+#: there is. Acks have no ids; with two minutes, the default, a sensor that sends some could fill the server's memory.
+ACK_IDS: Final = 0.1
 
 
 class StreamUnusableError(Exception):
@@ -116,6 +119,7 @@ def acks_stream(*, replicas: int) -> api.StreamConfig:
         discard=api.DiscardPolicy.OLD,
         max_msgs=MAX_ACKS,
         max_bytes=MAX_ACK_BYTES,
+        duplicate_window=ACK_IDS,
     )
 
 
@@ -150,6 +154,7 @@ _MANAGED: Final = (
     "allow_msg_ttl",
     "allow_direct",
     "consumer_limits",
+    "duplicate_window",
 )
 
 
@@ -165,6 +170,8 @@ def _plain(value: Any) -> Any:
 def differing(*, desired: api.StreamConfig, present: api.StreamConfig) -> dict[str, tuple[Any, Any]]:
     """Return the managed settings that differ: name → (present, desired). More replicas than desired are no difference."""
     pairs = {name: (_plain(getattr(present, name)), _plain(getattr(desired, name))) for name in _MANAGED}
+    if not desired.duplicate_window:
+        del pairs["duplicate_window"]  # the server's own
     return {
         name: (now, then)
         for name, (now, then) in pairs.items()

@@ -5,11 +5,13 @@ or use up consumers, or come with credentials that are over. After each, every s
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import nats.errors
 import pytest
@@ -28,8 +30,14 @@ from support.nats_tenants import (
 )
 
 from attune_contract import actions, subjects
-from attune_operator.credentials import nats_jwt, nats_keys
-from attune_operator.credentials.nats_permissions import EVERYTHING, actions_permissions, api_permissions
+from attune_operator.credentials import nats_accounts, nats_jwt, nats_keys
+from attune_operator.credentials.nats_permissions import (
+    EVERYTHING,
+    SENSOR_PAYLOAD,
+    SENSOR_SUBSCRIPTIONS,
+    actions_permissions,
+    api_permissions,
+)
 
 pytestmark = pytest.mark.nats
 
@@ -98,6 +106,25 @@ FORBIDDEN = [
     f"$JS.ACK.{subjects.EVENTS_STREAM}.{actions.EVENTS_CONSUMER}.1.1.1.1.1",
     f"{JS}.CONSUMER.CREATE.{STREAM}",
     f"{JS}.CONSUMER.CREATE.{STREAM}.{OWN_NAME}",
+    # Whole streams, by every way there is: made of others', changed, restored, taken from their leader.
+    *(f"{prefix}.{call}" for prefix in ("$JS.API", JS, subjects.RULES_API)
+      for call in (f"STREAM.UPDATE.{STREAM}", f"STREAM.CREATE.{subjects.ACKS_STREAM}", f"STREAM.RESTORE.{STREAM}",
+                   f"STREAM.PEER.REMOVE.{STREAM}", f"STREAM.LEADER.STEPDOWN.{STREAM}", f"STREAM.MSG.DELETE.{STREAM}",
+                   f"CONSUMER.RESET.{STREAM}.{OTHERS_NAME}", f"CONSUMER.UNPIN.{STREAM}.{OTHERS_NAME}",
+                   f"CONSUMER.INFO.{STREAM}.{OWN_NAME}", f"CONSUMER.PAUSE.{STREAM}.{OWN_NAME}", "META.LEADER.STEPDOWN",
+                   "SERVER.REMOVE", "ACCOUNT.PURGE.attune", "STREAM.TEMPLATE.CREATE.mine")),
+    # The server's own: what it sends between its parts, to other servers and for other protocols.
+    "$SYS.REQ.ACCOUNT.PING", "$SYS.REQ.ACCOUNT.attune.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING.KICK", "$SYS.REQ.USER.INFO",
+    "$SYS.REQ.SERVER.x.RELOAD", "$SYS.ACCOUNT.x.DISCONNECT", "$SYS.SERVER.x.SHUTDOWN", "$SYS._INBOX.x",
+    "$JSC.R.x", "$JSC.CI.x.y.z", "$NRG.V.x", "$NRG.AE.x", "$LDS.x", "$GR.x", "_GR_.x.y", "$MQTT.msgs.x", "$MQTT.sub.x",
+    "$O.x.C.y", "$SRV.PING", "$JS.SNAPSHOT.ACK.x.y", f"$JS.EVENT.ADVISORY.STREAM.DELETED.{STREAM}",
+    "$JS.EVENT.METRIC.CONSUMER.ACK.x.y", f"$JS.ACK.{STREAM}.{OWN_NAME}.1.1.1.1.1",
+    # Next to what it may: other letters, more or fewer tokens, wildcards.
+    "attune.acks.attune-system.core_timer", "attune.acks.attune-system.CORE_TIMER.uid-1", "attune.acks.*.core_timer.uid-1",
+    "ATTUNE.ACKS.attune-system.core_timer.uid-1", "attune.acks.attune-system.core.timer.uid-1", "attune.acks.>",
+    "attune.acks.default.core_timer.uid-1", f"{JS}.CONSUMER.MSG.NEXT.{STREAM}.*", f"{JS}.CONSUMER.DELETE.{STREAM}.*",
+    f"{JS}.CONSUMER.MSG.NEXT.*.{OWN_NAME}", f"{JS}.CONSUMER.MSG.NEXT.{subjects.ACKS_STREAM}.{OWN_NAME}",
+    f"{JS}.CONSUMER.CREATE.{subjects.EVENTS_STREAM}.{OWN_NAME}.{OWN}",
     "$SYS.REQ.SERVER.PING", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.LIST",
     f"$JS.ACK.{STREAM}.{OTHERS_NAME}.1.1.1.1.1", f"$JS.FC.{STREAM}.{OTHERS_NAME}.x", f"_INBOX_{OTHER.token}.x",
     f"{OTHER.inbox_prefix}.x.y", "_INBOX.x.y", "_R_.x", "$KV.x.y", "anything",
@@ -108,6 +135,11 @@ LISTENING = [
     subjects.ack_subject(OTHER, "*"), subjects.ALL_EVENTS, subjects.ALL_IDENTITIES, subjects.ALL_HISTORY, "_INBOX.>", "_R_.>",
     actions.ALL_ACTIONS, actions.ALL_RUNS, actions.ALL_QUEUED_RUNS, f"$JS.API.DIRECT.GET.{actions.ACTIONS_STREAM}.>",
     f"{OTHER.inbox_prefix}.>", f"{NEAR.inbox_prefix}.>", "$JS.EVENT.>", f"{JS}.>", "$JS.API.>", "_INBOX_x.>",
+    # Standing in the way of others' requests and acks, which are imported into this account too.
+    f"{JS}.CONSUMER.MSG.NEXT.{STREAM}.{OTHERS_NAME}", f"{JS}.CONSUMER.CREATE.>", subjects.ack_subject(REF, "*"),
+    "*.*.*.*.*", "attune.*.>", "attune.*.*.core_other.>", "$SRV.>", "$SYS.ACCOUNT.>", "$SYS.REQ.>", "$MQTT.>", "$NRG.>", "$JSC.>",
+    "$GR.>", "_GR_.>", f"{subjects.RULES_API}.>", f"{subjects.RULES_API}.JS.EVENT.ADVISORY.>", REF.inbox_prefix,
+    f"{OTHER.inbox_prefix}.*", "attune.trace.>", "attune.runs.>",
 ]  # fmt: skip
 
 #: Allowed subjects, each asked with an answer that is to be sent to somebody else's.
@@ -149,6 +181,31 @@ BODIES: list[dict[str, Any]] = [
     {"deliver_subject": f"{OTHER.inbox_prefix}.x.y"},
     {"deliver_subject": "_INBOX.x.y"},
     {"deliver_subject": "$SYS.REQ.SERVER.PING"},
+    {"deliver_subject": f"{OTHER.inbox_prefix}.x.y", "flow_control": True, "idle_heartbeat": int(1e9)},
+    {"deliver_subject": subjects.rule_subject(OTHER, "uid-1"), "deliver_group": "operator"},
+    {"ack_policy": "explicit", "sample_freq": "100%"},
+    {"ack_policy": "all", "max_ack_pending": 10**9},
+    {"inactive_threshold": -1},
+    {"filter_subject": f"{OWN}.>"},
+    {"filter_subject": OWN.replace("core_timer", "*")},
+]
+
+#: Bodies around the configuration: another stream, another action, fields twice or in other letters.
+WHOLE_BODIES: list[bytes] = [
+    json.dumps({"stream_name": other, "config": config(OWN_NAME), "action": "create"}).encode()
+    for other in (subjects.ACKS_STREAM, subjects.IDENTITIES_STREAM, subjects.EVENTS_STREAM, "*", "")
+] + [
+    json.dumps({"stream_name": STREAM, "config": config(OTHERS_NAME), "action": "update"}).encode(),
+    json.dumps({"stream_name": STREAM, "config": config(OWN_NAME, filter_subject=">"), "action": "update"}).encode(),
+    json.dumps({"STREAM_NAME": subjects.EVENTS_STREAM, "stream_name": STREAM, "config": config(OTHERS_NAME)}).encode(),
+    json.dumps({"stream_name": STREAM, "config": config(OWN_NAME), "pedantic": True, "action": "purge"}).encode(),
+    b'{"stream_name": "%s", "config": {"name": "%s", "filter_subject": "%s", "filter_subject": ">", "Filter_Subject": ">"}}'
+    % (STREAM.encode(), OWN_NAME.encode(), OWN.encode()),
+    b'{"stream_name": "%s", "config": {"name": "%s", "name": "%s", "filter_subject": "%s"}}'
+    % (STREAM.encode(), OWN_NAME.encode(), OTHERS_NAME.encode(), OWN.encode()),
+    b"[" * 20_000,
+    b'{"config": ' * 5000,
+    b"",
 ]
 
 HEADERS: list[dict[str, str]] = [
@@ -159,6 +216,52 @@ HEADERS: list[dict[str, str]] = [
     {"Nats-Incr": "+1"},
     {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1", "Nats-Batch-Commit": "1"},
     {"Nats-Expected-Stream": subjects.IDENTITIES_STREAM},
+    {"Nats-Expected-Last-Sequence": "0"},
+    {
+        "Nats-Expected-Last-Subject-Sequence": "1",
+        "Nats-Expected-Last-Subject-Sequence-Subject": subjects.ack_subject(OTHER, "*"),
+    },
+    {"Nats-Expected-Last-Msg-Id": "of another"},
+    {"Nats-Msg-Id": "uid-1"},
+    {"Nats-Rollup": "all", "Nats-Expected-Last-Sequence": "0"},
+    {"Nats-Marker-Reason": "Purge"},
+    {"Nats-Marker-Reason": "MaxAge", "Nats-TTL": "never"},
+    {"Nats-Schedule": "@at 2026-01-01T00:00:00Z", "Nats-Schedule-Target": subjects.rule_subject(OTHER, "uid-1")},
+    {"Nats-Schedule": "@every 1s", "Nats-Schedule-Source": subjects.identity_subject(OTHER)},
+    {"Nats-Stream-Source": f"{STREAM} 1"},
+    {"Nats-Subject": subjects.ack_subject(OTHER, "uid-1"), "Nats-Stream": STREAM, "Nats-Sequence": "1"},
+    {"Nats-Required-Api-Level": "99"},
+    {"Nats-Request-Info": '{"acc": "attune"}'},
+    {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "eob"},
+    {"Status": "503", "Description": "no responders"},
+]
+
+#: Where the server is asked to report the way of a message (its tracing): it must be the sensor's to write.
+TRACES = [
+    *TARGETS,
+    f"{OTHER.inbox_prefix}.x",
+    f"{JS}.CONSUMER.DELETE.{STREAM}.{OTHERS_NAME}",
+    "$SYS.REQ.SERVER.PING",
+    ">",
+]
+
+#: Lines of the protocols of routes, gateways and leaf nodes, and of other programs, where a client's are expected.
+LINES = [
+    b"RS+ attune attune.>",
+    b"RS- attune attune.>",
+    b"A+ attune",
+    b"A- attune",
+    b"LS+ attune.>",
+    b"RMSG attune attune.x 2\r\n{}",
+    b"LMSG attune.x 2\r\n{}",
+    b"HMSG attune.x 1 2 2\r\n{}",
+    b"MSG attune.x 1 2\r\n{}",
+    b"GET / HTTP/1.1\r\nHost: x\r\n",
+    b"\x16\x03\x01\x02\x00\x01",
+    b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00",
+    b"SUB attune.> 1 2 3 4",
+    b'INFO {"server_id": "x", "cluster": "attune"}',
+    b'CONNECT {"user": "attune", "pass": "attune", "verbose": true}',
 ]
 
 
@@ -217,8 +320,11 @@ async def test_a_sensor_writes_its_own_acks(sensor: Tenant, operator: Tenant) ->
     await operator.jetstream(timeout=60).purge_stream(subjects.ACKS_STREAM, subject=subjects.ack_subject(REF, "uid-2"))
 
 
-def test_there_are_at_least_150_attempts() -> None:
-    assert sum(len(attempts) for attempts in (FORBIDDEN, LISTENING, ANSWERS, BODIES, HEADERS)) >= 150
+LISTS = (FORBIDDEN, LISTENING, ANSWERS, BODIES, WHOLE_BODIES, HEADERS, TRACES, LINES)
+
+
+def test_there_are_at_least_350_attempts() -> None:
+    assert sum(len(attempts) for attempts in LISTS) >= 350
 
 
 @pytest.mark.parametrize("subject", FORBIDDEN)
@@ -276,9 +382,11 @@ async def test_no_body_reaches_further_than_its_subject(
     body = json.dumps({"stream_name": STREAM, "config": {**config(OWN_NAME), **forged}, "action": "create"}).encode()
     answer = json.loads((await sensor.request(subject, body, timeout=30)).data)
     if "error" not in answer:
-        assert set(forged) <= {"deliver_subject", "filter_subjects", "filter_subject", "name"}, answer
+        # It has its own consumer, and not for longer than others have theirs.
+        assert "durable_name" not in forged, answer
         assert answer["name"] == OWN_NAME, answer
         assert answer["config"].get("filter_subject") == OWN, answer
+        assert 0 < answer["config"]["inactive_threshold"] <= int(60e9), answer
     await sensor.request(subjects.ack_subject(REF, "uid-1"), b"the last of this test", timeout=30)
     after = await contents(operator)
     assert {name: after[name] for name in STREAMS if name != subjects.ACKS_STREAM} == {
@@ -300,6 +408,109 @@ async def test_headers_of_an_ack_reach_no_further_than_the_ack(
     after = await contents(operator)
     assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]
     assert {name: after[name] for name in STREAMS[2:]} == {name: before[name] for name in STREAMS[2:]}
+
+
+@pytest.mark.parametrize("body", WHOLE_BODIES, ids=lambda body: body[:100])
+async def test_no_body_of_another_kind_reaches_further_either(
+    sensor: Tenant, operator: Tenant, victim: Tenant, body: bytes
+) -> None:
+    before = await contents(operator)
+    answer = json.loads((await sensor.request(create(OWN_NAME, OWN)[0], body, timeout=30)).data)
+    if "error" not in answer:
+        assert (answer["stream_name"], answer["name"], answer["config"]["filter_subject"]) == (STREAM, OWN_NAME, OWN)
+    after = await contents(operator)
+    mine = {OWN_NAME} if "error" not in answer else set()
+    assert set(after.pop("consumers")) == {*before.pop("consumers"), *mine}
+    assert after == before
+    await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b"", timeout=30)
+
+
+@pytest.mark.parametrize("target", TRACES)
+async def test_what_the_server_tells_of_a_message_s_way_goes_to_nobody_else(
+    sensor: Tenant, operator: Tenant, victim: Tenant, target: str
+) -> None:
+    heard: list[str] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message.subject)
+
+    await victim.subscribe(f"{OTHER.inbox_prefix}.>", cb=hear)
+    await victim.flush()
+    before = await contents(operator)
+    own = subjects.ack_subject(REF, "uid-1")
+    for more in ({}, {"Nats-Trace-Only": "true"}, {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}):
+        await sensor.publish(own, b"{}", headers={"Nats-Trace-Dest": target, **more})
+    await sensor.request(own, b"the last of this test", timeout=30)
+    await victim.flush()
+    after = await contents(operator)
+    assert {name: after[name] for name in STREAMS if name != subjects.ACKS_STREAM} == {
+        name: before[name] for name in STREAMS if name != subjects.ACKS_STREAM
+    }
+    assert after[subjects.ACKS_STREAM][1] == before[subjects.ACKS_STREAM][1]
+    assert OTHERS_NAME in after["consumers"]
+    assert heard == []
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_no_other_protocol_is_spoken_on_the_port(tenants: Tenants, operator: Tenant, line: bytes) -> None:
+    """Neither before credentials nor after them; the connection ends."""
+    before = await contents(operator)
+    address = urlsplit(tenants.server.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    await reader.readline()  # what the server says of itself
+    writer.write(line + b"\r\nPING\r\n")
+    said = await asyncio.wait_for(reader.read(), 60)
+    writer.close()
+    assert b"PONG" not in said
+    async with tenants.connected(tenants.sensor(REF), inbox=REF.inbox_prefix) as client:
+        await client._send_command(line + b"\r\n")
+        # Or it is passed over, and nothing is allowed by it.
+        await client._send_command(b"SUB attune.rules.> 77\r\nPING\r\n")
+        await until(lambda: client.is_closed or "permissions violation for subscription" in "".join(client.refused))
+    assert await contents(operator) == before
+
+
+async def test_the_id_of_a_message_takes_nobody_s_place(sensor: Tenant, victim: Tenant, operator: Tenant) -> None:
+    """JetStream drops a message whose id it has seen, of whomever it was; and it keeps ids in memory, however many."""
+    info = await operator.jetstream(timeout=60).stream_info(subjects.ACKS_STREAM)
+    assert info.config.duplicate_window <= 0.1
+
+    await sensor.request(subjects.ack_subject(REF, "uid-1"), b"{}", headers={"Nats-Msg-Id": "1"}, timeout=30)
+
+    async def stored() -> bool:
+        answer = await victim.request(
+            subjects.ack_subject(OTHER, "uid-1"), b"the first ack", headers={"Nats-Msg-Id": "1"}, timeout=30
+        )
+        return not json.loads(answer.data).get("duplicate")
+
+    await until(stored, every=0.2)
+
+
+async def test_a_sensor_has_few_subscriptions(sensor: Tenant) -> None:
+    for _ in range(SENSOR_SUBSCRIPTIONS + 10):
+        await sensor.subscribe(sensor.new_inbox())
+    await until(lambda: any("maximum subscriptions exceeded" in text for text in sensor.refused) or sensor.is_closed)
+
+
+async def test_a_sensor_sends_no_large_messages(sensor: Tenant) -> None:
+    line = f"PUB {subjects.ack_subject(REF, 'uid-1')} {SENSOR_PAYLOAD + 1}\r\n".encode()
+    await sensor._send_command(line)
+    await until(lambda: any("maximum payload violation" in text for text in sensor.refused) or sensor.is_closed)
+
+
+async def test_sensors_leave_connections_to_the_others(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nats_accounts, "SENSOR_CONNECTIONS", 3)
+    tenants = Tenants.start(tmp_path)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(tenants.connected(tenants.sensor(REF), inbox=REF.inbox_prefix))
+            with pytest.raises(nats.errors.Error, match=r"(?i)maximum account active connections"):
+                await stack.enter_async_context(tenants.connected(tenants.sensor(REF), inbox=REF.inbox_prefix))
+            operator = await stack.enter_async_context(tenants.connected(tenants.service()))
+            assert operator.is_connected
+    finally:
+        tenants.server.stop()
 
 
 async def test_an_ack_has_a_bounded_size(sensor: Tenant) -> None:

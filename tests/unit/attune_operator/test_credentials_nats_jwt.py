@@ -55,6 +55,8 @@ def test_a_sensor_is_allowed_the_calls_on_consumers_of_its_names_and_its_acks() 
             "attune.acks.attune-system.core_timer.>",
         ),
         subscribe=("_INBOX_attune-system_core_timer.>",),
+        subscriptions=64,
+        payload=64 * 1024,
     )
 
 

@@ -8,7 +8,6 @@ taken unchecked and counted: the Sensor's author made the mistake, and readers o
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +19,7 @@ from attune_api.identity.revocation import IdentityStates
 from attune_api.metrics import Metrics
 
 if TYPE_CHECKING:
+    from attune_contract.schemas.compiled import CompiledSchemas
     from attune_contract.schemas.json_schema import JsonSchema
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 #: Seconds that the event loop is kept at once, and that the payloads of one request may take together.
 _SLICE: Final = 0.02
 _SECONDS: Final = 2.0
-_REMEMBERED: Final = 256
 _MOST_VIOLATIONS: Final = 3
 
 
@@ -58,7 +57,7 @@ class PayloadChecks:
         self._states = states
         self._metrics = metrics
         self._clock = clock
-        self._schemas: OrderedDict[str, JsonSchema | None] = OrderedDict()
+        self._schemas: CompiledSchemas | None = None
 
     def schema_of(self, *, sensor_ref: str, trigger_type: str) -> str | None:
         """The schema, as JSON, that payloads of a trigger type have to fit; None when there is none.
@@ -75,6 +74,12 @@ class PayloadChecks:
         found: list[str | None] = []
         began = taken = self._clock()
         for payload in payloads:
+            if self._schemas is None or payload.schema not in self._schemas:
+                # In a step of its own: of a large schema it takes as long as a check.
+                self._schema(payload)
+                if self._clock() - taken > _SLICE:
+                    await asyncio.sleep(0)
+                    taken = self._clock()
             found.append(self._problem(payload))
             now = self._clock()
             if now - began > _SECONDS:
@@ -103,20 +108,19 @@ class PayloadChecks:
 
     def _schema(self, payload: Payload) -> "JsonSchema | None":
         """The schema, compiled once; None when it cannot be used."""
-        if payload.schema in self._schemas:
-            return self._schemas[payload.schema]
-        from attune_contract.schemas.json_schema import JsonSchema
         from attune_contract.schemas.structure import UnusableSchemaError
 
-        schema = None
-        try:
-            schema = JsonSchema(payload.schema.encode())
-        except UnusableSchemaError as error:
-            log.warning("payload_schema_unusable", trigger_type=payload.trigger_type, reason=str(error)[:300])
-        self._schemas[payload.schema] = schema
-        if len(self._schemas) > _REMEMBERED:
-            self._schemas.popitem(last=False)
-        return schema
+        if self._schemas is None:
+            from attune_contract.schemas.compiled import CompiledSchemas
+
+            self._schemas = CompiledSchemas()
+        known = payload.schema in self._schemas
+        schema = self._schemas.get(payload.schema)
+        if not isinstance(schema, UnusableSchemaError):
+            return schema
+        if not known:
+            log.warning("payload_schema_unusable", trigger_type=payload.trigger_type, reason=str(schema)[:300])
+        return None
 
     def _count_unchecked(self, reason: str, number: int) -> None:
         self._metrics.payloads_unchecked.labels(reason).inc(number)
