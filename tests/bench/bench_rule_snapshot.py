@@ -9,6 +9,9 @@ A second server holds the same rules, of which a hundred were changed ten times 
 rule only, so what happened before must not cost anything (``after_changes``, and ``history_ratio``: the sensor there to the
 sensor here). The two servers take turns too.
 
+``BENCH_AS_INSTALLED=yes``: the sensor reads as where the chart has installed it, with the operator's accounts and its own
+credentials, over TLS; the bare consumer has TLS too, and everything else as before. ``BENCH_RULES`` takes fewer rules.
+
 ``ratio`` is of times by the clock; ``cpu_ratio`` of time on a processor, which a busy machine disturbs less.
 """
 
@@ -27,7 +30,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RULES = 100_000
+RULES = int(os.environ.get("BENCH_RULES", "100000"))
+#: As the chart installs it: with accounts, and over TLS.
+INSTALLED = bool(os.environ.get("BENCH_AS_INSTALLED"))
+UID = "uid-timer"
 CHANGES = 1_000
 ROUNDS = 5
 REF = "attune-system/core.timer"
@@ -49,12 +55,51 @@ def body(number: int, change: int = 0) -> Any:
     )
 
 
+def prepare(directory: Path) -> Any:
+    """A server that has not started; where it is one as installed, with the files that clients need."""
+    from support.nats_server import NatsServer
+
+    if not INSTALLED:
+        return NatsServer(directory)
+    from support.certificates import Authority
+    from support.nats_tenants import Tenants, deterministic_keys
+
+    from attune_contract.identity import SensorRef
+    from attune_operator.credentials.nats_accounts import server_config
+
+    authority, keys = Authority(), deterministic_keys()
+    certificate, key = authority.issue("localhost")
+    for name, text in (("ca.crt", authority.pem), ("tls.crt", certificate), ("tls.key", key)):
+        (directory / name).write_text(text)
+    tls = f'tls {{ cert_file: "{directory}/tls.crt", key_file: "{directory}/tls.key" }}'
+    server = NatsServer(directory, extra_config=f"{server_config(keys)}{tls}\n")
+    tenants = Tenants(server, keys)
+    (directory / "sensor.creds").write_text(tenants.sensor(SensorRef.parse(REF), uid=UID, seconds=7200))
+    (directory / "rules.creds").write_text(tenants.service(account="rules"))
+    return server
+
+
+def place(server: Any) -> str:
+    """Where measurements find a server: its address, and behind ``#`` its files."""
+    return f"tls://localhost:{server.port}#{server.store.parent}" if INSTALLED else server.url
+
+
+def endpoint(where: str, creds: str, **more: Any) -> Any:
+    """How to connect to such a place, by the credentials in this file."""
+    from attune_kit.nats.connection import NatsEndpoint
+
+    url, _, files = where.partition("#")
+    if files:
+        more |= {"creds_file": Path(files) / creds, "ca_file": Path(files) / "ca.crt"}
+    return NatsEndpoint(url=url, **more)
+
+
 async def publish(url: str, numbers: Any, *, change: int = 0) -> None:
     """Publish rules as the operator does: its publisher, its subjects and its headers."""
     from attune_contract import subjects
     from attune_contract.identity import SensorRef
     from attune_contract.messages import RuleEventType, encode, rule_event_headers
-    from attune_kit.nats.connection import NatsEndpoint, open_connection
+    from attune_kit.nats.connection import open_connection
     from attune_operator.streams.definitions import ensure_stream, rules_stream
     from attune_operator.streams.publisher import Publisher
 
@@ -65,7 +110,7 @@ async def publish(url: str, numbers: Any, *, change: int = 0) -> None:
             problems.append(outcome)
 
     sensor = SensorRef.parse(REF)
-    async with open_connection(NatsEndpoint(url=url)) as connection:
+    async with open_connection(endpoint(url, "rules.creds")) as connection:
         await ensure_stream(connection.jetstream, rules_stream(replicas=1))
         publisher = Publisher(connection=connection, max_in_flight=256)
         await publisher.start()
@@ -89,13 +134,17 @@ async def publish(url: str, numbers: Any, *, change: int = 0) -> None:
 
 async def bare(url: str) -> tuple[float, float]:
     """Seconds in which a bare push consumer drains the last message of each subject."""
-    import nats
     from nats.js import api
 
     from attune_contract import subjects
     from attune_contract.identity import SensorRef
+    from attune_kit.nats.connection import open_connection
 
-    connection = await nats.connect(url)
+    async with open_connection(endpoint(url, "rules.creds")) as opened:
+        return await _drain(opened.client, subjects, api, SensorRef.parse(REF))
+
+
+async def _drain(connection: Any, subjects: Any, api: Any, ref: Any) -> tuple[float, float]:
     done = asyncio.Event()
     received = 0
 
@@ -114,14 +163,12 @@ async def bare(url: str) -> tuple[float, float]:
             deliver_subject=inbox,
             deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
             ack_policy=api.AckPolicy.NONE,
-            filter_subject=subjects.rules_filter(SensorRef.parse(REF)),
+            filter_subject=subjects.rules_filter(ref),
         ),
     )
     async with asyncio.timeout(120):
         await done.wait()
-    seconds = time.perf_counter() - began, time.process_time() - spent
-    await connection.close()
-    return seconds
+    return time.perf_counter() - began, time.process_time() - spent
 
 
 class Starts:
@@ -149,7 +196,6 @@ async def sensor(url: str) -> tuple[float, float]:
 
     from attune_contract import subjects
     from attune_contract.identity import SensorRef
-    from attune_kit.nats.connection import NatsEndpoint
     from attune_kit.nats.connector import NatsConnector
     from attune_kit.supervisor import end
     from attune_sensor._acks import AckPublisher
@@ -160,7 +206,7 @@ async def sensor(url: str) -> tuple[float, float]:
 
     metrics, log, table, taken = Metrics(), structlog.get_logger(), RuleTable(), asyncio.Event()
     ref = SensorRef.parse(REF)
-    connector = NatsConnector(NatsEndpoint(url=url, name=REF, inbox_prefix=ref.inbox_prefix))
+    connector = NatsConnector(endpoint(url, "sensor.creds", name=REF, inbox_prefix=ref.inbox_prefix))
     acks = AckPublisher(connector=connector, prefix="attune.acks", instance="bench", metrics=metrics, log=log)
     supervisor = RuleSupervisor(
         handler=Starts(), acks=acks, trigger_types=["core.intervaltimer"], metrics=metrics, log=log
@@ -168,6 +214,8 @@ async def sensor(url: str) -> tuple[float, float]:
     reader = RuleReader(
         connector=connector,
         filter_subject=subjects.rules_filter(ref),
+        api_prefix=subjects.SENSOR_API if INSTALLED else subjects.PLAIN_API,
+        consumer_names=subjects.consumer_names(UID) if INSTALLED else (),
         table=table,
         on_changes=supervisor.apply,
         on_snapshot=taken.set,
@@ -234,23 +282,22 @@ def _environment() -> dict[str, str]:
 
 async def run() -> dict[str, object]:
     """The result: seconds and their ratios, without and with changes before."""
-    from support.nats_server import NatsServer
     from support.quiet import quiet
 
     quiet()
     fresh, changed = Times(), Times()
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        servers = [NatsServer(Path(one)), NatsServer(Path(other))]
+        servers = [prepare(Path(one)), prepare(Path(other))]
         try:
             for server in servers:
                 server.start()
-                await publish(server.url, range(RULES))
+                await publish(place(server), range(RULES))
             for change in range(1, 11):
-                await publish(servers[1].url, range(0, RULES, RULES // (CHANGES // 10)), change=change)
+                await publish(place(servers[1]), range(0, RULES, RULES // (CHANGES // 10)), change=change)
             for _ in range(ROUNDS):
                 for server, times in zip(servers, (fresh, changed), strict=True):
                     for what in MEASURED:
-                        await times.measure(what, server.url)
+                        await times.measure(what, place(server))
         finally:
             for server in servers:
                 server.stop()
@@ -260,6 +307,7 @@ async def run() -> dict[str, object]:
         "after_changes": changed.result(),
         "history_ratio": round(statistics.median(_ratios(changed.wall["sensor"], fresh.wall["sensor"])), 2),
         "history_cpu_ratio": round(statistics.median(_ratios(changed.cpu["sensor"], fresh.cpu["sensor"])), 2),
+        "as_installed": INSTALLED,
         "rules": RULES,
         "changes": CHANGES,
     }
