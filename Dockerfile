@@ -64,6 +64,13 @@ FROM build AS sensor-mqtt-dependencies
 COPY sensor_images/mqtt/pyproject.toml sensor_images/mqtt/
 RUN /opt/uv/bin/uv sync --package attune-mqtt
 
+FROM build AS sensor-aws-dependencies
+COPY sensor_images/aws/pyproject.toml sensor_images/aws/
+# The descriptions of some 400 services come with botocore; these are the ones that the sensor uses.
+RUN /opt/uv/bin/uv sync --package attune-aws && \
+    find /opt/attune/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name sqs ! -name s3 ! -name sts -exec rm -r {} +
+
 FROM build AS sensor-kafka-dependencies
 COPY sensor_images/kafka/pyproject.toml sensor_images/kafka/
 RUN /opt/uv/bin/uv sync --package attune-kafka
@@ -134,6 +141,10 @@ RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/at
 FROM sensor-app AS sensor-mqtt-app
 COPY sensor_images/mqtt/attune_mqtt /opt/attune/app/attune_mqtt
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_mqtt
+
+FROM sensor-app AS sensor-aws-app
+COPY sensor_images/aws/attune_aws /opt/attune/app/attune_aws
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_aws
 
 FROM sensor-app AS sensor-kafka-app
 COPY sensor_images/kafka/attune_kafka /opt/attune/app/attune_kafka
@@ -214,6 +225,11 @@ FROM runtime AS sensor-mqtt
 COPY --from=sensor-mqtt-dependencies /opt/attune /opt/attune
 COPY --from=sensor-mqtt-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_mqtt"]
+
+FROM runtime AS sensor-aws
+COPY --from=sensor-aws-dependencies /opt/attune /opt/attune
+COPY --from=sensor-aws-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_aws"]
 
 FROM runtime AS sensor-kafka
 COPY --from=sensor-kafka-dependencies /opt/attune /opt/attune

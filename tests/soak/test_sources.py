@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, redis_queue
+from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, redis_queue, sqs_queue
+from support.elasticmq_server import PRESENT as HAS_ELASTICMQ
 from support.kafka_server import PRESENT as HAS_KAFKA
 from support.nats_server import NatsServer
 from support.source_chaos import Chaos, judge
@@ -64,3 +65,13 @@ async def test_kafka(replicas: int, nats_server: NatsServer, tmp_path: Path) -> 
     outcome = await kafka_queue.live_through(tmp_path, nats=nats_server, chaos=chaos, partitions=4)
     judge(outcome, lanes=4)
     print(f"\n{outcome.sent} records, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+@pytest.mark.skipif(not HAS_ELASTICMQ, reason="needs Java and Maven")
+@pytest.mark.parametrize("restarts", [0, CHAOS.restarts])
+async def test_sqs(restarts: int, nats_server: NatsServer, tmp_path: Path) -> None:
+    """A queue with an order in each of eight groups. ElasticMQ itself loses the order when it is restarted."""
+    chaos = dataclasses.replace(CHAOS, restarts=restarts)
+    outcome = await sqs_queue.live_through(tmp_path, nats=nats_server, chaos=chaos)
+    judge(outcome, lanes=outcome.sent if restarts else sqs_queue.GROUPS)
+    print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")

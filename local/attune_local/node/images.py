@@ -14,6 +14,7 @@ MODULES: Final = {
     "attune/sensor-redis": "attune_redis",
     "attune/sensor-amqp": "attune_amqp",
     "attune/sensor-mqtt": "attune_mqtt",
+    "attune/sensor-aws": "attune_aws",
     "attune/sensor-kafka": "attune_kafka",
 }
 

@@ -39,7 +39,7 @@ from attune_sensor._source_events import (
     StoredEvent,
 )
 from attune_sensor._source_handler import SourceHandler
-from attune_sensor._sources import Message, ReadsAhead, Source, SourceError, SourceKind
+from attune_sensor._sources import Message, ReadsAhead, Source, SourceError, SourceKind, SplittingSourceKind
 from attune_sensor._token_client import ApiHealth, SensorToken, TokenClient, TokenClientError
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "SourceEvents",
     "SourceHandler",
     "SourceKind",
+    "SplittingSourceKind",
     "SpoolError",
     "StoppingError",
     "StoredEvent",

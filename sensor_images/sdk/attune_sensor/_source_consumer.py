@@ -1,6 +1,7 @@
 """Reads one source for the rules that share it: messages in, events out, acknowledgements back."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -19,7 +20,7 @@ from attune_sensor._reports import event_of
 from attune_sensor._rules import Rule
 from attune_sensor._source_progress import settle
 from attune_sensor._source_window import Budget, Window
-from attune_sensor._sources import Message, ReadsAhead, Source, SourceError, SourceKind
+from attune_sensor._sources import Message, ReadsAhead, Source, SourceError, SourceKind, SplittingSourceKind
 
 #: Bytes of a message's content above which its events refer to it. As base64 it still fits into what the API takes.
 LARGEST: Final = 716_800
@@ -70,6 +71,7 @@ class SourceConsumer:
         self.rules: dict[str, Rule] = {}
         self.settled = asyncio.Event()
         self._kind = kind
+        self._split = kind.split if isinstance(kind, SplittingSourceKind) else None
         self._subscription = subscription
         self._what = kind.describe(subscription)
         self._context = context
@@ -230,14 +232,23 @@ class SourceConsumer:
             self._messages.labels("acknowledged").inc(len(messages))
 
     async def _report(self, window: Window, messages: Sequence[Message], *, count: bool) -> None:
-        """Report the events of these messages, in order: one for each rule."""
+        """Report the events of these messages, in order: of each message one for each rule, or what the kind makes of it."""
         rules = tuple(self.rules.values())
         if not rules:
             raise StoppingError("no rule is left that reads these messages")
-        bodies = [self._encoded(rule, message, count=count) for message in messages for rule in rules]
+        if self._split is None:
+            bodies = [self._encoded(rule, message, count=count) for message in messages for rule in rules]
+            events = [len(rules)] * len(messages)
+        else:
+            made = [
+                [self._encoded(rule, part, count=count) for rule in rules for part in self._split(rule, message)]
+                for message in messages
+            ]
+            bodies = list(itertools.chain.from_iterable(made))
+            events = [len(each) for each in made]
         self._delivering = True
-        answers = self._context.submit_all(bodies, window.course, at_least=len(rules))
-        window.add(messages, answers, rules=len(rules), now=asyncio.get_running_loop().time())
+        answers = self._context.submit_all(bodies, window.course, at_least=events[0])
+        window.add(messages, answers, events=events, now=asyncio.get_running_loop().time())
         await asyncio.sleep(0)  # the first of them may leave for the API while more are read
 
     def _encoded(self, rule: Rule, message: Message, *, count: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,7 +34,7 @@ class Budget:
 class _Batch:
     messages: Sequence[Message]
     size: int
-    rules: int  # events of each message
+    events: Sequence[int]  # of each message, how many it has
     answers: Answers
     at: float
 
@@ -42,8 +43,8 @@ class _Batch:
         if self.answers.settled:
             return [True] * len(self.messages)
         confirmations = self.answers.confirmations
-        each = self.rules
-        return [is_settled(confirmations[n * each : (n + 1) * each]) for n in range(len(self.messages))]
+        ends = itertools.accumulate(self.events)
+        return [is_settled(confirmations[end - own : end]) for own, end in zip(self.events, ends, strict=True)]
 
     @property
     def wait(self) -> float:
@@ -98,16 +99,16 @@ class Window:
         """Done when the answers to all batches are known."""
         return [batch.answers.known for batch in self._batches if not batch.answers.known.done()]
 
-    def add(self, messages: Sequence[Message], answers: Answers, *, rules: int, now: float) -> None:
+    def add(self, messages: Sequence[Message], answers: Answers, *, events: Sequence[int], now: float) -> None:
         """A batch was reported.
 
         Args:
             messages: its messages.
-            answers: what will be known of their events: of the first message one for each rule, and so on.
-            rules: how many rules each message has an event of.
+            answers: what will be known of their events: first of those of the first message, and so on.
+            events: of each message, how many events it has.
             now: seconds.
         """
-        batch = _Batch(messages, sum(message.size for message in messages), rules, answers, now)
+        batch = _Batch(messages, sum(message.size for message in messages), events, answers, now)
         self._batches.append(batch)
         self._count(batch, 1)
 

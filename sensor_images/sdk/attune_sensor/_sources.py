@@ -115,3 +115,16 @@ class SourceKind(Protocol):
             whole: False: the content is too large for an event, so say where it is and leave it out.
         """
         ...
+
+
+@runtime_checkable
+class SplittingSourceKind(SourceKind, Protocol):
+    """A kind of source with messages that tell several things, each of which is an event of its own."""
+
+    def split(self, rule: Rule, message: Message) -> Sequence[Message]:
+        """What a rule's events are made of, in order: the message itself, or its parts.
+
+        Each part has a content, a size and an ``occurrence`` of its own. The message is acknowledged when the events of all
+        of them are stored, and at once where a rule asks for none. Pure.
+        """
+        ...

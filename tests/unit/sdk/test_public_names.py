@@ -39,6 +39,7 @@ NAMES = [
     "SourceEvents",
     "SourceHandler",
     "SourceKind",
+    "SplittingSourceKind",
     "SpoolError",
     "StoppingError",
     "StoredEvent",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -551,3 +552,31 @@ async def test_a_loss_is_said_in_the_rules_that_read_it_and_they_stay_active() -
         await sensor.wait_for(mine, AckState.ACTIVE)
         assert sensor.message(other) == ""
         handlers[0].remark("unknown", "no rule reads it")
+
+
+class Dividing(Kind):
+    """Message 3 tells three things, message 2 two, and message 0 nothing."""
+
+    def split(self, rule: Rule, message: Message) -> Sequence[Message]:
+        return [
+            msgspec.structs.replace(message, occurrence=f"p/{message.content}{part}") for part in range(message.content)
+        ]
+
+
+async def test_a_message_that_tells_several_things_is_acknowledged_when_all_are_stored() -> None:
+    broker, api = Broker(), FakeApi()
+    for number in (3, 0, 2):
+        broker.send(number)
+
+    def handler(context: SensorContext) -> SourceHandler:
+        return SourceHandler(context, Dividing(broker), retry=SOON)
+
+    api.available = False
+    async with SensorHarness(handler, trigger_types=[TYPE], api=api) as made:
+        made.apply(TYPE, {"queue": "jobs"})
+        await until(lambda: broker.held > 0)
+        assert broker.acknowledged == []
+        api.available = True
+        await until(lambda: len(broker.acknowledged) == 3)
+    assert [event.payload["occurrence"] for event in api.events] == ["p/30", "p/31", "p/32", "p/20", "p/21"]
+    assert len({event.id for event in api.events}) == 5

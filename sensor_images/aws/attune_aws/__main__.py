@@ -1,0 +1,21 @@
+"""The AWS sensor's program."""
+
+from attune_aws.kind import Aws
+from attune_kit.memory import freeze_startup_objects
+from attune_sensor import SensorContext, SourceHandler, WhenFull, run_sensor
+
+
+def handler(context: SensorContext) -> SourceHandler:
+    """What serves the rules."""
+    return SourceHandler(context, Aws(context))
+
+
+def main() -> int:
+    """Run until SIGTERM; returns the exit status."""
+    freeze_startup_objects()
+    # What was read waits for room: AWS keeps it meanwhile.
+    return run_sensor(handler, when_full=WhenFull.BLOCK)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
