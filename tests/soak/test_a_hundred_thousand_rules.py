@@ -26,7 +26,6 @@ from support.process_memory import peak_mib, reset_peak
 
 from attune_cluster.apiserver import ApiServer
 from attune_contract import subjects
-from attune_operator.resources.kinds import RULE
 from attune_operator.runtime.kube_client import KubeClient
 
 RULES = int(os.environ.get("SOAK_MANY_RULES", "100000"))
@@ -112,7 +111,7 @@ async def project_again(
 ) -> dict[str, Any]:
     """The rule stream is deleted under the running operator: how long until every Rule is there again."""
     nats = await connect(url)
-    changes = many_rules.Changes(client, sensors, count=SENSORS, rules=RULES)
+    changes = many_rules.Changes(client, sensors, url, count=SENSORS, rules=RULES)
     reset_peak(operator.process.pid)
     spent = cpu_seconds(operator.process.pid)
     await nats.jetstream(timeout=30).delete_stream(subjects.RULES_STREAM)
@@ -158,7 +157,7 @@ async def make(
     # One that starts again reads etcd at once, while its caches follow so many changes for minutes.
     await asyncio.to_thread(server.stop)
     await asyncio.to_thread(server.start)
-    assert len((await client.list_changed(RULE, read=lambda _: True, known=lambda *_: False)).read) == RULES
+    await until(lambda: many_rules.serves(client, RULES), within=600, every=1)
     nats = await connect(settings["NATS_URL"])
     for stream in await nats.jetstream(timeout=30).streams_info():
         await nats.jetstream(timeout=30).delete_stream(stream.config.name)

@@ -20,10 +20,13 @@ from support.rule_load import SCHEMA
 
 from attune_cluster.apiserver import ApiServer
 from attune_contract import subjects
+from attune_contract.identity import SensorRef
 from attune_contract.messages import Ack, AckState, decode_rule, encode, is_tombstone
 from attune_kit.kubernetes.access import find_access
+from attune_kit.kubernetes.client import KubernetesClient, KubernetesError
 from attune_operator.resources import kinds
 from attune_operator.resources.kinds import Object
+from attune_operator.runtime.client import ClusterError
 from attune_operator.runtime.kube_client import KubeClient
 
 _CRDS: Final = Path(__file__).parents[2] / "deploy" / "crds"
@@ -120,6 +123,23 @@ async def multiply(server: ApiServer, *, sensors: int, rules: int) -> None:
                 assert (await answer.json())["succeeded"]
 
 
+async def serves(client: KubeClient, rules: int) -> bool:
+    """Whether the API server has so many Rules, and lets them be watched: its cache of them is filled."""
+    try:
+        found = await client.call("GET", kinds.RULE.path(None), query={"limit": "1"})
+    except ClusterError:
+        return False
+    reader = KubernetesClient(client.access, user_agent="test")
+    query = {"watch": "true", "resourceVersion": found["metadata"]["resourceVersion"], "timeoutSeconds": "1"}
+    try:
+        async with reader.stream(kinds.RULE.path(None), query, silence=30):
+            return int(found["metadata"]["remainingItemCount"]) == rules - 1
+    except KubernetesError:
+        return False
+    finally:
+        await reader.close()
+
+
 def _key(number: int) -> str:
     namespace, name = place(number)
     return base64.b64encode(f"/registry/attune.dev/rules/{namespace}/{name}".encode()).decode()
@@ -156,7 +176,6 @@ class Sensors:
     def __init__(self, url: str) -> None:
         self._url = url
         self.rules: dict[str, int] = {}
-        self._seen: dict[tuple[str, int], asyncio.Future[float]] = {}
 
     async def run(self) -> None:
         """Read and ack until cancelled."""
@@ -168,8 +187,6 @@ class Sensors:
             state = decode_rule(message.data)
             binding, uid = subjects.split_binding(message.subject)
             self.rules[uid] = state.generation
-            if (seen := self._seen.pop((uid, state.generation), None)) is not None and not seen.done():
-                seen.set_result(time.monotonic())
             word = AckState.ACTIVE if state.enabled else AckState.STOPPED
             ack = Ack(rule_uid=uid, generation=state.generation, state=word, instance="pod-0", at=datetime.now(UTC))
             await client.publish(f"attune.acks.{binding}.{uid}", encode(ack))
@@ -180,28 +197,21 @@ class Sensors:
         finally:
             await client.close()
 
-    async def seen(self, uid: str, generation: int, *, within: float) -> float:
-        """When the message of this generation was read, on the monotonic clock; infinite if it was not in time."""
-        if self.rules.get(uid, 0) >= generation:
-            return time.monotonic()
-        found = self._seen.setdefault((uid, generation), asyncio.get_running_loop().create_future())
-        try:
-            return await asyncio.wait_for(found, within)
-        except TimeoutError:
-            return float("inf")
-
 
 class Changes:
-    """A user who changes one Rule after another, and how long each took until the sensors had it.
+    """A user who changes one Rule after another, and how long each took until it was on the rule stream.
+
+    When a message was stored is what the stream says. Those who read it here are one program in place of 100 pods, and late.
 
     Attributes:
         seconds: from the API server's answer to the message; 0 when it came first.
         whole: the same from the request on.
     """
 
-    def __init__(self, client: KubeClient, sensors: Sensors, *, count: int, rules: int) -> None:
+    def __init__(self, client: KubeClient, sensors: Sensors, url: str, *, count: int, rules: int) -> None:
         self._client = client
         self._sensors = sensors
+        self._url = url
         self._count = count
         self._rules = rules
         self._number = 0
@@ -210,25 +220,31 @@ class Changes:
 
     async def run(self, *, pause: float) -> None:
         """Change Rules until cancelled; ``pause`` seconds between two."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                group.create_task(self.one())
-                await asyncio.sleep(pause)
+        nats = await connect(self._url)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task(self._one(nats.jetstream(timeout=60)))
+                    await asyncio.sleep(pause)
+        finally:
+            await nats.close()
 
-    async def one(self) -> None:
-        """One change."""
+    async def _one(self, jetstream: Any) -> None:
         self._number += 1
         number = self._number * 7919 % self._rules
         namespace, name = place(number)
         spec = rule(number, sensors=self._count, interval=1_000_000 + self._number)["spec"]
-        began = time.monotonic()
+        began = time.time()
         changed = await self._client.merge(kinds.RULE, namespace, name, {"spec": spec})
-        answered = time.monotonic()
+        answered = time.time()
         assert changed is not None
-        metadata = changed["metadata"]
-        seen = await self._sensors.seen(metadata["uid"], metadata["generation"], within=60)
-        self.seconds.append(max(0.0, seen - answered))
-        self.whole.append(seen - began)
+        uid, generation = changed["metadata"]["uid"], changed["metadata"]["generation"]
+        await until(lambda: self._sensors.rules.get(uid, 0) >= generation, within=120, every=0.2)
+        sensor = SensorRef(*changed["status"]["sensor"].split("/"))
+        message = await jetstream.get_last_msg(subjects.RULES_STREAM, subjects.rule_subject(sensor, uid))
+        assert decode_rule(message.data).generation == generation
+        self.seconds.append(max(0.0, message.time.timestamp() - answered))
+        self.whole.append(message.time.timestamp() - began)
 
     def figures(self) -> dict[str, float]:
         """Milliseconds."""

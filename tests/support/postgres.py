@@ -208,6 +208,12 @@ class PostgresServer:
         found = children(self._process.pid)
         return [pid for pid in found if b" 127.0.0.1(" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        assert self._process is not None, "it was not started"
+        return self._process.pid
+
     def remove(self) -> None:
         """End it and delete its files."""
         self.stop()

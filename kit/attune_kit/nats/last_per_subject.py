@@ -29,6 +29,9 @@ _log = structlog.stdlib.get_logger(__name__)
 _CONTROL_STATUS: Final = "100"
 #: Heartbeats that may be missing.
 _SILENT_HEARTBEATS: Final = 2.5
+#: Seconds of silence that are allowed, at least, while a snapshot comes. Between two batches of it there are no heartbeats, and
+#: there are 100 batches for 100,000 subjects: where processors are busy, one of them comes late.
+_SNAPSHOT_SILENCE: Final = 10.0
 #: Seconds without a message after which a snapshot that is not complete is given up: heartbeats show that the consumer
 #: lives, only messages show that the snapshot makes progress.
 _SNAPSHOT_STALL: Final = 30.0
@@ -221,11 +224,13 @@ class LastPerSubjectReader:
             now = self._now()
             if (awaited is not None and awaited.done()) or now >= until:
                 return
-            silent = self._last_sign + _SILENT_HEARTBEATS * self._heartbeat
+            silent = self._last_sign + silence(heartbeat=self._heartbeat, complete=self._complete.done())
             stalled = float("inf") if self._complete.done() else self._last_message + _SNAPSHOT_STALL
             if now >= silent:
+                so_far = "" if self._complete.done() else f", after {self._received} of {self.snapshot_size} messages"
                 self._fail(
-                    f"the consumer of {self._stream} has been silent for {now - self._last_sign:.1f} s", "silent"
+                    f"the consumer of {self._stream} has been silent for {now - self._last_sign:.1f} s{so_far}",
+                    "silent",
                 )
             elif now >= stalled:
                 self._fail(f"the snapshot of {self._stream} has stalled for {_SNAPSHOT_STALL:.0f} s", "stalled")
@@ -303,6 +308,17 @@ class LastPerSubjectReader:
     def _fail(self, text: str, reason: str) -> None:
         if not self._lost.done():
             self._lost.set_exception(ReaderLostError(text, reason=reason))
+
+
+def silence(*, heartbeat: float, complete: bool) -> float:
+    """Seconds without a sign of life after which a consumer counts as lost.
+
+    Args:
+        heartbeat: seconds between signs of life while there is nothing to deliver.
+        complete: whether the snapshot is; until then it takes longer.
+    """
+    missing = _SILENT_HEARTBEATS * heartbeat
+    return missing if complete else max(missing, _SNAPSHOT_SILENCE)
 
 
 def _where_to_begin(start_sequence: int | None) -> dict[str, Any]:
