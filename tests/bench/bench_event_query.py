@@ -47,7 +47,7 @@ RUN, LATE = 2000, 50
 STEP = 0.1
 
 _COLUMNS = "seq, id, trigger_type, rule_uid, rule_namespace, rule_name, sensor_ref, occurred_at, received_at, payload"
-_BODY = f"""
+BODY = f"""
     CASE WHEN i % {RARE_TYPE} = 0 THEN 'core.webhook' ELSE 'core.intervaltimer' END,
     CASE WHEN i % {RARE_RULE} = 0 THEN 'uid-rare' ELSE 'uid-' || (i % {RULES}) END,
     CASE WHEN i % {RARE_RULE} = 0 THEN 'rare' ELSE 'team-' || (i % {NAMESPACES}) END,
@@ -63,8 +63,14 @@ _BLOCKS = (
 )
 
 
-def fill_sqlite(path: Path) -> None:
-    """Make the events; indexes are made afterwards, which is several times faster."""
+def fill_sqlite(path: Path, *, start: datetime = START, body: str = BODY) -> None:
+    """Make the events; indexes are made afterwards, which is several times faster.
+
+    Args:
+        path: of the database.
+        start: when the first occurred.
+        body: type, rule and sensor of the event with the number ``i``, as SQL.
+    """
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")  # all of it would go through the log, too
         connection.execute("PRAGMA synchronous = OFF")
@@ -75,11 +81,11 @@ def fill_sqlite(path: Path) -> None:
         connection.execute("BEGIN")
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")
-        time_of = f"strftime('%Y-%m-%d %H:%M:%f', {START.timestamp()} + i * {STEP}{{}}, 'unixepoch') || '000'"
+        time_of = f"strftime('%Y-%m-%d %H:%M:%f', {start.timestamp()} + i * {STEP}{{}}, 'unixepoch') || '000'"
         late = time_of.format(f" - ((i / {RUN}) % {LATE} = 0) * 3600")
         connection.execute(
             f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {EVENTS}) "
-            f"INSERT INTO events ({_COLUMNS}) SELECT i, lower(hex(randomblob(16))), {_BODY}, "
+            f"INSERT INTO events ({_COLUMNS}) SELECT i, lower(hex(randomblob(16))), {body}, "
             f"{late}, {time_of.format('')}, {_PAYLOAD} FROM n"
         )
         for _, sql in indexes:
@@ -103,7 +109,7 @@ async def fill_postgresql(url: str) -> None:
             time_of = f"timestamptz '{START.isoformat()}' + i * interval '{STEP} seconds'"
             late = f"{time_of} - CASE WHEN (i / {RUN}) % {LATE} = 0 THEN interval '1 hour' ELSE interval '0' END"
             await connection.execute(
-                f"INSERT INTO events ({_COLUMNS}) SELECT i, gen_random_uuid(), {_BODY}, {late}, {time_of}, "
+                f"INSERT INTO events ({_COLUMNS}) SELECT i, gen_random_uuid(), {BODY}, {late}, {time_of}, "
                 f"({_PAYLOAD})::json FROM generate_series(1, {EVENTS}) AS i",
                 timeout=1800,
             )

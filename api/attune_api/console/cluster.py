@@ -122,9 +122,8 @@ def connect(*, url: str, ca_file: Path, admin_token_file: Path | None) -> Consol
         origin="the console",
     )
     client = KubernetesClient(access, user_agent="attune-console", timeout=_TIMEOUT, connections=_REQUESTS)
-    watching = KubernetesClient(
-        access, user_agent="attune-console", connections=0
-    )  # one for each list, of which few are kept
+    # As many as there are lists: their number is bounded (:mod:`attune_api.console.listing`).
+    watching = KubernetesClient(access, user_agent="attune-console", connections=0)
     admin = None
     if admin_token_file is not None:
         admin = WatchedFile(admin_token_file, lambda content: content.decode().strip())
