@@ -75,6 +75,10 @@ FROM build AS sensor-kafka-dependencies
 COPY sensor_images/kafka/pyproject.toml sensor_images/kafka/
 RUN /opt/uv/bin/uv sync --package attune-kafka
 
+FROM build AS sensor-postgres-dependencies
+COPY sensor_images/postgres/pyproject.toml sensor_images/postgres/
+RUN /opt/uv/bin/uv sync --package attune-postgres
+
 FROM build AS sensor-stdio-dependencies
 COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
 RUN /opt/uv/bin/uv sync --package attune-stdio
@@ -149,6 +153,10 @@ RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/at
 FROM sensor-app AS sensor-kafka-app
 COPY sensor_images/kafka/attune_kafka /opt/attune/app/attune_kafka
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_kafka
+
+FROM sensor-app AS sensor-postgres-app
+COPY sensor_images/postgres/attune_postgres /opt/attune/app/attune_postgres
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_postgres
 
 FROM sensor-app AS sensor-stdio-app
 COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
@@ -235,6 +243,11 @@ FROM runtime AS sensor-kafka
 COPY --from=sensor-kafka-dependencies /opt/attune /opt/attune
 COPY --from=sensor-kafka-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_kafka"]
+
+FROM runtime AS sensor-postgres
+COPY --from=sensor-postgres-dependencies /opt/attune /opt/attune
+COPY --from=sensor-postgres-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_postgres"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM python AS sensor-stdio

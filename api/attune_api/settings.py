@@ -9,11 +9,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from attune_api import postgres_url
 from attune_contract.claims import DEFAULT_ISSUER, MIN_TTL
 from attune_contract.quotas import Quotas
 from attune_contract.subjects import PLAIN_API
 from attune_kit.logs import Style, given_style, style_named
+from attune_kit.postgres.url import SCHEMES, parse
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     def _known_driver(cls, value: str) -> str:
         value = value.strip()  # a Secret made with echo ends with a newline
         scheme = value.partition("://")[0]
-        if scheme in postgres_url.SCHEMES:
-            postgres_url.parse(value)
+        if scheme in SCHEMES:
+            parse(value)
             return f"postgresql{value.removeprefix(scheme)}"
         try:
             url = make_url(value)
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
         """The settings as they may be logged."""
         shown = self.model_dump(mode="json")
         if not self.uses_sqlite:
-            shown["database_url"] = postgres_url.parse(self.database_url).shown()
+            shown["database_url"] = parse(self.database_url).shown()
         if self.nats_url and "@" in self.nats_url:
             shown["nats_url"] = "***@" + self.nats_url.rpartition("@")[2]
         return shown

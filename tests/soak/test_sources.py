@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, redis_queue, sqs_queue
+from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, postgres_outbox, redis_queue, sqs_queue
 from support.elasticmq_server import PRESENT as HAS_ELASTICMQ
 from support.kafka_server import PRESENT as HAS_KAFKA
 from support.nats_server import NatsServer
@@ -32,6 +32,16 @@ async def test_nats(nats_server: NatsServer, tmp_path: Path) -> None:
     outcome = await nats_queue.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
     judge(outcome)
     print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+@pytest.mark.parametrize(("done", "standby"), [("delete", False), ("mark", False), ("delete", True)])
+async def test_postgres(
+    done: Literal["delete", "mark"], standby: bool, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """With a standby, it takes the server's place when that is killed for the first time."""
+    outcome = await postgres_outbox.live_through(tmp_path, nats=nats_server, chaos=CHAOS, done=done, standby=standby)
+    judge(outcome)
+    print(f"\n{outcome.sent} rows, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])

@@ -17,6 +17,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from attune_kit.postgres.connect import ConnectError
+
 #: What a database can do to a background task, and what is therefore waited out.
 OUTAGES: Final = (SQLAlchemyError, OSError, TimeoutError)
 
@@ -27,10 +29,6 @@ _READ_ONLY: Final = "25006"  # read_only_sql_transaction: of a standby, or of a 
 _AWAY: Final = ("08", "53", "57P", "58")
 #: Those after which other connections are no better.
 _DEAD: Final = ("08", "57P")
-
-
-class ConnectError(OSError):
-    """No connection could be opened; the cause is what the last server that was tried said."""
 
 
 def sqlstate(error: BaseException) -> str:

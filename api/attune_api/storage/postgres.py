@@ -4,7 +4,7 @@ Three things happen to a server that is highly available. It dies, and its conne
 and still answers. Or it vanishes without a word, and its connections stay as they are for minutes. What is connected to the
 server that was must go in each case, all at once: every other pooled connection is as old.
 
-- Connections are opened to a server that takes writes (:mod:`attune_api.storage.postgres_connect`).
+- Connections are opened to a server that takes writes (:mod:`attune_kit.postgres.connect`).
 - An error that tells of the end of a server (:func:`attune_api.storage.faults.is_dead`) throws the pools away.
 - Work that takes long makes a look at the server, by a connection of its own: when there is no answer, or that of another
   server, the pools are thrown away, which ends the work that waits. A server that is only slow, or a row that is locked,
@@ -31,7 +31,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.util import await_only
 
-from attune_api.postgres_url import parse
 from attune_api.storage.database import (
     ENGINE,
     POOLED,
@@ -41,8 +40,10 @@ from attune_api.storage.database import (
     QueryTooSlowError,
     Work,
 )
-from attune_api.storage.faults import OUTAGES, ConnectError, is_about_the_end, is_dead, sqlstate
-from attune_api.storage.postgres_connect import Connector, Session, local_settings, set_up, started_at
+from attune_api.storage.faults import OUTAGES, is_about_the_end, is_dead, sqlstate
+from attune_api.storage.postgres_session import Session, local_settings, set_up, started_at
+from attune_kit.postgres.connect import ConnectError, Connector
+from attune_kit.postgres.url import parse
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +79,7 @@ class PostgresDatabase(Database):
     """A PostgreSQL server, by asyncpg. Two pools, so that slow readers leave the writer its connections.
 
     Args:
-        database_url: see :mod:`attune_api.postgres_url`.
+        database_url: see :mod:`attune_kit.postgres.url`.
 
     Raises:
         ValueError: that cannot be read.

@@ -16,6 +16,7 @@ MODULES: Final = {
     "attune/sensor-mqtt": "attune_mqtt",
     "attune/sensor-aws": "attune_aws",
     "attune/sensor-kafka": "attune_kafka",
+    "attune/sensor-postgres": "attune_postgres",
 }
 
 

@@ -13,7 +13,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 
 from attune_api.app import create_app
 from attune_api.settings import Settings
-from attune_api.storage.faults import ConnectError, is_about_a_row, is_dead, is_outage
+from attune_api.storage.faults import is_about_a_row, is_dead, is_outage
+from attune_kit.postgres.connect import ConnectError
 
 
 @pytest.fixture(autouse=True)

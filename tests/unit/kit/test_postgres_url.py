@@ -2,7 +2,7 @@
 
 import pytest
 
-from attune_api.postgres_url import parse
+from attune_kit.postgres.url import parse
 
 NEON = "postgresql://o:p%40ss@ep-cool-rain-123-pooler.eu-central-1.aws.neon.tech/neondb"
 
