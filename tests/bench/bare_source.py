@@ -1,6 +1,6 @@
 """The reference: reads so many messages with the sensor's client, acknowledges them, and keeps nothing. Prints the seconds.
 
-``python bare_source.py redis|nats|amqp|mqtt|kafka URL COUNT``; what is read is named as in ``bench_sources.py``.
+``python bare_source.py redis|nats|amqp|mqtt|kafka|postgres URL COUNT``; what is read is named as in ``bench_sources.py``.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ _REDIS_BATCH = 500
 _NATS_BATCH = 256
 _AMQP_PREFETCH = 200
 _KAFKA_BATCH = 500
+_POSTGRES_BATCH = 500
 
 
 async def read_redis(url: str, count: int) -> float:
@@ -127,11 +128,35 @@ async def read_kafka(url: str, count: int) -> float:
     return took * count / (count - first)
 
 
+async def read_postgres(url: str, count: int) -> float:
+    """A table whose rows are deleted."""
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    began = time.perf_counter()
+    left = count
+    while left > 0:
+        async with connection.transaction():
+            rows = await connection.fetch(
+                f"SELECT id, data FROM {GROUP} ORDER BY id LIMIT {_POSTGRES_BATCH} FOR UPDATE SKIP LOCKED"
+            )
+            await connection.execute(f"DELETE FROM {GROUP} WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
+        left -= len(rows)
+    took = time.perf_counter() - began
+    await connection.close()
+    return took
+
+
 def main() -> None:
     """Read what the arguments say."""
-    read = {"redis": read_redis, "nats": read_nats, "amqp": read_amqp, "mqtt": read_mqtt, "kafka": read_kafka}[
-        sys.argv[1]
-    ]
+    read = {
+        "redis": read_redis,
+        "nats": read_nats,
+        "amqp": read_amqp,
+        "mqtt": read_mqtt,
+        "kafka": read_kafka,
+        "postgres": read_postgres,
+    }[sys.argv[1]]
     print(asyncio.run(read(sys.argv[2], int(sys.argv[3]))))
 
 

@@ -2,8 +2,8 @@
 a consumer with the same client that acknowledges and keeps nothing. Both read what waits in the broker already.
 
 ``BENCH_SOURCES_MESSAGES`` is how many are read (20,000 unless given), ``BENCH_SOURCES_ROUNDS`` how often (1), and
-``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt,kafka``). With ``BENCH_SOURCES_PROFILE`` the sensors run under cProfile,
-and leave their figures in that folder; rates mean nothing then.
+``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt,kafka,postgres``). With ``BENCH_SOURCES_PROFILE`` the sensors run under
+cProfile, and leave their figures in that folder; rates mean nothing then.
 """
 
 import asyncio
@@ -18,16 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import nats
 from bare_source import GROUP
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, redis_queue
+from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, postgres_outbox, redis_queue
 from support.api_process import ApiProcess
 from support.eventually import until
 from support.kafka_server import KafkaServer
 from support.mosquitto_server import MosquittoServer
 from support.nats_server import NatsServer
+from support.postgres import PostgresServer
 from support.process_figures import cpu_seconds
 from support.process_memory import now_mib, peak_mib
 from support.rabbitmq_server import RabbitServer
@@ -42,7 +44,7 @@ from attune_mqtt.parameters import Subscription, client_id
 BARE = Path(__file__).parent / "bare_source.py"
 MESSAGES = int(os.environ.get("BENCH_SOURCES_MESSAGES", "20000"))
 ROUNDS = int(os.environ.get("BENCH_SOURCES_ROUNDS", "1"))
-KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt,kafka").split(",")
+KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt,kafka,postgres").split(",")
 PROFILE = os.environ.get("BENCH_SOURCES_PROFILE")
 LOWEST = 0.3
 LARGEST_MIB = 90.0
@@ -267,7 +269,49 @@ async def kafka_stage(directory: Path) -> AsyncIterator[Stage]:
         await asyncio.to_thread(server.stop)
 
 
-STAGES = {"redis": redis_stage, "nats": nats_stage, "amqp": amqp_stage, "mqtt": mqtt_stage, "kafka": kafka_stage}
+@contextlib.asynccontextmanager
+async def postgres_stage(directory: Path) -> AsyncIterator[Stage]:
+    """A PostgreSQL server with two tables; rows are deleted when they are done. What it confirms is on the disk."""
+    server = PostgresServer(fsync="on")
+    await asyncio.to_thread(server.start)
+    url = server.url("postgres")
+    outbox = postgres_outbox.Outbox(server)
+
+    async def send(numbers: range) -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            rows = [(number, body(number).decode()) for number in numbers]
+            for table in (postgres_outbox.TABLE, GROUP):
+                await connection.executemany(f"INSERT INTO {table} (id, data) VALUES ($1, $2)", rows)
+        finally:
+            await connection.close()
+
+    try:
+        await asyncio.to_thread(outbox.make)
+        await asyncio.to_thread(server.query, f"CREATE TABLE {GROUP} (LIKE {postgres_outbox.TABLE} INCLUDING ALL)")
+        yield Stage(
+            url=url,
+            send=send,
+            left=outbox.unacknowledged,
+            ref=postgres_outbox.REF,
+            trigger_type=postgres_outbox.TYPE,
+            module="attune_postgres",
+            config={"servers": {"default": {"url": url}}},
+            parameters=postgres_outbox.parameters_of("delete"),
+            variables={},
+        )
+    finally:
+        await asyncio.to_thread(server.remove)
+
+
+STAGES = {
+    "redis": redis_stage,
+    "nats": nats_stage,
+    "amqp": amqp_stage,
+    "mqtt": mqtt_stage,
+    "kafka": kafka_stage,
+    "postgres": postgres_stage,
+}
 
 
 async def bare_rate(kind: str, stage: Stage) -> float:
