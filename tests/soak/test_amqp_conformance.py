@@ -1,36 +1,29 @@
 """The conformance kit's checks of the AMQP sensor, beside a real RabbitMQ. It needs no cluster, and takes a minute or two."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import pytest
 from support.rabbitmq_server import RabbitServer
-
-from attune_conformance.checks import all_checks
-from attune_conformance.profile import Profile
-from attune_conformance.runner import Outcome, run_checks
+from support.source_conformance import assert_conforms
 
 pytestmark = pytest.mark.nats
 
-#: Makes the queue of each rule and sends a message to it, again and again.
-SENDER = """
-import asyncio, contextlib, json, os, time
+#: Makes the queue of each rule and sends a message to it.
+SEND = """
+import asyncio, time
 import aiormq
-async def send():
+async def publish(queues):
     connection = await aiormq.connect(os.environ["AMQP_URL"])
     try:
         channel = await connection.channel()
-        for rule in json.load(open(os.environ["ATTUNE_CONFORMANCE_RULES_FILE"])):
-            if queue := rule["parameters"].get("queue"):
-                await channel.queue_declare(queue, durable=True)
-                await channel.basic_publish(str(time.time()).encode(), routing_key=queue)
+        for queue in queues:
+            await channel.queue_declare(queue, durable=True)
+            await channel.basic_publish(str(time.time()).encode(), routing_key=queue)
     finally:
         await connection.close()
-while True:
-    time.sleep(0.2)
-    with contextlib.suppress(OSError, ValueError, aiormq.AMQPError):
-        asyncio.run(send())
+def send(rules):
+    asyncio.run(publish([rule["queue"] for rule in rules if "queue" in rule]))
 """
 
 
@@ -39,25 +32,17 @@ async def test_the_amqp_sensor_conforms(tmp_path: Path) -> None:
     rabbit.place_password(tmp_path / "secrets")
     await asyncio.to_thread(rabbit.start)
     try:
-        profile = Profile(
-            command=(sys.executable, "-m", "attune_amqp"),
+        await assert_conforms(
+            tmp_path,
+            module="attune_amqp",
             trigger_type="core.amqpqueue",
             parameters={"queue": "$rule"},
             bad_parameters={"queue": "q", "server": "unknown"},
-            every=0.5,
-            repeatable=False,  # two instances divide the messages among them
             occurrence="id",
             config={"servers": {"default": rabbit.access}},
-            environment={
-                "AMQP_URL": rabbit.url_with_credentials,
-                "ATTUNE_SECRETS_DIR": str(tmp_path / "secrets"),
-            },
-            slack=40.0,  # a queue is there a moment after its rule
-            stimulus=(sys.executable, "-I", "-c", SENDER),
+            send=SEND,
+            AMQP_URL=rabbit.url_with_credentials,
+            ATTUNE_SECRETS_DIR=str(tmp_path / "secrets"),
         )
-        results = await run_checks(list(all_checks().values()), profile=profile, folder=tmp_path, parallel=10)
     finally:
         await asyncio.to_thread(rabbit.stop)
-    good = {Outcome.PASSED, Outcome.NOT_APPLICABLE}
-    assert {each.check.name: each.message for each in results if each.outcome not in good} == {}
-    assert any(each.outcome is Outcome.PASSED for each in results)
