@@ -21,6 +21,7 @@ from attune_api.events.ingest.reports import (
     InvalidReportError,
     Refusal,
     as_row,
+    find_fault,
     read_batch,
     read_report,
 )
@@ -101,6 +102,43 @@ def test_a_bad_event_of_a_batch_is_refused_in_its_place(kinds: list[int]) -> Non
     events = [report(n) if kind == 3 else bad[kind] for n, kind in enumerate(kinds)]
     read = read_batch(json.dumps({"events": events}).encode())
     assert [isinstance(item, Refusal) for item in read] == [kind != 3 for kind in kinds]
+
+
+_TYPE = st.sampled_from(["core.intervaltimer", "acme.queue", "no type", ""])
+_UID = st.sampled_from(["7c1f3f0e-37e9-4d5e-9d2f-3f1b8f8f9a10", "u_1", "a.b", ""])
+_NAME = st.sampled_from(["default", "team-a", "No", "-a"])
+
+
+@given(st.lists(st.tuples(_TYPE, _UID, _NAME, _NAME), max_size=8))
+def test_an_event_of_a_batch_is_read_as_it_is_alone(sources: list[tuple[str, str, str, str]]) -> None:
+    events = [
+        {**report(n), "trigger_type": kind, "rule_uid": uid, "rule_namespace": namespace, "rule_name": name}
+        for n, (kind, uid, namespace, name) in enumerate(sources)
+    ]
+    for event, read in zip(events, read_batch(json.dumps({"events": events}).encode()), strict=True):
+        body, now = json.dumps(event).encode(), datetime.now(UTC)
+        if isinstance(read, Refusal):
+            with pytest.raises(InvalidReportError) as caught:
+                read_report(body)
+            assert read.reason == str(caught.value)
+        else:
+            alone = as_row(read_report(body), sensor_ref="a/b", received_at=now)
+            assert as_row(read, sensor_ref="a/b", received_at=now) == alone
+
+
+@given(_VALUES, st.booleans())
+def test_a_payload_is_too_deep_as_a_plain_walk_finds(value: Any, nul: bool) -> None:
+    payload = {"a": value}
+    for _ in range(MAX_PAYLOAD_DEPTH - 3):
+        payload = {"b": payload}
+    told = find_fault(msgspec.convert(report(payload=payload), EventReport, strict=False), may_hold_nul=nul)
+    if not nul:
+        assert (told is not None) == (_depth(payload) > MAX_PAYLOAD_DEPTH)
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
 
 
 @given(seq=st.integers(0, 2**63 - 1), order=st.sampled_from(["asc", "desc"]))

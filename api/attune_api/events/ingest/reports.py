@@ -3,6 +3,7 @@
 Fields of newer versions are ignored, so that an older API does not refuse (and so lose) a newer sensor's events.
 """
 
+import operator
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -42,6 +43,27 @@ class _Batch(msgspec.Struct, frozen=True, kw_only=True):
     events: list[EventReport]
 
 
+#: What an event is of: nearly all events of a batch are of the same few.
+_SOURCE: Final = ("trigger_type", "rule_uid", "rule_namespace", "rule_name")
+_source_of: Final = operator.attrgetter(*_SOURCE)
+#: An event as :class:`EventReport`, but for the patterns of its source: searching for four of them takes two thirds of the
+#: time that it takes to read an event.
+_LooseReport: Any = msgspec.defstruct(
+    "_LooseReport",
+    [
+        (field.name, str if field.name in _SOURCE else field.type, *(() if field.required else (field.default,)))
+        for field in msgspec.structs.fields(EventReport)
+    ],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+)
+
+
+class _LooseBatch(msgspec.Struct, frozen=True, kw_only=True):
+    events: list[_LooseReport]
+
+
 class _RawBatch(msgspec.Struct, frozen=True, kw_only=True):
     events: list[msgspec.Raw]
 
@@ -52,6 +74,7 @@ class _IdOnly(msgspec.Struct, frozen=True, kw_only=True):
 
 _REPORT: Final = msgspec.json.Decoder(EventReport)
 _BATCH: Final = msgspec.json.Decoder(_Batch)
+_LOOSE_BATCH: Final = msgspec.json.Decoder(_LooseBatch)
 _RAW_BATCH: Final = msgspec.json.Decoder(_RawBatch)
 _ENCODER: Final = msgspec.json.Encoder()
 _ID: Final = msgspec.json.Decoder(_IdOnly)
@@ -87,13 +110,31 @@ def read_batch(body: bytes) -> Sequence[EventReport | Refusal]:
     """
     may_hold_nul = b"\\u0000" in body
     try:
-        events: Sequence[EventReport | Refusal] = _BATCH.decode(body).events
+        events: Sequence[EventReport | Refusal] = _read_all(body)
     except (msgspec.ValidationError, RecursionError):
         events = _read_one_by_one(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotJsonError(f"The body is not JSON text in UTF-8: {error}.") from None
     _check_size(events)
     return [_checked(event, may_hold_nul) for event in events]
+
+
+#: Sources that fit their patterns.
+_good_sources: set[tuple[str, ...]] = set()
+_MOST_SOURCES: Final = 8192
+
+
+def _read_all(body: bytes) -> list[EventReport]:
+    """The events of a batch without a bad one."""
+    loose: list[EventReport] = _LOOSE_BATCH.decode(body).events
+    sources = set(map(_source_of, loose))
+    if sources <= _good_sources:
+        return loose
+    events = _BATCH.decode(body).events
+    if len(_good_sources) > _MOST_SOURCES:
+        _good_sources.clear()
+    _good_sources.update(sources)
+    return events
 
 
 def _checked(event: EventReport | Refusal, may_hold_nul: bool) -> EventReport | Refusal:
@@ -154,6 +195,8 @@ def find_fault(report: EventReport, *, may_hold_nul: bool) -> str | None:
     """
     if not _FIRST_YEAR < report.occurred_at.year < _LAST_YEAR and (fault := _wrong_year(report.occurred_at)):
         return fault
+    if not may_hold_nul and _is_flat(report.payload):
+        return None
     level: list[Any] = [report.payload]
     for _ in range(MAX_PAYLOAD_DEPTH):
         below: list[Any] = []
@@ -173,6 +216,17 @@ def find_fault(report: EventReport, *, may_hold_nul: bool) -> str | None:
             return None
         level = below
     return _TOO_DEEP
+
+
+def _is_flat(payload: dict[str, Any]) -> bool:
+    """Whether nothing in the payload's values holds anything but plain values, as in most payloads."""
+    for value in payload.values():
+        kind = type(value)
+        if kind is dict or kind is list:
+            for inner in value.values() if kind is dict else value:
+                if type(inner) is dict or type(inner) is list:
+                    return False
+    return True
 
 
 def _wrong_year(time: datetime) -> str | None:

@@ -23,7 +23,13 @@ def key_of(row: Row) -> Key:
 
 def columns_of(rows: Sequence[Row], made: Mapping[str, Callable[[Any], Any]]) -> list[list[Any]]:
     """The values of each column in the order of :data:`NAMES`; of some columns what is made of them."""
-    return [
-        [row[name] for row in rows] if (make := made.get(name)) is None else [make(row[name]) for row in rows]
-        for name in NAMES
-    ]
+    return [_made([row[name] for row in rows], made.get(name)) for name in NAMES]
+
+
+def _made(values: list[Any], make: Callable[[Any], Any] | None) -> list[Any]:
+    if make is None:
+        return values
+    first = values[0]
+    if all(value is first for value in values):  # when they were received, for instance
+        return [make(first)] * len(values)
+    return list(map(make, values))
