@@ -146,8 +146,8 @@ class SourceConsumer:
         try:
             pause = _SHORTEST
             while window or not self._stopping:
-                came = await self._read_on(source, window)
                 self._delivering = bool(window)
+                came = await self._read_on(source, window)
                 if not window:
                     continue
                 # What comes while the API stores is read at once; when nothing comes, less and less often.

@@ -41,6 +41,7 @@ class Broker:
     faults: list[str] = field(default_factory=list)
     sizes: dict[tuple[str, int], int] = field(default_factory=dict)
     batch: int = 3
+    idle: float = 0.02
     reads: int = 0
     rules: int = 1
     away: str | None = None
@@ -86,7 +87,7 @@ class BrokerSource:
             return messages
         self.broker.sent.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(self.broker.idle):
                 await self.broker.sent.wait()
         return []
 
@@ -532,6 +533,20 @@ async def test_what_is_under_way_at_the_end_is_stored_and_acknowledged(monkeypat
     # What was read is stored; whether the rest was read depends on when the sensor ended.
     assert broker.acknowledged == occurrences(sensor.api.events) == broker.messages[: len(broker.acknowledged)]
     assert broker.acknowledged
+
+
+async def test_a_source_that_waits_for_messages_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attune_sensor._source_consumer._PATIENCE", 2 * PATIENCE)
+    broker = Broker(idle=2 * PATIENCE)
+    sensor = harness(broker)
+    await sensor.__aenter__()
+    await sensor.wait_for(sensor.apply(TYPE, {"queue": "jobs"}), AckState.ACTIVE)
+    broker.send(1)
+    await until(lambda: broker.acknowledged == [("p", 1)])
+    reads = broker.reads
+    await until(lambda: broker.reads > reads)  # it waits for the next one
+    async with asyncio.timeout(PATIENCE):
+        await sensor.__aexit__(None, None, None)
 
 
 async def test_a_loss_is_said_in_the_rules_that_read_it_and_they_stay_active() -> None:
