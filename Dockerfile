@@ -79,6 +79,14 @@ FROM build AS sensor-postgres-dependencies
 COPY sensor_images/postgres/pyproject.toml sensor_images/postgres/
 RUN /opt/uv/bin/uv sync --package attune-postgres
 
+FROM build AS sensor-http-dependencies
+COPY sensor_images/http/pyproject.toml sensor_images/http/
+RUN /opt/uv/bin/uv sync --package attune-http
+
+FROM build AS sensor-files-dependencies
+COPY sensor_images/files/pyproject.toml sensor_images/files/
+RUN /opt/uv/bin/uv sync --package attune-files
+
 FROM build AS sensor-stdio-dependencies
 COPY sensor_images/stdio/pyproject.toml sensor_images/stdio/
 RUN /opt/uv/bin/uv sync --package attune-stdio
@@ -157,6 +165,14 @@ RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/at
 FROM sensor-app AS sensor-postgres-app
 COPY sensor_images/postgres/attune_postgres /opt/attune/app/attune_postgres
 RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_postgres
+
+FROM sensor-app AS sensor-http-app
+COPY sensor_images/http/attune_http /opt/attune/app/attune_http
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_http
+
+FROM sensor-app AS sensor-files-app
+COPY sensor_images/files/attune_files /opt/attune/app/attune_files
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/attune/app/attune_files
 
 FROM sensor-app AS sensor-stdio-app
 COPY sensor_images/stdio/attune_stdio /opt/attune/app/attune_stdio
@@ -248,6 +264,16 @@ FROM runtime AS sensor-postgres
 COPY --from=sensor-postgres-dependencies /opt/attune /opt/attune
 COPY --from=sensor-postgres-app /opt/attune/app /opt/attune/app
 ENTRYPOINT ["python", "-m", "attune_postgres"]
+
+FROM runtime AS sensor-http
+COPY --from=sensor-http-dependencies /opt/attune /opt/attune
+COPY --from=sensor-http-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_http"]
+
+FROM runtime AS sensor-files
+COPY --from=sensor-files-dependencies /opt/attune /opt/attune
+COPY --from=sensor-files-app /opt/attune/app /opt/attune/app
+ENTRYPOINT ["python", "-m", "attune_files"]
 
 # Programs of its users run in this one, and images are built on it. So there is nothing of ours in PATH and PYTHONPATH, and pip stays.
 FROM python AS sensor-stdio

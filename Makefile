@@ -170,7 +170,7 @@ SBOM := dist/sbom
 .PHONY: sbom
 sbom: .venv/.synced  ## What each image and the command line consist of, as CycloneDX files in dist/sbom/
 	@mkdir -p $(SBOM); \
-	for package in operator=kubernetes api= actions= timer= webhook= kubernetes= nats= patterns= redis= amqp= mqtt= kafka= postgres= aws= stdio= cli=; do \
+	for package in operator=kubernetes api= actions= timer= webhook= kubernetes= nats= patterns= redis= amqp= mqtt= kafka= http= files= postgres= aws= stdio= cli=; do \
 	  name=attune-$${package%=*} extra=$${package#*=}; \
 	  $(UV) export --quiet --frozen --no-default-groups $${extra:+--extra $$extra} --format cyclonedx1.5 --package $$name \
 	    --output-file $(SBOM)/$$name.cdx.json; \

@@ -12,7 +12,6 @@ from typing import Final
 import nats.errors
 import structlog
 
-from attune_actions.addresses import AddressRules
 from attune_actions.api import Api
 from attune_actions.book import RuleBook
 from attune_actions.carrying import Attempt, Carrier, in_time
@@ -43,6 +42,7 @@ from attune_contract.actions import (
     ActionKind,
 )
 from attune_contract.subjects import ALL_EVENTS, EVENTS_STREAM
+from attune_kit.addresses import AddressRules
 from attune_kit.backoff import Backoff
 from attune_kit.cel.evaluator import Evaluator
 from attune_kit.kubernetes.access import Access, AccessError, find_access

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, postgres_outbox, redis_queue, sqs_queue
+from support import (
+    amqp_queue,
+    files_folder,
+    http_list,
+    kafka_queue,
+    mqtt_topic,
+    nats_queue,
+    postgres_outbox,
+    redis_queue,
+    sqs_queue,
+)
 from support.elasticmq_server import PRESENT as HAS_ELASTICMQ
 from support.kafka_server import PRESENT as HAS_KAFKA
 from support.nats_server import NatsServer
@@ -65,6 +75,18 @@ async def test_mqtt_without_names(nats_server: NatsServer, tmp_path: Path) -> No
         f"\n{outcome.sent} messages, {len(topic.repeated)} sent again, {len(outcome.events)} events, {doubled} doubled, "
         f"{outcome.kills} kills, {outcome.seconds:.0f} s"
     )
+
+
+async def test_files(nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome = await files_folder.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
+    judge(outcome)
+    print(f"\n{outcome.sent} files, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+async def test_http(nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome = await http_list.live_through(tmp_path, nats=nats_server, chaos=CHAOS)
+    judge(outcome)
+    print(f"\n{outcome.sent} items, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
 
 
 @pytest.mark.skipif(not HAS_KAFKA, reason="needs Java and Maven")

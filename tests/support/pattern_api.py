@@ -15,7 +15,6 @@ class PatternApi(FakeApi):
 
     Attributes:
         log: what is stored, oldest first.
-        states: by the rule's uid.
         refused: rules for which it answers 403.
         unwritable: whether it cannot keep states now.
         after: behind which place it was asked last.
@@ -25,7 +24,6 @@ class PatternApi(FakeApi):
     def __init__(self) -> None:
         super().__init__()
         self.log: list[dict[str, Any]] = []
-        self.states: dict[str, bytes] = {}
         self.refused: set[str] = set()
         self.unwritable = False
         self.after = -1
@@ -66,17 +64,9 @@ class PatternApi(FakeApi):
             return 403, b'{"detail": "The test says so."}'
         if parts.path.endswith("/events"):
             return 200, self._page(query)
-        match method:
-            case "GET":
-                return (200, self.states[uid]) if uid in self.states else (404, b"")
-            case "PUT" if self.unwritable:
-                return 503, b'{"detail": "The test says so."}'
-            case "PUT":
-                assert body is not None
-                self.states[uid] = body
-            case "DELETE":
-                self.states.pop(uid, None)
-        return 200, b'{"kept": true}'
+        if method == "PUT" and self.unwritable:
+            return 503, b'{"detail": "The test says so."}'
+        return await super().ask(method, path, body)
 
     def _page(self, query: dict[str, list[str]]) -> bytes:
         newest = len(self.log)

@@ -255,6 +255,9 @@ def _faults(
         await asyncio.to_thread(broker.start)
 
     async def away() -> None:
+        # A sensor that was killed a moment ago reads again: one that has to ask the API where to go on would wait for it.
+        await stored.reached(0)
+        await until(partial(stored.reached, stored.number + 1), within=60)
         await asyncio.to_thread(api.kill)
         stored.ahead *= 2  # so that something is read now, whatever was stored before
         await until(lambda: sensor.spooled() > 0, within=60)

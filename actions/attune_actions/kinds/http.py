@@ -13,7 +13,6 @@ import aiohttp
 import msgspec
 import yarl
 
-from attune_actions.addresses import AddressRules
 from attune_actions.carrying import Task, expectation
 from attune_actions.kinds.request import Request, RequestError, build, redirected, secret_references
 from attune_actions.limits import Circuits
@@ -23,6 +22,7 @@ from attune_actions.settling import Outcome, excerpt, of_status
 from attune_contract import __version__
 from attune_contract.actions import RunReason
 from attune_kit.actions.plan import EVENT, RESPONSE
+from attune_kit.addresses import AddressRules
 from attune_kit.cel.evaluator import Evaluator, Program
 from attune_kit.cel.library import EvaluationError
 

@@ -17,7 +17,6 @@ import msgspec
 import nats.errors
 from nats.js.errors import APIError
 
-from attune_actions.addresses import AddressRules
 from attune_actions.carrying import Task
 from attune_actions.kinds.request import trace_headers
 from attune_actions.masking import Masks
@@ -25,6 +24,7 @@ from attune_actions.secrets import SecretError, Secrets
 from attune_actions.settling import Outcome, excerpt
 from attune_contract.actions import RunReason
 from attune_contract.tracing import NO_TRACE, TRACEPARENT, Trace
+from attune_kit.addresses import AddressRules
 from attune_kit.nats.connection import NatsConnection, NatsEndpoint, NatsUnavailableError, open_connection
 
 #: Connections that are kept, and for how many seconds without use.

@@ -17,6 +17,8 @@ MODULES: Final = {
     "attune/sensor-aws": "attune_aws",
     "attune/sensor-kafka": "attune_kafka",
     "attune/sensor-postgres": "attune_postgres",
+    "attune/sensor-http": "attune_http",
+    "attune/sensor-files": "attune_files",
 }
 
 

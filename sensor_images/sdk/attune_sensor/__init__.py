@@ -23,6 +23,7 @@ from attune_sensor._functions import Sensor, Trigger
 from attune_sensor._last_events import LastEvent
 from attune_sensor._parameters import read_parameters
 from attune_sensor._reports import event_of
+from attune_sensor._rule_store import RuleStore
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._runtime import SensorRuntime, run_sensor
 from attune_sensor._servers import read_server_parameters, read_servers
@@ -63,6 +64,7 @@ __all__ = [
     "RuleHandler",
     "RuleMemory",
     "RuleState",
+    "RuleStore",
     "Sensor",
     "SensorContext",
     "SensorError",

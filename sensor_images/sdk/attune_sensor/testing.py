@@ -37,7 +37,7 @@ from attune_sensor._rule_supervisor import RuleSupervisor
 from attune_sensor._rule_table import RuleTable
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._settings import SensorSettings
-from attune_sensor._source_events import SourceEvents
+from attune_sensor._source_events import RuleMemory, SourceEvents
 from attune_sensor._spool import Spool
 
 __all__ = ["FakeApi", "FakeClock", "SensorHarness"]
@@ -119,9 +119,11 @@ class FakeApi:
     Attributes:
         available: set it to False to have the API away.
         refuse: returns why an event is refused, or None.
+        states: what sensors remember of rules, by the rule's uid.
     """
 
     def __init__(self) -> None:
+        self.states: dict[str, RuleMemory] = {}
         self.events: list[EventReport] = []
         self.available = True
         self.refuse: Callable[[EventReport], str | None] = lambda _event: None
@@ -161,8 +163,24 @@ class FakeApi:
         return [LastEvent(rule_uid=uid, id=event.id, occurred_at=event.occurred_at) for uid, event in last.items()]
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes] | str:
-        """Any other request. This API has nothing else; make a class of it that has."""
-        return (404, b"") if self.available else "the test says so"
+        """Any other request. It keeps states of rules (:class:`attune_sensor.RuleStore`); make a class of it that has more."""
+        if not self.available:
+            return "the test says so"
+        before, _, uid = path.rpartition("/")
+        if before != "/api/v1/sensor/states":
+            return 404, b""
+        known = self.states.get(uid)
+        match method:
+            case "GET":
+                return (404, b"") if known is None else (200, msgspec.json.encode(known))
+            case "PUT":
+                given = msgspec.json.decode(body or b"", type=RuleMemory)
+                if known is not None and (given.generation, given.position) < (known.generation, known.position):
+                    return 409, b""
+                self.states[uid] = given
+            case "DELETE":
+                self.states.pop(uid, None)
+        return 200, b"{}"
 
     async def wait_for(self, number: int, *, within: float) -> None:
         """Wait until there are so many events."""

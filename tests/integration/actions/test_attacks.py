@@ -12,9 +12,9 @@ from support.actions_stage import Stage, Target, event, http, rule_actions
 from support.eventually import until
 from support.process_memory import peak_mib
 
-from attune_actions.addresses import AddressRules
 from attune_actions.kinds.http import Http
 from attune_contract.actions import Run, RunReason, RunState
+from attune_kit.addresses import AddressRules
 
 pytestmark = pytest.mark.nats
 

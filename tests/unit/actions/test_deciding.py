@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.actions_stage import event, http, rule_actions
 
-from attune_actions.addresses import AddressRules
 from attune_actions.kinds.request import RequestError, build, checked_url, redirected
 from attune_actions.limits import Circuits, RateLimits, Slots, Spacing
 from attune_actions.masking import Masks
 from attune_actions.settling import Outcome, RetryPolicy, changed, new_run, of_status, settled
 from attune_contract.actions import Run, RunReason, RunState
 from attune_kit.actions.plan import Plan
+from attune_kit.addresses import AddressRules
 from attune_kit.cel.library import EvaluationError
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)

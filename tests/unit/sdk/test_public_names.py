@@ -26,6 +26,7 @@ NAMES = [
     "RuleHandler",
     "RuleMemory",
     "RuleState",
+    "RuleStore",
     "Sensor",
     "SensorContext",
     "SensorError",

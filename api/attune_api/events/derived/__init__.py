@@ -1,1 +1,1 @@
-"""What a sensor needs whose rules are about other rules' events: reading these, and keeping what it remembers of them."""
+"""What sensors keep of their rules; and, for rules about other rules' events, reading these."""

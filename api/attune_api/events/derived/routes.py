@@ -1,7 +1,7 @@
-"""``/api/v1/sensor/events`` and ``/api/v1/sensor/states/{rule_uid}``: for sensors whose rules are about other rules' events.
+"""``/api/v1/sensor/states/{rule_uid}``: what a sensor remembers of a rule; and ``/api/v1/sensor/events``: what rules are about.
 
-Both are about a rule that the calling sensor serves, and that has one of the trigger types of
-:mod:`attune_contract.derived`. The author of that rule lets the sensor read the events of its namespace, and of no other.
+Both are about a rule that the calling sensor serves. To read events, it must have one of the trigger types of
+:mod:`attune_contract.derived`: its author lets the sensor read the events of its namespace, and of no other.
 """
 
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from attune_api.dependencies import SENSOR_ONLY, SensorDep, ServicesDep
 from attune_api.events.derived.sql import StoredState, delete_state, load_state, read_of_rules, save_state
 from attune_api.events.table import rfc3339
 from attune_api.identity.callers import SensorCaller
+from attune_api.rules.cache import KnownRule
 from attune_api.services import Services
 from attune_api.web.answers import json_answer
 from attune_api.web.bodies import check_headers
@@ -48,7 +49,13 @@ class RuleStateBody(msgspec.Struct, frozen=True, kw_only=True):
 
     generation: Annotated[int, Meta(ge=0, le=2**63 - 1, description="The Rule's metadata.generation.", examples=[1])]
     position: Annotated[
-        int, Meta(ge=0, le=2**63 - 1, description="The seq up to which events are in it.", examples=[4711])
+        int,
+        Meta(
+            ge=0,
+            le=2**63 - 1,
+            description="Grows with each state: of a rule about events, the seq up to which these are in it.",
+            examples=[4711],
+        ),
     ]
     state: Annotated[
         bytes, Meta(max_length=MOST_STATE_BYTES, description="The sensor's own, as base64.", examples=["AA=="])
@@ -96,7 +103,7 @@ async def source_events(
     limit: Annotated[int, Query(ge=1, le=_LIMIT, description="Events in one answer at most.")] = _LIMIT,
 ) -> Response:
     """Events of rules in the namespace of a rule about events (`core.count`, `core.absent`, ...), which the sensor serves."""
-    _require_serving(services, sensor, rule_uid=rule_uid, namespace=namespace)
+    _require_reading(services, sensor, rule_uid=rule_uid, namespace=namespace)
     asked_at = datetime.now(UTC)
     found = await services.database.read(
         lambda connection: read_of_rules(
@@ -121,8 +128,8 @@ async def source_events(
     openapi_extra=SENSOR_ONLY,
 )
 async def get_state(services: ServicesDep, sensor: SensorDep, rule_uid: _PathUid) -> Response:
-    """The state that a sensor kept last of a rule about events; 404 while there is none."""
-    _require_serving(services, sensor, rule_uid=rule_uid, namespace=None)
+    """The state that a sensor kept last of a rule that it serves; 404 while there is none."""
+    _require_serving(services, sensor, rule_uid=rule_uid)
     found = await services.database.read(lambda connection: load_state(connection, rule_uid=rule_uid))
     if found is None:
         raise ProblemError(404, f"No state of the rule {rule_uid} is kept.", kind="no-state")
@@ -141,8 +148,8 @@ async def get_state(services: ServicesDep, sensor: SensorDep, rule_uid: _PathUid
     openapi_extra={**body(RuleStateBody), **SENSOR_ONLY},
 )
 async def put_state(request: Request, services: ServicesDep, sensor: SensorDep, rule_uid: _PathUid) -> Response:
-    """Keep the state of a rule about events, unless a newer one is kept (409)."""
-    _require_serving(services, sensor, rule_uid=rule_uid, namespace=None)
+    """Keep the state of a rule that the sensor serves, unless a newer one is kept (409)."""
+    _require_serving(services, sensor, rule_uid=rule_uid)
     headers = request.headers
     encoding = check_headers(content_type=headers.get("content-type"), content_encoding=headers.get("content-encoding"))
     with services.bodies.hold() as held:
@@ -170,14 +177,32 @@ async def put_state(request: Request, services: ServicesDep, sensor: SensorDep, 
     openapi_extra=SENSOR_ONLY,
 )
 async def drop_state(services: ServicesDep, sensor: SensorDep, rule_uid: _PathUid) -> Response:
-    """Forget the state of a rule about events."""
-    _require_serving(services, sensor, rule_uid=rule_uid, namespace=None)
+    """Forget the state of a rule that the sensor serves."""
+    _require_serving(services, sensor, rule_uid=rule_uid)
     await services.database.write(lambda connection: delete_state(connection, rule_uid=rule_uid))
     return json_answer(StateKept(kept=False))
 
 
-def _require_serving(services: Services, sensor: SensorCaller, *, rule_uid: str, namespace: str | None) -> None:
-    """Let a sensor through that serves this rule, if the rule is about events; and, where one is given, in this namespace.
+def _require_serving(services: Services, sensor: SensorCaller, *, rule_uid: str) -> KnownRule | None:
+    """Let a sensor through that serves this rule; returns the rule, or None without a rule stream, where nobody knows it.
+
+    Raises:
+        ProblemError: 403; 503 while the rules are not known.
+    """
+    if services.nats is None:
+        return None
+    if not services.rules.heard:
+        raise unavailable("The API has not read the rules yet; ask again.", kind="rules-unknown", retry_after=1)
+    rule = services.rules.get(rule_uid)
+    if rule is None or rule.sensor_key != sensor.claims.sensor.token:
+        raise _not_allowed(f"The rule {rule_uid} is not bound to {sensor.claims.sensor}.")
+    if rule.trigger_type not in sensor.trigger_types:
+        raise _not_allowed(f"The sensor does not provide {rule.trigger_type}, the trigger type of the rule {rule_uid}.")
+    return rule
+
+
+def _require_reading(services: Services, sensor: SensorCaller, *, rule_uid: str, namespace: str) -> None:
+    """Let a sensor through that serves this rule, if the rule is about events, and in this namespace.
 
     Raises:
         ProblemError: 403; 503 while the rules are not known.
@@ -185,21 +210,17 @@ def _require_serving(services: Services, sensor: SensorCaller, *, rule_uid: str,
     if not DERIVED_TRIGGER_TYPES & sensor.trigger_types:
         wanted = ", ".join(sorted(DERIVED_TRIGGER_TYPES))
         raise _not_allowed(f"The sensor provides no trigger type that is about events ({wanted}).")
-    if services.nats is None:
-        # Without a rule stream nobody knows which sensor serves a rule: as for reports, its own namespace is what it may touch.
-        if namespace is not None and namespace != sensor.claims.sensor.namespace:
+    rule = _require_serving(services, sensor, rule_uid=rule_uid)
+    if rule is None:
+        # As for reports, its own namespace is what it may touch.
+        if namespace != sensor.claims.sensor.namespace:
             raise _not_allowed(
                 f"{sensor.login} may read events of the namespace {sensor.claims.sensor.namespace} only."
             )
         return
-    if not services.rules.heard:
-        raise unavailable("The API has not read the rules yet; ask again.", kind="rules-unknown", retry_after=1)
-    rule = services.rules.get(rule_uid)
-    if rule is None or rule.sensor_key != sensor.claims.sensor.token:
-        raise _not_allowed(f"The rule {rule_uid} is not bound to {sensor.claims.sensor}.")
-    if rule.trigger_type not in DERIVED_TRIGGER_TYPES or rule.trigger_type not in sensor.trigger_types:
+    if rule.trigger_type not in DERIVED_TRIGGER_TYPES:
         raise _not_allowed(f"The rule {rule_uid} has the trigger type {rule.trigger_type}, which is not about events.")
-    if namespace is not None and rule.namespace != namespace:
+    if rule.namespace != namespace:
         raise _not_allowed(
             f"The rule {rule_uid} is in the namespace {rule.namespace}, and so are the events it is about."
         )

@@ -65,7 +65,7 @@ class AddressRules:
         if any(address in network for network in _SHARED):
             return "a cloud's metadata address"
         if any(address in network for network in self._denied):
-            return "in a network that actions may not reach"
+            return "in a network that may not be reached"
         return None
 
 
