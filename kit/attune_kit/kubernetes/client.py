@@ -11,8 +11,12 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+import structlog
 
 from attune_kit.kubernetes.access import Access, AccessError
+from attune_kit.kubernetes.depth import MARK, cut
+
+_log = structlog.stdlib.get_logger(__name__)
 
 #: Objects in one page of a list. Small enough that decoding a page never holds the event loop for long.
 PAGE: Final = 500
@@ -122,7 +126,7 @@ class KubernetesClient:
         return found
 
     async def pages(self, path: str, query: Mapping[str, str], *, bearer: str | None = None) -> AsyncGenerator[Page]:
-        """A complete list, page by page.
+        """A complete list, page by page, but for objects that are nested too deep to be read.
 
         Args:
             path: from ``/`` on.
@@ -136,7 +140,7 @@ class KubernetesClient:
         while True:
             found = await self.request("GET", path, query=parameters, bearer=bearer)
             try:
-                page = _PAGES.decode(found)
+                page = decode_page(found)
             except msgspec.MsgspecError as error:
                 raise KubernetesError(f"GET {path}: the answer is no list: {error}") from error
             yield page
@@ -192,6 +196,22 @@ class KubernetesClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def decode_page(body: bytes) -> Page:
+    """Decode a page of a list, without the objects that are nested too deep.
+
+    Raises:
+        msgspec.MsgspecError: it is no list.
+    """
+    try:
+        return _PAGES.decode(body)
+    except RecursionError:
+        page = _PAGES.decode(cut(body))
+        every = page.items or []
+        page.items = [item for item in every if MARK not in bytes(item)]
+        _log.warning("objects_nested_too_deep", passed_over=len(every) - len(page.items))
+        return page
 
 
 async def _lines(path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -190,7 +190,7 @@ def parse_rule(body: Mapping[str, Any]) -> ObservedRule:
             next_time=status.get("nextTime"),
             version=str(metadata.get("resourceVersion") or ""),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidObjectError(f"not a Rule: {type(error).__name__}: {error}") from error
 
 

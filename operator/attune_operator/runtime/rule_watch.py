@@ -15,6 +15,7 @@ from attune_contract import names
 from attune_kit.backoff import Backoff
 from attune_kit.kubernetes.access import Access
 from attune_kit.kubernetes.client import KubernetesClient, KubernetesError, Page
+from attune_kit.kubernetes.depth import cut
 from attune_kit.outage import Outage
 from attune_operator.resources.kinds import RULE
 from attune_operator.runtime.client import Body, WatchEventType
@@ -35,7 +36,7 @@ _GONE: Final = 410
 
 
 class _Metadata(msgspec.Struct, gc=False, rename="camel"):
-    resource_version: str
+    resource_version: str = ""
 
 
 class _Versioned(msgspec.Struct, gc=False):
@@ -153,18 +154,34 @@ class RuleWatch:
         async with self._client.stream(path, query, silence=_SILENCE) as lines:
             yield version
             async for line in lines:
-                try:
-                    event = _EVENTS.decode(line)
-                    if event.type == "ERROR":
-                        problem = _PROBLEMS.decode(event.object)
-                        raise KubernetesError(f"watch {path}: {problem.message}", status=problem.code)
-                    seen = _VERSIONS.decode(event.object).metadata.resource_version
-                    body = _OBJECTS.decode(event.object) if event.type in _CHANGES else None
-                except msgspec.MsgspecError as error:
-                    raise KubernetesError(f"watch {path}: a line is no event: {error}") from error
+                event, seen, body = _read(path, line)
+                if event.type == "ERROR":
+                    problem = _PROBLEMS.decode(event.object)
+                    raise KubernetesError(f"watch {path}: {problem.message}", status=problem.code)
                 if body is not None:
                     self._on_change(_CHANGES[event.type], body)
                 yield seen
                 count += 1
                 if count % _CHUNK == 0:
                     await asyncio.sleep(0)
+
+
+def _read(path: str, line: bytes) -> tuple[_Event, str, Body | None]:
+    """One line of a watch: the event, its object's version, and the object if it is a change that can be read.
+
+    Raises:
+        KubernetesError: it is no event.
+    """
+    try:
+        try:
+            event = _EVENTS.decode(line)
+            version = _VERSIONS.decode(event.object).metadata.resource_version
+            return event, version, _OBJECTS.decode(event.object) if event.type in _CHANGES else None
+        except RecursionError:
+            # The next list passes it over as well; then it counts as gone.
+            event = _EVENTS.decode(cut(line))
+            version = _VERSIONS.decode(event.object).metadata.resource_version
+            _log.warning("rule_nested_too_deep", version=version)
+            return event, version, None
+    except msgspec.MsgspecError as error:
+        raise KubernetesError(f"watch {path}: a line is no event: {error}") from error

@@ -5,10 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from support.eventually import until
 from support.kubectl_user import KubectlUser
 
+from attune_kit.kubernetes.client import KubernetesClient
 from attune_operator.resources import kinds
 from attune_operator.runtime.client import Body, WatchEventType
 from attune_operator.runtime.rule_watch import RuleWatch
@@ -79,6 +81,27 @@ async def test_where_the_changes_are_no_longer_kept_it_begins_anew_and_says_so(u
         await until(lambda: seen.begun == 2, within=30)
         await user.client.create(kinds.RULE, rule(user, "later", 7))
         await until(lambda: ("ADDED", "later", 7) in seen.changes, within=30)
+
+
+@pytest.mark.parametrize("levels", [1_200, 5_000])
+async def test_a_rule_that_is_nested_too_deep_is_passed_over_alone(user: KubectlUser, levels: int) -> None:
+    """The API server takes it, and whoever may create Rules could stop the operator with it."""
+    seen = Seen()
+    deep = b'{"a":' * levels + b"1" + b"}" * levels
+    spec = b'"spec":{"trigger":{"type":"core.intervaltimer","parameters":{"interval":1,"x":' + deep + b"}}}"
+    head = f'{{"apiVersion":"attune.dev/v1alpha1","kind":"Rule","metadata":{{"name":"deep","namespace":"{user.namespace}"}},'
+    plain = KubernetesClient(user.client.access, user_agent="test")
+    try:
+        async with watching(user, seen):
+            await until(lambda: seen.begun == 1, within=30)
+            await plain.request("POST", kinds.RULE.path(user.namespace), body=msgspec.Raw(head.encode() + spec + b"}"))
+            await user.client.create(kinds.RULE, rule(user, "plain", 2))
+            await until(lambda: seen.changes == [("ADDED", "plain", 2)], within=30)
+        listed = await user.client.list_objects(kinds.RULE, user.namespace)
+        assert [each["metadata"]["name"] for each in listed] == ["plain"]
+    finally:
+        await plain.request("DELETE", kinds.RULE.path(user.namespace, "deep"))
+        await plain.close()
 
 
 async def test_a_namespace_that_comes_later_is_watched_from_then_on(user: KubectlUser) -> None:
