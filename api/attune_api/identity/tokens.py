@@ -1,6 +1,7 @@
 """Sensor tokens: verified as RFC 8725 (JWT best practices) says, and minted."""
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from attune_contract.claims import ALGORITHM, AUDIENCE, MAX_TTL, SCOPE, SensorCl
 
 #: Longest token that is looked at, in characters.
 MAX_TOKEN_LENGTH: Final = 8192
+# Base64url without padding (RFC 7515 §2), so that a token can be written in one way only.
+_PARTS: Final = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 #: Seconds by which the minter's clock may be ahead of ours. None are granted after ``exp``.
 CLOCK_LEEWAY: Final = 10
 _REQUIRED: Final = ["iss", "aud", "sub", "iat", "nbf", "exp", "jti"]
@@ -43,6 +46,8 @@ def verify(token: str, *, keys: Mapping[str, Ed25519PublicKey], issuer: str) -> 
     """
     if len(token) > MAX_TOKEN_LENGTH:
         raise InvalidTokenError("The token is too long to be one.", reason="malformed")
+    if _PARTS.fullmatch(token) is None:
+        raise InvalidTokenError("The token is not a JSON Web Token.", reason="malformed")
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
@@ -82,6 +87,8 @@ def _as_verified(payload: Mapping[str, Any]) -> VerifiedToken:
     # Whole seconds, as SensorClaims writes them; a bool is an int in Python, and none here.
     if not all(type(time) is int and 0 <= time < 2**40 for time in times):
         raise InvalidTokenError("The token's nbf, iat and exp must be whole seconds.", reason="malformed")
+    if not payload["sub"]:
+        raise InvalidTokenError("The token's sub is empty.", reason="claims")
     if payload.get("scope") != SCOPE:
         raise InvalidTokenError(f"The token's scope is not {SCOPE!r}.", reason="scope")
     if times[2] - times[1] > MAX_TTL.total_seconds():

@@ -92,6 +92,23 @@ async def test_what_the_operator_says_is_enforced_within_two_seconds(
         new = api.minter.token(iat=int(time.time()))
         async with api.client(old) as first, api.client(new) as second:
 
+            async def refused_everywhere(client: httpx.AsyncClient) -> bool:
+                """Each route that a sensor may call, over the connection that stands."""
+                answers = [
+                    await client.request(method, path, json=body)
+                    for method, path, body in (
+                        ("POST", "/api/v1/events/batch", {"events": [report()]}),
+                        ("GET", "/api/v1/sensor/last-events?rule_uid=x", None),
+                        ("GET", "/api/v1/sensor/events?rule_uid=x&namespace=default&name=x", None),
+                        ("GET", "/api/v1/sensor/states/x", None),
+                        ("PUT", "/api/v1/sensor/states/x", {"generation": 1, "position": 1, "state": "AA=="}),
+                        ("DELETE", "/api/v1/sensor/states/x", None),
+                        ("GET", "/auth/whoami", None),
+                        ("GET", "/api/v1/events/stream", None),
+                    )
+                ]
+                return [answer.status_code for answer in answers] == [401] * len(answers)
+
             def post(client: httpx.AsyncClient) -> Callable[[], Awaitable[httpx.Response]]:
                 return lambda: client.post("/api/v1/events", json=report())
 
@@ -101,6 +118,7 @@ async def test_what_the_operator_says_is_enforced_within_two_seconds(
             refused = await _within(2, post(first), 401)
             assert 'error="invalid_token"' in refused.headers["www-authenticate"]
             assert "revoked" in refused.json()["detail"]
+            assert await refused_everywhere(first)
             assert (await post(second)()).status_code == 200
             # Narrowed: the trigger type is no longer the sensor's.
             await operator.say(trigger_types=("core.other",))
@@ -111,11 +129,13 @@ async def test_what_the_operator_says_is_enforced_within_two_seconds(
             # Made again under the same name: the old one's uid.
             await operator.say(uid="another")
             assert "earlier sensor" in (await _within(2, post(second), 401)).json()["detail"]
+            assert await refused_everywhere(second)
             await operator.say()
             await _within(2, post(second), 200)
             # Deleted.
             await operator.say(deleted=True)
             await _within(2, post(second), 401)
+            assert await refused_everywhere(second)
             # A sensor of which nothing was ever said is judged by its token alone.
             async with api.client(api.minter.token(login="sensor:default/edge", sub="x")) as outside:
                 assert (await outside.get("/auth/whoami")).status_code == 200

@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+import zlib
 from typing import Any
 
 import httpx
@@ -51,8 +52,40 @@ def _altered(api: ApiProcess) -> str:
     return f"{header}.{_segment(content)}.{signature}"
 
 
+def _raw(api: ApiProcess, payload: str, header: str = "") -> str:
+    """A token with a good signature over just these texts."""
+    head = header or json.dumps({"alg": "EdDSA", "typ": "JWT", "kid": api.minter.kid})
+    signing_input = f"{encode_bytes(head.encode())}.{encode_bytes(payload.encode())}"
+    return f"{signing_input}.{encode_bytes(api.minter.private.sign(signing_input.encode()))}"
+
+
+def _claims(api: ApiProcess, **changes: Any) -> str:
+    """A good token with claims that no library would write."""
+    return _raw(api, json.dumps({**api.minter.payload(), **changes}))
+
+
+def _twice(api: ApiProcess, claim: str, last: Any) -> str:
+    """A token in which a claim stands twice: first as it should be, then so."""
+    payload = api.minter.payload()
+    text = json.dumps(payload)
+    return _raw(api, f"{text[:-1]}, {json.dumps(claim)}: {json.dumps(last)}}}")
+
+
+def _other_spelling(api: ApiProcess) -> str:
+    """The same signature with other characters: its last one has bits that are not looked at."""
+    token = api.minter.token()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
+
+
 def _now(offset: int) -> int:
     return int(time.time()) + offset
+
+
+def _signed_bytes(api: ApiProcess, payload: bytes, **header: Any) -> str:
+    head = json.dumps({"alg": "EdDSA", "kid": api.minter.kid, **header}).encode()
+    signing_input = f"{encode_bytes(head)}.{encode_bytes(payload)}"
+    return f"{signing_input}.{encode_bytes(api.minter.private.sign(signing_input.encode()))}"
 
 
 REFUSED: dict[str, Any] = {
@@ -91,6 +124,61 @@ REFUSED: dict[str, Any] = {
     "another scope": lambda api: api.minter.token(scope="sensor admin"),
     "a scope that is no text": lambda api: api.minter.token(scope=["sensor"]),
     "a life of more than 72 h": lambda api: api.minter.token(iat=_now(-5), exp=_now(72 * 3600)),
+    "aud is a list without us": lambda api: _claims(api, aud=["kubernetes", "vault"]),
+    "aud is a list of lists": lambda api: _claims(api, aud=[[api.minter.payload()["aud"]]]),
+    "aud is an object": lambda api: _claims(api, aud={api.minter.payload()["aud"]: True}),
+    "aud is nothing": lambda api: _claims(api, aud=""),
+    "iss with a blank": lambda api: _claims(api, iss=api.minter.payload()["iss"] + " "),
+    "iss is a list": lambda api: _claims(api, iss=[api.minter.payload()["iss"]]),
+    "sub is a number": lambda api: _claims(api, sub=7),
+    "sub is empty": lambda api: _claims(api, sub=""),
+    "login twice in one": lambda api: _claims(api, login="sensor:attune-system/core.timer/core.other"),
+    "login with a line break": lambda api: _claims(api, login="sensor:attune-system/core.timer\n"),
+    "login with NUL": lambda api: _claims(api, login="sensor:attune-system/core.timer\0"),
+    "login in capitals": lambda api: _claims(api, login="SENSOR:attune-system/core.timer"),
+    "login with another's dots": lambda api: _claims(api, login="sensor:attune-system.core/timer/x"),
+    "trigger types that are numbers": lambda api: _claims(api, metadata={"trigger_types": [1, 2]}),
+    "trigger types that are an object": lambda api: _claims(api, metadata={"trigger_types": {"core.webhook": 1}}),
+    "metadata is a list": lambda api: _claims(api, metadata=[{"trigger_types": ["core.webhook"]}]),
+    "expired, then not": lambda api: _twice(api, "exp", _now(-100)),
+    "another issuer behind ours": lambda api: _twice(api, "iss", "somebody"),
+    "another kind behind ours": lambda api: _twice(api, "token_type", "admin"),
+    "exp is infinite": lambda api: _raw(api, json.dumps({**api.minter.payload(), "exp": float("inf")})),
+    "exp is no number": lambda api: _raw(api, json.dumps({**api.minter.payload(), "exp": float("nan")})),
+    "exp has a thousand digits": lambda api: _raw(
+        api, json.dumps({**api.minter.payload(), "exp": 0}).replace('"exp": 0', f'"exp": {"9" * 1000}')
+    ),
+    "exp as 1e400": lambda api: _raw(
+        api, json.dumps({**api.minter.payload(), "exp": 0}).replace('"exp": 0', '"exp": 1e400')
+    ),
+    "iat is negative": lambda api: _claims(api, iat=-(10**18)),
+    "nbf is an object": lambda api: _claims(api, nbf={"$gt": 0}),
+    "claims nested without end": lambda api: _raw(api, '{"iss":' + "[" * 3000 + "]" * 3000 + "}"),
+    "claims are a list": lambda api: _raw(api, "[]"),
+    "claims are nothing": lambda api: _raw(api, ""),
+    "alg twice in the header": lambda api: _raw(
+        api, json.dumps(api.minter.payload()), f'{{"alg":"EdDSA","kid":"{api.minter.kid}","alg":"none"}}'
+    ),
+    "the header is a list": lambda api: _raw(api, json.dumps(api.minter.payload()), '["EdDSA"]'),
+    "alg is a list": lambda api: _signed(api, {"alg": ["EdDSA"], "kid": api.minter.kid}),
+    "alg ES256": lambda api: _signed(api, {"alg": "ES256", "kid": api.minter.kid}),
+    "alg Ed448": lambda api: _signed(api, {"alg": "Ed448", "kid": api.minter.kid}),
+    "kid is a path": lambda api: _signed(api, {"alg": "EdDSA", "kid": f"../{api.minter.kid}"}),
+    "kid is SQL": lambda api: _signed(api, {"alg": "EdDSA", "kid": f"{api.minter.kid}' or '1'='1"}),
+    "kid in capitals": lambda api: _signed(api, {"alg": "EdDSA", "kid": api.minter.kid.upper()}),
+    "kid with NUL": lambda api: _signed(api, {"alg": "EdDSA", "kid": f"{api.minter.kid}\0"}),
+    "keys elsewhere": lambda api: Minter("x").token(
+        headers={"jku": "http://127.0.0.1:9/keys", "x5u": "http://127.0.0.1:9/x"}
+    ),
+    "unencoded payload (RFC 7797)": lambda api: api.minter.token(headers={"b64": False, "crit": ["b64"]}),
+    "packed (zip)": lambda api: _signed_bytes(api, zlib.compress(json.dumps(api.minter.payload()).encode()), zip="DEF"),
+    "a token in a token": lambda api: _raw(api, json.dumps({"cty": "JWT", "jwt": api.minter.token()})),
+    "another spelling of the signature": _other_spelling,
+    "no signature": lambda api: api.minter.token().rpartition(".")[0] + ".",
+    "half a signature": lambda api: api.minter.token()[:-40],
+    "signature of zeros": lambda api: f"{api.minter.token().rpartition('.')[0]}.{encode_bytes(bytes(64))}",
+    "a fourth part": lambda api: api.minter.token() + ".x",
+    "with padding": lambda api: api.minter.token() + "==",
     "garbled": lambda api: "garbled",
     "three dots": lambda api: "a.b.c",
     "empty parts": lambda api: "..",
@@ -170,6 +258,23 @@ async def test_two_authorization_headers_are_refused(
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:attune:problem:repeated-authorization"
     assert 'error="invalid_request"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    "place", ["query", "cookie", "form", "X-Forwarded-Authorization", "Proxy-Authorization", "X-Original-URL"]
+)
+async def test_a_token_anywhere_else_is_none(shared_api: ApiProcess, place: str) -> None:
+    token = shared_api.minter.token()
+    async with shared_api.client("") as client:
+        for path in ("/auth/whoami", "/api/v1/sensor/states/x"):
+            headers = {} if place in ("query", "form") else {place: f"Bearer {token}"}
+            if place == "cookie":
+                headers = {"Cookie": f"Authorization=Bearer {token}; attune_console={token}; access_token={token}"}
+            query = f"?access_token={token}&authorization=Bearer%20{token}" if place == "query" else ""
+            data = {"access_token": token} if place == "form" else None
+            answer = await client.request("GET", path + query, headers=headers, data=data)
+            assert answer.status_code == 401
+            assert token not in answer.text
 
 
 async def test_a_token_may_live_for_72_hours(shared_api: ApiProcess) -> None:

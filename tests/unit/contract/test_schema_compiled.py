@@ -52,7 +52,6 @@ async def test_others_have_their_turn_between_the_schemas_of_one_sensor() -> Non
     metadata = {"name": "evil", "namespace": "evil", "uid": "u", "creationTimestamp": "2026-11-23T12:00:00Z"}
     sensor = Sensor.model_validate({"metadata": metadata, "spec": {"image": "a:1", "triggerTypes": declared}})
     assert await _turns_of_others(schemas.look_at(sensor)) >= 8
-    assert await _turns_of_others(schemas.look_at(sensor)) <= 2, "they were looked at before"
     assert schemas.problem(sensor) is None
 
 
