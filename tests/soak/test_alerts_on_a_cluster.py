@@ -5,6 +5,7 @@ The alerts are the chart's, without their `for`: they fire as soon as their cond
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -79,7 +80,9 @@ def nats(system: System, replicas: int) -> None:
 async def test_alerts_fire_where_something_is_wrong(system: System, tmp_path: Path) -> None:
     monitors = [each for each in template("monitoring.podMonitor.enabled=true") if each["kind"] == "PodMonitor"]
     file = tmp_path / "pods.json"
-    configs = scrape_configs(monitors, file=file, interval=INTERVAL)
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(base64.b64decode(system.kube.get("secret", "attune-tls", SYSTEM)["data"]["ca.crt"]))
+    configs = scrape_configs(monitors, file=file, interval=INTERVAL, authority=authority)
     figures: dict[str, object] = {}
     system.sensor("own")
     busy = [system.rule(f"busy-{k}", parameters={"interval": 100, "unit": "milliseconds"}) for k in range(BUSY)]

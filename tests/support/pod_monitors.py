@@ -55,13 +55,23 @@ def targets(pods: list[Manifest]) -> list[Manifest]:
     return found
 
 
-def scrape_configs(monitors: list[Manifest], *, file: Path, interval: str) -> list[Manifest]:
+def _tls(endpoint: Manifest, authority: Path) -> Manifest:
+    """How the endpoint's certificate is checked."""
+    if endpoint.get("scheme") != "https":
+        return {}
+    tls = endpoint["tlsConfig"]
+    assert tls["ca"]["secret"]["key"] == "ca.crt", tls
+    return {"scheme": "https", "tls_config": {"ca_file": str(authority), "server_name": tls["serverName"]}}
+
+
+def scrape_configs(monitors: list[Manifest], *, file: Path, interval: str, authority: Path) -> list[Manifest]:
     """A scrape configuration for each endpoint of the monitors.
 
     Args:
         monitors: PodMonitors.
         file: where :func:`targets` are, as JSON; Prometheus follows its changes.
         interval: between two scrapes, in place of the monitors' own.
+        authority: the file with `ca.crt` of the chart's Secret.
     """
     found = []
     for monitor in monitors:
@@ -69,7 +79,6 @@ def scrape_configs(monitors: list[Manifest], *, file: Path, interval: str) -> li
         where = spec.get("namespaceSelector", {})
         names = [] if where.get("any") else where.get("matchNames", [metadata["namespace"]])
         for number, endpoint in enumerate(spec["podMetricsEndpoints"]):
-            assert endpoint.get("scheme", "http") == "http", "TLS is not needed so far"
             relabelled = [
                 {"source_labels": ["__meta_kubernetes_pod_phase"], "action": "drop", "regex": "Failed|Succeeded"},
                 *([_keep("__meta_kubernetes_namespace", "|".join(map(re.escape, names)))] if names else ()),
@@ -91,6 +100,7 @@ def scrape_configs(monitors: list[Manifest], *, file: Path, interval: str) -> li
                     "scrape_timeout": interval,
                     "file_sd_configs": [{"files": [str(file)], "refresh_interval": "5s"}],
                     "relabel_configs": relabelled,
+                    **_tls(endpoint, authority),
                 }
             )
     return found
