@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from support import (
     amqp_queue,
+    bucket_objects,
     files_folder,
     http_list,
     kafka_queue,
@@ -20,6 +21,7 @@ from support import (
 from support.elasticmq_server import PRESENT as HAS_ELASTICMQ
 from support.kafka_server import PRESENT as HAS_KAFKA
 from support.nats_server import NatsServer
+from support.objects_server import PRESENT as HAS_GO
 from support.source_chaos import Chaos, judge
 
 from attune_mqtt.config import PREFETCH
@@ -107,3 +109,11 @@ async def test_sqs(restarts: int, nats_server: NatsServer, tmp_path: Path) -> No
     outcome = await sqs_queue.live_through(tmp_path, nats=nats_server, chaos=chaos)
     judge(outcome, lanes=outcome.sent if restarts else sqs_queue.GROUPS)
     print(f"\n{outcome.sent} messages, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")
+
+
+@pytest.mark.skipif(not HAS_GO, reason="needs Go")
+@pytest.mark.parametrize("order", ["time", "name"])
+async def test_s3(order: str, nats_server: NatsServer, tmp_path: Path) -> None:
+    outcome = await bucket_objects.live_through(tmp_path, nats=nats_server, chaos=CHAOS, order=order)
+    judge(outcome)
+    print(f"\n{outcome.sent} objects, {len(outcome.events)} events, {outcome.kills} kills, {outcome.seconds:.0f} s")

@@ -33,6 +33,7 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     ca: Reference | None = None
     visibility_seconds: Annotated[int, Meta(ge=10, le=43_200)] = 30
     receivers: Annotated[int, Meta(ge=1, le=20)] = 10
+    path_style: bool | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +50,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         ca: reference of the Secret's key with the authority that signed its certificate; None: those of the image.
         visibility: seconds for which a message is not given to others, once received.
         receivers: how many requests for messages may run at once for one queue.
+        path_style: whether addresses have the bucket in their path, and not in the host's name; None: as the client decides.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     ca: str | None = None
     visibility: int = 30
     receivers: int = 10
+    path_style: bool | None = None
 
     @property
     def where(self) -> str:
@@ -104,4 +107,5 @@ def _server(name: str, given: _Given) -> Server:
         ca=given.ca,
         visibility=given.visibility_seconds,
         receivers=given.receivers,
+        path_style=given.path_style,
     )
