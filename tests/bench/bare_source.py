@@ -1,6 +1,6 @@
 """The reference: reads so many messages with the sensor's client, acknowledges them, and keeps nothing. Prints the seconds.
 
-``python bare_source.py redis|nats|amqp|mqtt|kafka|postgres URL COUNT``; what is read is named as in ``bench_sources.py``.
+``python bare_source.py redis|nats|amqp|mqtt|kafka|postgres|sqs URL COUNT``; what is read is named as in ``bench_sources.py``.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ _NATS_BATCH = 256
 _AMQP_PREFETCH = 200
 _KAFKA_BATCH = 500
 _POSTGRES_BATCH = 500
+_SQS_RECEIVERS = 10
 
 
 async def read_redis(url: str, count: int) -> float:
@@ -147,6 +148,32 @@ async def read_postgres(url: str, count: int) -> float:
     return took
 
 
+async def read_sqs(url: str, count: int) -> float:
+    """A queue, with as many requests at once as the sensor sends."""
+    from aiobotocore.session import AioSession
+
+    at = url.rpartition("/")[0].rpartition("/")[0]
+    began = time.perf_counter()
+    left = count
+    async with AioSession().create_client(
+        "sqs", region_name="eu-central-1", endpoint_url=at, aws_access_key_id="k", aws_secret_access_key="s"
+    ) as sqs:
+
+        async def take() -> int:
+            answer = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+            entries = [
+                {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]}
+                for number, each in enumerate(answer.get("Messages", []))
+            ]
+            if entries:
+                await sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+            return len(entries)
+
+        while left > 0:
+            left -= sum(await asyncio.gather(*(take() for _ in range(_SQS_RECEIVERS))))
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Read what the arguments say."""
     read = {
@@ -156,6 +183,7 @@ def main() -> None:
         "mqtt": read_mqtt,
         "kafka": read_kafka,
         "postgres": read_postgres,
+        "sqs": read_sqs,
     }[sys.argv[1]]
     print(asyncio.run(read(sys.argv[2], int(sys.argv[3]))))
 

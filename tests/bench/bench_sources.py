@@ -2,8 +2,8 @@
 a consumer with the same client that acknowledges and keeps nothing. Both read what waits in the broker already.
 
 ``BENCH_SOURCES_MESSAGES`` is how many are read (20,000 unless given), ``BENCH_SOURCES_ROUNDS`` how often (1), and
-``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt,kafka,postgres``). With ``BENCH_SOURCES_PROFILE`` the sensors run under
-cProfile, and leave their figures in that folder; rates mean nothing then.
+``BENCH_SOURCES_KINDS`` what (``redis,nats,amqp,mqtt,kafka,postgres,sqs``). With ``BENCH_SOURCES_PROFILE`` the sensors run
+under cProfile, and leave their figures in that folder; rates mean nothing then.
 """
 
 import asyncio
@@ -23,8 +23,9 @@ import nats
 from bare_source import GROUP
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, postgres_outbox, redis_queue
+from support import amqp_queue, kafka_queue, mqtt_topic, nats_queue, postgres_outbox, redis_queue, sqs_queue
 from support.api_process import ApiProcess
+from support.elasticmq_server import ElasticMq
 from support.eventually import until
 from support.kafka_server import KafkaServer
 from support.mosquitto_server import MosquittoServer
@@ -44,7 +45,7 @@ from attune_mqtt.parameters import Subscription, client_id
 BARE = Path(__file__).parent / "bare_source.py"
 MESSAGES = int(os.environ.get("BENCH_SOURCES_MESSAGES", "20000"))
 ROUNDS = int(os.environ.get("BENCH_SOURCES_ROUNDS", "1"))
-KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt,kafka,postgres").split(",")
+KINDS = os.environ.get("BENCH_SOURCES_KINDS", "redis,nats,amqp,mqtt,kafka,postgres,sqs").split(",")
 PROFILE = os.environ.get("BENCH_SOURCES_PROFILE")
 LOWEST = 0.3
 LARGEST_MIB = 90.0
@@ -60,6 +61,7 @@ class Stage:
         send: put messages with these numbers into both.
         left: how many messages the sensor has not acknowledged.
         ref, trigger_type, module, config, parameters, variables: the sensor's.
+        ordered: whether the broker keeps an order.
     """
 
     url: str
@@ -71,6 +73,7 @@ class Stage:
     config: dict[str, Any]
     parameters: dict[str, Any]
     variables: dict[str, str]
+    ordered: bool = True
 
 
 def body(number: int) -> bytes:
@@ -304,6 +307,47 @@ async def postgres_stage(directory: Path) -> AsyncIterator[Stage]:
         await asyncio.to_thread(server.remove)
 
 
+@contextlib.asynccontextmanager
+async def sqs_stage(directory: Path) -> AsyncIterator[Stage]:
+    """An ElasticMQ server with two queues that keep no order."""
+    server = ElasticMq(directory / "elasticmq")
+    await asyncio.to_thread(server.start)
+    server.place_keys(directory / "secrets")
+    queue = sqs_queue.SqsQueue(server, name="orders")
+
+    def put(numbers: range) -> None:
+        async def use(sqs: Any) -> None:
+            for name in (queue.name, GROUP):
+                for begin in range(numbers.start, numbers.stop, 10):
+                    some = range(begin, min(begin + 10, numbers.stop))
+                    entries = [{"Id": str(number), "MessageBody": body(number).decode()} for number in some]
+                    answer = await sqs.send_message_batch(QueueUrl=server.url(name), Entries=entries)
+                    assert not answer.get("Failed"), answer["Failed"]
+
+        server.work(use)
+
+    async def send(numbers: range) -> None:
+        await asyncio.to_thread(put, numbers)
+
+    try:
+        for each in (queue.name, GROUP):
+            await asyncio.to_thread(server.make, each)
+        yield Stage(
+            url=server.url(GROUP),
+            send=send,
+            left=queue.unacknowledged,
+            ref=sqs_queue.REF,
+            trigger_type=sqs_queue.TYPE,
+            module="attune_aws",
+            config={"servers": {"default": server.access}},
+            parameters={"queue": queue.name},
+            variables={"ATTUNE_SECRETS_DIR": str(directory / "secrets")},
+            ordered=False,
+        )
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
 STAGES = {
     "redis": redis_stage,
     "nats": nats_stage,
@@ -311,6 +355,7 @@ STAGES = {
     "mqtt": mqtt_stage,
     "kafka": kafka_stage,
     "postgres": postgres_stage,
+    "sqs": sqs_stage,
 }
 
 
@@ -352,6 +397,7 @@ async def sensor_figures(sensor: SensorProcess, api: ApiProcess, stage: Stage) -
         }
         assert await sensor.stop() == 0
         numbers = [number_of(event["payload"]) for event in await stored_events(api)]
+        numbers = numbers if stage.ordered else sorted(numbers)
         return {**found, "each_is_one_event_in_order": numbers == list(range(MESSAGES))}
     finally:
         await sensor.kill()
