@@ -96,11 +96,17 @@ WAITING_WORKERS ?= $(shell expr $(WORKERS) + $(WORKERS) / 2)
 unit: .venv/.synced  ## Unit tests
 	$(RUN)/pytest tests/unit -n $(WORKERS) --dist worksteal
 
-.PHONY: integration
+.PHONY: integration integration-together integration-alone
 integration: .venv/.synced  ## Tests with a real NATS server, PostgreSQL, etcd and kube-apiserver
+	@$(MAKE) integration-together
+	@$(MAKE) integration-alone
+
+integration-together: .venv/.synced
 	@$(CLUSTER_TOOL) test-packages
 	@$(CLUSTER_TOOL) tools >/dev/null
 	$(RUN)/pytest tests/integration -m "not alone" -n $(WAITING_WORKERS) --dist worksteal
+
+integration-alone: .venv/.synced
 	$(RUN)/pytest tests/integration -m alone
 
 .PHONY: browser
@@ -118,13 +124,17 @@ e2e: .venv/.synced cluster  ## Tests on the whole system in the cluster
 e2e-local: .venv/.synced  ## The end-to-end tests that need no cluster, under attune up
 	$(RUN)/pytest tests/e2e -m local
 
+# Most end-to-end tests wait for the cluster, so integration tests run beside them, with what is left of the processors.
 .PHONY: test
 test: .venv/.synced  ## Everything: lint, unit, integration, e2e on a cluster (brought up, and taken down if it was not there)
 	@if $(CLUSTER_TOOL) status >/dev/null 2>&1; then kept=yes; else kept=no; fi; \
 	mkdir -p .cache; $(MAKE) cluster >.cache/cluster.log 2>&1 & cluster=$$!; \
 	failed=0; $(MAKE) lint unit || failed=$$?; \
 	wait $$cluster || { failed=$$?; cat .cache/cluster.log; }; \
-	[ $$failed != 0 ] || { $(MAKE) integration || failed=$$?; $(MAKE) e2e || failed=$$?; }; \
+	[ $$failed != 0 ] || { \
+	  $(MAKE) e2e >.cache/e2e.log 2>&1 & e2e=$$!; \
+	  nice -n 5 $(MAKE) integration-together || failed=$$?; wait $$e2e || failed=$$?; cat .cache/e2e.log; \
+	  $(MAKE) integration-alone || failed=$$?; }; \
 	[ $$kept = yes ] || $(MAKE) cluster-down; exit $$failed
 
 .PHONY: soak
