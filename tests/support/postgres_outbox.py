@@ -29,30 +29,45 @@ class Outbox(ServerQueue[PostgresServer]):
 
     Args:
         server: where it is.
-        standby: whether another server follows it, and takes its place when it is killed for the first time.
     """
 
-    def __init__(self, server: PostgresServer, *, standby: bool = False) -> None:
+    def __init__(self, server: PostgresServer) -> None:
         super().__init__(server)
-        self._with_standby = standby
+        self._runs = False
         self._standby: PostgresServer | None = None
+
+    def follow(self) -> None:
+        """Start the server, and have a standby follow it, which takes its place when it is killed for the first time."""
+        self.start()
+        self._standby = self.server.standby()
 
     def make(self) -> None:
         self.server.query(f"CREATE TABLE {TABLE} (id bigint PRIMARY KEY, data jsonb NOT NULL, done_at timestamptz)")
-        if self._with_standby:
-            self._standby = self.server.standby()
 
     def start(self) -> None:
-        """Start the server; or promote its standby, which from then on is the server."""
+        """Start the server, unless it runs; or promote its standby, which from then on is the server."""
+        if self._runs:
+            return
         if self._standby is None:
             self.server.start()
-            return
-        gone, self.server, self._standby = self.server, self._standby, None
-        self.server.promote()
-        gone.remove()
+        else:
+            gone, self.server, self._standby = self.server, self._standby, None
+            self.server.promote()
+            gone.remove()
+        self._runs = True
+
+    def kill(self) -> None:
+        self._runs = False
+        self.server.kill()
+
+    def remove(self) -> None:
+        """End everything and delete its files."""
+        for server in (self.server, self._standby):
+            if server is not None:
+                server.remove()
 
     def addresses(self) -> str:
-        """The URL, with the standby's address from the beginning."""
+        """The URL, with the address of the standby, if there is one."""
         hosts = [self.server] if self._standby is None else [self.server, self._standby]
         return f"postgresql://attune@{','.join(f'127.0.0.1:{each.port}' for each in hosts)}/postgres"
 
@@ -76,22 +91,20 @@ async def live_through(
     directory: Path, *, nats: NatsServer, chaos: Chaos, done: Done = "delete", standby: bool = False
 ) -> Outcome:
     """Send rows and let things fail; returns what became of them."""
-    outbox = Outbox(PostgresServer(), standby=standby)
+    outbox = Outbox(PostgresServer())
     try:
-        return await _through(directory, outbox, nats=nats, chaos=chaos, done=done)
+        if standby:
+            await asyncio.to_thread(outbox.follow)
+        return await source_chaos.live_through(
+            directory,
+            outbox,
+            module="attune_postgres",
+            ref=REF,
+            trigger_type=TYPE,
+            config={"servers": {"default": {"url": outbox.addresses()}}},
+            parameters=parameters_of(done),
+            nats=nats,
+            chaos=chaos,
+        )
     finally:
-        await asyncio.to_thread(outbox.server.remove)
-
-
-async def _through(directory: Path, outbox: Outbox, *, nats: NatsServer, chaos: Chaos, done: Done) -> Outcome:
-    return await source_chaos.live_through(
-        directory,
-        outbox,
-        module="attune_postgres",
-        ref=REF,
-        trigger_type=TYPE,
-        config={"servers": {"default": {"url": outbox.addresses()}}},
-        parameters=parameters_of(done),
-        nats=nats,
-        chaos=chaos,
-    )
+        await asyncio.to_thread(outbox.remove)
