@@ -8,7 +8,7 @@ from typing import Any
 from support.api_process import ApiProcess
 from support.eventually import eventually
 from support.nats_server import NatsServer
-from support.sensor_process import newest_seq
+from support.sensor_process import stored_events
 from support.source_chaos import RULES, Chaos, Outcome, ServerQueue, go_through, sensor_of
 
 from attune_contract.identity import SensorRef
@@ -68,15 +68,11 @@ class FilesFolder(ServerQueue[Mount]):
 
     def unacknowledged(self) -> int:
         """Files whose events are not stored: nothing acknowledges in a folder."""
-        return self._sent * RULES - asyncio.run(self._stored())
+        return self._sent * RULES - len(asyncio.run(stored_events(self._api)))
 
     def _move(self, written: Path) -> bool:
         written.rename(self.server.path / written.name)
         return True
-
-    async def _stored(self) -> int:
-        async with self._api.reader() as reader:
-            return await newest_seq(reader)
 
 
 async def live_through(directory: Path, *, nats: NatsServer, chaos: Chaos) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from support.api_process import ApiProcess
 from support.nats_server import NatsServer
 from support.polled_server import Page, PolledServer
-from support.sensor_process import newest_seq
+from support.sensor_process import stored_events
 from support.source_chaos import RULES, Chaos, Outcome, ServerQueue, go_through, sensor_of
 
 from attune_contract.identity import SensorRef
@@ -45,7 +45,7 @@ class HttpList(ServerQueue[PolledServer]):
 
     def unacknowledged(self) -> int:
         """Items whose events are not stored: nobody acknowledges at a list."""
-        return self.sent * RULES - asyncio.run(self._stored())
+        return self.sent * RULES - len(asyncio.run(stored_events(self._api)))
 
     def _page(self, _path: str, _headers: Message) -> Page:
         sent = self.sent
@@ -53,10 +53,6 @@ class HttpList(ServerQueue[PolledServer]):
             {"id": number, "body": {"n": number}} for number in range(sent - 1, max(-1, sent - 1 - self.shown), -1)
         ]
         return Page(json.dumps(items).encode(), etag=f'"{sent}"')
-
-    async def _stored(self) -> int:
-        async with self._api.reader() as reader:
-            return await newest_seq(reader)
 
 
 async def live_through(directory: Path, *, nats: NatsServer, chaos: Chaos) -> Outcome:
