@@ -24,7 +24,7 @@ def _seen(event: kopf.RawEvent) -> tuple[WatchEventType, Body]:
 def registry(
     observers: Observers,
     *,
-    login: Callable[[], Awaitable[kopf.ConnectionInfo]],
+    login: Callable[[], Awaitable[kopf.AiohttpSession]],
     ours: bool,
     namespaces: bool,
     children: Collection[Kind],
@@ -41,7 +41,7 @@ def registry(
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    async def log_in(**_: Any) -> kopf.ConnectionInfo:
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
         return await login()
 
     if ours:

@@ -1,8 +1,6 @@
 """How the operator uses kopf: only to watch (docs/decisions/0009), and not Rules. Settings, login, start and stop."""
 
 import asyncio
-import base64
-import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +15,7 @@ from attune_operator.handlers import registry
 from attune_operator.observers import Observers
 from attune_operator.resources.kinds import CONFIG_MAP, WATCHED, Kind
 from attune_operator.runtime.rule_watch import RuleWatch
+from attune_operator.runtime.watch_session import open_session
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -109,23 +108,35 @@ def settings(scope: Scope) -> kopf.OperatorSettings:
     return chosen
 
 
-async def connection_info(access: Access) -> kopf.ConnectionInfo:
-    """How kopf reaches the API server: as our own client does. Asked again when a token is no longer accepted."""
-    token = await asyncio.to_thread(access.bearer) if access.slow else access.bearer()
-    basic = base64.b64decode(access.headers.get("Authorization", "").removeprefix("Basic ")).decode()
-    username, _, password = basic.partition(":")
-    certificate, key = access.certificate or (None, None)
-    return kopf.ConnectionInfo(
-        server=access.server,
-        ca_data=access.authority.decode() if access.authority else None,
-        insecure=access.verify.verify_mode is ssl.CERT_NONE,
-        username=username or None,
-        password=password or None,
-        token=token,
-        certificate_data=certificate.decode() if certificate else None,
-        private_key_data=key.decode() if key else None,
-        proxy_url=access.proxy,
-    )
+class Login:
+    """How kopf reaches the API server: as our own client does. Asked again when a token is no longer accepted.
+
+    kopf takes each session for new credentials, so the same token is not tried again at once, but after a pause.
+
+    Args:
+        access: how the API server is reached.
+        backoff: how long to wait before the same token is tried again.
+    """
+
+    def __init__(self, access: Access, *, backoff: Backoff = _BACKOFF) -> None:
+        self._access = access
+        self._retries = backoff.start()
+        self._refused: str | None = None
+        self._asked = False
+
+    async def __call__(self) -> kopf.AiohttpSession:
+        """A session with the token of now."""
+        token = await self._token()
+        if self._asked and token == self._refused:
+            await asyncio.sleep(self._retries.next_delay())
+            token = await self._token()
+        if token != self._refused:
+            self._retries.reset()
+        self._asked, self._refused = True, token
+        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=open_session(self._access, bearer=token))
+
+    async def _token(self) -> str | None:
+        return await asyncio.to_thread(self._access.bearer) if self._access.slow else self._access.bearer()
 
 
 class Watches:
@@ -175,7 +186,7 @@ class Watches:
         return await kopf.spawn_tasks(
             registry=registry(
                 self._observers,
-                login=lambda: connection_info(self._access),
+                login=Login(self._access),
                 ours=scope.ours,
                 namespaces=scope.ours and not scope.namespaces,
                 children=scope.children,

@@ -1,7 +1,7 @@
 """What sensors of brokers share: the servers of their Sensor (``spec.config.servers``, decision 96), and rules that name one."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,10 @@ class _NamesServer(Protocol):
 _WithServer = TypeVar("_WithServer", bound=_NamesServer)
 
 
+class _Config(msgspec.Struct, Generic[_Given], frozen=True, forbid_unknown_fields=True):
+    servers: dict[str, _Given] = {}
+
+
 def read_servers(
     config: Mapping[str, Any], given: type[_Given], build: Callable[[str, _Given], _Server]
 ) -> dict[str, _Server]:
@@ -37,9 +41,8 @@ def read_servers(
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    whole = msgspec.defstruct("Config", [("servers", dict[str, given], {})], forbid_unknown_fields=True)  # type: ignore[valid-type]
     try:
-        written: dict[str, _Given] = msgspec.convert(config, type=whole).servers  # type: ignore[attr-defined]
+        written: dict[str, _Given] = msgspec.convert(config, type=_Config[given]).servers  # type: ignore[valid-type]
     except msgspec.ValidationError as error:
         raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
     servers = {}
