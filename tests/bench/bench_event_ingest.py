@@ -1,11 +1,15 @@
 """Batches of 1,000 events over HTTP, against a bare ``executemany`` into the same table with the same indexes and durability.
 
 The reference has its rows ready, and commits 1,000 at a time. ``ratio`` is the worse of the two databases.
+
+``BENCH_AS_INSTALLED=yes``: over HTTPS, as the chart installs the API.
 """
 
 import asyncio
 import json
+import os
 import sqlite3
+import ssl
 import time
 import uuid
 from datetime import UTC, datetime
@@ -21,6 +25,7 @@ from support.api_process import SENSOR, ApiProcess
 from support.process_memory import peak_mib
 from support.process_time import cpu_seconds
 
+INSTALLED = bool(os.environ.get("BENCH_AS_INSTALLED"))
 BATCH = 1000
 BATCHES = 40
 SENDERS = 4
@@ -83,14 +88,36 @@ def bare_postgresql(url: str, rounds: list[list[dict[str, Any]]]) -> float:
     return BATCH * len(ready) / uvloop.run(insert_all())
 
 
-def over_http(api: ApiProcess, rounds: list[list[dict[str, Any]]]) -> tuple[float, float]:
+def over_http(
+    api: ApiProcess, rounds: list[list[dict[str, Any]]], tls: tuple[int, ssl.SSLContext] | None
+) -> tuple[float, float]:
     """Rows a second of the API, and the processor time that it needs for one, in microseconds."""
     token = api.minter.token()
     bodies = [msgspec.json.encode({"events": batch}) for batch in rounds]
     requests = [request("/api/v1/events/batch", body, port=api.port, token=token) for body in bodies]
     began = cpu_seconds(api.process.pid)
-    load = uvloop.run(post_all(api.port, requests, connections=SENDERS, status=200))
+    port, context = tls or (api.port, None)
+    load = uvloop.run(post_all(port, requests, connections=SENDERS, status=200, tls=context))
     return load.rate * BATCH, (cpu_seconds(api.process.pid) - began) / (load.requests * BATCH) * 1e6
+
+
+def with_tls(directory: Path) -> tuple[dict[str, str], tuple[int, ssl.SSLContext]]:
+    """Settings for an API that serves HTTPS too; its port for that, and a client's context."""
+    from support.certificates import Authority
+
+    from attune_local.ports import free_port
+
+    authority = Authority()
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in zip(("tls.crt", "tls.key"), authority.issue("localhost"), strict=True):
+        (directory / name).write_text(text)
+    port = free_port()
+    settings = {
+        "tls_certificate_file": f"{directory}/tls.crt",
+        "tls_key_file": f"{directory}/tls.key",
+        "tls_port": str(port),
+    }
+    return settings, (port, ssl.create_default_context(cadata=authority.pem))
 
 
 def measure(directory: Path, database_url: str | None) -> dict[str, Any]:
@@ -100,15 +127,16 @@ def measure(directory: Path, database_url: str | None) -> dict[str, Any]:
     """
     bare = bare_sqlite if database_url is None else bare_postgresql
     rounds = []
-    with ApiProcess(directory, database_url=database_url) as api:
+    settings, tls = with_tls(directory) if INSTALLED else ({}, None)
+    with ApiProcess(directory, database_url=database_url, **settings) as api:
         for number in range(1 + ROUNDS):
             one, other = (batches((2 * number + turn) * BATCH * BATCHES) for turn in (0, 1))
             if number % 2:
-                rate, cpu = over_http(api, one)
+                rate, cpu = over_http(api, one, tls)
                 reference = bare(api.database_url, other)
             else:
                 reference = bare(api.database_url, one)
-                rate, cpu = over_http(api, other)
+                rate, cpu = over_http(api, other, tls)
             rounds.append(
                 {
                     "rows_per_second": round(rate),

@@ -4,6 +4,7 @@ The client sends prepared requests over kept connections.
 """
 
 import asyncio
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,9 @@ def request(path: str, body: bytes, *, port: int, token: str = "") -> bytes:
     return head.encode() + body
 
 
-async def post_all(port: int, requests: Sequence[bytes], *, connections: int, status: int) -> Load:
+async def post_all(
+    port: int, requests: Sequence[bytes], *, connections: int, status: int, tls: ssl.SSLContext | None = None
+) -> Load:
     """Send each request once, over so many connections, the next when the last is answered.
 
     Raises:
@@ -50,14 +53,18 @@ async def post_all(port: int, requests: Sequence[bytes], *, connections: int, st
     waiting = iter(requests)
     times: list[float] = []
     began = time.perf_counter()
-    await asyncio.gather(*(_connection(port, waiting, times, status) for _ in range(connections)))
+    await asyncio.gather(*(_connection(port, waiting, times, status, tls) for _ in range(connections)))
     seconds = time.perf_counter() - began
     times.sort()
     return Load(len(times), seconds, times[int(len(times) * 0.99)])
 
 
-async def _connection(port: int, requests: Iterator[bytes], times: list[float], status: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def _connection(
+    port: int, requests: Iterator[bytes], times: list[float], status: int, tls: ssl.SSLContext | None
+) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None
+    )
     expected = f"HTTP/1.1 {status} ".encode()
     for each in requests:
         began = time.perf_counter()
