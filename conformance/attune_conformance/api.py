@@ -116,6 +116,8 @@ class ScriptedApi(LoopbackServer):
         self.refused: Counter[uuid.UUID] = Counter()
         self.violations: dict[str, None] = {}
         """What broke the protocol, each once."""
+        self.states: dict[str, dict[str, Any]] = {}
+        """What the sensor remembers of rules, by their uid."""
         self._ids: set[uuid.UUID] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -124,6 +126,7 @@ class ScriptedApi(LoopbackServer):
             web.post("/api/v1/events", self._one),
             web.post("/api/v1/events/batch", self._several),
             web.get("/api/v1/sensor/last-events", self._last_events),
+            web.route("*", "/api/v1/sensor/states/{uid}", self._state),
         ]
 
     def violation(self, text: str) -> None:
@@ -230,6 +233,30 @@ class ScriptedApi(LoopbackServer):
                 "occurred_at": _time(report.occurred_at),
             }
         return web.json_response({"data": [last[uid] for uid in http.query.getall("rule_uid", []) if uid in last]})
+
+    async def _state(self, http: web.Request) -> web.StreamResponse:
+        if self._token(http) not in self.valid_tokens:
+            self.unauthorised += 1
+            return problem(401, "the token is not accepted")
+        uid = http.match_info["uid"]
+        known = self.states.get(uid)
+        match http.method:
+            case "GET":
+                return web.json_response(known) if known is not None else problem(404, "nothing is remembered")
+            case "PUT":
+                given = await http.json()
+                if known is not None and _age(given) < _age(known):
+                    return problem(409, "a newer state is kept")
+                self.states[uid] = given
+            case "DELETE":
+                self.states.pop(uid, None)
+            case _:
+                return problem(405, "not allowed")
+        return web.json_response({"kept": uid in self.states})
+
+
+def _age(state: dict[str, Any]) -> tuple[int, int]:
+    return int(state["generation"]), int(state["position"])
 
 
 def _time(moment: datetime) -> str:

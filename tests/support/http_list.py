@@ -16,8 +16,8 @@ from attune_contract.identity import SensorRef
 
 REF = SensorRef("attune-system", "core.http")
 TYPE = "core.httppoll"
-#: Items that the list shows, the newest.
-SHOWN: Final = 10_000
+#: Items that the list shows, the newest. One that leaves the list before it was seen is no event, so none may here.
+SHOWN: Final = 20_000
 
 
 class HttpList(ServerQueue[PolledServer]):
