@@ -12,6 +12,7 @@ from support.harness_events import payloads
 from support.polled_server import Page, PolledServer
 
 from attune_http.__main__ import Handler
+from attune_http.state import unpack
 from attune_sensor import AckState, Rule, SettingsError
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -148,11 +149,15 @@ async def test_what_was_seen_while_the_api_was_away_is_reported_though_something
     async with sensor(server, api=api) as harness:
         made = await active(harness)
         server.pages["/page"] = Page(b"two")
-        await until(lambda: len(api.events) == 1)
+        await until(lambda: len(api.events) == 1, within=60)
         api.available = False
         server.pages["/page"] = Page(b"three")
-        position = api.states[made.uid].position
-        await until(lambda: api.states[made.uid].position > position)
+
+        def is_kept() -> bool:
+            kept = unpack(api.states[made.uid].state)
+            return kept is not None and kept.number == 2
+
+        await until(is_kept, within=60, what="the second change is kept")
         server.pages["/page"] = Page(b"four")
     api.available = True
     async with sensor(server, api=api) as harness:
