@@ -1,13 +1,12 @@
 """From a record of a topic to an event. Pure."""
 
-import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from attune_kit.bodies import read_body
+from attune_kit.bodies import read_body, read_text
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Producers may set any time, in milliseconds since 1970. Others than these are nonsense.
@@ -113,14 +112,11 @@ def _carried(place: str, value: bytes | None, encoded: list[str]) -> str | None:
     """Bytes as text, else as base64; then the place is noted."""
     if value is None:
         return None
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" not in text:
-        return text
-    encoded.append(place)
-    return base64.b64encode(value).decode("ascii")
+    found = read_text(value)
+    if found.encoding == "base64":
+        encoded.append(place)
+    text: str = found.carried
+    return text
 
 
 def _clean(text: str) -> str:

@@ -106,7 +106,8 @@ def test_every_record_has_a_payload_that_the_schema_allows_and_that_can_be_store
         msgspec.json.encode(payload_of("shop/orders", content, size=size_of(content), whole=whole))
     )
     PAYLOADS.validate(payload)
-    assert "\\u0000" not in msgspec.json.encode({**payload, "body": None}).decode()
+    # A text that only mentions the escape has a backslash before it.
+    assert "\\u0000" not in msgspec.json.encode({**payload, "body": None}).decode().replace("\\\\", "")
     time = occurred_at(content)
     assert time is None or datetime(2001, 1, 1, tzinfo=UTC) <= time <= datetime(2192, 1, 1, tzinfo=UTC)
 

@@ -235,7 +235,7 @@ def test_every_payload_is_json_that_the_schema_allows(whole: bool, **given: Any)
     message = content(identity=Identity("field", "7"), response_topic="r", **given)
     payload = msgspec.json.decode(msgspec.json.encode(payload_of("default/rule", message, whole=whole)))
     PAYLOADS.validate(payload)
-    assert "\\u0000" not in msgspec.json.encode(payload).decode()
+    assert "\\u0000" not in msgspec.json.encode(payload).decode().replace("\\\\", "")
     assert payload["id"] == "7"
     assert ("body" in payload) == whole
     assert payload.get("bytes", size_of(message)) == size_of(message)
