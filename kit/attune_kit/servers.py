@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from msgspec import Meta
 
 _REFERENCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+\Z"
@@ -12,23 +13,40 @@ Reference = Annotated[str, Meta(pattern=_REFERENCE)]  #: a key of a Secret in sp
 DEFAULT_SERVER: Final = "default"
 
 
-def unknown_server(name: str, servers: Iterable[str]) -> str | None:
+def unknown_name(name: str, known: Iterable[str], *, what: str = "server") -> str | None:
     """What is wrong with the server that a rule names, for its author; None when the Sensor knows it.
 
     Args:
         name: what the rule says.
-        servers: the servers that the Sensor knows.
+        known: the names that the Sensor knows.
+        what: what is named, as the parameter is called; in the plural, so is the Sensor's field.
     """
-    known = sorted(servers)
-    if name in known:
+    names = sorted(known)
+    if name in names:
         return None
-    has = f"it has {', '.join(known)}" if known else "it has none"
-    return f"parameters.server: the Sensor has no server {name!r} in spec.config.servers; {has}"
+    has = f"it has {', '.join(names)}" if names else "it has none"
+    return f"parameters.{what}: the Sensor has no {what} {name!r} in spec.config.{what}s; {has}"
 
 
 def place_of(server: str, field: str) -> str:
     """Where a field of a server is written, for messages."""
     return f"spec.config.servers.{server}.{field} of the Sensor"
+
+
+class WrittenServer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A server as most configurations write it; some have more.
+
+    Attributes:
+        url: its address.
+        username: whom it knows the sensor as.
+        password: the key with the password.
+        ca: the key with the authority that signed its certificate.
+    """
+
+    url: str
+    username: str | None = None
+    password: Reference | None = None
+    ca: Reference | None = None
 
 
 class Address(NamedTuple):

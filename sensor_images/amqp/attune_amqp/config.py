@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from attune_kit.servers import Reference, read_address
+from attune_kit.servers import WrittenServer, read_address
 from attune_sensor import read_servers
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
@@ -17,13 +17,9 @@ _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 PREFETCH: Final = 200
 
 
-class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class _Given(WrittenServer, frozen=True, kw_only=True):
     """A server as it is written."""
 
-    url: str
-    username: str | None = None
-    password: Reference | None = None
-    ca: Reference | None = None
     prefetch: Annotated[int, Meta(ge=1, le=500)] = PREFETCH
     id_header: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
 

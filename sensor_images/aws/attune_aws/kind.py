@@ -12,7 +12,7 @@ from attune_aws.s3_source import Bucket
 from attune_aws.sqs_parameters import QueueSubscription
 from attune_aws.sqs_source import SqsQueue
 from attune_kit.server_secrets import ServerSecrets
-from attune_sensor import Message, Rule, RuleStore, SensorContext, SourceError
+from attune_sensor import Message, Rule, RuleStore, SensorContext, SourceError, read_parameters
 
 Subscription = QueueSubscription | BucketSubscription
 
@@ -97,14 +97,20 @@ class Aws:
         if rule.trigger_type == s3_parameters.TYPE:
             return (message,)
         subscription = sqs_parameters.subscription_of(rule, servers=self._servers)
-        return sqs_payload.parts_of(subscription, sqs_parameters.parameters_of(rule), message)
+        return sqs_payload.parts_of(subscription, read_parameters(rule.parameters, sqs_parameters.Parameters), message)
 
     def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:
         """What the rule's event carries."""
         if rule.trigger_type == s3_parameters.TYPE:
-            return s3_payload.payload_of(rule.ref, s3_parameters.parameters_of(rule), message.content)
+            return s3_payload.payload_of(
+                rule.ref, read_parameters(rule.parameters, s3_parameters.Parameters), message.content
+            )
         return sqs_payload.payload_of(
-            rule.ref, sqs_parameters.parameters_of(rule), message.content, size=message.size, whole=whole
+            rule.ref,
+            read_parameters(rule.parameters, sqs_parameters.Parameters),
+            message.content,
+            size=message.size,
+            whole=whole,
         )
 
     def _claim(self, subscription: QueueSubscription, url: str) -> None:

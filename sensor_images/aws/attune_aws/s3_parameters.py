@@ -8,9 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from attune_aws.config import Server
-from attune_kit.parameters import microseconds
 from attune_kit.servers import DEFAULT_SERVER
-from attune_sensor import InvalidRuleError, Rule, read_parameters, read_server_parameters
+from attune_sensor import InvalidRuleError, Rule, read_duration, read_server_parameters
 
 TYPE: Final = "core.s3objects"
 _SECOND: Final = 1_000_000
@@ -59,15 +58,6 @@ class BucketSubscription(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
-def parameters_of(rule: Rule) -> Parameters:
-    """A rule's parameters.
-
-    Raises:
-        InvalidRuleError: they cannot be used.
-    """
-    return read_parameters(rule.parameters, Parameters)
-
-
 def subscription_of(rule: Rule, *, servers: Mapping[str, Server]) -> BucketSubscription:
     """What the rule wants to know.
 
@@ -84,10 +74,7 @@ def subscription_of(rule: Rule, *, servers: Mapping[str, Server]) -> BucketSubsc
             "parameters.changes: with order: name only what comes behind the last name is listed, so a change is never seen; "
             "use order: time"
         )
-    try:
-        every = microseconds(parameters.every)
-    except ValueError as error:
-        raise InvalidRuleError(f"parameters.every: {error}") from None
+    every = read_duration(parameters.every, "every")
     if not _SHORTEST <= every <= _LONGEST:
         raise InvalidRuleError(f"parameters.every: {parameters.every} is not between 1s and 24h")
     return BucketSubscription(

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from attune_aws.config import Server
 from attune_kit.servers import DEFAULT_SERVER
-from attune_sensor import InvalidRuleError, Rule, read_parameters, read_server_parameters
+from attune_sensor import InvalidRuleError, Rule, read_server_parameters
 
 TYPE: Final = "core.sqsqueue"
 _NAME: Final = r"[-_a-zA-Z0-9]{1,80}(?:\.fifo)?"
@@ -48,15 +48,6 @@ class QueueSubscription(msgspec.Struct, frozen=True, kw_only=True):
     def place(self) -> str:
         """The first part of its messages' names."""
         return "/".join(part for part in (self.server, self.account, self.name) if part is not None)
-
-
-def parameters_of(rule: Rule) -> Parameters:
-    """A rule's parameters.
-
-    Raises:
-        InvalidRuleError: they cannot be used.
-    """
-    return read_parameters(rule.parameters, Parameters)
 
 
 def subscription_of(rule: Rule, *, servers: Mapping[str, Server]) -> QueueSubscription:

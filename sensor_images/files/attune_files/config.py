@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from attune_kit.parameters import microseconds
-from attune_sensor import SettingsError
+from attune_sensor import SettingsError, build_named
 
 
 class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -50,22 +50,17 @@ def folders_of(config: dict[str, Any]) -> dict[str, Folder]:
         given = msgspec.convert(config, type=_Config)
     except msgspec.ValidationError as error:
         raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
-    return {name: _folder(name, each) for name, each in given.folders.items()}
+    return build_named(given.folders, _folder, field="folders")
 
 
 def _folder(name: str, given: _Given) -> Folder:
-    where = f"spec.config.folders.{name}"
-    if not name or "/" in name:
-        raise SettingsError(
-            f"spec.config.folders of the Sensor: {name!r} is no name; it must not be empty or hold a '/'"
-        )
     path = PurePosixPath(given.path)
     if not path.is_absolute() or ".." in path.parts or "\0" in given.path:
-        raise SettingsError(f"{where}.path of the Sensor is no absolute path without '..'")
+        raise ValueError("path is no absolute path without '..'")
     try:
         every = microseconds(given.scan_every) / 1e6
     except ValueError as error:
-        raise SettingsError(f"{where}.scanEvery of the Sensor: {error}") from None
+        raise ValueError(f"scanEvery: {error}") from None
     if not 0.05 <= every <= 3600:
-        raise SettingsError(f"{where}.scanEvery of the Sensor is {every:g} s; it may be from 50ms to 1h")
+        raise ValueError(f"scanEvery is {every:g} s; it may be from 50ms to 1h")
     return Folder(name=name, path=str(path), notified=given.notified, scan_every=every)

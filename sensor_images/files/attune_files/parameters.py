@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from attune_files.globs import MOST_DEEP, depth_of
-from attune_kit.parameters import microseconds, sentence
-from attune_sensor import InvalidRuleError, Rule
+from attune_kit.servers import unknown_name
+from attune_sensor import InvalidRuleError, Rule, read_duration, read_parameters
 
 _Pattern = Annotated[str, Meta(min_length=1, max_length=512)]
 _Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/]*\Z")]
@@ -79,16 +79,9 @@ def subscription_of(rule: Rule, folders: Iterable[str]) -> Subscription:
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    try:
-        given = msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
-    known = sorted(folders)
-    if given.folder not in known:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise InvalidRuleError(
-            f"parameters.folder: the Sensor has no folder {given.folder!r} in spec.config.folders; {has}"
-        )
+    given = read_parameters(rule.parameters, Parameters)
+    if (problem := unknown_name(given.folder, folders, what="folder")) is not None:
+        raise InvalidRuleError(problem)
     return Subscription(
         rule=rule.uid,
         folder=given.folder,
@@ -112,10 +105,7 @@ def _pattern(text: str) -> tuple[str, ...]:
 
 
 def _settle(text: str) -> float:
-    try:
-        seconds = microseconds(text) / 1e6
-    except ValueError as error:
-        raise InvalidRuleError(f"parameters.settle: {error}") from None
+    seconds = read_duration(text, "settle") / 1e6
     if seconds > _LONGEST:
         raise InvalidRuleError(f"parameters.settle is {seconds:g} s; it may be {_LONGEST:g} s at most")
     return seconds

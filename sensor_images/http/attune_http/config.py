@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from attune_kit.parameters import microseconds
 from attune_kit.servers import Reference
-from attune_sensor import SettingsError
+from attune_sensor import SettingsError, build_named
 
 #: Bytes of an answer, decoded: as many as are read unless the configuration says otherwise, and at most.
 LARGEST: Final = 2 * 1024 * 1024
@@ -106,7 +106,7 @@ def config_of(config: dict[str, Any]) -> Config:
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
     return Config(
-        servers={name: _server(name, each) for name, each in given.servers.items()},
+        servers=build_named(given.servers, _server),
         hosts=tuple(_host(each) for each in given.hosts),
         min_interval=interval,
         largest=given.max_bytes,
@@ -141,25 +141,18 @@ def read_url(text: str) -> yarl.URL | None:
 
 
 def _server(name: str, given: _Given) -> Server:
-    where = f"spec.config.servers.{name}"
-    if not name or "/" in name:
-        raise SettingsError(
-            f"spec.config.servers of the Sensor: {name!r} is no name; it must not be empty or hold a '/'"
-        )
     url = read_url(given.url)
     if url is None or url.query_string:
-        raise SettingsError(
-            f"{where}.url of the Sensor is not like https://api.example.com/v1, without credentials, query and fragment"
-        )
+        raise ValueError("url is not like https://api.example.com/v1, without credentials, query and fragment")
     if given.ca is not None and url.scheme == "http":
-        raise SettingsError(f"{where}.url of the Sensor begins with http://, so ca is never used; write https://")
+        raise ValueError("url begins with http://, so ca is never used; write https://")
     if (given.username is None) != (given.password is None) or (
         given.bearer is not None and given.username is not None
     ):
-        raise SettingsError(f"{where} of the Sensor: give username and password, or bearer, or neither")
+        raise ValueError("give username and password, or bearer, or neither")
     for header, value in {**given.headers, **dict.fromkeys(given.secret_headers, "")}.items():
         if (problem := wrong_header(header, value)) is not None:
-            raise SettingsError(f"{where} of the Sensor: {problem}")
+            raise ValueError(problem)
     return Server(
         name=name,
         url=str(url).rstrip("/") + "/",
@@ -169,14 +162,14 @@ def _server(name: str, given: _Given) -> Server:
         username=given.username,
         password=given.password,
         ca=given.ca,
-        redirects=frozenset(_origin(each, f"{where}.redirects") for each in given.redirects),
+        redirects=frozenset(_origin(each) for each in given.redirects),
     )
 
 
-def _origin(text: str, where: str) -> str:
+def _origin(text: str) -> str:
     url = read_url(text)
     if url is None or url.path not in ("", "/") or url.query_string:
-        raise SettingsError(f"{where} of the Sensor: {text!r} is not like https://files.example.com")
+        raise ValueError(f"redirects: {text!r} is not like https://files.example.com")
     return origin_of(url)
 
 

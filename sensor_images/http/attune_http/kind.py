@@ -26,17 +26,19 @@ class Addresses:
 
     Args:
         context: the sensor's configuration, and where its secrets are.
-        remark: tells the rules of a subscription what cannot be reported.
+
+    Attributes:
+        remark: says something in the conditions of the rules that poll a subscription.
 
     Raises:
         SettingsError: the configuration cannot be used.
     """
 
-    def __init__(self, context: SensorContext, *, remark: Callable[..., None]) -> None:
+    def __init__(self, context: SensorContext) -> None:
+        self.remark: Callable[..., None] = lambda subscription, why, what: None
         self._config = config_of(context.config)
         self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._context = context
-        self._remark = remark
         self._turns = Turns(self._config.per_host)
         self._rules: dict[str, tuple[Rule, Subscription, Pace]] = {}
         self._tls: ssl.SSLContext | None = None
@@ -82,7 +84,7 @@ class Addresses:
             client=_Client(fetcher, subscription, server=server, secrets=self._secrets, turns=self._turns),
             store=RuleStore(self._context.source_events, rule),
             pace=pace,
-            remark=lambda why: self._remark(subscription, why, what="items"),
+            remark=lambda why: self.remark(subscription, why, what="items"),
         )
 
     def payload(self, rule: Rule, message: Message, *, whole: bool) -> dict[str, Any]:

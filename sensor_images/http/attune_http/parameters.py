@@ -8,9 +8,8 @@ from msgspec import Meta
 
 from attune_http.config import Config, wrong_header
 from attune_http.targets import TargetError, target_of
-from attune_kit.parameters import microseconds, sentence
 from attune_kit.servers import DEFAULT_SERVER
-from attune_sensor import InvalidRuleError, Rule
+from attune_sensor import InvalidRuleError, Rule, read_duration, read_parameters
 
 _Text = Annotated[str, Meta(max_length=2048)]
 _Pointer = Annotated[str, Meta(max_length=512, pattern=r"^(/([^/~]|~[01])*)*\Z")]
@@ -74,18 +73,6 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
         return blake2b(msgspec.msgpack.encode(what), digest_size=12).digest()
 
 
-def parameters_of(rule: Rule) -> Parameters:
-    """A rule's parameters.
-
-    Raises:
-        InvalidRuleError: they cannot be used.
-    """
-    try:
-        return msgspec.convert(rule.parameters, type=Parameters)
-    except msgspec.ValidationError as error:
-        raise InvalidRuleError(sentence(error)) from None
-
-
 def subscription_of(rule: Rule, config: Config) -> Subscription:
     """What the rule wants to poll.
 
@@ -96,7 +83,7 @@ def subscription_of(rule: Rule, config: Config) -> Subscription:
     Raises:
         InvalidRuleError: its parameters cannot be used.
     """
-    given = parameters_of(rule)
+    given = read_parameters(rule.parameters, Parameters)
     if given.mode == "items" and given.id is None:
         raise InvalidRuleError("parameters.id: say where an item has its id, like /id")
     if given.mode != "items" and given.id is not None:
@@ -134,10 +121,7 @@ def subscription_of(rule: Rule, config: Config) -> Subscription:
 
 
 def _seconds(text: str, name: str, *, least: float, most: float) -> float:
-    try:
-        seconds = microseconds(text) / 1e6
-    except ValueError as error:
-        raise InvalidRuleError(f"parameters.{name}: {error}") from None
+    seconds = read_duration(text, name) / 1e6
     if not least <= seconds <= most:
         raise InvalidRuleError(f"parameters.{name} is {seconds:g} s; it may be from {least:g} to {most:g} s here")
     return seconds

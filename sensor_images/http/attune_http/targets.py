@@ -9,7 +9,7 @@ import msgspec
 import yarl
 
 from attune_http.config import Config, Server, origin_of, read_url
-from attune_kit.servers import unknown_server
+from attune_kit.servers import unknown_name
 
 #: How often an answer may be redirected.
 MOST_REDIRECTS: Final = 5
@@ -48,7 +48,7 @@ def target_of(
     if url is not None:
         whole = _joined(_listed(url, config.hosts), asked)
         return Target(server=None, url=whole, place=whole)
-    if (problem := unknown_server(server, config.servers)) is not None:
+    if (problem := unknown_name(server, config.servers)) is not None:
         raise TargetError(problem)
     if path.startswith(("/", "\\")) or ".." in unquote(unquote(path)).replace("\\", "/").split("/"):
         raise TargetError("parameters.path must be relative to the server's url, without '..'")

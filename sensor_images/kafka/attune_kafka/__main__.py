@@ -7,10 +7,7 @@ from attune_sensor import SensorContext, SourceHandler, WhenFull, run_sensor
 
 def handler(context: SensorContext) -> SourceHandler:
     """What serves the rules."""
-    kind = KafkaTopics(context)
-    serving = SourceHandler(context, kind)
-    kind.tell = serving.remark
-    return serving
+    return SourceHandler(context, KafkaTopics(context))
 
 
 def main() -> int:

@@ -21,14 +21,14 @@ class KafkaTopics:
         context: the sensor's configuration, and where its secrets are.
 
     Attributes:
-        tell: says something in the conditions of the rules that read a subscription.
+        remark: says something in the conditions of the rules that read a subscription.
 
     Raises:
         SettingsError: the configuration cannot be used.
     """
 
     def __init__(self, context: SensorContext) -> None:
-        self.tell: Callable[[Subscription, str], None] = lambda subscription, why: None
+        self.remark: Callable[..., None] = lambda subscription, why: None
         self._servers = servers_of(context.config)
         self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._sensor = str(context.settings.sensor)
@@ -88,4 +88,4 @@ class KafkaTopics:
             expected=gap.expected,
             found=gap.found,
         )
-        self.tell(subscription, gap.text)
+        self.remark(subscription, gap.text)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from attune_kit.servers import Reference, read_address
+from attune_kit.servers import WrittenServer, read_address
 from attune_sensor import read_servers
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
@@ -18,13 +18,9 @@ PREFETCH: Final = 100
 KEPT: Final = 7 * 24 * 3600
 
 
-class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class _Given(WrittenServer, frozen=True, kw_only=True):
     """A server as it is written."""
 
-    url: str
-    username: str | None = None
-    password: Reference | None = None
-    ca: Reference | None = None
     version: Literal["5", "3.1.1"] = "5"
     prefetch: Annotated[int, Meta(ge=1, le=500)] = PREFETCH
     session_seconds: Annotated[int, Meta(ge=60, le=2**32 - 2)] = KEPT

@@ -7,11 +7,10 @@ import msgspec
 from msgspec import Meta
 
 from attune_kit.cel.evaluator import Program
-from attune_kit.parameters import microseconds
 from attune_patterns.calendar import DAYS, Daily, UnknownZoneError
 from attune_patterns.decide import Pattern
 from attune_patterns.operators import MOST_MARKS, Absent, AbsentAt, All, Count, Debounce, InOrder, Operator, Throttle
-from attune_sensor import InvalidRuleError, Rule, read_parameters
+from attune_sensor import InvalidRuleError, Rule, read_duration, read_parameters
 
 #: The trigger types.
 ABSENT: Final = "core.absent"
@@ -194,10 +193,7 @@ def _absent(given: _Absent) -> Operator:
 
 
 def _duration(name: str, text: str) -> int:
-    try:
-        found = microseconds(text)
-    except ValueError as error:
-        raise InvalidRuleError(f"parameters.{name}: {error}") from None
+    found = read_duration(text, name)
     if not _SHORTEST <= found <= _LONGEST:
         raise InvalidRuleError(f"parameters.{name} is {text}; expected from 1s to 744h (31 days)")
     return found

@@ -7,10 +7,7 @@ from attune_sensor import SensorContext, SourceHandler, WhenFull, run_sensor
 
 def handler(context: SensorContext) -> SourceHandler:
     """What serves the rules."""
-    kind = PostgresSources(context)
-    serving = SourceHandler(context, kind)
-    kind.tell = serving.remark
-    return serving
+    return SourceHandler(context, PostgresSources(context))
 
 
 def main() -> int:

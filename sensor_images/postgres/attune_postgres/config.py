@@ -10,22 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from attune_kit.postgres.url import PostgresUrl, parse
-from attune_kit.servers import Reference
+from attune_kit.servers import WrittenServer
 from attune_sensor import read_servers
 
 #: What names files, which the sensor's pod does not have: the mounted Secrets are named by references.
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl")
 #: Modes in which nobody looks at the server's certificate.
 _UNCHECKED: Final = ("disable", "allow", "prefer")
-
-
-class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A server as it is written."""
-
-    url: str
-    username: str | None = None
-    password: Reference | None = None
-    ca: Reference | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +46,7 @@ def servers_of(config: dict[str, Any]) -> dict[str, Server]:
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    return read_servers(config, _Given, _server)
+    return read_servers(config, WrittenServer, _server)
 
 
 def connect_url(server: Server, *, password: str | None, ca_file: Path | None) -> PostgresUrl:
@@ -74,7 +65,7 @@ def connect_url(server: Server, *, password: str | None, ca_file: Path | None) -
     return dataclasses.replace(server.url, password=password, tls=tls)
 
 
-def _server(name: str, given: _Given) -> Server:
+def _server(name: str, given: WrittenServer) -> Server:
     url = parse(given.url)
     if not url.hosts or any(host.startswith("/") for host, _ in url.hosts) or not url.database:
         raise ValueError("url is not like postgresql://user@host:5432/database")

@@ -30,14 +30,14 @@ class PostgresSources:
         context: the sensor's configuration, and where its secrets are.
 
     Attributes:
-        tell: says something in the conditions of the rules that read a subscription.
+        remark: says something in the conditions of the rules that read a subscription.
 
     Raises:
         SettingsError: the configuration cannot be used.
     """
 
     def __init__(self, context: SensorContext) -> None:
-        self.tell: Callable[[Subscription, str], None] = lambda subscription, why: None
+        self.remark: Callable[..., None] = lambda subscription, why: None
         self._servers = servers_of(context.config)
         self._secrets = ServerSecrets(context.settings.secrets_dir)
         self._sensor = str(context.settings.sensor)
@@ -102,4 +102,4 @@ class PostgresSources:
     def _lost(self, subscription: ChannelSubscription, why: str, dropped: int) -> None:
         self._dropped.inc(dropped)
         self._log.warning("notifications_lost", source=self.describe(subscription), why=why)
-        self.tell(subscription, why)
+        self.remark(subscription, why)

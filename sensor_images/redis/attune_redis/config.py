@@ -8,19 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from attune_kit.servers import Reference, read_address
+from attune_kit.servers import WrittenServer, read_address
 from attune_sensor import read_servers
 
 _PORTS: Final = {"redis": 6379, "rediss": 6379}
-
-
-class _Given(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A server as it is written."""
-
-    url: str
-    username: str | None = None
-    password: Reference | None = None
-    ca: Reference | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +44,10 @@ def servers_of(config: dict[str, Any]) -> dict[str, Server]:
     Raises:
         SettingsError: the configuration cannot be used.
     """
-    return read_servers(config, _Given, _server)
+    return read_servers(config, WrittenServer, _server)
 
 
-def _server(name: str, given: _Given) -> Server:
+def _server(name: str, given: WrittenServer) -> Server:
     like = "redis://host:6379/0, or rediss://… with TLS"
     address = read_address(given.url, ports=_PORTS, like=like, path=True, ca=given.ca is not None)
     database = address.path or "0"

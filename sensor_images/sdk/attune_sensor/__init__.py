@@ -21,12 +21,12 @@ from attune_sensor._errors import (
 )
 from attune_sensor._functions import Sensor, Trigger
 from attune_sensor._last_events import LastEvent
-from attune_sensor._parameters import read_parameters
+from attune_sensor._parameters import read_duration, read_parameters
 from attune_sensor._reports import event_of
 from attune_sensor._rule_store import RuleStore
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._runtime import SensorRuntime, run_sensor
-from attune_sensor._servers import read_server_parameters, read_servers
+from attune_sensor._servers import build_named, read_server_parameters, read_servers
 from attune_sensor._settings import SensorSettings, WhenFull
 from attune_sensor._source_events import (
     DERIVED_TRIGGER_TYPES,
@@ -40,7 +40,16 @@ from attune_sensor._source_events import (
     StoredEvent,
 )
 from attune_sensor._source_handler import SourceHandler
-from attune_sensor._sources import Message, ReadsAhead, Source, SourceError, SourceKind, SplittingSourceKind
+from attune_sensor._sources import (
+    ForgettingSourceKind,
+    Message,
+    ReadsAhead,
+    RemarkingSourceKind,
+    Source,
+    SourceError,
+    SourceKind,
+    SplittingSourceKind,
+)
 from attune_sensor._token_client import ApiHealth, SensorToken, TokenClient, TokenClientError
 
 __all__ = [
@@ -56,10 +65,12 @@ __all__ = [
     "Disposition",
     "EventPage",
     "EventReport",
+    "ForgettingSourceKind",
     "InvalidRuleError",
     "LastEvent",
     "Message",
     "ReadsAhead",
+    "RemarkingSourceKind",
     "Rule",
     "RuleHandler",
     "RuleMemory",
@@ -87,8 +98,10 @@ __all__ = [
     "Trace",
     "Trigger",
     "WhenFull",
+    "build_named",
     "event_id",
     "event_of",
+    "read_duration",
     "read_parameters",
     "read_server_parameters",
     "read_servers",

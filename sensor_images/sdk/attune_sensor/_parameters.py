@@ -4,7 +4,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from attune_kit.parameters import sentence
+from attune_kit.parameters import microseconds, sentence
 from attune_sensor._errors import InvalidRuleError
 
 P = TypeVar("P")
@@ -30,6 +30,22 @@ def read_parameters(parameters: dict[str, Any], wanted: type[P] | None) -> P:
         return msgspec.convert(parameters, type=wanted)
     except ValueError as error:
         raise InvalidRuleError(_sentence(error)) from None
+
+
+def read_duration(text: str, name: str) -> int:
+    """A duration among a rule's parameters, in microseconds.
+
+    Args:
+        text: like ``24h``, ``1h30m`` or ``500ms``.
+        name: the parameter's.
+
+    Raises:
+        InvalidRuleError: it is none.
+    """
+    try:
+        return microseconds(text)
+    except ValueError as error:
+        raise InvalidRuleError(f"parameters.{name}: {error}") from None
 
 
 def _sentence(error: ValueError) -> str:

@@ -5,7 +5,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from attune_kit.servers import unknown_server
+from attune_kit.servers import unknown_name
 from attune_sensor._errors import InvalidRuleError, SettingsError
 from attune_sensor._parameters import read_parameters
 from attune_sensor._rules import Rule
@@ -31,12 +31,10 @@ def read_servers(
 ) -> dict[str, _Server]:
     """The servers of a Sensor's configuration, by name.
 
-    Names have no ``/``, so that they can be part of event ids.
-
     Args:
         config: ``spec.config``; it holds ``servers`` and nothing else.
         given: the type of a server as it is written.
-        build: makes what the sensor needs of a server's name and what is written. It raises ValueError with what is wrong.
+        build: see :func:`build_named`.
 
     Raises:
         SettingsError: the configuration cannot be used.
@@ -45,16 +43,34 @@ def read_servers(
         written: dict[str, _Given] = msgspec.convert(config, type=_Config[given]).servers  # type: ignore[valid-type]
     except msgspec.ValidationError as error:
         raise SettingsError(f"spec.config of the Sensor cannot be used: {error}") from None
-    servers = {}
+    return build_named(written, build)
+
+
+def build_named(
+    written: Mapping[str, _Given], build: Callable[[str, _Given], _Server], *, field: str = "servers"
+) -> dict[str, _Server]:
+    """What the sensor needs of each thing that its configuration names.
+
+    Names have no ``/``, so that they can be part of event ids.
+
+    Args:
+        written: each as it is written, by its name.
+        build: makes what the sensor needs of a name and what is written. It raises ValueError with what is wrong.
+        field: the field of ``spec.config`` that has them.
+
+    Raises:
+        SettingsError: one cannot be used.
+    """
+    built = {}
     for name, each in written.items():
-        where = f"spec.config.servers.{name} of the Sensor"
+        where = f"spec.config.{field}.{name} of the Sensor"
         if not name or "/" in name:
             raise SettingsError(f"{where}: {name!r} is no name; it must not be empty or hold a '/'")
         try:
-            servers[name] = build(name, each)
+            built[name] = build(name, each)
         except ValueError as error:
             raise SettingsError(f"{where}: {error}") from None
-    return servers
+    return built
 
 
 def read_server_parameters(rule: Rule, parameters: type[_WithServer], servers: Iterable[str]) -> _WithServer:
@@ -69,6 +85,6 @@ def read_server_parameters(rule: Rule, parameters: type[_WithServer], servers: I
         InvalidRuleError: they do not fit the type, or the Sensor does not know the server.
     """
     found = read_parameters(rule.parameters, parameters)
-    if (problem := unknown_server(found.server, servers)) is not None:
+    if (problem := unknown_name(found.server, servers)) is not None:
         raise InvalidRuleError(problem)
     return found

@@ -12,7 +12,7 @@ from attune_sensor._context import SensorContext
 from attune_sensor._rules import Rule
 from attune_sensor._source_consumer import SourceConsumer
 from attune_sensor._source_window import Budget
-from attune_sensor._sources import SourceKind
+from attune_sensor._sources import ForgettingSourceKind, RemarkingSourceKind, SourceKind
 
 _RETRY: Final = Backoff(initial=0.5, maximum=30.0)
 #: Seconds that a rule waits for its source, before it is Failing because the source did not answer yet.
@@ -52,6 +52,8 @@ class SourceHandler:
             self._messages.labels(result)
         context.add_health_check("source", self._fault)
         context.add_live_check("sources", self._died)
+        if isinstance(kind, RemarkingSourceKind):
+            kind.remark = self.remark
 
     async def start(self, rule: Rule) -> None:
         """Read the rule's source. When this returns it is open, or the rule is reported as failing.
@@ -98,6 +100,8 @@ class SourceHandler:
         subscription = self._reading.pop(rule.uid, None)
         if subscription is not None:
             await self._leave(rule.uid, subscription)
+        if isinstance(self._kind, ForgettingSourceKind):
+            self._kind.forget(rule)
 
     async def close(self) -> None:
         """Stop reading. Messages that are on their way get a moment to be stored and acknowledged."""

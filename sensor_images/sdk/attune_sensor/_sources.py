@@ -4,7 +4,7 @@ The SDK does the rest (:class:`attune_sensor.SourceHandler`): rules that ask for
 events, and only when the API has stored the events of a message is it acknowledged, in order.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -128,3 +128,22 @@ class SplittingSourceKind(SourceKind, Protocol):
         of them are stored, and at once where a rule asks for none. Pure.
         """
         ...
+
+
+@runtime_checkable
+class RemarkingSourceKind(SourceKind, Protocol):
+    """A kind of source that notices when something of what it reads is lost.
+
+    Attributes:
+        remark: says so in the conditions of the rules that read a subscription (:meth:`SourceHandler.remark`, which sets it).
+    """
+
+    remark: Callable[..., None]
+
+
+@runtime_checkable
+class ForgettingSourceKind(SourceKind, Protocol):
+    """A kind of source that remembers something of its rules."""
+
+    def forget(self, rule: Rule) -> None:
+        """The rule is gone."""

@@ -11,7 +11,7 @@ from support.eventually import until
 from support.harness_events import payloads
 from support.objects_server import PRESENT, ObjectsServer
 
-from attune_aws.__main__ import Handler
+from attune_aws.__main__ import handler
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -35,7 +35,7 @@ def secrets(tmp_path: Path) -> Path:
 
 def sensor(s3: ObjectsServer, secrets: Path, *, api: FakeApi | None = None) -> SensorHarness:
     return SensorHarness(
-        Handler,
+        handler,
         trigger_types=[TYPE],
         config={"servers": {"default": s3.access}},
         settings={"secrets_dir": secrets},

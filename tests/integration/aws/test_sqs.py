@@ -11,7 +11,7 @@ from support.elasticmq_server import ACCOUNT, PRESENT, ElasticMq
 from support.eventually import until
 from support.harness_events import payloads
 
-from attune_aws.__main__ import Handler
+from attune_aws.__main__ import handler
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -35,7 +35,7 @@ def secrets(tmp_path: Path) -> Path:
 
 def sensor(sqs: ElasticMq, secrets: Path | None, *, api: FakeApi | None = None, **server: Any) -> SensorHarness:
     return SensorHarness(
-        Handler,
+        handler,
         trigger_types=[TYPE],
         config={"servers": {"default": {**sqs.access, **server}}},
         settings={"secrets_dir": secrets},

@@ -9,7 +9,7 @@ import pytest
 from support.eventually import until
 from support.harness_events import payloads
 
-from attune_files.__main__ import Handler
+from attune_files.__main__ import handler
 from attune_sensor import AckState, Rule
 from attune_sensor.testing import FakeApi, SensorHarness
 
@@ -25,7 +25,7 @@ def inbox(tmp_path: Path) -> Path:
 
 def sensor(folder: Path, *, api: FakeApi | None = None, **more: Any) -> SensorHarness:
     config = {"folders": {"default": {"path": str(folder), "scanEvery": "1h", **more}}}
-    return SensorHarness(Handler, trigger_types=[TYPE], config=config, api=api)
+    return SensorHarness(handler, trigger_types=[TYPE], config=config, api=api)
 
 
 async def active(harness: SensorHarness, **parameters: Any) -> Rule:

@@ -11,7 +11,7 @@ from support.eventually import until
 from support.harness_events import payloads
 from support.polled_server import Page, PolledServer
 
-from attune_http.__main__ import Handler
+from attune_http.__main__ import handler
 from attune_http.state import unpack
 from attune_sensor import AckState, Rule, SettingsError
 from attune_sensor.testing import FakeApi, SensorHarness
@@ -39,7 +39,7 @@ def sensor(
 ) -> SensorHarness:
     known = {"default": {"url": server.url, **of_server}}
     return SensorHarness(
-        Handler,
+        handler,
         trigger_types=[TYPE],
         config={"minInterval": "20ms", "servers": known, **(config or {})},
         settings={"secrets_dir": secrets},
@@ -257,4 +257,4 @@ async def test_an_address_that_the_sensor_does_not_allow_is_rejected(server: Pol
 
 def test_a_configuration_that_cannot_be_used_is_refused() -> None:
     with pytest.raises(SettingsError, match="without credentials"):
-        SensorHarness(Handler, trigger_types=[TYPE], config={"servers": {"default": {"url": "http://u:p@h/"}}})
+        SensorHarness(handler, trigger_types=[TYPE], config={"servers": {"default": {"url": "http://u:p@h/"}}})

@@ -3,15 +3,15 @@
 import msgspec
 import pytest
 
-from attune_kit.servers import DEFAULT_SERVER, Address, Reference, place_of, read_address, unknown_server
+from attune_kit.servers import DEFAULT_SERVER, Address, Reference, place_of, read_address, unknown_name
 
 
 def test_a_server_that_the_sensor_does_not_know_is_named_with_those_that_it_knows() -> None:
-    assert unknown_server("default", {"default": 1}) is None
+    assert unknown_name("default", {"default": 1}) is None
     said = "parameters.server: the Sensor has no server 'x' in spec.config.servers; "
-    assert unknown_server("x", ["b", "a"]) == said + "it has a, b"
-    assert unknown_server("x", ()) == said + "it has none"
-    assert unknown_server(DEFAULT_SERVER, ()) is not None
+    assert unknown_name("x", ["b", "a"]) == said + "it has a, b"
+    assert unknown_name("x", ()) == said + "it has none"
+    assert unknown_name(DEFAULT_SERVER, ()) is not None
 
 
 def test_a_place_is_said_as_it_is_written() -> None:
