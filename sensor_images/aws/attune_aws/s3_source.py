@@ -13,7 +13,7 @@ from attune_aws.errors import FAILURES, code_of, source_error
 from attune_aws.s3_parameters import BucketSubscription
 from attune_aws.s3_payload import message_of, object_of
 from attune_aws.s3_state import MOST_OBJECTS, Object, State, mark_of, new_in, pack, settle, unpack
-from attune_sensor import Message, RuleStore, SourceError
+from attune_sensor import KeptState, Message, RuleStore, SourceError
 
 #: Seconds that a read waits for the next time to list.
 _WAITS: Final = 2.0
@@ -55,11 +55,16 @@ class Bucket:
         self._server = server
         self._subscription = subscription
         self._connect = connect
-        self._store = store
         self._monotonic = monotonic
         self._stack = AsyncExitStack()
         self._s3: Any = None
-        self._state = State(fingerprint=subscription.fingerprint)
+        self._kept = KeptState(
+            store,
+            pack=pack,
+            unpack=unpack,
+            pause=lambda size: max(_KEEPS, size * _KEEPS_PER_BYTE),
+            monotonic=monotonic,
+        )
         #: Whether the rule has a place in the bucket; else it begins with the next listing.
         self._begun = False
         #: What is new and not stored, in order.
@@ -68,9 +73,6 @@ class Bucket:
         self._listed: list[Object] = []
         self._goes_on: str | None = None
         self._marks: list[tuple[int, bytes]] | None = None
-        self._dirty = False
-        self._kept_at = 0.0
-        self._pause = _KEEPS
         self.next_at: float = 0.0 if before is None else before.next_at
         self.why: str | None = None if before is None else before.why
 
@@ -82,12 +84,11 @@ class Bucket:
         """
         if self.why is not None and self._monotonic() < self.next_at:
             raise SourceError(self.why)
-        packed = await self._store.load()
-        state = None if packed is None else await asyncio.to_thread(unpack, packed)
-        if state is not None and state.fingerprint == self._subscription.fingerprint:
-            self._state, self._begun = state, True
-        elif self._subscription.start == "beginning":
+        if await self._kept.load(self._subscription.fingerprint):
             self._begun = True
+        else:
+            self._kept.state = State(fingerprint=self._subscription.fingerprint)
+            self._begun = self._subscription.start == "beginning"
         try:
             self._s3 = await self._stack.enter_async_context(await self._connect())
             await self._page(most=1)
@@ -125,13 +126,13 @@ class Bucket:
         for message in messages:
             found: Object = message.content
             if self._subscription.order == "name":
-                self._state.marker = found.key
+                self._kept.current.marker = found.key
             else:
-                self._state.known.add(mark_of(found, changes=self._subscription.changes))
+                self._kept.current.known.add(mark_of(found, changes=self._subscription.changes))
             self._found.popleft()
-        self._dirty = True
-        if self._monotonic() - self._kept_at > self._pause:
-            await self._keep()
+        self._kept.dirty = True
+        if self._kept.due:
+            await self._kept.keep()
 
     async def hold(self, messages: Sequence[Message]) -> None:
         """Nothing: no one else waits for these."""
@@ -140,7 +141,7 @@ class Bucket:
         """Keep what is known, if the API takes it, and disconnect."""
         try:
             with contextlib.suppress(SourceError):
-                await self._keep()
+                await self._kept.keep()
         finally:
             await self._stack.aclose()
 
@@ -149,12 +150,12 @@ class Bucket:
     async def _list_by_name(self) -> bool:
         """List what is behind the marker; returns whether that was all."""
         for _ in range(_PAGES):
-            listed, goes_on = await self._page(after=self._state.marker)
+            listed, goes_on = await self._page(after=self._kept.current.marker)
             if listed and self._begun:
                 self._found.extend(listed)
                 return not goes_on
             if listed:
-                self._state.marker = listed[-1].key
+                self._kept.current.marker = listed[-1].key
             if not goes_on:
                 if not self._begun:
                     await self._begin()
@@ -181,9 +182,9 @@ class Bucket:
         everything, self._listed = self._listed, []
         self._marks = [(each.at, mark_of(each, changes=changes)) for each in everything]
         if self._begun:
-            self._found.extend(new_in(self._state, everything, changes=changes))
+            self._found.extend(new_in(self._kept.current, everything, changes=changes))
         else:
-            settle(self._state, self._marks)
+            settle(self._kept.current, self._marks)
             await self._begin()
         return True
 
@@ -210,9 +211,7 @@ class Bucket:
         Raises:
             SourceError: the API does not answer.
         """
-        self._dirty = True
-        if not await self._keep():
-            raise SourceError("the API does not keep now what is to be remembered of the rule")
+        await self._kept.begin()
         self._begun = True
 
     # -- reporting and remembering -----------------------------------------------------------------------------------------
@@ -224,24 +223,13 @@ class Bucket:
         """All that was listed is stored: remember it in as little as possible, and keep that."""
         if self._marks is not None and not self._found:
             marks, self._marks = self._marks, None
-            before = (self._state.before, self._state.known)
-            settle(self._state, marks)
-            self._dirty = self._dirty or before != (self._state.before, self._state.known)
-        self._dirty = self._dirty or self._store.stale
-        if self._dirty and self._monotonic() - self._kept_at > self._pause:
-            await self._keep()
-
-    async def _keep(self) -> bool:
-        """Keep what is known at the API, if it is not; returns whether it is kept."""
-        if not self._dirty:
-            return True
-        packed = await asyncio.to_thread(pack, self._state)
-        self._kept_at = self._monotonic()
-        self._pause = max(_KEEPS, len(packed) * _KEEPS_PER_BYTE)
-        if not await self._store.keep(packed):
-            return False
-        self._dirty = False
-        return True
+            state = self._kept.current
+            before = (state.before, state.known)
+            settle(state, marks)
+            self._kept.dirty = self._kept.dirty or before != (state.before, state.known)
+        self._kept.refresh()
+        if self._kept.due:
+            await self._kept.keep()
 
     def _error(self, error: Exception) -> SourceError:
         if code_of(error) == "NoSuchBucket":

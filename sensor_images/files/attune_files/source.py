@@ -14,7 +14,7 @@ from attune_files.scanning import MOST_FILES, MOST_NEW, Content, File, Found, Go
 from attune_files.settling import Settling
 from attune_files.state import State, pack, unpack
 from attune_files.watching import Watch
-from attune_sensor import Message, RuleStore, SourceError
+from attune_sensor import KeptState, Message, RuleStore, SourceError
 
 #: Seconds that a read waits for something to happen.
 _WAITS: Final = 2.0
@@ -52,17 +52,16 @@ class Looking:
     ) -> None:
         self._folder = folder
         self._subscription = subscription
-        self._store = store
         self._watch = watch
         self._monotonic = monotonic
-        self._state: State | None = None
+        self._kept = KeptState(
+            store, pack=pack, unpack=unpack, pause=lambda size: _KEEPS + size * _KEEPS_PER_BYTE, monotonic=monotonic
+        )
         self._settling = Settling(subscription.settle)
         self._ready: deque[File] = deque()
         self._seen: list[bytes] = []
         self._next_look = 0.0
         self._next_scan = 0.0
-        self._dirty = False
-        self._next_keep = 0.0
 
     async def open(self) -> None:
         """Read what is remembered. At the first time, remember what is there.
@@ -70,11 +69,8 @@ class Looking:
         Raises:
             SourceError: the API does not answer, or the folder is not there.
         """
-        packed = await self._store.load()
-        state = None if packed is None else await asyncio.to_thread(unpack, packed)
-        if state is not None and state.fingerprint == self._subscription.fingerprint:
-            self._state = state
-            await self._scan(state)
+        if await self._kept.load(self._subscription.fingerprint):
+            await self._scan(self._kept.current)
         else:
             state = State(fingerprint=self._subscription.fingerprint)
             found = await self._scan(state, all_=True)
@@ -84,10 +80,8 @@ class Looking:
                     if len(found.new) < MOST_NEW:
                         break
                     found = await self._scan(state, all_=True)
-            self._state = state
-            self._dirty = True
-            if not await self._keep():
-                raise SourceError("the API does not keep now what is to be remembered of the rule")
+            self._kept.state = state
+            await self._kept.begin()
         if self._watch is not None:
             await self._watch.start()
 
@@ -97,9 +91,8 @@ class Looking:
         Raises:
             SourceError: the folder cannot be looked at.
         """
-        if (self._dirty and self._monotonic() >= self._next_keep) or self._store.stale:
-            self._dirty = True
-            await self._keep()
+        if self._kept.refresh() or self._kept.due:
+            await self._kept.keep()
         if not self._ready:
             await self._wait()
             if self._monotonic() < self._due():
@@ -109,10 +102,10 @@ class Looking:
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Remember that these are stored."""
-        self._begun.remember([message.content.file.mark for message in messages], seen=self._seen)
+        self._kept.current.remember([message.content.file.mark for message in messages], seen=self._seen)
         for _ in messages:
             self._ready.popleft()
-        self._dirty = True
+        self._kept.dirty = True
 
     async def hold(self, messages: Sequence[Message]) -> None:
         """Nothing: nobody else waits for these."""
@@ -122,7 +115,7 @@ class Looking:
         if self._watch is not None:
             await self._watch.stop()
         with contextlib.suppress(SourceError):
-            await self._keep()
+            await self._kept.keep()
 
     # -- looking -----------------------------------------------------------------------------------------------------------
 
@@ -151,7 +144,7 @@ class Looking:
         if self._watch is not None:
             self._watch.changed.clear()
         began = self._monotonic()
-        found = await self._scan(self._begun)
+        found = await self._scan(self._kept.current)
         took = self._monotonic() - began
         self._next_look = began + took + _PAUSE + _PAUSE_PER_SECOND * took
         self._next_scan = began + (0.0 if found.later else self._folder.scan_every)
@@ -198,21 +191,3 @@ class Looking:
         return await asyncio.to_thread(
             read, self._folder.path, file, most=LARGEST if inline else -1, digest=self._subscription.digest
         )
-
-    # -- remembering -------------------------------------------------------------------------------------------------------
-
-    @property
-    def _begun(self) -> State:
-        assert self._state is not None  # noqa: S101 - the source is open
-        return self._state
-
-    async def _keep(self) -> bool:
-        """Keep what is known at the API, if it is not; returns whether it is kept."""
-        if not self._dirty or self._state is None:
-            return True
-        packed = pack(self._state)
-        self._next_keep = self._monotonic() + _KEEPS + len(packed) * _KEEPS_PER_BYTE
-        if not await self._store.keep(packed):
-            return False
-        self._dirty = False
-        return True

@@ -15,7 +15,7 @@ from attune_http.parameters import Subscription
 from attune_http.payload import Changed
 from attune_http.state import Change, State, pack, unpack
 from attune_kit.secret_files import MissingSecretError
-from attune_sensor import Message, RuleStore, SourceError
+from attune_sensor import KeptState, Message, RuleStore, SourceError
 
 #: Seconds that a read waits for the next time to ask.
 _WAITS: Final = 2.0
@@ -65,19 +65,16 @@ class Polling:
     ) -> None:
         self._subscription = subscription
         self._client = client
-        self._store = store
         self._pace = pace
         self._remark = remark
         self._monotonic = monotonic
         self._wall = wall
-        self._state: State | None = None
+        self._kept = KeptState(store, pack=pack, unpack=unpack, pause=lambda _: _KEEPS, monotonic=monotonic)
         self._found: deque[Item] = deque()
         #: The validators of the last answer, all of which was read.
         self._seen = Answer(body=None)
-        #: Whether something is known that is not kept; and whether that must be kept before it is reported.
-        self._dirty = False
+        #: Whether what is known must be kept before it is reported.
         self._urgent = False
-        self._kept_at = 0.0
 
     async def open(self) -> None:
         """Read what is remembered. Ask for the first time, unless it is not time yet.
@@ -85,14 +82,12 @@ class Polling:
         Raises:
             SourceError: the API or the address does not answer.
         """
-        packed = await self._store.load()
-        state = None if packed is None else await asyncio.to_thread(unpack, packed)
-        if state is not None and state.fingerprint == self._subscription.fingerprint:
-            self._state = state
+        if await self._kept.load(self._subscription.fingerprint):
+            state = self._kept.current
             self._seen = Answer(body=None, etag=state.etag, modified=state.modified)
             if self._under_way:
                 return
-        if self._state is None or self._monotonic() >= self._pace.next_at:
+        if self._kept.state is None or self._monotonic() >= self._pace.next_at:
             await self._look()
         elif self._pace.why is not None:
             raise SourceError(self._pace.why)
@@ -108,8 +103,7 @@ class Polling:
             return []
         if self._under_way:
             return self._batch()
-        if self._dirty:
-            await self._keep()
+        await self._keep()
         wait = self._pace.next_at - self._monotonic()
         if wait > 0:
             await asyncio.sleep(min(wait, _WAITS))
@@ -123,15 +117,15 @@ class Polling:
         Raises:
             SourceError: another pod serves the rule, too.
         """
-        state = self._begun
+        state = self._kept.current
         for message in messages:
             if isinstance(message.content, Item):
                 state.remember([message.content.mark])
                 self._found.popleft()
             else:
                 state.change = None
-        self._dirty = True
-        if not self._under_way or self._monotonic() - self._kept_at > _KEEPS:
+        self._kept.dirty = True
+        if not self._under_way or self._kept.due:
             await self._keep()
 
     async def hold(self, messages: Sequence[Message]) -> None:
@@ -156,26 +150,26 @@ class Polling:
             self._pace.failed(self._monotonic(), str(error), wait=error.wait if isinstance(error, FetchError) else 0.0)
             raise
         self._pace.succeeded(self._monotonic())
-        self._dirty = self._dirty or self._store.stale
+        self._kept.refresh()
         if found is None:
             return
-        first = self._state is None
+        first = self._kept.state is None
         if first:
-            self._state = State(fingerprint=self._subscription.fingerprint, began=self._now())
+            self._kept.state = State(fingerprint=self._subscription.fingerprint, began=self._now())
         self._seen = Answer(body=None, etag=answer.etag, modified=answer.modified)
         if isinstance(found, Part):
             self._take_part(found, answer, first=first)
         else:
             self._take_items(found, first=first)
         if first:
-            self._dirty = True
+            self._kept.dirty = True
             if not await self._keep():
-                self._state = None
+                self._kept.state = None
                 raise SourceError("the API does not keep now what is to be remembered of the rule")
 
     async def _found_in(self, answer: Answer) -> Items | Part | None:
         if answer.body is None:
-            if self._state is None:
+            if self._kept.state is None:
                 raise FetchError("answers 304 to a request without conditions")
             return None
         read: Callable[[bytes, Subscription], Items | Part]
@@ -183,11 +177,11 @@ class Polling:
         return await asyncio.to_thread(read, answer.body, self._subscription)
 
     def _take_part(self, part: Part, answer: Answer, *, first: bool) -> None:
-        state = self._begun
+        state = self._kept.current
         if part.digest == state.digest:
             return
         state.digest = part.digest
-        self._dirty = self._urgent = True
+        self._kept.dirty = self._urgent = True
         if first and self._subscription.first == "skip":
             return
         # It is kept before it is reported: what was seen is an event even if the pod is killed, and something else is there then.
@@ -196,7 +190,7 @@ class Polling:
         state.change = Change(part.encoding, kept, len(part.raw), self._now(), answer.etag)
 
     def _take_items(self, found: Items, *, first: bool) -> None:
-        state = self._begun
+        state = self._kept.current
         if found.nameless:
             self._remark(f"{found.nameless} items of the last answer have no id")
         if first and self._subscription.first == "skip":
@@ -209,16 +203,11 @@ class Polling:
     # -- reporting and remembering -----------------------------------------------------------------------------------------
 
     @property
-    def _begun(self) -> State:
-        assert self._state is not None  # noqa: S101 - the source is open
-        return self._state
-
-    @property
     def _under_way(self) -> bool:
-        return bool(self._found) or self._begun.change is not None
+        return bool(self._found) or self._kept.current.change is not None
 
     def _batch(self) -> list[Message]:
-        state = self._begun
+        state = self._kept.current
         place = state.fingerprint.hex()
         if (change := state.change) is not None:
             return [
@@ -245,18 +234,13 @@ class Polling:
 
     async def _keep(self) -> bool:
         """Keep what is known at the API, if it is not; returns whether it is kept."""
-        if not self._dirty or self._state is None:
-            return True
-        state = self._state
-        if not self._found:
+        state = self._kept.state
+        if self._kept.dirty and state is not None and not self._found:
             # All of the last answer is known now.
             state.etag, state.modified = self._seen.etag, self._seen.modified
-        packed = await asyncio.to_thread(pack, state)
-        self._kept_at = self._monotonic()
-        if not await self._store.keep(packed):
-            return False
-        self._dirty = self._urgent = False
-        return True
+        kept = await self._kept.keep()
+        self._urgent = self._urgent and not kept
+        return kept
 
     def _now(self) -> int:
         return (self._wall() - _EPOCH) // timedelta(microseconds=1)

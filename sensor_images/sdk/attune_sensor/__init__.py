@@ -23,7 +23,7 @@ from attune_sensor._functions import Sensor, Trigger
 from attune_sensor._last_events import LastEvent
 from attune_sensor._parameters import read_duration, read_parameters
 from attune_sensor._reports import event_of
-from attune_sensor._rule_store import RuleStore
+from attune_sensor._rule_store import KeptState, RuleStore
 from attune_sensor._rules import Rule, RuleHandler
 from attune_sensor._runtime import SensorRuntime, run_sensor
 from attune_sensor._servers import build_named, read_server_parameters, read_servers
@@ -67,6 +67,7 @@ __all__ = [
     "EventReport",
     "ForgettingSourceKind",
     "InvalidRuleError",
+    "KeptState",
     "LastEvent",
     "Message",
     "ReadsAhead",

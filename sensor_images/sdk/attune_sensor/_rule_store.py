@@ -1,8 +1,9 @@
 """What a source remembers of a rule where nothing that it reads keeps a place for its readers: a feed, a folder."""
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from attune_contract.derived import MOST_STATE_BYTES
 from attune_sensor._rules import Rule
@@ -66,3 +67,100 @@ class RuleStore:
         self._position += 1
         self._kept_at = self._monotonic()
         return True
+
+
+class _OfParameters(Protocol):
+    @property
+    def fingerprint(self) -> bytes: ...
+
+
+_State = TypeVar("_State", bound=_OfParameters)
+
+
+class KeptState(Generic[_State]):
+    """What a source remembers of its rule, in memory, and whether a :class:`RuleStore` keeps it.
+
+    Args:
+        store: keeps it.
+        pack: a state as bytes.
+        unpack: the state again; None when it is none that this version of the program can use.
+        pause: seconds between two times that so many bytes are kept, while more is under way.
+        monotonic: seconds.
+
+    Attributes:
+        state: what is remembered; None before anything is. Its ``fingerprint`` says to which parameters it belongs.
+        dirty: whether something is in it that is not kept.
+    """
+
+    def __init__(
+        self,
+        store: RuleStore,
+        *,
+        pack: Callable[[_State], bytes],
+        unpack: Callable[[bytes], _State | None],
+        pause: Callable[[int], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._pack = pack
+        self._unpack = unpack
+        self._pause = pause
+        self._monotonic = monotonic
+        self._next_at = 0.0
+        self.state: _State | None = None
+        self.dirty = False
+
+    @property
+    def current(self) -> _State:
+        """What is remembered, once something is."""
+        if self.state is None:
+            raise RuntimeError("the source is not open")
+        return self.state
+
+    @property
+    def due(self) -> bool:
+        """Whether it is worth keeping now what is in it."""
+        return self.dirty and self._monotonic() >= self._next_at
+
+    def refresh(self) -> bool:
+        """Have it kept again if the API would forget it; returns whether that is so."""
+        self.dirty = self.dirty or self._store.stale
+        return self._store.stale
+
+    async def load(self, fingerprint: bytes) -> bool:
+        """Read what is kept; returns whether it belongs to these parameters. Else the rule begins anew.
+
+        Raises:
+            SourceError: the API does not answer.
+        """
+        packed = await self._store.load()
+        found = None if packed is None else await asyncio.to_thread(self._unpack, packed)
+        if found is None or found.fingerprint != fingerprint:
+            return False
+        self.state = found
+        return True
+
+    async def keep(self) -> bool:
+        """Keep it, if it is not kept; returns whether it is.
+
+        Raises:
+            SourceError: see :meth:`RuleStore.keep`.
+        """
+        if not self.dirty or self.state is None:
+            return True
+        packed = await asyncio.to_thread(self._pack, self.state)
+        self._next_at = self._monotonic() + self._pause(len(packed))
+        if not await self._store.keep(packed):
+            return False
+        self.dirty = False
+        return True
+
+    async def begin(self) -> None:
+        """Keep what is remembered at first, before anything is reported.
+
+        Raises:
+            SourceError: the API does not keep it now, or see :meth:`RuleStore.keep`.
+        """
+        self.dirty = True
+        if not await self.keep():
+            raise SourceError("the API does not keep now what is to be remembered of the rule")

@@ -20,6 +20,7 @@ NAMES = [
     "EventReport",
     "ForgettingSourceKind",
     "InvalidRuleError",
+    "KeptState",
     "LastEvent",
     "Message",
     "ReadsAhead",
