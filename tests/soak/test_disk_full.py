@@ -79,15 +79,6 @@ def disk() -> Iterator[SmallDisk]:
     small.unmount()
 
 
-@pytest.fixture
-def nats(tmp_path: Path) -> Iterator[NatsServer]:
-    (tmp_path / "nats").mkdir()
-    server = NatsServer(tmp_path / "nats")
-    server.start()
-    yield server
-    server.stop()
-
-
 async def _send(api: ApiProcess, outcome: Outcome, enough: asyncio.Event) -> None:
     """Report one event after the other, each until it is acknowledged, until there are enough."""
     async with api.client() as sensor:
@@ -99,7 +90,9 @@ async def _send(api: ApiProcess, outcome: Outcome, enough: asyncio.Event) -> Non
                 await asyncio.sleep(_NEXT_TRY)
 
 
-async def _go_through(api: ApiProcess, disk: SmallDisk, nats: NatsServer, server: PostgresServer | None) -> Outcome:
+async def _go_through(
+    api: ApiProcess, disk: SmallDisk, nats_server: NatsServer, server: PostgresServer | None
+) -> Outcome:
     outcome = Outcome()
     enough = asyncio.Event()
     async with asyncio.TaskGroup() as group, api.reader() as reader:
@@ -138,7 +131,7 @@ async def _go_through(api: ApiProcess, disk: SmallDisk, nats: NatsServer, server
     ids = [each["id"] for each in stored]
     assert set(ids) == outcome.accepted
     assert [each["payload"]["k"] for each in stored] == list(range(len(stored)))
-    published = await streamed_ids(nats, set(ids))
+    published = await streamed_ids(nats_server, set(ids))
     assert list(dict.fromkeys(published)) == ids
     assert len(api.events_logged("background_task_died")) == 0
     print(
@@ -150,16 +143,16 @@ async def _go_through(api: ApiProcess, disk: SmallDisk, nats: NatsServer, server
     return outcome
 
 
-async def test_sqlite(tmp_path: Path, disk: SmallDisk, nats: NatsServer) -> None:
+async def test_sqlite(tmp_path: Path, disk: SmallDisk, nats_server: NatsServer) -> None:
     database = f"sqlite:///{disk.directory}/db/attune.db"
-    with ApiProcess(tmp_path / "api", database_url=database, nats_url=nats.url, check_rules="false") as api:
-        outcome = await _go_through(api, disk, nats, None)
+    with ApiProcess(tmp_path / "api", database_url=database, nats_url=nats_server.url, check_rules="false") as api:
+        outcome = await _go_through(api, disk, nats_server, None)
     assert outcome.again < 5
 
 
-async def test_sqlite_starts_while_it_is_full(tmp_path: Path, disk: SmallDisk, nats: NatsServer) -> None:
+async def test_sqlite_starts_while_it_is_full(tmp_path: Path, disk: SmallDisk, nats_server: NatsServer) -> None:
     database = f"sqlite:///{disk.directory}/db/attune.db"
-    with ApiProcess(tmp_path / "api", database_url=database, nats_url=nats.url, check_rules="false") as api:
+    with ApiProcess(tmp_path / "api", database_url=database, nats_url=nats_server.url, check_rules="false") as api:
         async with api.client() as sensor:
             for k in range(10):
                 assert (await sensor.post("/api/v1/events", json=report(k))).status_code == 201
@@ -178,12 +171,12 @@ async def test_sqlite_starts_while_it_is_full(tmp_path: Path, disk: SmallDisk, n
             assert [each["payload"]["k"] for each in await stored_events(api)] == list(range(11))
 
 
-async def test_postgresql(tmp_path: Path, disk: SmallDisk, nats: NatsServer) -> None:
+async def test_postgresql(tmp_path: Path, disk: SmallDisk, nats_server: NatsServer) -> None:
     postgres = PostgresServer(disk.directory / "postgres", max_wal_size="64MB", min_wal_size="32MB")
     postgres.start()
     try:
         url = postgres.create_database()
-        with ApiProcess(tmp_path / "api", database_url=url, nats_url=nats.url, check_rules="false") as api:
-            await _go_through(api, disk, nats, postgres)
+        with ApiProcess(tmp_path / "api", database_url=url, nats_url=nats_server.url, check_rules="false") as api:
+            await _go_through(api, disk, nats_server, postgres)
     finally:
         postgres.remove()

@@ -32,9 +32,9 @@ _PAUSE = 0.02
 class Replicas:
     """Two replicas on one database."""
 
-    def __init__(self, directory: Path, database: str, nats: NatsServer) -> None:
+    def __init__(self, directory: Path, database: str, nats_server: NatsServer) -> None:
         self.all = [
-            ApiProcess(directory / name, database_url=database, nats_url=nats.url, check_rules="false")
+            ApiProcess(directory / name, database_url=database, nats_url=nats_server.url, check_rules="false")
             for name in ("one", "two")
         ]
         one, two = self.all
@@ -47,21 +47,12 @@ class Replicas:
 
 
 @pytest.fixture
-def nats(tmp_path: Path) -> Iterator[NatsServer]:
-    (tmp_path / "nats").mkdir()
-    server = NatsServer(tmp_path / "nats")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def replicas(tmp_path: Path, nats: NatsServer) -> Iterator[Replicas]:
+def replicas(tmp_path: Path, nats_server: NatsServer) -> Iterator[Replicas]:
     with ExitStack() as stack:
         postgres = PostgresServer()
         stack.callback(postgres.remove)
         postgres.start()
-        both = Replicas(tmp_path, postgres.create_database(), nats)
+        both = Replicas(tmp_path, postgres.create_database(), nats_server)
         for api in both.all:
             stack.enter_context(api)
         yield both
@@ -121,16 +112,16 @@ async def _take_over(
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "stopped"])
-async def test_the_other_one_publishes(replicas: Replicas, nats: NatsServer, fault: str) -> None:
+async def test_the_other_one_publishes(replicas: Replicas, nats_server: NatsServer, fault: str) -> None:
     published = Published()
-    client = await connect(nats.url)
+    client = await connect(nats_server.url)
     await client.subscribe(ALL_EVENTS, cb=published.arrived)
     numbers = itertools.count()
     accepted: set[str] = set()
     seconds = [await _take_over(replicas, published, fault, numbers, accepted) for _ in range(ROUNDS)]
     ids = [each["id"] for each in await stored_events(replicas.all[0])]
     assert set(ids) == accepted
-    assert await streamed_ids(nats, set(ids)) == ids, "lost, doubled, or in another order"
+    assert await streamed_ids(nats_server, set(ids)) == ids, "lost, doubled, or in another order"
     await client.close()
     shown = ", ".join(f"{each:.1f}" for each in seconds)
     print(

@@ -4,18 +4,15 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
-from support.eventually import eventually
 from support.jars import jars
-
-from attune_local.ports import free_port
+from support.server_process import ServerProcess
 
 #: What it takes to run it, beside Java 11 or later.
 PRESENT: Final = all(shutil.which(program) for program in ("java", "mvn"))
@@ -45,14 +42,15 @@ T = TypeVar("T")
 _SESSION: Final = AioSession()
 
 
-class ElasticMq:
-    """A server on loopback, with a port and a folder that stay the same over restarts. It takes any credentials."""
+class ElasticMq(ServerProcess):
+    """An ElasticMQ server. It takes any credentials."""
+
+    name = "elasticmq"
+    starts_within = 120
+    ends_by = signal.SIGKILL
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(directory)
         (directory / "elasticmq.conf").write_text(_CONFIG.format(port=self.port, directory=directory))
 
     @property
@@ -77,45 +75,15 @@ class ElasticMq:
         (secrets / "attune-aws" / "access-key-id").write_text("AKIDEXAMPLE\n")
         (secrets / "attune-aws" / "secret-access-key").write_text("s3cret\n")
 
-    def start(self) -> None:
-        """Start it, and return when it answers. Nothing runs on when it does not come to that."""
-        command = ["java", *_JVM, f"-Dconfig.file={self.directory / 'elasticmq.conf'}"]
-        command += ["-cp", f"{asyncio.run(jars('elasticmq'))}/*", "org.elasticmq.server.Main"]
-        with (self.directory / "elasticmq.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            eventually(self._answers, within=120, what="ElasticMQ answers")
-        except BaseException:
-            self.stop()
-            raise
+    def command(self) -> Sequence[str | Path]:
+        java = ["java", *_JVM, f"-Dconfig.file={self.directory / 'elasticmq.conf'}"]
+        return [*java, "-cp", f"{asyncio.run(jars('elasticmq'))}/*", "org.elasticmq.server.Main"]
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.directory / "elasticmq.log").read_text()[-2000:]
+    def answers(self) -> bool:
         with contextlib.suppress(BotoCoreError, ClientError, OSError):
             self.work(lambda sqs: sqs.list_queues())
             return True
         return False
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it; without effect when it does not run. What it has confirmed is on the disk: nothing is waited for."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: int) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-            self._process.wait(120)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # -- as a client; all of these block -----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from confluent_kafka import (
     OFFSET_END,
@@ -23,6 +23,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from support.certificates import Authority
 from support.eventually import eventually
 from support.jars import jars
+from support.server_process import ServerProcess
 
 from attune_local.ports import free_port
 
@@ -37,8 +38,8 @@ _AUTHORITY_REFERENCE: Final = "attune-kafka/ca.crt"
 _JVM: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx192m", "-Xss512k")
 
 
-class KafkaServer:
-    """A broker on loopback, with ports and a folder that stay the same over restarts.
+class KafkaServer(ServerProcess):
+    """A broker.
 
     It listens twice: in plain text without users, and with TLS, where the user is known by PLAIN and by SCRAM-SHA-512.
 
@@ -48,12 +49,14 @@ class KafkaServer:
         settings: more of the broker's settings, or others.
     """
 
+    name = "kafka"
+    starts_within = 120
+    ends_by = signal.SIGKILL
+
     def __init__(self, directory: Path, *, partitions: int = 1, **settings: str) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.port, self.secure_port, controller = free_port(), free_port(), free_port()
+        super().__init__(directory)
+        self.secure_port, controller = free_port(), free_port()
         self._authority = Authority()
-        self._process: subprocess.Popen[bytes] | None = None
         self._formatted = False
         certificate, key = self._authority.issue("localhost")
         store = directory / "server.pem"
@@ -120,64 +123,27 @@ class KafkaServer:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
 
-    def start(self) -> None:
-        """Start it, and return when it answers. Nothing runs on when it does not come to that."""
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _start(self) -> None:
+    def command(self) -> Sequence[str | Path]:
         java = ["java", *_JVM, "-cp", f"{asyncio.run(jars('kafka'))}/*"]
         settings = str(self.directory / "server.properties")
-        with (self.directory / "kafka.log").open("ab") as log:
-            if not self._formatted:
-                user = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-                command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", settings]
-                subprocess.run(
-                    [*command, "--add-scram", user],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    timeout=120,
-                    check=True,
-                )
-                self._formatted = True
-            self._process = subprocess.Popen(
-                [*java, "kafka.Kafka", settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        eventually(self._answers, within=120, what="Kafka answers")
+        if not self._formatted:
+            user = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+            command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", settings, "--add-scram", user]
+            with self.log.open("ab") as log:
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120, check=True)
+            self._formatted = True
+        return [*java, "kafka.Kafka", settings]
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.directory / "kafka.log").read_text()[-2000:]
+    def answers(self) -> bool:
         # It answers a moment before it knows itself, and then as a coordinator of groups.
         return (
             bool(self.admin.list_topics(timeout=2).brokers)
             and not self.admin.list_consumer_groups(request_timeout=2).result().errors
         )
 
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it; without effect when it does not run. What it has confirmed is on the disk: nothing is waited for."""
-        self._end(signal.SIGKILL)
-
     def _end(self, number: int) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-            self._process.wait(120)
+        super()._end(number)
         self.__dict__.pop("admin", None)  # a client that lost its broker may wait long for what it asked then
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # -- as a client -------------------------------------------------------------------------------------------------------
 

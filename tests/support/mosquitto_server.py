@@ -1,18 +1,18 @@
 """A real MQTT broker, Mosquitto, which keeps sessions and what waits in them when it is stopped."""
 
 import contextlib
-import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from support.eventually import eventually
+from support.server_process import ServerProcess
 
 from attune_local.ports import free_port
 
@@ -28,8 +28,8 @@ _UPTIME: Final = "$SYS/broker/uptime"
 _ANSWERS: Final = 10.0
 
 
-class MosquittoServer:
-    """``mosquitto`` on loopback, with a port and a folder that stay the same over restarts.
+class MosquittoServer(ServerProcess):
+    """``mosquitto``.
 
     Args:
         directory: where it keeps everything.
@@ -41,14 +41,13 @@ class MosquittoServer:
         username, password: who is let in.
     """
 
+    name = "mosquitto"
+
     def __init__(self, directory: Path, *, tls: tuple[Path, Path] | None = None) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.port = free_port()
+        super().__init__(directory)
         self.plain_port = free_port()
         self.username = _USER
         self.password = _PASSWORD
-        self._process: subprocess.Popen[bytes] | None = None
         passwords = directory / "passwords"
         passwords.touch(mode=0o600)
         subprocess.run(["mosquitto_passwd", "-b", passwords, _USER, _PASSWORD], check=True, timeout=60)
@@ -84,35 +83,16 @@ class MosquittoServer:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_PASSWORD + end)
 
-    def start(self) -> None:
-        """Start it, and return when it takes connections."""
-        with (self.directory / "mosquitto.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["mosquitto", "-c", self.directory / "mosquitto.conf"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+    def command(self) -> Sequence[str | Path]:
+        return ["mosquitto", "-c", self.directory / "mosquitto.conf"]
 
-        def answers() -> bool:
-            with contextlib.suppress(OSError), self.client():
-                return True
-            return False
-
-        eventually(answers, within=30, what="mosquitto takes connections")
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), self.client():
+            return True
+        return False
 
     def kill(self) -> None:
         """End it as a node that is drained ends it: only when it is told to end does it write down what it keeps."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Let it end; without effect when it does not run."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(120)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # -- as a client -------------------------------------------------------------------------------------------------------

@@ -6,19 +6,18 @@ import fcntl
 import hashlib
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 from support.environments import CACHE
-from support.eventually import eventually
+from support.server_process import ServerProcess
 
 from attune_cluster.golang import installed, toolchain
 from attune_cluster.settings import Settings
-from attune_local.ports import free_port
 
 MODULE: Final = Path(__file__).resolve().parents[1] / "soak" / "gofakes3"
 #: What it takes to build it.
@@ -56,14 +55,12 @@ def program() -> Path:
     return made
 
 
-class ObjectsServer:
-    """A server on loopback, with a port and a file that stay the same over restarts. It takes any credentials."""
+class ObjectsServer(ServerProcess):
+    """A server that speaks S3. It takes any credentials."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+    name = "objects"
+    starts_within = 60
+    ends_by = signal.SIGKILL
 
     @property
     def url(self) -> str:
@@ -80,42 +77,15 @@ class ObjectsServer:
             "secretAccessKey": "attune-aws/secret-access-key",
         }
 
-    def start(self) -> None:
-        """Start it, and return when it answers. Nothing runs on when it does not come to that."""
-        command = [str(program()), "-backend", "bolt", "-bolt.db", str(self.directory / "objects.db")]
-        with (self.directory / "objects.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "-host", f"127.0.0.1:{self.port}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        try:
-            eventually(self._answers, within=60, what="the S3 server answers")
-        except BaseException:
-            self.stop()
-            raise
+    def command(self) -> Sequence[str | Path]:
+        kept = ["-backend", "bolt", "-bolt.db", str(self.directory / "objects.db")]
+        return [program(), *kept, "-host", f"127.0.0.1:{self.port}"]
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.directory / "objects.log").read_text()[-2000:]
+    def answers(self) -> bool:
         with contextlib.suppress(BotoCoreError, ClientError, OSError):
             self.work(lambda s3: s3.list_buckets())
             return True
         return False
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait(60)
-
-    #: What it has confirmed is on the disk: nothing is waited for.
-    stop = kill
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # -- as a client; all of these block -----------------------------------------------------------------------------------
 

@@ -366,10 +366,8 @@ async def test_no_answer_can_be_sent_elsewhere(
     await sensor.request(f"{JS}.CONSUMER.DELETE.{STREAM}.{OWN_NAME}", b"", timeout=30)
 
 
-@pytest.mark.parametrize("forged", BODIES, ids=json.dumps)
-async def test_no_body_reaches_further_than_its_subject(
-    sensor: Tenant, operator: Tenant, victim: Tenant, forged: dict[str, Any]
-) -> None:
+async def listen(victim: Tenant) -> list[str]:
+    """Subjects under the other sensor's inbox, as messages come there."""
     heard: list[str] = []
 
     async def hear(message: Any) -> None:
@@ -377,6 +375,14 @@ async def test_no_body_reaches_further_than_its_subject(
 
     await victim.subscribe(f"{OTHER.inbox_prefix}.>", cb=hear)
     await victim.flush()
+    return heard
+
+
+@pytest.mark.parametrize("forged", BODIES, ids=json.dumps)
+async def test_no_body_reaches_further_than_its_subject(
+    sensor: Tenant, operator: Tenant, victim: Tenant, forged: dict[str, Any]
+) -> None:
+    heard = await listen(victim)
     before = await contents(operator)
     subject, _ = create(OWN_NAME, OWN)
     body = json.dumps({"stream_name": STREAM, "config": {**config(OWN_NAME), **forged}, "action": "create"}).encode()
@@ -429,13 +435,7 @@ async def test_no_body_of_another_kind_reaches_further_either(
 async def test_what_the_server_tells_of_a_message_s_way_goes_to_nobody_else(
     sensor: Tenant, operator: Tenant, victim: Tenant, target: str
 ) -> None:
-    heard: list[str] = []
-
-    async def hear(message: Any) -> None:
-        heard.append(message.subject)
-
-    await victim.subscribe(f"{OTHER.inbox_prefix}.>", cb=hear)
-    await victim.flush()
+    heard = await listen(victim)
     before = await contents(operator)
     own = subjects.ack_subject(REF, "uid-1")
     for more in ({}, {"Nats-Trace-Only": "true"}, {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}):
