@@ -30,6 +30,8 @@ from attune_operator.runtime.kube_client import KubeClient
 
 RULES = int(os.environ.get("SOAK_MANY_RULES", "100000"))
 SENSORS = 100
+#: Seconds that nobody touches it before it is measured: what its last work left behind, like garbage, is part of no rest.
+_SETTLES = 20.0
 IDLE = float(os.environ.get("SOAK_MANY_RULES_IDLE", "180"))
 #: Between two changes of one Rule each, seconds.
 PAUSE = 0.1
@@ -98,7 +100,7 @@ async def running(task: Any) -> AsyncIterator[None]:
 
 async def at_rest(pid: int) -> dict[str, float]:
     """Share of a core and memory while nothing changes."""
-    await asyncio.sleep(20)
+    await asyncio.sleep(_SETTLES)
     reset_peak(pid)
     spent, since = cpu_seconds(pid), time.monotonic()
     await asyncio.sleep(IDLE)

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextvars
-import errno
-import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from attune_kit.actions.plan import EVENT, RESPONSE
 from attune_kit.addresses import AddressRules
 from attune_kit.cel.evaluator import Evaluator, Program
 from attune_kit.cel.library import EvaluationError
+from attune_kit.guarded_socket import guarded
 
 _AGENT: Final = f"attune-actions/{__version__}"
 #: Bytes of an answer that are read; the rest is not.
@@ -184,7 +183,11 @@ class Http:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=0, socket_factory=self._socket, ttl_dns_cache=5, keepalive_timeout=30, happy_eyeballs_delay=None
+                limit=0,
+                socket_factory=guarded(self._addresses, on_refused=_note_refused),
+                ttl_dns_cache=5,
+                keepalive_timeout=30,
+                happy_eyeballs_delay=None,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -196,23 +199,6 @@ class Http:
                 max_line_size=16_384,
             )
         return self._session
-
-    def _socket(self, info: Any) -> socket.socket:
-        """A socket for an address, if it may be connected to. Every connection passes here, after DNS.
-
-        Raises:
-            PermissionError: it may not.
-        """
-        family, kind, protocol, _, address = info
-        why = self._addresses.refusal(str(address[0]))
-        if why is not None:
-            list_ = _refused.get()
-            if list_ is not None:
-                list_.append(why)
-            raise PermissionError(errno.EPERM, why)
-        found = socket.socket(family=family, type=kind, proto=protocol)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return found
 
     async def close(self) -> None:
         """Close the connections."""
@@ -237,3 +223,9 @@ def _decoded(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return body.decode("utf-8", "replace")
+
+
+def _note_refused(why: str) -> None:
+    refused = _refused.get()
+    if refused is not None:
+        refused.append(why)

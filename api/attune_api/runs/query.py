@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
@@ -144,12 +145,8 @@ async def read_page(
         after = where.updated_after - SKEW
         low = max(low, await database.read(lambda connection: place_of(connection, time=after)) - 1)
     while True:
-        low_, high_, wanted = low, high, limit + 1 - len(runs)
-        found = await database.read(
-            lambda connection, low_=low_, high_=high_, wanted=wanted: walk(  # type: ignore[misc]
-                connection, where=where, order=order, low=low_, high=high_, limit=wanted
-            )
-        )
+        wanted = limit + 1 - len(runs)
+        found = await database.read(partial(walk, where=where, order=order, low=low, high=high, limit=wanted))
         runs += found.runs
         if len(runs) > limit:
             runs = runs[:limit]

@@ -1,13 +1,11 @@
 """Asks an address: bounded in time and size, with the addresses that are connected to checked after DNS."""
 
 import asyncio
-import errno
-import socket
 import ssl
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -17,6 +15,7 @@ from attune_http.config import Config, Server, origin_of
 from attune_http.pace import wait_of
 from attune_http.targets import allowed_networks, onward
 from attune_kit.addresses import AddressRules
+from attune_kit.guarded_socket import guarded
 from attune_sensor import SourceError
 
 _AGENT: Final = "attune-http"
@@ -155,7 +154,7 @@ class Fetcher:
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=1,
-                socket_factory=self._socket,
+                socket_factory=guarded(self._addresses, on_refused=self._refuse),
                 ssl=self._tls or True,
                 happy_eyeballs_delay=None,
                 keepalive_timeout=15,
@@ -169,17 +168,8 @@ class Fetcher:
             )
         return self._session
 
-    def _socket(self, info: Any) -> socket.socket:
-        """A socket for an address, if it may be connected to. Every connection passes here, after DNS.
-
-        Raises:
-            PermissionError: it may not.
-        """
-        family, kind, protocol, _, address = info
-        if (why := self._addresses.refusal(str(address[0]))) is not None:
-            self._refused = why
-            raise PermissionError(errno.EPERM, why)
-        return socket.socket(family=family, type=kind, proto=protocol)
+    def _refuse(self, why: str) -> None:
+        self._refused = why
 
 
 def _validators(known: Answer) -> dict[str, str]:

@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -52,7 +53,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         )
     for start in range(0, EVENTS, 500):
         part = rows[start : start + 500]
-        await opened.write(lambda connection, part=part: store_events(connection, rows=part))  # type: ignore[misc]
+        await opened.write(partial(store_events, rows=part))
     yield opened
     await opened.close()
 

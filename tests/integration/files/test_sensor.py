@@ -34,6 +34,10 @@ async def active(harness: SensorHarness, **parameters: Any) -> Rule:
     return made
 
 
+def put_aside(folder: Path) -> Path:
+    return folder.rename(folder.with_name("aside"))
+
+
 def put(path: Path, content: bytes = b"x", *, at: int = 1_800_000_000) -> None:
     """As a careful program does: written under another name first."""
     path.parent.mkdir(exist_ok=True)
@@ -139,7 +143,7 @@ async def test_large_and_odd_files(inbox: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there_is_told_and_waited_for(inbox: Path) -> None:
-    aside = inbox.rename(inbox.with_name("aside"))  # noqa: ASYNC240
+    aside = put_aside(inbox)
     async with sensor(inbox) as harness:
         made = harness.apply(TYPE, {"settle": "0s", "first": "report"})
         assert "No such file" in await harness.wait_for(made, AckState.FAILING)

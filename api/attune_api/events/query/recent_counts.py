@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, and_, case, func, literal_column, select
@@ -77,21 +78,13 @@ async def count_recent(
     span = await database.read(lambda connection: hull(connection, after=after, before=before))
     while span is not None:
         low, high = span
-        part = await database.read(
-            lambda connection, low=low, high=high: _count(  # type: ignore[misc]
-                connection, where=where, interval=interval, low=low, high=high, rows=stretch
-            )
-        )
+        part = await database.read(partial(_count, where=where, interval=interval, low=low, high=high, rows=stretch))
         found.update(part.counts)
         if part.reached is None:
             break
         span = low, part.reached
         if clock() >= ends:
-            latest = await database.read(
-                lambda connection, reached=part.reached: _latest_below(  # type: ignore[misc]
-                    connection, seq=reached, after=after, before=before
-                )
-            )
+            latest = await database.read(partial(_latest_below, seq=part.reached, after=after, before=before))
             if latest is not None:
                 first = int(latest.timestamp()) // interval + 1
                 return Counted(
