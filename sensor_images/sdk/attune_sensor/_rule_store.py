@@ -128,7 +128,7 @@ class KeptState(Generic[_State]):
         return self._store.stale
 
     async def load(self, fingerprint: bytes) -> bool:
-        """Read what is kept; returns whether it belongs to these parameters. Else the rule begins anew.
+        """Read what is kept; returns whether it belongs to these parameters. Else the rule begins from the start.
 
         Raises:
             SourceError: the API does not answer.
